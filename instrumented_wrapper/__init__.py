@@ -1,0 +1,47 @@
+"""Looks after the session behind each database connection of an app, and tells OpenTelemetry about it.
+
+The public names are here; `instrument` patches the drivers. Everything else is found from the folder listing.
+"""
+
+from instrumented_wrapper.errors import (
+    ConfigurationError,
+    FailoverError,
+    FailoverFailedError,
+    FailoverSuccessError,
+    TransactionResolutionUnknownError,
+)
+from instrumented_wrapper.handlers import SessionStateTransferHandlers
+from instrumented_wrapper.instrument import (
+    instrument,
+    mark_pristine,
+    mark_pristine_async,
+    reset_session,
+    reset_session_async,
+    session_state,
+    switch,
+    switch_async,
+    uninstrument,
+)
+from instrumented_wrapper.session import SessionState, SettingState
+from instrumented_wrapper.version import VERSION as __version__
+
+__all__ = [
+    "ConfigurationError",
+    "FailoverError",
+    "FailoverFailedError",
+    "FailoverSuccessError",
+    "SessionState",
+    "SessionStateTransferHandlers",
+    "SettingState",
+    "TransactionResolutionUnknownError",
+    "__version__",
+    "instrument",
+    "mark_pristine",
+    "mark_pristine_async",
+    "reset_session",
+    "reset_session_async",
+    "session_state",
+    "switch",
+    "switch_async",
+    "uninstrument",
+]

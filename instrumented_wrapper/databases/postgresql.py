@@ -1,0 +1,302 @@
+"""PostgreSQL: what a statement may do to the session, and the codes that matter to a switch.
+
+Pure text: no driver, no server. `scan` reads a statement's words, not its meaning; where it cannot be sure it says
+that something *may* have been left in the session, because a session that is switched in silence must be whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+__all__ = ["READ_ONLY_SQL_TRANSACTION", "SYSTEM", "Effects", "scan"]
+
+SYSTEM: Final = "postgresql"
+READ_ONLY_SQL_TRANSACTION: Final = "25006"
+# Answers to a connection attempt that asking again does not change: invalid authorization, invalid catalog name.
+PERMANENT_CLASSES: Final = ("28", "3D")
+# Leaves a session in a transaction that the server itself refuses to go on with, in one round trip.
+ABORTED_TRANSACTION: Final = "BEGIN; ROLLBACK TO SAVEPOINT lost_with_the_previous_session"
+
+LISTEN: Final = "LISTEN"
+PREPARED: Final = "prepared statements"
+TEMPORARY: Final = "temporary tables"
+HELD: Final = "held cursors"
+ADVISORY: Final = "advisory locks"
+UNKNOWN_SETTING: Final = "set_config"
+# State that RESET ALL leaves alone although it looks like a setting.
+_NOT_RESET_BY_ALL: Final = frozenset(
+    {"role", "session_authorization", LISTEN, PREPARED, TEMPORARY, HELD, ADVISORY, "DO", "CALL", "LOAD"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the statements of one text may do.
+
+    Attributes:
+        leaves: names of session state that may be there afterwards.
+        clears: names of session state that are gone afterwards; ``*`` is all of it, ``settings`` all settings.
+        in_doubt: it ends a transaction in a way whose outcome is unknown if the answer is lost.
+        begins: it opens a transaction.
+        rolls_back: it rolls a transaction back as a whole.
+        read_only: the app asks for read-only: ``transaction``, ``session`` or nothing.
+        several: it is more than one statement.
+    """
+
+    leaves: tuple[str, ...] = ()
+    clears: tuple[str, ...] = ()
+    in_doubt: bool = False
+    begins: bool = False
+    rolls_back: bool = False
+    read_only: str = ""
+    several: bool = False
+
+
+_TRIGGERS: Final = re.compile(
+    r"\b(set|reset|set_config|listen|unlisten|prepare|prepared|deallocate|discard|temp|temporary|pg_temp|declare|close"
+    r"|pg_(try_)?advisory_\w+|do|call|load|commit|end|begin|start|rollback|abort)\b",
+    re.IGNORECASE,
+)
+_TOKENS: Final = re.compile(
+    r"""--[^\n]*
+    | /\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*(?:[^*]|\*(?!/))*\*/)*\*/      # one level of nesting is enough in practice
+    | (?P<string>[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*')
+    | (?P<dollar>\$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$)
+    | (?P<quoted>"(?:[^"]|"")*")
+    | (?P<word>[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)
+    | (?P<mark>[^\s])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A word (lower case), a string (unquoted, in `text`), a quoted name or a mark."""
+
+    kind: str
+    text: str
+
+
+def scan(text: str) -> Effects | None:
+    """Return what `text`, one or several statements, may do to the session; None where it is nothing that matters."""
+    if not _TRIGGERS.search(text):
+        return None
+    statements = [statement for statement in _statements(text) if statement]
+    found = [effects for statement in statements for effects in _effects_of(statement)]
+    merged = _merge(found)
+    return None if merged == Effects() else replace(merged, several=len(statements) > 1)
+
+
+def _merge(found: Sequence[Effects]) -> Effects:
+    leaves: dict[str, None] = {}
+    clears: dict[str, None] = {}
+    for effects in found:
+        for name in effects.clears:
+            leaves = {left: None for left in leaves if not covers(name, left)}
+        clears.update(dict.fromkeys(effects.clears))
+        leaves.update(dict.fromkeys(effects.leaves))
+    return Effects(
+        leaves=tuple(leaves),
+        clears=tuple(clears),
+        in_doubt=any(e.in_doubt for e in found),
+        begins=any(e.begins for e in found),
+        rolls_back=any(e.rolls_back for e in found),
+        read_only=next((e.read_only for e in found if e.read_only), ""),
+    )
+
+
+def covers(cleared: str, name: str) -> bool:
+    """Tell whether clearing `cleared` takes the state `name` away."""
+    return cleared in ("*", name) or (cleared == "settings" and name not in _NOT_RESET_BY_ALL)
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    for match in _TOKENS.finditer(text):
+        kind = match.lastgroup
+        value = match[0]
+        if kind == "word":
+            yield _Token("word", value.lower())
+        elif kind == "string":
+            yield _Token("string", value[value.index("'") + 1 : -1])
+        elif kind == "quoted":
+            yield _Token("name", value[1:-1])
+        elif kind == "mark":
+            yield _Token("mark", value)
+        elif kind is not None:
+            yield _Token("string", "")
+
+
+def _statements(text: str) -> Iterator[list[_Token]]:
+    statement: list[_Token] = []
+    for token in _tokens(text):
+        if token == _Token("mark", ";"):
+            if statement and _defines_routine(statement):
+                return  # the rest may be the body of a routine (BEGIN ATOMIC ...), which runs later
+            yield statement
+            statement = []
+        else:
+            statement.append(token)
+    yield statement
+
+
+def _defines_routine(statement: list[_Token]) -> bool:
+    head = [token.text for token in statement[:4]]
+    return head[:1] == ["create"] and ("function" in head or "procedure" in head)
+
+
+def _effects_of(statement: list[_Token]) -> Iterator[Effects]:
+    while statement and statement[0].text == "(":
+        statement = statement[1:]
+    if not statement or statement[0].kind != "word":
+        return
+    words = [token.text if token.kind == "word" else "" for token in statement]
+    if reader := _BY_FIRST_WORD.get(words[0]):
+        yield reader(statement, words)
+    yield from _anywhere(statement, words)
+
+
+def _anywhere(statement: list[_Token], words: list[str]) -> Iterator[Effects]:
+    """Functions and clauses that may stand in any statement."""
+    if _defines_routine(statement):
+        return
+    for index, word in enumerate(words):
+        if word == "set_config" and index + 1 < len(words) and statement[index + 1].text == "(":
+            yield _set_config(statement[index + 2 :])
+        elif word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
+            yield Effects(leaves=(ADVISORY,))
+        elif word == "pg_advisory_unlock_all":
+            yield Effects(clears=(ADVISORY,))
+        elif word == "pg_temp" or (word in ("temp", "temporary") and words[max(0, index - 1)] == "into"):
+            yield Effects(leaves=(TEMPORARY,))
+
+
+def _set_config(tokens: list[_Token]) -> Effects:
+    arguments: list[list[_Token]] = [[]]
+    depth = 0
+    for token in tokens:
+        if token.kind == "mark" and token.text == ")" and depth == 0:
+            break
+        depth += (token.text == "(") - (token.text == ")") if token.kind == "mark" else 0
+        if token == _Token("mark", ",") and depth == 0:
+            arguments.append([])
+        else:
+            arguments[-1].append(token)
+    if len(arguments) == 3 and [token.text for token in arguments[2]] == ["true"]:
+        return Effects()  # is_local: it ends with the transaction
+    name = arguments[0]
+    known = len(name) == 1 and name[0].kind == "string"
+    return Effects(leaves=(name[0].text.lower() if known else UNKNOWN_SETTING,))
+
+
+def _set(statement: list[_Token], words: list[str]) -> Effects:
+    if words[1:2] == ["session"] and words[2:3] not in (["authorization"], ["characteristics"]):
+        statement, words = statement[1:], words[1:]
+    second = words[1] if len(words) > 1 else ""
+    if second in ("local", "constraints"):
+        return Effects()
+    if second == "transaction":
+        return Effects(read_only="transaction" if _asks_read_only(words) else "")
+    if words[1:3] == ["session", "characteristics"]:
+        return _characteristics(words)
+    name = _setting_name(statement[1:])
+    forbids = name == "default_transaction_read_only" and statement[-1].text in ("on", "true", "1", "yes")
+    return Effects(leaves=(name,), read_only="session" if forbids else "")
+
+
+def _characteristics(words: list[str]) -> Effects:
+    changed = {
+        "default_transaction_isolation": "isolation" in words,
+        "default_transaction_read_only": "only" in words or "write" in words,
+        "default_transaction_deferrable": "deferrable" in words,
+    }
+    leaves = tuple(name for name, is_changed in changed.items() if is_changed)
+    return Effects(leaves=leaves, read_only="session" if _asks_read_only(words) else "")
+
+
+_SPELLINGS: Final = {
+    "time": "timezone",
+    "names": "client_encoding",
+    "schema": "search_path",
+    "xml": "xmloption",
+    "session": "session_authorization",
+}
+
+
+def _setting_name(tokens: list[_Token]) -> str:
+    """Return the setting that ``SET``/``RESET`` names: ``a``, ``a.b``, ``TIME ZONE``, ``SESSION AUTHORIZATION``."""
+    if not tokens:
+        return UNKNOWN_SETTING
+    first = tokens[0].text.lower()
+    if len(tokens) > 2 and tokens[1].text == ".":
+        return f"{first}.{tokens[2].text.lower()}"
+    plain = len(tokens) > 1 and tokens[1].text in ("=", "to")
+    return first if plain else _SPELLINGS.get(first, first)
+
+
+def _reset(statement: list[_Token], words: list[str]) -> Effects:
+    return Effects(clears=("settings",) if words[1:] == ["all"] else (_setting_name(statement[1:]),))
+
+
+def _discard(statement: list[_Token], words: list[str]) -> Effects:
+    if words[1:2] == ["all"]:
+        return Effects(clears=("*",))
+    return Effects(clears=(TEMPORARY,)) if words[1:2] in (["temp"], ["temporary"]) else Effects()
+
+
+def _prepare(statement: list[_Token], words: list[str]) -> Effects:
+    return Effects(in_doubt=True) if words[1:2] == ["transaction"] else Effects(leaves=(PREPARED,))
+
+
+def _deallocate(statement: list[_Token], words: list[str]) -> Effects:
+    return Effects(clears=(PREPARED,)) if words[-1] == "all" else Effects()
+
+
+def _create(statement: list[_Token], words: list[str]) -> Effects:
+    is_temporary = any(word in ("temp", "temporary") for word in words[1:5])
+    ends_with_transaction = " on commit drop" in " ".join(words)
+    return Effects(leaves=(TEMPORARY,)) if is_temporary and not ends_with_transaction else Effects()
+
+
+def _declare(statement: list[_Token], words: list[str]) -> Effects:
+    return Effects(leaves=(HELD,)) if "with hold" in " ".join(words) else Effects()
+
+
+def _rollback(statement: list[_Token], words: list[str]) -> Effects:
+    if "prepared" in words:
+        return Effects(in_doubt=True)
+    return Effects() if "to" in words else Effects(rolls_back=True)
+
+
+def _begin(statement: list[_Token], words: list[str]) -> Effects:
+    return Effects(begins=True, read_only="transaction" if _asks_read_only(words) else "")
+
+
+def _asks_read_only(words: list[str]) -> bool:
+    return "read only" in " ".join(words)
+
+
+_BY_FIRST_WORD: Final[dict[str, Callable[[list[_Token], list[str]], Effects]]] = {
+    "set": _set,
+    "reset": _reset,
+    "discard": _discard,
+    "prepare": _prepare,
+    "deallocate": _deallocate,
+    "create": _create,
+    "declare": _declare,
+    "begin": _begin,
+    "start": _begin,
+    "commit": lambda _, words: Effects(in_doubt=True),
+    "end": lambda _, words: Effects(in_doubt=True),
+    "rollback": _rollback,
+    "abort": _rollback,
+    "listen": lambda statement, words: Effects(leaves=(LISTEN,)),
+    "unlisten": lambda statement, words: Effects(clears=(LISTEN,) if statement[-1].text == "*" else ()),
+    "close": lambda statement, words: Effects(clears=(HELD,) if words[1:2] == ["all"] else ()),
+    "do": lambda statement, words: Effects(leaves=("DO",)),
+    "call": lambda statement, words: Effects(leaves=("CALL",)),
+    "load": lambda statement, words: Effects(leaves=("LOAD",)),
+}

@@ -1,0 +1,120 @@
+"""One room per driver. `Driver` is all that the lifecycle asks of one; a new driver implements it and nothing else.
+
+A call that may wait returns a value on a sync connection and an awaitable on an async one; the lifecycle yields such
+calls to its runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from instrumented_wrapper.errors import Address, FailoverError
+from instrumented_wrapper.events import Peer
+from instrumented_wrapper.session import Loss, Session
+
+__all__ = ["Driver", "Flow", "Flows", "Replacement"]
+
+Result = TypeVar("Result")
+Flow = Generator[Callable[[], Any], Any, Result]
+
+
+@dataclass(slots=True)
+class Replacement:
+    """A new physical connection, in a connection object of the driver's own class that the app never sees."""
+
+    connection: Any
+    address: Address
+    attempts: int
+
+
+class Driver(Protocol):
+    """What the lifecycle asks of a driver. `connection` is always the driver's own object."""
+
+    name: str
+
+    @property
+    def operational_error(self) -> type[Exception]:
+        """The driver's ``OperationalError``."""
+
+    def owns(self, connection: Any) -> bool:
+        """Tell whether it is a connection of this driver."""
+
+    def session_of(self, connection: Any) -> Session | None:
+        """Return the session behind a connection that is watched."""
+
+    def peer(self, connection: Any) -> Peer:
+        """Return the server of the present physical connection, without asking it."""
+
+    def is_async(self, connection: Any) -> bool:
+        """Tell whether calls on it are awaited."""
+
+    def read(self, connection: Any, setting: str) -> Any:
+        """Return the present value of a client-side setting."""
+
+    def write(self, connection: Any, setting: str, value: Any) -> None:
+        """Set a client-side setting, without a round trip and unrecorded."""
+
+    def is_idle(self, connection: Any) -> bool:
+        """Tell whether it is healthy, with no transaction open and nothing under way."""
+
+    def finish_work(self, connection: Any) -> Any:
+        """Commit what a handler left open. May wait."""
+
+    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
+        """Open a new physical connection at its baseline and return a `Replacement`. May wait.
+
+        Raises:
+            NoServer: none took over until `deadline` (monotonic seconds).
+        """
+
+    def abort_transaction(self, replacement: Replacement) -> Any:
+        """Leave the new session in an aborted transaction. May wait."""
+
+    def graft(self, connection: Any, replacement: Replacement) -> None:
+        """Put the new physical connection under the app's object, and the old one under the replacement's.
+
+        Raises:
+            ClosedMeanwhile: the app closed its object.
+        """
+
+    def abandon(self, connection: Any) -> None:
+        """Close the app's object for good."""
+
+    def discard(self, replacement: Replacement) -> None:
+        """Close the physical connection that the replacement's object has."""
+
+    def check_outside_transaction(self, connection: Any, verb: str) -> None:
+        """Raise the driver's ``ProgrammingError`` naming `verb` where a transaction is open."""
+
+    def lock(self, connection: Any) -> Any:
+        """Return what keeps others from using it meanwhile, for ``with`` or ``async with``."""
+
+    def unobserved(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
+        """While inside, changes are not recorded, nothing is switched, and waits end at `deadline`."""
+
+
+class Flows(Protocol):
+    """What a driver's seams ask for: the steps of the lifecycle, handed in so that no driver knows it."""
+
+    def run(self, flow: Flow[Result], /) -> Result:
+        """Carry out a flow on a sync connection."""
+
+    async def run_async(self, flow: Flow[Result], /) -> Result:
+        """Carry out a flow on an async connection."""
+
+    def note_change(self, driver: Driver, connection: Any, session: Session, setting: str, /) -> None:
+        """Read the pristine value of a setting, once, before it is changed."""
+
+    def reset(self, driver: Driver, connection: Any, session: Session, trigger: str, /) -> Flow[bool]:
+        """Bring what was changed back to pristine; False if that failed."""
+
+    def replace_lost(
+        self, driver: Driver, connection: Any, session: Session, loss: Loss, seconds: float | None, /
+    ) -> Flow[FailoverError | None]:
+        """Replace a lost physical connection; return what the app must be told."""
+
+    def observe_loss(self, driver: Driver, connection: Any, session: Session, loss: Loss, /) -> None:
+        """Tell of a loss that is not repaired."""

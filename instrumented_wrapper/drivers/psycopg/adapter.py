@@ -1,0 +1,271 @@
+"""What the lifecycle asks of psycopg: read, write, open a new physical connection, put it under the app's object."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+from weakref import ref
+
+import psycopg
+from psycopg import pq
+
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.drivers import Replacement
+from instrumented_wrapper.drivers.psycopg import connecting
+from instrumented_wrapper.drivers.psycopg.connecting import Target
+from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection, PrepareManager
+from instrumented_wrapper.drivers.psycopg.records import KEY, SHARED, Record, record_of
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.events import Peer
+from instrumented_wrapper.failover import FOLLOW_TIMEOUT, ClosedMeanwhile, Found, Interrupted, NoServer
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.session import Loss
+
+__all__ = ["SETTINGS", "Psycopg"]
+
+SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
+_IDLE, _INTRANS = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
+_FORKED_AWAY: Final = os.devnull
+
+
+class Psycopg:
+    """`Driver` for psycopg 3."""
+
+    name = "psycopg"
+    operational_error = psycopg.OperationalError
+
+    session_of = staticmethod(record_of)
+
+    def owns(self, connection: Any) -> bool:
+        """Tell whether it is a connection of psycopg, sync or async."""
+        return isinstance(connection, BaseConnection)
+
+    def peer(self, connection: Any) -> Peer:
+        """Return the server of the present physical connection; also known after it was lost."""
+        record = record_of(connection)
+        try:
+            pgconn = connection.pgconn
+            host, port, database = pgconn.host.decode(), pgconn.port.decode(), pgconn.db.decode()
+        except (psycopg.OperationalError, AttributeError):  # libpq has freed it: what was known must do
+            address = record.hosts[0] if record and record.hosts else ("", None)
+            return Peer(postgresql.SYSTEM, "", address[0], address[1])
+        return Peer(postgresql.SYSTEM, database, host, int(port) if port else None)
+
+    def is_async(self, connection: Any) -> bool:
+        """Tell whether it is an `AsyncConnection`."""
+        return isinstance(connection, AsyncConnection)
+
+    def read(self, connection: Any, setting: str) -> Any:
+        """Return the value of one of `SETTINGS`: all four only shape the BEGIN that psycopg sends."""
+        return getattr(connection, f"_{setting}")
+
+    def write(self, connection: Any, setting: str, value: Any) -> None:
+        """Set one of `SETTINGS` without the lock and without a round trip."""
+        setattr(connection, f"_{setting}", value)
+        connection._begin_statement = b""
+
+    def is_idle(self, connection: Any) -> bool:
+        """Tell whether it is healthy and nothing is under way."""
+        return bool(connection.pgconn.transaction_status == _IDLE)
+
+    def check_outside_transaction(self, connection: Any, verb: str) -> None:
+        """Raise where the connection is closed, or a transaction is open, or something is under way."""
+        connection._check_connection_ok()
+        pipelined = connection._pipeline is not None
+        if not self.is_idle(connection) or connection._num_transactions or pipelined:
+            status = pq.TransactionStatus(connection.pgconn.transaction_status).name
+            where = "a pipeline block" if pipelined else f"transaction status {status}"
+            raise psycopg.ProgrammingError(f"{verb} is for outside a transaction: the connection is in {where}")
+
+    def lock(self, connection: Any) -> Any:
+        """Return psycopg's own lock."""
+        return connection.lock
+
+    def finish_work(self, connection: Any) -> Any:
+        """Commit what a handler left open in a transaction of its own."""
+        return connection.commit() if connection.pgconn.transaction_status == _INTRANS else None
+
+    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
+        """Find a server, together with the other connections that are lost now, and connect to it."""
+        record: Any = record_of(connection)
+        if self.is_async(connection):
+            return self._replacement_async(connection, record, loss, deadline)
+        parameters = self._parameters(connection, record)
+        pgconn, found = _search(_target(connection, record, parameters, loss), deadline)
+        return self._replacement(connection, record, pgconn, found)
+
+    async def _replacement_async(self, connection: Any, record: Record, loss: Loss, deadline: float) -> Replacement:
+        parameters = self._parameters(connection, record)
+        parameters = await parameters if asyncio.iscoroutine(parameters) else parameters
+        pgconn, found = await _search_async(_target(connection, record, parameters, loss), deadline)
+        return self._replacement(connection, record, pgconn, found)
+
+    def _parameters(self, connection: Any, record: Record) -> Any:
+        """Ask the app's class again: it may fetch a fresh password."""
+        if (given := record.arguments) is None:
+            return connecting.parameters_of(connection.info)
+        return type(connection)._get_connection_params(given.conninfo, **given.keywords)
+
+    def _replacement(self, connection: Any, record: Record, pgconn: Any, found: Found) -> Replacement:
+        """Dress a new physical connection in a plain connection object, at the baseline of the app's."""
+        dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
+        internal = Record(dressed, Options(failover="off"), None, (found.address,))
+        internal.internal, internal.recording = True, False
+        vars(dressed)[KEY] = internal
+        dressed.row_factory, dressed._adapters = connection.row_factory, connection._adapters
+        for setting in SETTINGS:
+            self.write(dressed, setting, record.pristine(setting, self.read(connection, setting)))
+        return Replacement(dressed, found.address, found.attempts)
+
+    def abort_transaction(self, replacement: Replacement) -> Any:
+        """Leave the new session in a transaction that the server itself refuses to go on with."""
+        connection = replacement.connection
+        return connection.wait(_aborted(connection))
+
+    def graft(self, connection: Any, replacement: Replacement) -> None:
+        """Swap the physical connections of the app's object and the replacement's, in one step."""
+        record: Any = record_of(connection)
+        other = replacement.connection
+        with record.mutex:
+            if record.closed_by_app:
+                raise ClosedMeanwhile
+            for setting in SETTINGS:
+                ours, theirs = self.read(connection, setting), self.read(other, setting)
+                self.write(connection, setting, theirs)
+                self.write(other, setting, ours)
+            connection.pgconn, other.pgconn = other.pgconn, connection.pgconn
+            _own(connection)
+            _own(other)
+            connection._closed = False
+            connection._prepared = _fresh_prepared(connection)
+            for known in record.cursors:
+                if (cursor := known()) is not None:
+                    cursor._pgconn = connection.pgconn
+            record.look_at(connection.pgconn)
+            record.loss_told = False
+
+    def abandon(self, connection: Any) -> None:
+        """Close the app's object for good; its cursors fail from now on."""
+        record: Any = record_of(connection)
+        with record.mutex:
+            record.closed_by_app = True
+            connection._closed = True
+            connection.pgconn.finish()
+            record.refresh()
+
+    def discard(self, replacement: Replacement) -> None:
+        """Close the physical connection that the replacement's object has."""
+        replacement.connection._closed = True
+        replacement.connection.pgconn.finish()
+
+    @contextmanager
+    def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
+        """While inside, changes are not recorded, nothing is switched, and waits end at `deadline`."""
+        record: Any = record_of(connection)
+        before = record.recording, record.returning, record.deadline
+        record.recording, record.returning, record.deadline = False, True, deadline
+        record.refresh()
+        try:
+            yield
+        finally:
+            record.recording, record.returning, record.deadline = before
+            record.refresh()
+
+
+def _aborted(connection: Any) -> Generator[Any, Any, None]:
+    try:
+        yield from connection._exec_command(postgresql.ABORTED_TRANSACTION.encode())
+    except psycopg.Error:
+        if connection.pgconn.transaction_status != pq.TransactionStatus.INERROR:
+            raise  # not the refusal that was asked for
+
+
+def _own(connection: Any) -> None:
+    """Notices and notifications of a physical connection go to the object that has it now."""
+    weak = ref(connection)
+    connection.pgconn.notice_handler = partial(BaseConnection._notice_handler, weak)
+    connection.pgconn.notify_handler = partial(BaseConnection._notify_handler, weak)
+
+
+def _fresh_prepared(connection: Any) -> PrepareManager:
+    """No statement is prepared in a new session; how many may be stays."""
+    old, new = connection._prepared, PrepareManager()
+    new.prepare_threshold, new.prepared_max = old.prepare_threshold, old.prepared_max
+    return new
+
+
+def _target(connection: Any, record: Record, parameters: Any, loss: Loss) -> Target:
+    hosts = loss.hosts or record.options.failover_hosts or connecting.hosts_of(parameters)
+    return Target(parameters, hosts, _wanted(connection, parameters, loss))
+
+
+def _wanted(connection: Any, parameters: Any, loss: Loss) -> str:
+    """Return the kind of server: what the app asked for, else a primary where the old one was not a standby."""
+    asked = parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
+    if asked:
+        return str(asked)
+    if loss.trigger == "requested" and loss.hosts:
+        return "any"
+    was_standby = loss.trigger != "demoted" and connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
+    return "standby" if was_standby else "primary"
+
+
+def _search(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Lead the search for such a target, or wait for whoever leads it and then connect to what was found."""
+    while (leader := SHARED.join(target.key)) is not None:
+        try:
+            return connecting.race(_only(target, leader.result(_left(deadline))), _soon(deadline))
+        except (Interrupted, NoServer, TimeoutError) as error:
+            _look_again(error, deadline)
+    with SHARED.leading(target.key) as tell:
+        pgconn, found = connecting.race(target, deadline)
+        tell(found.address)
+    return pgconn, found
+
+
+async def _search_async(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Do as `_search` does, while the event loop goes on."""
+    while (leader := SHARED.join(target.key)) is not None:
+        try:
+            address = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(leader)), _left(deadline))
+            return await connecting.race_async(_only(target, address), _soon(deadline))
+        except (Interrupted, NoServer, TimeoutError) as error:
+            _look_again(error, deadline)
+    with SHARED.leading(target.key) as tell:
+        pgconn, found = await connecting.race_async(target, deadline)
+        tell(found.address)
+    return pgconn, found
+
+
+def _only(target: Target, address: Address) -> Target:
+    return replace(target, hosts=(address,))
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _soon(deadline: float) -> float:
+    """Return when to stop asking the one server that another connection found: it may be gone again."""
+    return min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
+
+
+def _look_again(error: Exception, deadline: float) -> None:
+    """Whoever led found nothing or was interrupted: look again, perhaps as the leader, if that may help."""
+    permanent = isinstance(error, NoServer) and error.permanent
+    if permanent or time.monotonic() >= deadline:
+        raise NoServer(0, permanent) from None
+
+
+def silence(connection: Any) -> None:
+    """In a forked child: give up the socket without a byte to the server, which is still the parent's."""
+    descriptor = connection.pgconn.socket
+    dead = os.open(_FORKED_AWAY, os.O_RDWR)
+    os.dup2(dead, descriptor)
+    os.close(dead)

@@ -1,0 +1,256 @@
+"""How a connection was asked for, and how a new one is found: all hosts at once, each again at its own pace.
+
+Uses psycopg's public ``pq`` interface to libpq; `failover.Search` decides when to ask whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import selectors
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Final
+
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.failover import ATTEMPT_TIMEOUT, Found, NoServer, Search
+
+__all__ = ["Target", "hosts_of", "parameters_of", "race", "race_async"]
+
+_READING, _WRITING, _OK = pq.PollingStatus.READING, pq.PollingStatus.WRITING, pq.PollingStatus.OK
+_NAME_PERIOD: Final = 0.003  # seconds; a name that is being resolved is looked at this often
+# libpq tells no SQLSTATE of a refused login through psycopg. A server that speaks another language than English is
+# asked again until the time is up, with back-off.
+_PERMANENT: Final = re.compile(
+    rb"FATAL: .*(authentication failed|does not exist|not permitted to log in|no pg_hba\.conf entry"
+    rb"|permission denied for database)|no password supplied|fe_sendauth"
+)
+Parameters = dict[str, Any]
+Waits = dict[int, bool]
+
+
+def hosts_of(parameters: Parameters) -> tuple[Address, ...]:
+    """Return the hosts that libpq parameters name, in their order; empty where libpq finds one by itself."""
+    host = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST") or ""
+    if not host:
+        return ()
+    hosts = str(host).split(",")
+    ports = str(parameters.get("port") or os.environ.get("PGPORT") or "").split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return tuple((name, int(port) if port else None) for name, port in zip(hosts, ports, strict=False))
+
+
+def parameters_of(info: Any) -> Parameters:
+    """Return the libpq parameters of a physical connection, where the app's own arguments are not known."""
+    known: Parameters = info.get_parameters()
+    return {**known, "password": info.password} if info.password else known
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is looked for: parameters of the app, hosts to ask, and the kind of server that will do."""
+
+    parameters: Parameters = field(repr=False)
+    hosts: tuple[Address, ...]
+    wanted: str
+
+    def conninfo(self, host: Address, hostaddr: str | None) -> bytes:
+        """Return the connection string for one attempt."""
+        chosen = {name: value for name, value in self.parameters.items() if name not in ("hostaddr", "host", "port")}
+        chosen.pop("load_balance_hosts", None)
+        port = host[1] or _single(self.parameters.get("port"))
+        named = {"host": host[0] or None, "hostaddr": hostaddr, "port": port, "target_session_attrs": self.wanted}
+        return make_conninfo("", **chosen, **named).encode()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes two searches the same."""
+        return self.hosts, self.wanted, self.parameters.get("user"), self.parameters.get("dbname")
+
+
+def _single(port: Any) -> Any:
+    return None if port is None or "," in str(port) else port
+
+
+@dataclass(slots=True)
+class _Attempt:
+    host: Address
+    pgconn: Any
+    until: float
+    status: int = _WRITING
+
+
+class _Race:
+    """Attempts under way. Each `step` does what is due and returns the winner, if there is one."""
+
+    def __init__(self, target: Target, search: Search) -> None:
+        self.target, self.search = target, search
+        self.attempts: list[_Attempt] = []
+        self.names: dict[Address, _Resolution] = {}
+        limit = target.parameters.get("connect_timeout")
+        self.limit = max(2.0, float(limit)) if limit and float(limit) > 0 else ATTEMPT_TIMEOUT
+
+    def step(self, ready: set[int] | None = None) -> Any:
+        """Go on with what is ready, start what is due. Returns the PGconn that won, or None."""
+        now = time.monotonic()
+        for attempt in list(self.attempts):
+            if ready is None or attempt.pgconn.socket in ready:
+                self._poll(attempt)
+            if attempt.status == _OK:
+                self.attempts.remove(attempt)
+                return attempt.pgconn
+            if attempt.status not in (_READING, _WRITING) or now >= attempt.until:
+                self._failed(attempt, now)
+        for host in self.search.take_due(now):
+            self.names[host] = _Resolution(host[0])
+        self._start_resolved(now)
+        if self.search.is_over(now):
+            raise NoServer(self.search.attempts, self.search.permanent)
+        return None
+
+    def waits(self) -> Waits:
+        """Return the descriptors to wait for: True is for writing."""
+        return {attempt.pgconn.socket: attempt.status == _WRITING for attempt in self.attempts}
+
+    def seconds(self) -> float:
+        """Return how long to wait for them at most."""
+        now = time.monotonic()
+        pending = [_NAME_PERIOD] if self.names else []
+        moments = [attempt.until - now for attempt in self.attempts]
+        return max(0.0, min([self.search.seconds_to_wait(now), *moments, *pending]))
+
+    def close(self) -> None:
+        """End all attempts that are under way."""
+        for attempt in self.attempts:
+            attempt.pgconn.finish()
+        self.attempts.clear()
+
+    def _start_resolved(self, now: float) -> None:
+        for host in [host for host, name in self.names.items() if name.done]:
+            addresses = self.names.pop(host).addresses
+            for address in addresses:
+                self.search.attempt_started(host)
+                self._start(host, address, now)
+            if not addresses:
+                self.search.failed(host, now)
+
+    def _start(self, host: Address, address: str | None, now: float) -> None:
+        pgconn = pq.PGconn.connect_start(self.target.conninfo(host, address))
+        attempt = _Attempt(host, pgconn, now + self.limit)
+        self.attempts.append(attempt)
+        if pgconn.status == pq.ConnStatus.BAD:
+            self._failed(attempt, now)
+
+    def _poll(self, attempt: _Attempt) -> None:
+        attempt.status = attempt.pgconn.connect_poll()
+
+    def _failed(self, attempt: _Attempt, now: float) -> None:
+        permanent = bool(_PERMANENT.search(attempt.pgconn.error_message))
+        attempt.pgconn.finish()
+        self.attempts.remove(attempt)
+        self.search.failed(attempt.host, now, permanent)
+
+
+class _Resolution:
+    """The addresses of a host, looked up anew in a thread of its own: a resolver may block for long."""
+
+    def __init__(self, host: str) -> None:
+        self.addresses: list[str | None] = []
+        self.done = _needs_no_lookup(host)
+        if self.done:
+            self.addresses = [None]
+        else:
+            threading.Thread(target=self._look_up, args=(host,), name="name lookup", daemon=True).start()
+
+    def _look_up(self, host: str) -> None:
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            self.addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        except OSError:
+            self.addresses = []  # counts as a failed attempt: the name is asked for again
+        finally:
+            self.done = True
+
+
+def _needs_no_lookup(host: str) -> bool:
+    if not host or host.startswith(("/", "@")):
+        return True
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def race(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Ask all hosts until one answers as wanted. Returns its PGconn.
+
+    Raises:
+        NoServer: none did until `deadline`, or one refused the login for good.
+    """
+    contest = _new_race(target, deadline)
+    try:
+        winner = contest.step()
+        while winner is None:
+            winner = contest.step(_select(contest.waits(), contest.seconds()))
+        return _won(contest, winner)
+    finally:
+        contest.close()
+
+
+async def race_async(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Do as `race` does, while the event loop goes on."""
+    contest = _new_race(target, deadline)
+    try:
+        winner = contest.step()
+        while winner is None:
+            winner = contest.step(await _select_async(contest.waits(), contest.seconds()))
+        return _won(contest, winner)
+    finally:
+        contest.close()
+
+
+def _new_race(target: Target, deadline: float) -> _Race:
+    return _Race(target, Search(target.hosts or (("", None),), time.monotonic(), deadline))
+
+
+def _won(contest: _Race, pgconn: Any) -> tuple[Any, Found]:
+    pgconn.nonblocking = 1
+    port = pgconn.port.decode()
+    address = (pgconn.host.decode(), int(port) if port else None)
+    return pgconn, Found(address, contest.search.attempts)
+
+
+def _select(waits: Waits, seconds: float) -> set[int]:
+    with selectors.DefaultSelector() as selector:
+        for descriptor, writing in waits.items():
+            selector.register(descriptor, selectors.EVENT_WRITE if writing else selectors.EVENT_READ)
+        return {key.fd for key, _ in selector.select(seconds)}
+
+
+async def _select_async(waits: Waits, seconds: float) -> set[int]:
+    loop = asyncio.get_running_loop()
+    ready: set[int] = set()
+    woken = asyncio.Event()
+
+    def wake(descriptor: int) -> None:
+        ready.add(descriptor)
+        woken.set()
+
+    try:
+        for descriptor, writing in waits.items():
+            (loop.add_writer if writing else loop.add_reader)(descriptor, wake, descriptor)
+        await asyncio.wait_for(woken.wait(), seconds)
+    except TimeoutError:
+        pass  # nothing is ready: the caller looks at what else is due
+    finally:
+        for descriptor, writing in waits.items():
+            (loop.remove_writer if writing else loop.remove_reader)(descriptor)
+    return ready

@@ -1,0 +1,85 @@
+"""What is patched in psycopg and in psycopg_pool, as a list."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+import psycopg
+
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.psycopg import making, pools, seams, transactions, waiting
+from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
+from instrumented_wrapper.drivers.psycopg.parts import (
+    OLDEST,
+    AsyncConnection,
+    BaseConnection,
+    BaseCursor,
+    Connection,
+    missing_parts,
+)
+from instrumented_wrapper.drivers.psycopg.records import drop_all
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.patching import Patches
+
+__all__ = ["DRIVER", "install", "install_pools", "uninstall"]
+
+logger = logging.getLogger("instrumented_wrapper")
+DRIVER = Psycopg()
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch psycopg's classes. Returns what was done, for a user who asks."""
+    version = tuple(int(part) for part in psycopg.__version__.split(".")[:2])
+    if version < OLDEST:
+        logger.warning("psycopg %s is not supported, 3.2 or newer is: it is left alone", psycopg.__version__)
+        return "left alone: older than 3.2"
+    if missing := missing_parts():
+        logger.warning("psycopg %s lacks %s: it is only observed", psycopg.__version__, ", ".join(missing))
+        _observe(patches, options.with_keywords(_ONLY_OBSERVE, "self-test"), flows)
+        return f"only observed: it lacks {', '.join(missing)}"
+    _observe(patches, options, flows)
+    _look_after(patches, options, flows)
+    return "patched"
+
+
+_ONLY_OBSERVE: dict[str, Any] = {"failover": "off", "reset_session_state_on_close": False}
+
+
+def _observe(patches: Patches, options: Options, flows: Flows) -> None:
+    """What is needed to see a loss: public methods, and the constructor."""
+    patches.close_over(BaseConnection, "__init__", making.attaching(options))
+    patches.close_over(Connection, "wait", functools.partial(waiting.wait, driver=DRIVER, flows=flows))
+    patches.close_over(AsyncConnection, "wait", functools.partial(waiting.wait_async, driver=DRIVER, flows=flows))
+    patches.wrap(Connection, "connect", making.connecting_with(options))
+    patches.wrap(AsyncConnection, "connect", making.connecting_with_async(options))
+    patches.replace(psycopg, "connect", Connection.connect)
+    patches.close_over(Connection, "_get_connection_params", making.parameters(options))
+    patches.close_over(AsyncConnection, "_get_connection_params", making.parameters_async(options))
+
+
+def _look_after(patches: Patches, options: Options, flows: Flows) -> None:
+    for name in SETTINGS:
+        patches.close_over(BaseConnection, f"_set_{name}_gen", seams.setting(name, DRIVER, flows))
+    patches.close_over(BaseConnection, "_exec_command", seams.commanding)
+    patches.close_over(BaseConnection, "_check_connection_ok", seams.checking)
+    patches.close_over(BaseCursor, "__init__", seams.adding_cursor)
+    patches.close_over(BaseCursor, "_convert_query", seams.converting)
+    patches.close_over(Connection, "close", seams.closing(DRIVER, flows))
+    patches.close_over(AsyncConnection, "close", seams.closing_async(DRIVER, flows))
+    patches.close_over(psycopg.Transaction, "__enter__", transactions.entering)
+    patches.close_over(psycopg.Transaction, "__exit__", transactions.leaving)
+    patches.close_over(psycopg.AsyncTransaction, "__aenter__", transactions.entering_async)
+    patches.close_over(psycopg.AsyncTransaction, "__aexit__", transactions.leaving_async)
+
+
+def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch psycopg_pool's classes."""
+    pools.install(patches, DRIVER, flows)
+    return "patched"
+
+
+def uninstall() -> None:
+    """Forget the connections that were watched; they go on working."""
+    drop_all()

@@ -1,0 +1,162 @@
+"""How a connection is made: our keywords are taken out, the arguments are kept, the record is attached.
+
+`_get_connection_params` sees all arguments of every way to connect, a ``psycopg.connect`` that was imported before
+included; what it saw is handed to the constructor through a context variable.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from instrumented_wrapper.drivers.psycopg import connecting
+from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
+from instrumented_wrapper.options import Options, take_keywords
+
+__all__ = ["attaching", "connecting_with", "connecting_with_async", "parameters", "parameters_async"]
+
+Method = Callable[..., Any]
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A connection that is being made: how the app asked for it, and what libpq will be given."""
+
+    options: Options
+    arguments: Arguments
+    outermost: bool
+    parameters: dict[str, Any] | None = None
+
+
+_pending: ContextVar[_Pending | None] = ContextVar("pending", default=None)
+
+
+def connecting_with(options: Options) -> Callable[..., Any]:
+    """``Connection.connect``, for wrapt: keep the outermost arguments, forget them when it is over."""
+
+    def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        token = _pending.set(_asked(options, args, kwargs))
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            _pending.reset(token)
+
+    return connect
+
+
+def connecting_with_async(options: Options) -> Callable[..., Any]:
+    """``AsyncConnection.connect``, for wrapt."""
+
+    async def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        token = _pending.set(_asked(options, args, kwargs))
+        try:
+            return await wrapped(*args, **kwargs)
+        finally:
+            _pending.reset(token)
+
+    return connect
+
+
+_OF_CONNECT = ("autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory")
+
+
+def _asked(options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pending:
+    ours = take_keywords(kwargs)
+    checked = options.with_keywords(ours, "connect") if ours else options
+    given = {name: value for name, value in kwargs.items() if name not in _OF_CONNECT}
+    conninfo = args[0] if args else given.pop("conninfo", "")
+    return _Pending(checked, Arguments(conninfo, given), outermost=True)
+
+
+def parameters(options: Options) -> Callable[[Method], Method]:
+    """``Connection._get_connection_params``."""
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def _get_connection_params(cls: Any, conninfo: str, **kwargs: Any) -> Any:
+            pending = _seen(options, conninfo, kwargs)
+            pending.parameters = found = original(cls, conninfo, **kwargs)
+            return found
+
+        return _get_connection_params
+
+    return make
+
+
+def parameters_async(options: Options) -> Callable[[Method], Method]:
+    """``AsyncConnection._get_connection_params``."""
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        async def _get_connection_params(cls: Any, conninfo: str, **kwargs: Any) -> Any:
+            pending = _seen(options, conninfo, kwargs)
+            pending.parameters = found = await original(cls, conninfo, **kwargs)
+            return found
+
+        return _get_connection_params
+
+    return make
+
+
+def _seen(options: Options, conninfo: str, kwargs: dict[str, Any]) -> _Pending:
+    ours = take_keywords(kwargs)
+    pending = _pending.get()
+    if pending is None or not pending.outermost:
+        checked = options.with_keywords(ours, "connect") if ours else options
+        pending = _Pending(checked, Arguments(conninfo, dict(kwargs)), outermost=False)
+        _pending.set(pending)
+    elif ours:
+        pending.options = pending.options.with_keywords(ours, "connect")
+    return pending
+
+
+def attaching(options: Options) -> Callable[[Method], Method]:
+    """``BaseConnection.__init__``: from here on the connection is watched."""
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def __init__(self: Any, pgconn: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, pgconn, *args, **kwargs)
+            vars(self)[KEY] = _record(self, pgconn, options)
+
+        return __init__
+
+    return make
+
+
+def _record(connection: Any, pgconn: Any, options: Options) -> Record:
+    pending = _pending.get()
+    if pending is None or pending.parameters is None or not _made_for(pgconn, pending.parameters):
+        return Record(connection, options, None, _hosts_of(pgconn))
+    if not pending.outermost:
+        _pending.set(None)
+    record = Record(connection, pending.options, pending.arguments, connecting.hosts_of(pending.parameters))
+    record.wanted = _wanted(pending.parameters)
+    return record
+
+
+def _made_for(pgconn: Any, parameters: Mapping[str, Any]) -> bool:
+    """Tell whether the physical connection is the one that was asked for: an attempt before it may have failed."""
+    asked = {host for host, _ in connecting.hosts_of(dict(parameters))}
+    return not asked or pgconn.host.decode() in asked
+
+
+def _hosts_of(pgconn: Any) -> Any:
+    try:
+        port = pgconn.port.decode()
+        return ((pgconn.host.decode(), int(port) if port else None),)
+    except Exception:  # noqa: BLE001 - a stand-in for a connection, or one that is already at its end: no host known
+        return ()
+
+
+def _wanted(parameters: Mapping[str, Any]) -> str:
+    return str(parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
+
+
+def forget_pending() -> None:
+    """The parameters that were computed are for a connection of ours."""
+    _pending.set(None)

@@ -1,0 +1,190 @@
+"""psycopg_pool: when a pool hands a connection out, takes it back, and checks it.
+
+What the pool does before it first hands a connection out is the baseline. A return resets in the calling thread, after
+a rollback, before the pool's own ``reset`` callback; nothing that a pool does while it takes one back is a switch.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from psycopg import pq
+
+from instrumented_wrapper import handlers
+from instrumented_wrapper.drivers import Driver, Flow, Flows
+from instrumented_wrapper.drivers.psycopg.records import KEY, Record
+from instrumented_wrapper.drivers.psycopg.seams import resets_on_close
+from instrumented_wrapper.drivers.psycopg.steps import pool_deadline
+from instrumented_wrapper.failover import RESET_TIMEOUT
+from instrumented_wrapper.patching import Patches
+
+__all__ = ["install"]
+
+Method = Callable[..., Any]
+logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there
+_IDLE: Final = pq.TransactionStatus.IDLE
+_OPEN: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+_PARTS: Final = ("getconn", "putconn", "_return_connection", "_add_to_pool")
+
+
+def install(patches: Patches, driver: Driver, flows: Flows) -> None:
+    """Patch the four pools of psycopg_pool."""
+    import psycopg_pool as pools
+
+    kinds = pools.ConnectionPool, pools.AsyncConnectionPool
+    if missing := [f"{kind.__name__}.{part}" for kind in kinds for part in _PARTS if not hasattr(kind, part)]:
+        logging.getLogger("instrumented_wrapper").warning(
+            "psycopg_pool lacks %s: returns to a pool are not looked after", ", ".join(missing)
+        )
+        return
+    patches.close_over(pools.ConnectionPool, "getconn", _handing_out)
+    patches.close_over(pools.AsyncConnectionPool, "getconn", _handing_out_async)
+    patches.close_over(pools.ConnectionPool, "putconn", functools.partial(_taking_back, driver, flows))
+    patches.close_over(pools.AsyncConnectionPool, "putconn", functools.partial(_taking_back_async, driver, flows))
+    for kind in kinds:
+        patches.close_over(kind, "_return_connection", _returning)
+    for kind in (*kinds, pools.NullConnectionPool, pools.AsyncNullConnectionPool):
+        if "_add_to_pool" in vars(kind):
+            patches.close_over(kind, "_add_to_pool", _adding)
+
+
+def _handing_out(original: Method) -> Method:
+    @functools.wraps(original)
+    def getconn(self: Any, timeout: float | None = None) -> Any:
+        if self._check is None:
+            connection = original(self, timeout)
+        else:
+            with _within(self.timeout if timeout is None else timeout):
+                connection = original(self, timeout)
+        record: Record | None = connection.__dict__.get(KEY)
+        if record is not None:
+            record.handed_out = True
+        return connection
+
+    return getconn
+
+
+def _handing_out_async(original: Method) -> Method:
+    @functools.wraps(original)
+    async def getconn(self: Any, timeout: float | None = None) -> Any:
+        if self._check is None:
+            connection = await original(self, timeout)
+        else:
+            with _within(self.timeout if timeout is None else timeout):
+                connection = await original(self, timeout)
+        record: Record | None = connection.__dict__.get(KEY)
+        if record is not None:
+            record.handed_out = True
+        return connection
+
+    return getconn
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """A switch that a health check starts lasts no longer than the pool's client waits."""
+    token = pool_deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        pool_deadline.reset(token)
+
+
+def _taking_back(driver: Driver, flows: Flows, original: Method) -> Method:
+    @functools.wraps(original)
+    def putconn(self: Any, conn: Any) -> None:
+        record: Record | None = conn.__dict__.get(KEY)
+        if record is None or not (record.changed or handlers.reset_handler()) or not _is_ours(self, conn, record):
+            return original(self, conn)  # type: ignore[no-any-return]
+        with _on_return(record, conn) as reset:
+            if conn.pgconn.transaction_status in _OPEN:
+                logger.warning("rolling back returned connection: %s", conn)
+                conn.rollback()
+            if conn.pgconn.transaction_status == _IDLE:
+                reset(flows.run(_reset(driver, flows, conn, record)))
+        try:
+            return original(self, conn)  # type: ignore[no-any-return]
+        finally:
+            record.returned = False
+
+    return putconn
+
+
+def _taking_back_async(driver: Driver, flows: Flows, original: Method) -> Method:
+    @functools.wraps(original)
+    async def putconn(self: Any, conn: Any) -> None:
+        record: Record | None = conn.__dict__.get(KEY)
+        if record is None or not (record.changed or handlers.reset_handler()) or not _is_ours(self, conn, record):
+            return await original(self, conn)  # type: ignore[no-any-return]
+        with _on_return(record, conn) as reset:
+            if conn.pgconn.transaction_status in _OPEN:
+                logger.warning("rolling back returned connection: %s", conn)
+                await conn.rollback()
+            if conn.pgconn.transaction_status == _IDLE:
+                reset(await flows.run_async(_reset(driver, flows, conn, record)))
+        try:
+            return await original(self, conn)  # type: ignore[no-any-return]
+        finally:
+            record.returned = False
+
+    return putconn
+
+
+def _is_ours(pool: Any, connection: Any, record: Record) -> bool:
+    """Tell whether the pool will take it (otherwise it raises) and a reset is wanted."""
+    return getattr(connection, "_pool", None) is pool and resets_on_close(record)
+
+
+def _reset(driver: Driver, flows: Flows, connection: Any, record: Record) -> Flow[bool]:
+    record.returned = True
+    return flows.reset(driver, connection, record, "pool_return")
+
+
+@contextmanager
+def _on_return(record: Record, connection: Any) -> Iterator[Callable[[bool], None]]:
+    """Bound the steps of a return; a connection that could not be reset is closed, so that the pool discards it."""
+
+    def reset(succeeded: bool) -> None:
+        if not succeeded:
+            connection.pgconn.finish()
+
+    record.returning, record.deadline = True, time.monotonic() + RESET_TIMEOUT
+    record.refresh()
+    try:
+        yield reset
+    except Exception as error:  # noqa: BLE001 - as the pool does: what cannot be rolled back is discarded
+        logger.warning("return of a connection failed: %s: discarding it", type(error).__name__)
+        connection.pgconn.finish()
+    finally:
+        record.deadline = None
+        record.refresh()
+
+
+def _returning(original: Method) -> Method:
+    @functools.wraps(original)
+    def _return_connection(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
+        record: Record | None = conn.__dict__.get(KEY)
+        if record is not None and (self._reset is not None or conn.pgconn.transaction_status != _IDLE):
+            record.returning = True
+            record.refresh()
+        result: Awaitable[None] | None = original(self, conn, *args, **kwargs)
+        return result
+
+    return _return_connection
+
+
+def _adding(original: Method) -> Method:
+    @functools.wraps(original)
+    def _add_to_pool(self: Any, conn: Any) -> Any:
+        record: Record | None = conn.__dict__.get(KEY)
+        if record is not None and record.returning:
+            record.returning = False
+            record.refresh()
+        return original(self, conn)
+
+    return _add_to_pool

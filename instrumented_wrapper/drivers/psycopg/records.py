@@ -1,0 +1,141 @@
+"""What we keep for each psycopg connection, and where: in the connection's own ``__dict__``, under `KEY`.
+
+Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, kept up to date by
+`Record.refresh`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import ReferenceType, WeakSet, ref
+
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.errors import Address, FailoverError
+from instrumented_wrapper.failover import Shared
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.session import Session
+
+__all__ = ["KEY", "SHARED", "Arguments", "Record", "record_of"]
+
+KEY: Final = "_instrumented_wrapper"
+IDLE: Final = 0
+_PRUNE_FROM: Final = 64
+
+SHARED: Final = Shared()
+_live: WeakSet[Record] = WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """How the app asked for the connection; used again for a new one, so that passwords may be fetched anew."""
+
+    conninfo: str
+    keywords: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return "<Arguments of connect>"  # the password is among them
+
+
+class Record(Session):
+    """The session behind one psycopg connection, and what a switch needs to know of its physical side.
+
+    Attributes:
+        off: nothing is looked at any more (forked child, not instrumented any more).
+        alert: the frequent path must take the long way (an error is owed, a lost transaction, a deadline).
+        switchable: a loss leads to a switch.
+        phase: transaction status when the server was last heard.
+        internal: a connection of ours, on its way to become the app's.
+        handed_out: a pool has given it to the app; None for one that is not from a pool.
+        returning: the pool takes it back: a loss is then the pool's to handle.
+        recording: changes are the app's doing.
+        returned: it was reset on its way into the pool just now.
+    """
+
+    def __init__(
+        self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]
+    ) -> None:
+        super().__init__(options, postgresql.covers)
+        self.connection: ReferenceType[Any] = ref(connection)
+        self.arguments = arguments
+        self.hosts = hosts
+        self.mutex = threading.Lock()
+        self.cursors: list[ReferenceType[Any]] = []
+        self.off = self.alert = self.internal = self.foreign = False
+        self.handed_out = self.returning = self.returned = False
+        self.recording, self.baseline_done = True, False
+        self.closed_by_app = self.loss_told = False
+        self.deadline: float | None = None
+        self.phase = IDLE
+        self.wanted = ""  # the app's target_session_attrs
+        self.pipeline_error: FailoverError | None = None
+        self.last_error: FailoverError | None = None
+        several = len(options.failover_hosts or hosts) > 1
+        self.failover = options.failover == "on" or (options.failover == "auto" and several)
+        self.switchable = self.failover
+        self.poll: Callable[[int], Any] = _never
+        self._prune_at = _PRUNE_FROM
+        self.look_at(connection.pgconn)
+        _live.add(self)
+
+    def look_at(self, pgconn: Any) -> None:
+        """Watch another physical connection for an end that the server announces."""
+        self.phase = IDLE
+        self.poll = _poll_of(pgconn.socket) if self.failover else _never
+
+    def refresh(self) -> None:
+        """Recompute the flags that the frequent path reads."""
+        self.off = self.foreign
+        self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app)
+        troubles = (self.lost, self.owed, self.pipeline_error, self.deadline)
+        self.alert = any(trouble is not None for trouble in troubles)
+
+    def add_cursor(self, cursor: Any) -> None:
+        """Remember a cursor: it keeps the physical connection that it was made with."""
+        self.cursors.append(ref(cursor))
+        if len(self.cursors) > self._prune_at:
+            self.cursors = [known for known in self.cursors if known() is not None]
+            self._prune_at = max(_PRUNE_FROM, 2 * len(self.cursors))
+
+
+def record_of(connection: Any) -> Record | None:
+    """Return the record of a connection that is watched."""
+    record: Record | None = vars(connection).get(KEY)
+    return record
+
+
+def _never(timeout: int) -> Any:
+    return ()
+
+
+def _poll_of(descriptor: int) -> Callable[[int], Any]:
+    if not hasattr(select, "poll"):  # Windows
+        return lambda timeout: select.select([descriptor], [], [], timeout)[0]
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll.poll
+
+
+def drop_all() -> None:
+    """Forget every record: the connections go on, unobserved."""
+    for record in list(_live):
+        if (connection := record.connection()) is not None:
+            vars(connection).pop(KEY, None)
+    _live.clear()
+
+
+def _after_fork_in_child() -> None:
+    """The sockets are the parent's: neither peek, reset nor fetch here, and never switch."""
+    SHARED.forget()
+    for record in list(_live):
+        record.mutex = threading.Lock()
+        record.foreign = True
+        record.refresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

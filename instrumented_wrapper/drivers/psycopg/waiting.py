@@ -1,0 +1,113 @@
+"""The choke point: ``Connection.wait`` and ``AsyncConnection.wait``, through which all of psycopg's traffic goes.
+
+The frequent path is a plain statement on a healthy connection: one closure, one look at the socket, no object made.
+Everything else is decided in `steps` and `losses` and done by the lifecycle's flows. All of it happens under
+``connection.lock``, so that no other thread or task can use the connection meanwhile.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg
+from psycopg import pq
+
+from instrumented_wrapper.drivers import Driver, Flow, Flows
+from instrumented_wrapper.drivers.psycopg import steps
+from instrumented_wrapper.drivers.psycopg.records import KEY, Record
+from instrumented_wrapper.errors import FailoverError
+from instrumented_wrapper.session import Loss
+
+__all__ = ["wait", "wait_async"]
+
+Method = Callable[..., Any]
+_ACTIVE: Final = pq.TransactionStatus.ACTIVE
+_UNKNOWN: Final = pq.TransactionStatus.UNKNOWN
+_IDLE: Final = pq.TransactionStatus.IDLE
+_IDLE_STEPS: Final = frozenset({"_commit_gen", "_rollback_gen"})  # with no transaction open they send nothing
+
+
+def wait(original: Method, driver: Driver, flows: Flows) -> Method:
+    """Make the sync choke point."""
+
+    def repair(connection: Any, record: Record, loss: Loss) -> None:
+        if news := flows.run(_flow(driver, flows, connection, record, loss)):
+            raise steps.told(record, news) from loss.cause
+        record.refresh()
+
+    @functools.wraps(original)
+    def wait(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        record: Record | None = self.__dict__.get(KEY)
+        if record is None or record.off:
+            return original(self, gen, *args, **kwargs)
+        phase = self.pgconn.transaction_status
+        if phase != _ACTIVE and _worth_a_look(record, gen, phase):
+            if loss := steps.before(self, record, gen, phase):
+                repair(self, record, loss)
+            gen = steps.adapted(self, record, gen, switched=loss is not None)
+        step = gen.__name__
+        try:
+            result = original(self, gen, *args, **kwargs)
+        except psycopg.Error as error:
+            if (loss := steps.after(driver, flows, self, record, step, error)) is None:
+                raise
+            repair(self, record, loss)
+            rest = steps.once_more(step, error)
+            return None if rest is None else original(self, rest, *args, **kwargs)
+        if (record.noted or record.alert) and (loss := steps.answered(self, record, step)):
+            repair(self, record, loss)
+        return result
+
+    return wait
+
+
+def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
+    """Make the async choke point: the same steps."""
+
+    async def repair(connection: Any, record: Record, loss: Loss) -> None:
+        if news := await flows.run_async(_flow(driver, flows, connection, record, loss)):
+            raise steps.told(record, news) from loss.cause
+        record.refresh()
+
+    @functools.wraps(original)
+    async def wait(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        record: Record | None = self.__dict__.get(KEY)
+        if record is None or record.off:
+            return await original(self, gen, *args, **kwargs)
+        phase = self.pgconn.transaction_status
+        if phase != _ACTIVE and _worth_a_look(record, gen, phase):
+            if loss := steps.before(self, record, gen, phase):
+                await repair(self, record, loss)
+            gen = steps.adapted(self, record, gen, switched=loss is not None)
+        step = gen.__name__
+        try:
+            result = await original(self, gen, *args, **kwargs)
+        except psycopg.Error as error:
+            if (loss := steps.after(driver, flows, self, record, step, error)) is None:
+                raise
+            await repair(self, record, loss)
+            rest = steps.once_more(step, error)
+            return None if rest is None else await original(self, rest, *args, **kwargs)
+        if (record.noted or record.alert) and (loss := steps.answered(self, record, step)):
+            await repair(self, record, loss)
+        return result
+
+    return wait
+
+
+def _flow(driver: Driver, flows: Flows, connection: Any, record: Record, loss: Loss) -> Flow[FailoverError | None]:
+    return flows.replace_lost(driver, connection, record, loss, steps.seconds_left())
+
+
+def _worth_a_look(record: Record, gen: Any, phase: int) -> bool:
+    """Keep the phase; tell whether something is to be looked at before anything is sent: the frequent path says no."""
+    if record.alert or phase == _UNKNOWN:
+        return True
+    record.phase = phase
+    if record.noted:
+        record.settle()
+    if phase == _IDLE and gen.__name__ in _IDLE_STEPS:
+        return False
+    return bool(record.poll(0))

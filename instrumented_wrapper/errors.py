@@ -1,0 +1,121 @@
+"""What the app may catch: one family of errors, each also an error of the driver in use.
+
+Knows no driver: the driver's exception class is handed in. Knows no server text either: what these errors say is
+written here, and it never reads like a connection loss to a pool that matches on words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+__all__ = [
+    "ConfigurationError",
+    "FailoverError",
+    "FailoverFailedError",
+    "FailoverSuccessError",
+    "TransactionResolutionUnknownError",
+    "driver_error",
+]
+
+Address = tuple[str, int | None]
+
+
+class ConfigurationError(ValueError):
+    """An option of the wrapper is not usable; the text names it, the value given and the values accepted."""
+
+    def __init__(self, name: str, value: object, accepted: str) -> None:
+        super().__init__(name, value, accepted)
+        self.name, self.value, self.accepted = name, value, accepted
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r} cannot be used: expected {self.accepted}"
+
+
+class FailoverError(Exception):
+    """The physical connection was replaced, or could not be; the app has to know about it.
+
+    Each instance raised is also an instance of the driver's ``OperationalError``.
+
+    Attributes:
+        transaction: ``"none"`` (none was open), ``"rolled_back"`` or ``"unknown"`` (a COMMIT was on its way).
+        may_have_run: False only where nothing was sent, or all that was sent is certainly rolled back.
+        server: ``(host, port)`` of the new server, or None.
+        blocked_seconds: how long the app waited, in seconds.
+        not_restored: names of session state that could not be carried over.
+    """
+
+    transaction: str = "none"
+    may_have_run: bool = True
+    server: Address | None = None
+    blocked_seconds: float = 0.0
+    not_restored: tuple[str, ...] = ()
+
+
+class FailoverSuccessError(FailoverError):
+    """Another server session took over and is configured; what was under way has failed."""
+
+
+class FailoverFailedError(FailoverError):
+    """No server took over in time, or the new session could not be configured; the app's object is shut for good."""
+
+
+class TransactionResolutionUnknownError(FailoverError):
+    """A COMMIT was sent and its answer never came: the transaction may or may not be committed."""
+
+
+_FACTS = ("transaction", "may_have_run", "server", "blocked_seconds", "not_restored")
+
+
+def driver_error(
+    kind: type[FailoverError],
+    operational: type[Exception],
+    cause: BaseException | None,
+    message: str,
+    facts: Mapping[str, Any],
+) -> FailoverError:
+    """Make an error of ours that is the driver's too.
+
+    Args:
+        kind: which of our classes.
+        operational: the driver's ``OperationalError``.
+        cause: what the driver raised; its class is taken on where it is an ``operational``, its ``sqlstate`` always.
+        message: the sentence for the user.
+        facts: the attributes of `FailoverError`, and ``sqlstate`` where one is kept.
+    """
+    base = type(cause) if isinstance(cause, operational) and not isinstance(cause, FailoverError) else operational
+    sqlstate = getattr(cause, "sqlstate", None)
+    error = _build(kind, base, message, {**facts, **({"sqlstate": sqlstate} if sqlstate else {})})
+    error.__cause__ = cause
+    return error
+
+
+def again(error: FailoverError) -> FailoverError:
+    """Return the same news as a new exception: each raise has a traceback of its own."""
+    kind, base = type(error).__bases__
+    copy = _build(kind, base, str(error), _facts(error))
+    copy.__cause__ = error.__cause__
+    return copy
+
+
+def _facts(error: FailoverError) -> dict[str, Any]:
+    facts = {name: getattr(error, name) for name in _FACTS}
+    return {**facts, "sqlstate": vars(error)["sqlstate"]} if "sqlstate" in vars(error) else facts
+
+
+def _build(kind: type[FailoverError], base: type[Exception], message: str, facts: Mapping[str, Any]) -> FailoverError:
+    error: FailoverError = _combined(kind, base)(message)  # type: ignore[arg-type]  # classes are hashable
+    vars(error).update(facts)
+    return error
+
+
+@cache  # bounded by the classes that drivers have
+def _combined(kind: type[FailoverError], base: type[Exception]) -> type[FailoverError]:
+    """One class for our error and the driver's. Dynamic classes do not pickle by name, hence ``__reduce__``."""
+
+    def reduce(self: FailoverError) -> tuple[Any, ...]:
+        return _build, (kind, base, str(self), _facts(self))
+
+    namespace = {"__reduce__": reduce, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind, base), namespace)

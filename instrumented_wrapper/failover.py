@@ -1,0 +1,149 @@
+"""When to try a server again, which one, and when to give up; who searches when many connections are lost at once.
+
+Pure: no driver, no socket, no clock of its own (the time is handed in). `Search` decides, a driver's file connects.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from instrumented_wrapper.errors import Address
+
+__all__ = ["ClosedMeanwhile", "Found", "Interrupted", "NoServer", "Search", "Shared", "pause"]
+
+FIRST_PAUSE: Final = 0.015  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
+LONGEST_PAUSE: Final = 1.0
+SHARE_OF_ELAPSED: Final = 0.1  # a search that lasts asks ever more rarely: back-off without a counter
+LAST_ANSWERS: Final = 0.3  # seconds left to attempts under way once one server gave an answer that will not change
+RESET_TIMEOUT: Final = 1.0  # seconds that a reset may take
+FOLLOW_TIMEOUT: Final = 2.0  # seconds for a server that another connection found, before looking for another one
+ATTEMPT_TIMEOUT: Final = 5.0  # seconds for one attempt where the app gave no connect_timeout
+
+
+def pause(elapsed: float, dice: Callable[[], float] = random.random) -> float:
+    """Return the seconds to wait before a host is asked again, `elapsed` seconds into the search, with jitter."""
+    longest = min(LONGEST_PAUSE, max(FIRST_PAUSE, SHARE_OF_ELAPSED * elapsed))
+    return longest * (0.75 + 0.5 * dice())
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The server that answered, and how many connections were started to find it."""
+
+    address: Address
+    attempts: int
+
+
+class NoServer(Exception):
+    """No server took over. `permanent`: one gave an answer that asking again would not change."""
+
+    def __init__(self, attempts: int, permanent: bool = False) -> None:
+        super().__init__(attempts, permanent)
+        self.attempts, self.permanent = attempts, permanent
+
+
+class ClosedMeanwhile(Exception):
+    """The app closed its connection while a new one was looked for."""
+
+
+@dataclass
+class Search:
+    """The plan of one search over several hosts, all asked at once and each again at its own pace.
+
+    Attributes:
+        hosts: what to ask.
+        started: when the search began.
+        deadline: when it ends, whatever happens.
+        attempts: connections started so far.
+    """
+
+    hosts: Sequence[Address]
+    started: float
+    deadline: float
+    attempts: int = 0
+    permanent: bool = False
+    _due: dict[Address, float] = field(default_factory=dict)
+    _under_way: dict[Address, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._due = dict.fromkeys(self.hosts, self.started)
+
+    def take_due(self, now: float) -> list[Address]:
+        """Return the hosts to ask now; each is under way until `failed` is told."""
+        due = [] if self.permanent else [host for host, moment in self._due.items() if moment <= now]
+        for host in due:
+            del self._due[host]
+            self._under_way[host] = 0
+        return due
+
+    def attempt_started(self, host: Address) -> None:
+        """A connection to `host` was started; a name may have several addresses."""
+        self.attempts += 1
+        self._under_way[host] = self._under_way.get(host, 0) + 1
+
+    def failed(self, host: Address, now: float, permanent: bool = False) -> None:
+        """An attempt at `host` failed (or its name has no address)."""
+        if permanent and not self.permanent:
+            self.permanent = True
+            self.deadline = min(self.deadline, now + LAST_ANSWERS)
+        self._under_way[host] -= 1
+        if self._under_way[host] <= 0:
+            del self._under_way[host]
+            self._due[host] = now + pause(now - self.started)
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether there is nothing left to wait for."""
+        return now >= self.deadline or (self.permanent and not self._under_way)
+
+    def seconds_to_wait(self, now: float) -> float:
+        """Return how long nothing is to be started."""
+        moments = [self.deadline] if self.permanent else [self.deadline, *self._due.values()]
+        return max(0.0, min(moments) - now)
+
+
+class Shared:
+    """Connections that are lost together share one search: the first one looks, the others wait for what it finds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._searches: dict[Hashable, Future[Address]] = {}
+
+    def join(self, what: Hashable) -> Future[Address] | None:
+        """Return the search for `what` that is under way, or None: then the caller must be `leading` it."""
+        with self._lock:
+            if (search := self._searches.get(what)) is None:
+                self._searches[what] = Future()
+            return search
+
+    @contextmanager
+    def leading(self, what: Hashable) -> Iterator[Callable[[Address], None]]:
+        """Lead the search for `what`: call the function that this gives with what was found.
+
+        Those who wait are told of a failure too; one that says nothing of the servers lets a follower take over.
+        """
+        search = self._searches[what]
+        try:
+            yield search.set_result
+        except NoServer as error:
+            search.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                self._searches.pop(what, None)
+            if not search.done():
+                search.set_exception(Interrupted())
+
+    def forget(self) -> None:
+        """In a forked child: the searches of the parent are not ours."""
+        self._lock = threading.Lock()
+        self._searches = {}
+
+
+class Interrupted(Exception):
+    """Whoever led the search was interrupted; nothing is known of the servers."""

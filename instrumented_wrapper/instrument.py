@@ -1,0 +1,304 @@
+"""The verbs: choose drivers, patch them now or when they are imported, start telemetry; ask a session, reset, switch.
+
+This module knows everyone; nobody knows it. Nothing is imported for the sake of patching.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import wrapt
+
+from instrumented_wrapper import events, lifecycle, options, switching
+from instrumented_wrapper.drivers import Driver, Flow
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.session import Session, SessionState
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+__all__ = [
+    "instrument",
+    "mark_pristine",
+    "mark_pristine_async",
+    "reset_session",
+    "reset_session_async",
+    "session_state",
+    "switch",
+    "switch_async",
+    "uninstrument",
+]
+
+logger = logging.getLogger("instrumented_wrapper")
+
+
+@dataclass(frozen=True, slots=True)
+class _Patcher:
+    """What to do once a module is imported: the function ``verb`` of the room ``room``."""
+
+    driver: str
+    room: str
+    verb: str
+
+
+# module that the app imports -> who patches it
+PATCHERS: Final[Mapping[str, _Patcher]] = {
+    "psycopg": _Patcher("psycopg", "instrumented_wrapper.drivers.psycopg.install", "install"),
+    "psycopg_pool": _Patcher("psycopg", "instrumented_wrapper.drivers.psycopg.install", "install_pools"),
+}
+SUPPORTED: Final = tuple(dict.fromkeys(patcher.driver for patcher in PATCHERS.values()))
+
+
+class Flows:
+    """The lifecycle, as the drivers' seams are handed it."""
+
+    run = staticmethod(lifecycle.run)
+    run_async = staticmethod(lifecycle.run_async)
+    note_change = staticmethod(lifecycle.note_change)
+    reset = staticmethod(lifecycle.reset)
+    replace_lost = staticmethod(switching.replace_lost)
+    observe_loss = staticmethod(switching.observe_loss)
+
+
+@dataclass(slots=True)
+class _State:
+    """What is patched now."""
+
+    active: bool = False
+    options: Options = field(default_factory=Options)
+    patches: dict[str, Patches] = field(default_factory=dict)
+    done: dict[str, str] = field(default_factory=dict)
+    listeners: list[events.Listener] = field(default_factory=list)
+
+
+_state = _State()
+_lock = threading.RLock()
+_hooked: set[str] = set()
+
+
+def instrument(
+    drivers: Iterable[str] | str | None = None,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    **given: Any,
+) -> None:
+    """Patch every supported driver (or those named), in place; also those that are imported later.
+
+    Args:
+        drivers: names out of `options.DRIVERS`; all by default.
+        tracer_provider: for spans; the global one by default.
+        meter_provider: for metrics; the global one by default.
+        **given: options over the environment's, see the README.
+
+    Raises:
+        ConfigurationError: an option or an environment variable cannot be used; nothing is patched.
+    """
+    if drivers is not None:
+        given["drivers"] = drivers
+    with _lock:
+        if _state.active:
+            ignored = ", ".join(given) or "none"
+            logger.warning("instrument() was called again: nothing is patched twice; options ignored: %s", ignored)
+            return
+        if not _is_enabled():
+            logger.info("%sENABLED is false: nothing is patched", options.PREFIX)
+            return
+        chosen = options.from_environment(os.environ).with_keywords(given, "instrument()")
+        _start(chosen, tracer_provider, meter_provider)
+
+
+def _is_enabled() -> bool:
+    name = f"{options.PREFIX}ENABLED"
+    return options.from_environment({name: os.environ.get(name, "")}).enabled
+
+
+def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
+    from instrumented_wrapper import telemetry, version
+
+    _state.active, _state.options = True, chosen
+    _state.listeners = telemetry.listeners(version.VERSION, tracer_provider, meter_provider)
+    for listener in _state.listeners:
+        events.subscribe(listener)
+    _warn_of_unsupported(chosen)
+    for module, patcher in PATCHERS.items():
+        if patcher.driver in chosen.drivers:
+            _patch_when_imported(module)
+
+
+def _warn_of_unsupported(chosen: Options) -> None:
+    named = chosen.drivers if "drivers" in chosen.sources else ()
+    if absent := [name for name in named if name not in SUPPORTED]:
+        supported = ", ".join(SUPPORTED)
+        logger.warning("this version looks after %s, not yet after %s", supported, ", ".join(absent))
+
+
+def _patch_when_imported(module: str) -> None:
+    if module not in _hooked:
+        _hooked.add(module)
+        wrapt.register_post_import_hook(partial(_imported, module), module)
+    elif module in sys.modules:
+        _imported(module, sys.modules[module])
+
+
+def _imported(name: str, module: Any) -> None:
+    """Patch a module that was imported. It must not fail: the import is the app's."""
+    patcher = PATCHERS[name]
+    with _lock:
+        if not _state.active or name in _state.patches or patcher.driver not in _state.options.drivers:
+            return
+        patches = _state.patches[name] = Patches()
+        try:
+            verb = getattr(import_module(patcher.room), patcher.verb)
+            _state.done[name] = verb(patches, _state.options, Flows)
+        except Exception as error:  # noqa: BLE001 - the app's import goes on, whatever we cannot do
+            patches.undo()
+            _state.done[name] = f"left alone: {type(error).__name__}"
+            logger.warning("%s could not be patched and is left alone: %s: %s", name, type(error).__name__, error)
+
+
+def uninstrument() -> None:
+    """Put back exactly what was there. Connections that are open go on working, unobserved."""
+    with _lock:
+        for name, patches in reversed(_state.patches.items()):
+            patches.undo()
+            import_module(PATCHERS[name].room).uninstall()
+        for listener in _state.listeners:
+            events.unsubscribe(listener)
+        _state.active = False
+        _state.patches, _state.done, _state.listeners = {}, {}, []
+
+
+# --- asking a session -------------------------------------------------------------------------------------------
+
+
+def session_state(connection: Any) -> SessionState:
+    """Return a snapshot of the settings that were fetched or changed; empty where nothing is known.
+
+    Raises:
+        TypeError: not a connection of a supported driver.
+    """
+    driver = _driver_of(connection)
+    session = driver.session_of(connection) if driver else None
+    return session.snapshot() if session else SessionState({})
+
+
+def reset_session(connection: Any) -> None:
+    """Bring the settings that the app changed back to their pristine values, now.
+
+    Raises:
+        TypeError: not a sync connection of a supported driver.
+    """
+    if (flow := _reset(connection, asynchronous=False)) is not None:
+        lifecycle.run(flow)
+
+
+async def reset_session_async(connection: Any) -> None:
+    """Do as `reset_session` does, on an async connection."""
+    if (flow := _reset(connection, asynchronous=True)) is not None:
+        await lifecycle.run_async(flow)
+
+
+def mark_pristine(connection: Any) -> None:
+    """Take the present state of the session as its baseline.
+
+    Raises:
+        TypeError: not a sync connection of a supported driver.
+    """
+    _mark(connection, asynchronous=False)
+
+
+async def mark_pristine_async(connection: Any) -> None:
+    """Do as `mark_pristine` does, on an async connection."""
+    _mark(connection, asynchronous=True)
+
+
+def switch(connection: Any, host: str | None = None, port: int | None = None) -> None:
+    """Move `connection` to another server session, outside a transaction: configured first, then taken over.
+
+    Args:
+        connection: the app's connection; it stays the same object.
+        host: where to go; by default the connection's own hosts are looked at.
+        port: the port on that host, or on the present one.
+
+    Raises:
+        TypeError: not a sync connection of a supported driver.
+        FailoverFailedError: nothing took over; the connection is as it was.
+        FailoverSuccessError: it moved, but some state (`.not_restored`) could not be carried over.
+    """
+    driver, session = _watched(connection, asynchronous=False)
+    with driver.lock(connection):
+        driver.check_outside_transaction(connection, "switch()")
+        lifecycle.run(_switch(driver, connection, session, host, port))
+
+
+async def switch_async(connection: Any, host: str | None = None, port: int | None = None) -> None:
+    """Do as `switch` does, on an async connection."""
+    driver, session = _watched(connection, asynchronous=True)
+    async with driver.lock(connection):
+        driver.check_outside_transaction(connection, "switch_async()")
+        await lifecycle.run_async(_switch(driver, connection, session, host, port))
+
+
+def _switch(driver: Driver, connection: Any, session: Session, host: str | None, port: int | None) -> Flow[None]:
+    hosts: tuple[Address, ...] = ()
+    if host is not None or port is not None:
+        hosts = ((host or driver.peer(connection).address, port),)
+    return switching.planned_switch(driver, connection, session, hosts)
+
+
+def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
+    driver, session = _known(connection, asynchronous)
+    driver.check_outside_transaction(connection, "reset_session()")
+    return None if session is None else lifecycle.reset(driver, connection, session, "requested")
+
+
+def _mark(connection: Any, asynchronous: bool) -> None:
+    driver, session = _known(connection, asynchronous)
+    if session is not None:
+        session.mark_pristine(partial(driver.read, connection))
+
+
+def _known(connection: Any, asynchronous: bool) -> tuple[Driver, Session | None]:
+    driver = _driver_of(connection)
+    if driver is None or driver.is_async(connection) is not asynchronous:
+        kind, other = ("async", "without _async") if asynchronous else ("sync", "ending in _async")
+        raise TypeError(f"expected a {kind} connection, got {type(connection).__name__}: use the function {other}")
+    return driver, driver.session_of(connection)
+
+
+def _watched(connection: Any, asynchronous: bool) -> tuple[Driver, Session]:
+    driver, session = _known(connection, asynchronous)
+    if session is None:
+        raise RuntimeError("this connection was made while nothing was instrumented: call instrument() before connect")
+    return driver, session
+
+
+def _driver_of(connection: Any) -> Driver | None:
+    """Return the driver whose connection this is; None for one whose driver is there but not patched.
+
+    Raises:
+        TypeError: not a connection.
+    """
+    for module, patcher in PATCHERS.items():
+        if module == patcher.driver and module in sys.modules:
+            driver: Driver = import_module(patcher.room).DRIVER
+            if driver.owns(connection):
+                return driver
+    raise TypeError(f"not a connection of {', '.join(SUPPORTED)}: {type(connection).__name__}")
+
+
+def report() -> tuple[Options, dict[str, str]]:
+    """Return the options in force and what was done with each module, for ``python -m instrumented_wrapper``."""
+    return _state.options, dict(_state.done)

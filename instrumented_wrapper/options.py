@@ -1,0 +1,184 @@
+"""The wrapper's settings: environment variables and keywords, checked.
+
+Pure: reads a mapping, returns a frozen `Options`, raises `ConfigurationError`. The table `_PARSERS` is the list of
+options; the strongest source is applied last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from instrumented_wrapper.errors import Address, ConfigurationError
+
+__all__ = ["DRIVERS", "PREFIX", "SEED_KEYWORDS", "Options", "from_environment", "take_keywords"]
+
+PREFIX: Final = "INSTRUMENTED_WRAPPER_"
+DRIVERS: Final = ("psycopg", "psycopg2", "pymysql", "mysql.connector", "MySQLdb", "sqlite3")
+SEED_KEYWORDS: Final = ("reset_session_state_on_close", "transfer_session_state_on_switch")
+_BAG: Final = "instrumented_wrapper"
+_BOOLEANS: Final = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False}
+_BOOLEANS["no"] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One option per attribute; contract and README give their meaning. `sources` tells where each one came from."""
+
+    enabled: bool = True
+    drivers: tuple[str, ...] = DRIVERS
+    reset_session_state_on_close: bool = True
+    transfer_session_state_on_switch: bool = True
+    failover: str = "auto"
+    failover_hosts: tuple[Address, ...] = ()
+    failover_timeout: float = 15.0
+    traces: bool = True
+    metrics: bool = True
+    reset_scope: str = "settings"
+    query_spans: str = "auto"
+    capture_values: bool = False
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+
+    def with_keywords(self, keywords: Mapping[str, Any], source: str) -> Options:
+        """Return these options with `keywords` over them.
+
+        Raises:
+            ConfigurationError: an unknown name, or a value that is not accepted.
+        """
+        checked = {name: _parse(name, name, value) for name, value in keywords.items()}
+        sources = {**self.sources, **dict.fromkeys(checked, source)}
+        return replace(self, **checked, sources=MappingProxyType(sources))
+
+
+def from_environment(environ: Mapping[str, str]) -> Options:
+    """Return the defaults with the variables ``INSTRUMENTED_WRAPPER_*`` of `environ` over them.
+
+    Raises:
+        ConfigurationError: an unknown variable with our prefix, or a value that is not accepted.
+    """
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value.strip()}
+    given.pop(f"{PREFIX}PG_BIN", None)  # where the tests and the demo find their server, no option of the package
+    checked = {_option(name): _parse(name, _option(name), value) for name, value in given.items()}
+    sources = {_option(name): name for name in given}
+    return replace(Options(), **checked, sources=MappingProxyType(sources))
+
+
+def take_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Take our own keywords of ``connect`` out of `keywords` and return them; no other keyword is touched.
+
+    Raises:
+        ConfigurationError: ``instrumented_wrapper=`` is not a mapping.
+    """
+    taken = {name: keywords.pop(name) for name in SEED_KEYWORDS if name in keywords}
+    bag = keywords.pop(_BAG, {})
+    if not isinstance(bag, Mapping):
+        raise ConfigurationError(_BAG, bag, "a mapping of option names to values")
+    return {**bag, **taken}
+
+
+def _option(variable: str) -> str:
+    return variable.removeprefix(PREFIX).lower()
+
+
+def _parse(shown: str, name: str, value: Any) -> Any:
+    """Check one value. `shown` is the name that the user wrote, `name` the option."""
+    parser = _PARSERS.get(name)
+    if parser is None or (name == "enabled" and shown == name):
+        known = ", ".join(option for option in _PARSERS if option != "enabled")
+        raise ConfigurationError(shown, value, f"one of the options {known}")
+    return parser(shown, value.strip() if isinstance(value, str) else value)
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if isinstance(value, (bool, int, str)) and (answer := _BOOLEANS.get(str(value).lower())) is not None:
+        return answer
+    raise ConfigurationError(name, value, "true/false, 1/0, on/off or yes/no")
+
+
+def _switch(name: str, value: Any) -> str:
+    if isinstance(value, str) and value.lower() == "auto":
+        return "auto"
+    try:
+        return "on" if _boolean(name, value) else "off"
+    except ConfigurationError:
+        raise ConfigurationError(name, value, "on, off or auto") from None
+
+
+def _scope(name: str, value: Any) -> str:
+    if isinstance(value, str) and value.lower() in ("settings", "session"):
+        return value.lower()
+    raise ConfigurationError(name, value, "settings or session")
+
+
+def _seconds(name: str, value: Any) -> float:
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if math.isfinite(seconds) and seconds > 0:
+        return seconds
+    raise ConfigurationError(name, value, "a number of seconds above 0")
+
+
+def _drivers(name: str, value: Any) -> tuple[str, ...]:
+    names = tuple(_words(value))
+    if names and all(driver in DRIVERS for driver in names):
+        return names
+    raise ConfigurationError(name, value, f"a comma list of {', '.join(DRIVERS)}")
+
+
+def _hosts(name: str, value: Any) -> tuple[Address, ...]:
+    try:
+        return tuple(_address(word) for word in _words(value))
+    except (TypeError, ValueError):
+        raise ConfigurationError(name, value, "host[:port],host[:port]; an IPv6 address in brackets") from None
+
+
+def _words(value: Any) -> Iterable[Any]:
+    if value is None:
+        return ()
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    return [part.strip() if isinstance(part, str) else part for part in parts if part != ""]
+
+
+def _address(word: Any) -> Address:
+    """Read ``host``, ``host:port``, ``[v6]``, ``[v6]:port``, ``/socket/dir`` or a pair."""
+    if not isinstance(word, str):
+        host, port = word
+        return str(host), None if port is None else _port(port)
+    if word.startswith("["):
+        host, _, rest = word[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif word.count(":") > 1:
+        host, port = word, ""
+    else:
+        host, _, port = word.partition(":")
+    if not host or (word.endswith(":") and word.count(":") == 1):
+        raise ValueError(word)
+    return host, _port(port) if port else None
+
+
+def _port(text: Any) -> int:
+    if not 0 < (port := int(text)) < 65536:
+        raise ValueError(text)
+    return port
+
+
+_PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "enabled": _boolean,
+    "drivers": _drivers,
+    "reset_session_state_on_close": _boolean,
+    "transfer_session_state_on_switch": _boolean,
+    "failover": _switch,
+    "failover_hosts": _hosts,
+    "failover_timeout": _seconds,
+    "traces": _boolean,
+    "metrics": _boolean,
+    "reset_scope": _scope,
+    "query_spans": _switch,
+    "capture_values": _boolean,
+}
+OPTION_NAMES: Final = tuple(option.name for option in fields(Options) if option.name != "sources")

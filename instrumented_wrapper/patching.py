@@ -1,0 +1,55 @@
+"""wrapt around a driver's classes, in place, and off again.
+
+Knows no driver. What is put back is the very object that was found (functions, classmethods, properties), and an
+attribute that was only inherited is taken away again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import wrapt
+
+__all__ = ["Patches"]
+
+_ABSENT: Final = object()
+Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+class Patches:
+    """What was patched, so that it can be undone."""
+
+    def __init__(self) -> None:
+        self._undo: list[tuple[Any, str, Any]] = []
+
+    def close_over(self, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Replace a method by the closure that `make` returns for it: cheap on the frequent path."""
+        found = self._remember(owner, name)
+        is_classmethod = isinstance(found, classmethod)
+        closure = make(found.__func__ if is_classmethod else getattr(owner, name))
+        wrapt.apply_patch(owner, name, classmethod(closure) if is_classmethod else closure)
+
+    def wrap(self, owner: Any, name: str, wrapper: Wrapper) -> None:
+        """Wrap a method with ``wrapper(wrapped, instance, args, kwargs)``."""
+        self._remember(owner, name)
+        wrapt.wrap_function_wrapper(owner, name, wrapper)
+
+    def replace(self, owner: Any, name: str, value: Any) -> None:
+        """Put another object in the place of an attribute."""
+        self._remember(owner, name)
+        wrapt.apply_patch(owner, name, value)
+
+    def undo(self) -> None:
+        """Put back what was there, last patch first."""
+        while self._undo:
+            owner, name, found = self._undo.pop()
+            if found is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, found)
+
+    def _remember(self, owner: Any, name: str) -> Any:
+        found = vars(owner).get(name, _ABSENT)
+        self._undo.append((owner, name, found))
+        return found

@@ -1,0 +1,230 @@
+"""The order of steps of a switch: a loss that is repaired, and a switch that the app asked for.
+
+Knows no driver, no SQL and no OpenTelemetry. Laws kept here: a new connection is configured before anybody can see
+it; a lost transaction is refused until the app rolls back; what may have run is never run again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from instrumented_wrapper import handlers
+from instrumented_wrapper.drivers import Driver, Flow, Replacement
+from instrumented_wrapper.errors import (
+    Address,
+    FailoverError,
+    FailoverFailedError,
+    FailoverSuccessError,
+    TransactionResolutionUnknownError,
+    driver_error,
+)
+from instrumented_wrapper.events import Failover, FailoverEnd, SettingsEnd, Transfer, error_type, observe
+from instrumented_wrapper.failover import ClosedMeanwhile, NoServer
+from instrumented_wrapper.lifecycle import ask, fetch, keep_present, reset, restore, where
+from instrumented_wrapper.session import Loss, Session
+
+__all__ = ["observe_loss", "planned_switch", "replace_lost"]
+
+
+@dataclass(slots=True)
+class _Switch:
+    """One switch under way."""
+
+    driver: Driver
+    connection: Any
+    session: Session
+    loss: Loss
+    not_restored: tuple[str, ...]
+    started: float
+    deadline: float
+    attempts: int = 0
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+def replace_lost(
+    driver: Driver, connection: Any, session: Session, loss: Loss, seconds: float | None = None
+) -> Flow[FailoverError | None]:
+    """Replace a lost physical connection; return what the app must be told, None for nothing.
+
+    Raises:
+        FailoverFailedError: no server took over in time or the new one could not be configured; closed for good.
+    """
+    this = _begin(driver, connection, session, loss, session.take_left(), seconds)
+    with observe(_failover(this)) as observed:
+        try:
+            before = driver.peer(connection)
+            new = yield from _switch(this)
+        except BaseException as error:
+            driver.abandon(connection)
+            observed.outcome = _failed_end(this, error)
+            if isinstance(error, Exception):
+                session.failed = _failure(this, error)
+                raise session.failed from (loss.cause or error)
+            raise
+        driver.discard(new)
+        after = driver.peer(connection)
+        came_back = loss.trigger == "connection_lost" and (before.address, before.port) == (after.address, after.port)
+        trigger = "session_ended" if came_back else loss.trigger
+        observed.outcome = FailoverEnd("success", trigger, after, new.attempts)
+    return _news(this, new.address)
+
+
+def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tuple[Address, ...]) -> Flow[None]:
+    """Move a healthy connection to another server session; the old one is reset and closed.
+
+    Raises:
+        FailoverFailedError: nothing took over; the app's connection is as it was.
+        FailoverSuccessError: it moved, but not all of its state could be carried over.
+    """
+    session.settle()
+    loss = Loss("requested", silent=True, hosts=hosts)
+    this = _begin(driver, connection, session, loss, tuple(session.left), None)
+    with observe(_failover(this)) as observed:
+        left_behind = session.twin()
+        try:
+            old = yield from _switch(this)
+        except BaseException as error:
+            observed.outcome = _failed_end(this, error)
+            if isinstance(error, Exception):
+                raise _failure(this, error) from error
+            raise
+        session.left.clear()
+        observed.outcome = FailoverEnd("success", "requested", driver.peer(connection), old.attempts)
+        yield from _retire(this, old, left_behind)
+    if news := _news(this, old.address):
+        raise news
+
+
+def observe_loss(driver: Driver, connection: Any, session: Session, loss: Loss) -> None:
+    """Tell of a loss that is not repaired here; the driver's own error passes."""
+    with observe(_failover(_begin(driver, connection, session, loss, (), 0.0))) as observed:
+        observed.outcome = FailoverEnd("failed", loss.trigger, None, 0, error_type(loss.cause) if loss.cause else None)
+
+
+def _begin(
+    driver: Driver, connection: Any, session: Session, loss: Loss, left: tuple[str, ...], seconds: float | None
+) -> _Switch:
+    now = time.monotonic()
+    limit = session.options.failover_timeout
+    deadline = now + (limit if seconds is None else min(limit, seconds))
+    return _Switch(driver, connection, session, loss, left, now, deadline)
+
+
+def _failover(this: _Switch) -> Failover:
+    loss = this.loss
+    known = where(this.driver, this.connection, this.session)
+    return Failover(**known, trigger=loss.trigger, transaction=loss.transaction, may_have_run=loss.may_have_run)
+
+
+def _switch(this: _Switch) -> Flow[Replacement]:
+    """Open, configure, graft. What is returned has the old physical connection."""
+    driver, session = this.driver, this.session
+    new: Replacement = yield partial(driver.replacement, this.connection, this.loss, this.deadline)
+    this.attempts = new.attempts
+    try:
+        yield from _configure(this, new)
+        if this.loss.refuse:
+            yield partial(driver.abort_transaction, new)
+        driver.graft(this.connection, new)
+    except BaseException:
+        driver.discard(new)
+        raise
+    if not session.options.transfer_session_state_on_switch:
+        session.forget()
+    return new
+
+
+def _configure(this: _Switch, new: Replacement) -> Flow[None]:
+    """Bring the new connection from the baseline to the values, or let the app's handler do it."""
+    driver, session = this.driver, this.session
+    handler = handlers.transfer_handler()
+    names = session.changed_settings()
+    if not session.options.transfer_session_state_on_switch or not (names or handler or this.not_restored):
+        return
+    with observe(Transfer(**where(driver, new.connection, session), settings=names)) as observed:
+        for setting in names:
+            fetch(driver, new.connection, session, setting)
+        handled = yield from ask(driver, handler, session, new.connection, this.deadline)
+        plan = () if handled else session.transfer_plan()
+        done = tuple(restore(driver, new.connection, change, "restored") for change in plan)
+        keep_present(session, partial(driver.read, new.connection))
+        observed.outcome = SettingsEnd(done, "custom" if handled else "default", 0, this.not_restored)
+
+
+def _retire(this: _Switch, old: Replacement, left_behind: Session) -> Flow[None]:
+    """Reset the old physical connection and close it."""
+    try:
+        if left_behind.options.reset_session_state_on_close:
+            yield from reset(this.driver, old.connection, left_behind, "switch")
+    finally:
+        this.driver.discard(old)
+
+
+def _failed_end(this: _Switch, error: BaseException) -> FailoverEnd:
+    attempts = error.attempts if isinstance(error, NoServer) else this.attempts
+    code = error_type((this.loss.cause or error) if isinstance(error, NoServer) else error)
+    return FailoverEnd("failed", this.loss.trigger, None, attempts, code)
+
+
+def _failure(this: _Switch, error: Exception) -> FailoverError:
+    message = f"failover failed after {this.seconds():.2f} s: {_why(error)}; {_OF_TRANSACTION[this.loss.transaction]}"
+    return _error(this, FailoverFailedError, message, None)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, NoServer):
+        return "a server refused the login for good" if error.permanent else "no suitable server answered"
+    if isinstance(error, ClosedMeanwhile):
+        return "the app called close() meanwhile"
+    return f"the new session could not be configured ({type(error).__name__})"
+
+
+_OF_TRANSACTION = {
+    "none": "no transaction was open",
+    "rolled_back": "the transaction was rolled back",
+    "unknown": "whether the transaction was committed is not known",
+}
+
+
+def _news(this: _Switch, address: Address) -> FailoverError | None:
+    """Make what the app must be told; what it need not know now waits in the session."""
+    loss, session = this.loss, this.session
+    if loss.silent and not this.not_restored:
+        return None
+    kind = TransactionResolutionUnknownError if loss.transaction == "unknown" else FailoverSuccessError
+    error = _error(this, kind, _sentence(this), address)
+    if loss.refuse:
+        session.lost = error
+    if loss.later:
+        session.owed = None if loss.refuse else _error(_owed(this), kind, _sentence(_owed(this)), address)
+        return None
+    return error
+
+
+def _owed(this: _Switch) -> _Switch:
+    """What is left to tell of a switch in a rollback: that some state was not carried over."""
+    return replace(this, loss=replace(this.loss, transaction="none", may_have_run=False, cause=None))
+
+
+def _sentence(this: _Switch) -> str:
+    parts = [f"the session was moved to another server after {this.seconds():.2f} s"]
+    parts += [_OF_TRANSACTION[this.loss.transaction]]
+    parts += ["call rollback() before going on"] if this.loss.refuse else []
+    parts += [f"not carried over: {', '.join(this.not_restored)}"] if this.not_restored else []
+    return "; ".join(parts)
+
+
+def _error(this: _Switch, kind: type[FailoverError], message: str, address: Address | None) -> FailoverError:
+    facts = {
+        "transaction": this.loss.transaction,
+        "may_have_run": this.loss.may_have_run,
+        "server": address,
+        "blocked_seconds": this.seconds(),
+        "not_restored": this.not_restored,
+    }
+    return driver_error(kind, this.driver.operational_error, this.loss.cause, message, facts)

@@ -1,0 +1,69 @@
+"""Names and values of what is told: one line per attribute. Values never hold a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Final
+
+from opentelemetry.semconv.attributes.db_attributes import DB_NAMESPACE, DB_SYSTEM_NAME
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+
+from instrumented_wrapper.events import Event, Failover, Peer, PristineFetch, Reset, SettingChange, Transfer
+
+__all__ = ["ERROR_TYPE", "OURS", "SCOPE", "of_change", "of_peer", "of_start", "shown"]
+
+SCOPE: Final = "instrumented_wrapper"
+OURS: Final = "instrumented_wrapper."
+HIDDEN: Final = "<hidden>"
+# Their values are words of the SQL standard, never the app's data.
+_ALWAYS_SHOWN: Final = frozenset({"autocommit", "read_only", "isolation_level", "deferrable"})
+
+_START: Final[Mapping[type[Event], Callable[[Any], dict[str, Any]]]] = {
+    PristineFetch: lambda e: {"setting": e.setting, "source": e.source},
+    Reset: lambda e: {"trigger": e.trigger, "settings": e.settings},
+    Transfer: lambda e: {"settings": e.settings},
+    Failover: lambda e: {
+        "trigger": e.trigger,
+        "transaction": e.transaction,
+        "may_have_run": e.may_have_run,
+        "previous.address": e.peer.address,
+        "previous.port": e.peer.port,
+    },
+}
+
+
+def of_start(event: Event) -> dict[str, Any]:
+    """Return the attributes that are known when `event` begins."""
+    ours = {"driver": event.driver, **_START[type(event)](event)}
+    told = {DB_SYSTEM_NAME: event.peer.system, DB_NAMESPACE: event.peer.namespace}
+    told |= {} if isinstance(event, Failover) else of_peer(event.peer)
+    return present({**told, **{OURS + name: value for name, value in ours.items()}})
+
+
+def of_peer(peer: Peer) -> dict[str, Any]:
+    """Return the attributes of a server."""
+    return present({SERVER_ADDRESS: peer.address, SERVER_PORT: peer.port})
+
+
+def of_change(change: SettingChange, values: bool) -> dict[str, str]:
+    """Return the attributes of one setting in a reset or a transfer."""
+    before, after = shown(change.name, change.before, values), shown(change.name, change.after, values)
+    return {"name": change.name, "before": before, "after": after, "outcome": change.outcome}
+
+
+def shown(setting: str, value: object, values: bool) -> str:
+    """Return a value as a string: ``true``, ``SERIALIZABLE``, ``default`` for None, ``<hidden>`` if not to be told."""
+    if setting not in _ALWAYS_SHOWN and not values:
+        return HIDDEN
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.name if isinstance(value, Enum) else str(value)
+
+
+def present(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is not known."""
+    return {name: value for name, value in attributes.items() if value not in (None, "")}

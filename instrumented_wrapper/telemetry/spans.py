@@ -1,0 +1,86 @@
+"""Spans of what happened: kind INTERNAL, children of the app's current span."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from opentelemetry import context, trace
+from opentelemetry.trace import Span, Status, StatusCode, Tracer
+
+from instrumented_wrapper.events import (
+    Event,
+    Failover,
+    FailoverEnd,
+    Fetched,
+    Finish,
+    Listener,
+    Outcome,
+    PristineFetch,
+    Reset,
+    SettingsEnd,
+    Transfer,
+    error_type,
+)
+from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, OURS, of_change, of_peer, of_start, shown
+
+__all__ = ["tracing"]
+
+_NAMES: Final[Mapping[type[Event], str]] = {
+    PristineFetch: "session_state.pristine_fetch",
+    Reset: "session_state.reset",
+    Transfer: "session_state.transfer",
+    Failover: "failover",
+}
+
+
+def tracing(tracer: Tracer) -> Listener:
+    """Return a listener that makes a span of each event; while it lasts, it is the current one."""
+
+    def listen(event: Event) -> Finish | None:
+        if not event.signals.traces:
+            return None
+        span = tracer.start_span(_NAMES[type(event)], attributes=of_start(event))
+        token = context.attach(trace.set_span_in_context(span))
+
+        def finish(outcome: Outcome | None, error: BaseException | None) -> None:
+            try:
+                if span.is_recording():
+                    _end(span, event, outcome, error)
+            finally:
+                span.end()
+                context.detach(token)
+
+        return finish
+
+    return listen
+
+
+def _end(span: Span, event: Event, outcome: Outcome | None, error: BaseException | None) -> None:
+    if isinstance(outcome, Fetched) and isinstance(event, PristineFetch):
+        span.set_attribute(OURS + "pristine_value", shown(event.setting, outcome.value, event.signals.values))
+    elif isinstance(outcome, SettingsEnd):
+        _settings(span, event, outcome)
+    elif isinstance(outcome, FailoverEnd):
+        _failover(span, outcome)
+    code = getattr(outcome, "error", None) or (error_type(error) if error and outcome is None else None)
+    if code or (isinstance(outcome, FailoverEnd) and outcome.outcome == "failed"):
+        span.set_attribute(ERROR_TYPE, code or "FailoverFailedError")
+        span.set_status(Status(StatusCode.ERROR))
+
+
+def _settings(span: Span, event: Event, end: SettingsEnd) -> None:
+    span.set_attribute(OURS + "handled_by", end.handled_by)
+    span.set_attribute(OURS + "round_trips", end.round_trips)
+    if isinstance(event, Transfer):
+        span.set_attribute(OURS + "not_restored", end.not_restored)
+    for change in end.changes:
+        span.add_event("setting", of_change(change, event.signals.values))
+
+
+def _failover(span: Span, end: FailoverEnd) -> None:
+    span.set_attribute(OURS + "outcome", end.outcome)
+    span.set_attribute(OURS + "trigger", end.trigger)
+    span.set_attribute(OURS + "attempts", end.attempts)
+    if end.peer is not None:
+        span.set_attributes(of_peer(end.peer))
