@@ -1,0 +1,72 @@
+"""Fixtures for all tests: one primary and one standby per run, and recorders of spans and metrics.
+
+The drivers are instrumented for the whole run, with providers of the tests; `servers` under test are real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import instrumented_wrapper
+from instrumented_wrapper import SessionStateTransferHandlers
+from servers import Cluster
+
+EXPORTER = InMemorySpanExporter()
+READER = InMemoryMetricReader()
+
+
+class Spans:
+    """What was exported since the test began."""
+
+    def all(self) -> list[ReadableSpan]:
+        return list(EXPORTER.get_finished_spans())
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.all() if span.name == name]
+
+    def clear(self) -> None:
+        EXPORTER.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def instrumented() -> Iterator[None]:
+    """Patch the drivers once, with providers that keep everything in memory."""
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(EXPORTER))
+    instrumented_wrapper.instrument(tracer_provider=tracers, meter_provider=MeterProvider([READER]))
+    yield
+    instrumented_wrapper.uninstrument()
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> Cluster:
+    """A healthy primary and standby, whatever the test before did to them."""
+    running_cluster.restore()
+    return running_cluster
+
+
+@pytest.fixture
+def spans() -> Spans:
+    EXPORTER.clear()
+    return Spans()
+
+
+@pytest.fixture(autouse=True)
+def no_handlers() -> Iterator[None]:
+    """Handlers are process-wide: none outlives its test."""
+    yield
+    SessionStateTransferHandlers.clear_reset_session_state_on_close_func()
+    SessionStateTransferHandlers.reset_transfer_session_state_on_switch_func()
