@@ -299,6 +299,6 @@ def _driver_of(connection: Any) -> Driver | None:
     raise TypeError(f"not a connection of {', '.join(SUPPORTED)}: {type(connection).__name__}")
 
 
-def report() -> tuple[Options, dict[str, str]]:
-    """Return the options in force and what was done with each module, for ``python -m instrumented_wrapper``."""
-    return _state.options, dict(_state.done)
+def report() -> _State:
+    """Return what is patched now, for ``python -m instrumented_wrapper``."""
+    return _state

@@ -1,0 +1,95 @@
+"""``python -m instrumented_wrapper``: what is found, patched and configured here, for a user who wonders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from instrumented_wrapper import ConfigurationError, __version__, instrument, uninstrument
+from instrumented_wrapper.instrument import PATCHERS, SUPPORTED, report
+from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
+
+_NEVER_SHOWN = ("enabled", "drivers")
+
+
+def main() -> int:
+    """Print the report; 1 where the configuration cannot be used."""
+    print(f"instrumented-wrapper {__version__}, Python {sys.version.split()[0]}")
+    try:
+        options = from_environment(os.environ)
+    except ConfigurationError as error:
+        print(f"\nconfiguration: NOT USABLE, nothing would be patched\n  {error}")
+        return 1
+    for title, lines in (("drivers", _drivers(options)), ("options", _options(options)), ("OpenTelemetry", _otel())):
+        print(f"\n{title}")
+        print("\n".join(f"  {line}" for line in lines))
+    return 0
+
+
+def _drivers(options: Options) -> Iterator[str]:
+    if not options.enabled:
+        yield f"nothing is patched: {PREFIX}ENABLED is false"
+    found = {module: _version(module) for module in PATCHERS}
+    done = _patched([module for module, number in found.items() if number is not None])
+    for module, number in found.items():
+        yield f"{module:16} {number or 'not installed':14} {done.get(module, 'not patched') if number else ''}".rstrip()
+    if later := [name for name in options.drivers if name not in SUPPORTED and "drivers" in options.sources]:
+        yield f"not looked after by this version: {', '.join(later)}"
+
+
+def _patched(modules: list[str]) -> Mapping[str, str]:
+    """Import the drivers and return what was done with each; under ``opentelemetry-instrument`` it is done already."""
+    by_us = not report().active
+    if by_us:
+        instrument()
+    for module in modules:
+        import_module(module)
+    done = dict(report().done)
+    if by_us:
+        uninstrument()
+    return done
+
+
+def _version(module: str) -> str | None:
+    try:
+        return version(module.replace("_", "-"))
+    except PackageNotFoundError:
+        return None
+
+
+def _options(options: Options) -> Iterator[str]:
+    for name in OPTION_NAMES:
+        if name not in _NEVER_SHOWN:
+            yield f"{name:34} {_shown(getattr(options, name)):12} {options.sources.get(name, 'default')}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(f"{host}:{port}" if port else host for host, port in value) or "-"
+    return str(value).lower()
+
+
+def _otel() -> Iterator[str]:
+    sdk = _version("opentelemetry_sdk")
+    yield f"SDK              {sdk or 'not installed: spans and metrics go nowhere'}"
+    agent = _version("opentelemetry_distro")
+    yield f"distro           {agent or 'not installed: opentelemetry-instrument configures no exporter'}"
+    for name in ("OTEL_SDK_DISABLED", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "OTEL_TRACES_EXPORTER"):
+        yield f"{name:38} {os.environ.get(name, '-')}"
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    yield f"{'OTEL_EXPORTER_OTLP_ENDPOINT':38} {'set' if endpoint else '-'}"
+    configured = "yes" if _is_configured() else "no (run under opentelemetry-instrument)"
+    yield f"{'configured in this process':38} {configured}"
+
+
+def _is_configured() -> bool:
+    from opentelemetry import trace
+
+    return type(trace.get_tracer_provider()).__module__.startswith("opentelemetry.sdk")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
