@@ -194,20 +194,23 @@ def session_state(connection: Any) -> SessionState:
     return session.snapshot() if session else SessionState({})
 
 
-def reset_session(connection: Any) -> None:
+def reset_session(connection: Any) -> bool:
     """Bring the settings that the app changed back to their pristine values, now.
+
+    Returns:
+        False if that failed, which is logged: a pool should then discard the connection.
 
     Raises:
         TypeError: not a sync connection of a supported driver.
     """
-    if (flow := _reset(connection, asynchronous=False)) is not None:
-        lifecycle.run(flow)
+    flow = _reset(connection, asynchronous=False)
+    return True if flow is None else lifecycle.run(flow)
 
 
-async def reset_session_async(connection: Any) -> None:
+async def reset_session_async(connection: Any) -> bool:
     """Do as `reset_session` does, on an async connection."""
-    if (flow := _reset(connection, asynchronous=True)) is not None:
-        await lifecycle.run_async(flow)
+    flow = _reset(connection, asynchronous=True)
+    return True if flow is None else await lifecycle.run_async(flow)
 
 
 def mark_pristine(connection: Any) -> None:

@@ -76,7 +76,8 @@ class Psycopg:
 
     def check_outside_transaction(self, connection: Any, verb: str) -> None:
         """Raise where the connection is closed, or a transaction is open, or something is under way."""
-        connection._check_connection_ok()
+        if connection.closed:
+            raise psycopg.OperationalError(f"{verb} needs an open connection")
         pipelined = connection._pipeline is not None
         if not self.is_idle(connection) or connection._num_transactions or pipelined:
             status = pq.TransactionStatus(connection.pgconn.transaction_status).name

@@ -7,6 +7,7 @@ included; what it saw is handed to the constructor through a context variable.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ from instrumented_wrapper.options import Options, take_keywords
 __all__ = ["attaching", "connecting_with", "connecting_with_async", "parameters", "parameters_async"]
 
 Method = Callable[..., Any]
+logger = logging.getLogger("instrumented_wrapper")
 
 
 @dataclass(slots=True)
@@ -121,7 +123,10 @@ def attaching(options: Options) -> Callable[[Method], Method]:
         @functools.wraps(original)
         def __init__(self: Any, pgconn: Any, *args: Any, **kwargs: Any) -> None:
             original(self, pgconn, *args, **kwargs)
-            vars(self)[KEY] = _record(self, pgconn, options)
+            try:
+                vars(self)[KEY] = _record(self, pgconn, options)
+            except Exception as error:  # noqa: BLE001 - the app gets its connection, if need be unobserved
+                logger.warning("a connection is not looked after: %s", type(error).__name__)
 
         return __init__
 

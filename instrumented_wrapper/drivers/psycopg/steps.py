@@ -49,6 +49,8 @@ def note(record: Record, effects: Effects) -> None:
     Raises:
         FailoverSuccessError: the transaction was lost and the app did not roll back.
     """
+    if record.off:
+        return
     if record.lost is not None and effects.in_doubt:
         raise again(record.lost)
     record.noted.append(effects)
@@ -59,11 +61,12 @@ def note(record: Record, effects: Effects) -> None:
 
 def before(connection: Any, record: Record, gen: Any, phase: int) -> Loss | None:
     """Look at the connection before anything is sent; what is owed to the app is raised here."""
-    step = gen.__name__
+    step = getattr(gen, "__name__", "")
     if record.alert:
         _in_trouble(connection, record, step, phase)
     if phase != _UNKNOWN:
         record.phase = phase
+    if phase != _UNKNOWN and step not in losses.SILENT_STEPS:  # notifies() waits for what we would read
         _read_what_came(connection, record)
     ended = connection.pgconn.status == _BAD and not connection._closed
     if not (ended and record.switchable):
@@ -148,7 +151,7 @@ def adapted(connection: Any, record: Record, gen: Any, switched: bool) -> Any:
     owner = _owner(gen)
     if switched and owner is not None and hasattr(owner, "pgconn"):
         owner.pgconn = connection.pgconn  # made for the old physical connection, not begun yet
-    if gen.__name__ == "_rollback_gen" and _is_stale(connection):
+    if getattr(gen, "__name__", "") == "_rollback_gen" and _is_stale(connection):
         gen.close()
         gen = rollback_alone(connection)
     return gen if record.deadline is None else _bounded(gen, record.deadline)

@@ -47,7 +47,7 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             if loss := steps.before(self, record, gen, phase):
                 repair(self, record, loss)
             gen = steps.adapted(self, record, gen, switched=loss is not None)
-        step = gen.__name__
+        step = getattr(gen, "__name__", "")  # an app may wait for an iterator of its own
         try:
             result = original(self, gen, *args, **kwargs)
         except psycopg.Error as error:
@@ -81,7 +81,7 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             if loss := steps.before(self, record, gen, phase):
                 await repair(self, record, loss)
             gen = steps.adapted(self, record, gen, switched=loss is not None)
-        step = gen.__name__
+        step = getattr(gen, "__name__", "")  # an app may wait for an iterator of its own
         try:
             result = await original(self, gen, *args, **kwargs)
         except psycopg.Error as error:
@@ -108,6 +108,6 @@ def _worth_a_look(record: Record, gen: Any, phase: int) -> bool:
     record.phase = phase
     if record.noted:
         record.settle()
-    if phase == _IDLE and gen.__name__ in _IDLE_STEPS:
+    if phase == _IDLE and getattr(gen, "__name__", "") in _IDLE_STEPS:
         return False
     return bool(record.poll(0))
