@@ -60,17 +60,23 @@ _TRIGGERS: Final = re.compile(
     r"|pg_(try_)?advisory_\w+|do|call|load|commit|end|begin|start|rollback|abort)\b",
     re.IGNORECASE,
 )
+# What is not terminated goes to the end of the text, and nothing is read twice: the time is linear in the length.
 _TOKENS: Final = re.compile(
     r"""--[^\n]*
-    | /\*(?:[^*/]|\*(?!/)|/(?!\*)|/\*(?:[^*]|\*(?!/))*\*/)*\*/      # one level of nesting is enough in practice
-    | (?P<string>[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*')
-    | (?P<dollar>\$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$)
-    | (?P<quoted>"(?:[^"]|"")*")
+    | (?P<comment>/\*)
+    | (?P<string>[eE]'(?:[^'\\]+|''|\\(?:.|\Z))*+(?:'|\Z) | '(?:[^']+|'')*+(?:'|\Z))
+    | (?P<dollar>\$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
+    | (?P<quoted>"(?:[^"]+|"")*+(?:"|\Z))
     | (?P<word>[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)
     | (?P<mark>[^\s])
     """,
     re.VERBOSE | re.DOTALL,
 )
+_COMMENT_EDGES: Final = re.compile(r"/\*|\*/")
+_LITERALS: Final = re.compile(r"'(?:[^'\\]+|'')*+'")
+_LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
+_MOST_ARGUMENT_TOKENS: Final = 200
+_SETTING_NAME: Final = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class _Token:
 
 def scan(text: str) -> Effects | None:
     """Return what `text`, one or several statements, may do to the session; None where it is nothing that matters."""
-    if not _TRIGGERS.search(text):
+    if not _TRIGGERS.search(text) or (len(text) > _LONG and not _TRIGGERS.search(_LITERALS.sub("''", text))):
         return None
     statements = [statement for statement in _statements(text) if statement]
     found = [effects for statement in statements for effects in _effects_of(statement)]
@@ -95,8 +101,9 @@ def _merge(found: Sequence[Effects]) -> Effects:
     leaves: dict[str, None] = {}
     clears: dict[str, None] = {}
     for effects in found:
-        for name in effects.clears:
-            leaves = {left: None for left in leaves if not covers(name, left)}
+        for cleared in effects.clears:
+            for name in [cleared] if cleared not in ("*", "settings") else [n for n in leaves if covers(cleared, n)]:
+                leaves.pop(name, None)
         clears.update(dict.fromkeys(effects.clears))
         leaves.update(dict.fromkeys(effects.leaves))
     return Effects(
@@ -115,19 +122,33 @@ def covers(cleared: str, name: str) -> bool:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    for match in _TOKENS.finditer(text):
-        kind = match.lastgroup
-        value = match[0]
-        if kind == "word":
-            yield _Token("word", value.lower())
-        elif kind == "string":
-            yield _Token("string", value[value.index("'") + 1 : -1])
-        elif kind == "quoted":
-            yield _Token("name", value[1:-1])
-        elif kind == "mark":
-            yield _Token("mark", value)
+    position = 0
+    while match := _TOKENS.search(text, position):
+        kind, position = match.lastgroup, match.end()
+        if kind == "comment":
+            position = _end_of_comment(text, position)
         elif kind is not None:
-            yield _Token("string", "")
+            yield _token(kind, match[0])
+
+
+def _end_of_comment(text: str, position: int) -> int:
+    """Return where a block comment ends; they nest in PostgreSQL."""
+    depth = 1
+    for edge in _COMMENT_EDGES.finditer(text, position):
+        depth += 1 if edge[0] == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return len(text)
+
+
+def _token(kind: str, value: str) -> _Token:
+    if kind == "word":
+        return _Token("word", value.lower())
+    if kind == "mark":
+        return _Token("mark", value)
+    if kind == "quoted":
+        return _Token("name", value[1:].removesuffix('"'))
+    return _Token("string", value[value.index("'") + 1 :].removesuffix("'") if kind == "string" else "")
 
 
 def _statements(text: str) -> Iterator[list[_Token]]:
@@ -163,15 +184,21 @@ def _anywhere(statement: list[_Token], words: list[str]) -> Iterator[Effects]:
     """Functions and clauses that may stand in any statement."""
     if _defines_routine(statement):
         return
+    known = Effects()
     for index, word in enumerate(words):
-        if word == "set_config" and index + 1 < len(words) and statement[index + 1].text == "(":
-            yield _set_config(statement[index + 2 :])
+        if word == "set_config" and known.leaves != (UNKNOWN_SETTING,) and _calls(statement, index):
+            known = _set_config(statement[index + 2 : index + 2 + _MOST_ARGUMENT_TOKENS])
+            yield known
         elif word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
             yield Effects(leaves=(ADVISORY,))
         elif word == "pg_advisory_unlock_all":
             yield Effects(clears=(ADVISORY,))
         elif word == "pg_temp" or (word in ("temp", "temporary") and words[max(0, index - 1)] == "into"):
             yield Effects(leaves=(TEMPORARY,))
+
+
+def _calls(statement: list[_Token], index: int) -> bool:
+    return index + 1 < len(statement) and statement[index + 1].text == "("
 
 
 def _set_config(tokens: list[_Token]) -> Effects:
@@ -187,9 +214,13 @@ def _set_config(tokens: list[_Token]) -> Effects:
             arguments[-1].append(token)
     if len(arguments) == 3 and [token.text for token in arguments[2]] == ["true"]:
         return Effects()  # is_local: it ends with the transaction
-    name = arguments[0]
-    known = len(name) == 1 and name[0].kind == "string"
-    return Effects(leaves=(name[0].text.lower() if known else UNKNOWN_SETTING,))
+    named = len(arguments[0]) == 1 and arguments[0][0].kind == "string"
+    return Effects(leaves=(_checked(arguments[0][0].text) if named else UNKNOWN_SETTING,))
+
+
+def _checked(name: str) -> str:
+    """Return a setting's name in lower case; what does not look like one is not repeated: it may be a value."""
+    return name.lower() if _SETTING_NAME.fullmatch(name) else UNKNOWN_SETTING
 
 
 def _set(statement: list[_Token], words: list[str]) -> Effects:
@@ -228,13 +259,13 @@ _SPELLINGS: Final = {
 
 def _setting_name(tokens: list[_Token]) -> str:
     """Return the setting that ``SET``/``RESET`` names: ``a``, ``a.b``, ``TIME ZONE``, ``SESSION AUTHORIZATION``."""
-    if not tokens:
+    if not tokens or tokens[0].kind not in ("word", "name"):
         return UNKNOWN_SETTING
-    first = tokens[0].text.lower()
+    first = tokens[0].text
     if len(tokens) > 2 and tokens[1].text == ".":
-        return f"{first}.{tokens[2].text.lower()}"
+        return _checked(f"{first}.{tokens[2].text}")
     plain = len(tokens) > 1 and tokens[1].text in ("=", "to")
-    return first if plain else _SPELLINGS.get(first, first)
+    return _checked(first if plain else _SPELLINGS.get(first, first))
 
 
 def _reset(statement: list[_Token], words: list[str]) -> Effects:
