@@ -45,7 +45,7 @@ class Effects(Protocol):
 
     @property
     def read_only(self) -> str:
-        """The app asks for read-only: ``transaction``, ``session`` or an empty string."""
+        """The app asks for read-only: ``transaction``, ``session``, no more: ``ended``, or an empty string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +208,23 @@ class Session:
         self._settings.clear()
         self.changed = False
 
-    def settle(self) -> None:
-        """The statements that were sent are done: keep what they may have left in the session."""
+    def settle(self, for_good: bool) -> None:
+        """The statements that were sent are done: keep what they may have left in the session.
+
+        What they cleared counts only `for_good`: a rollback brings it back.
+        """
         for effects in self.noted:
-            for cleared in effects.clears:
+            for cleared in effects.clears if for_good else ():
                 self.left = {name: None for name in self.left if not self._covers(cleared, name)}
             self.left.update(dict.fromkeys(effects.leaves))
-            self.asked_read_only = effects.read_only or self._asked_still(effects)
+            self.asked_read_only = self._asked_after(effects)
         self.noted.clear()
 
-    def _asked_still(self, effects: Effects) -> str:
-        ended = effects.in_doubt or effects.rolls_back
-        return "" if ended and self.asked_read_only == "transaction" else self.asked_read_only
+    def _asked_after(self, effects: Effects) -> str:
+        if effects.read_only:
+            return effects.read_only.removesuffix("ended")
+        ended = (effects.in_doubt or effects.rolls_back) and self.asked_read_only == "transaction"
+        return "" if ended else self.asked_read_only
 
     def under_way(self, fact: str) -> bool:
         """Tell whether a statement that was sent and not answered has the effect `fact`."""
@@ -228,11 +233,11 @@ class Session:
     def refused(self) -> None:
         """What was sent was refused: a single statement left nothing, of several some may have run."""
         self.noted = [effects for effects in self.noted if effects.several]
-        self.settle()
+        self.settle(for_good=False)
 
     def take_left(self) -> tuple[str, ...]:
         """Return the names of what may have been left, statements under way included, and forget them."""
-        self.settle()
+        self.settle(for_good=False)
         names = tuple(self.left)
         self.left.clear()
         return names

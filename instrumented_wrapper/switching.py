@@ -81,7 +81,7 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
         FailoverFailedError: nothing took over; the app's connection is as it was.
         FailoverSuccessError: it moved, but not all of its state could be carried over.
     """
-    session.settle()
+    session.settle(for_good=True)
     loss = Loss("requested", silent=True, hosts=hosts)
     this = _begin(driver, connection, session, loss, tuple(session.left), None)
     with observe(_failover(this)) as observed:

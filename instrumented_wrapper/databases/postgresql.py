@@ -42,7 +42,7 @@ class Effects:
         in_doubt: it ends a transaction in a way whose outcome is unknown if the answer is lost.
         begins: it opens a transaction.
         rolls_back: it rolls a transaction back as a whole.
-        read_only: the app asks for read-only: ``transaction``, ``session`` or nothing.
+        read_only: the app asks for read-only: ``transaction``, ``session``; ``ended``: no more; or nothing.
         several: it is more than one statement.
     """
 
@@ -62,10 +62,10 @@ _TRIGGERS: Final = re.compile(
 )
 # What is not terminated goes to the end of the text, and nothing is read twice: the time is linear in the length.
 _TOKENS: Final = re.compile(
-    r"""--[^\n]*
+    r"""--[^\r\n]*
     | (?P<comment>/\*)
     | (?P<string>[eE]'(?:[^'\\]+|''|\\(?:.|\Z))*+(?:'|\Z) | '(?:[^']+|'')*+(?:'|\Z))
-    | (?P<dollar>\$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
+    | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
     | (?P<quoted>"(?:[^"]+|"")*+(?:"|\Z))
     | (?P<word>[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)
     | (?P<mark>[^\s])
@@ -93,26 +93,21 @@ def scan(text: str) -> Effects | None:
         return None
     statements = [statement for statement in _statements(text) if statement]
     found = [effects for statement in statements for effects in _effects_of(statement)]
-    merged = _merge(found)
-    return None if merged == Effects() else replace(merged, several=len(statements) > 1)
+    merged = _merge(found, several=len(statements) > 1)
+    return None if replace(merged, several=False) == Effects() else merged
 
 
-def _merge(found: Sequence[Effects]) -> Effects:
-    leaves: dict[str, None] = {}
-    clears: dict[str, None] = {}
-    for effects in found:
-        for cleared in effects.clears:
-            for name in [cleared] if cleared not in ("*", "settings") else [n for n in leaves if covers(cleared, n)]:
-                leaves.pop(name, None)
-        clears.update(dict.fromkeys(effects.clears))
-        leaves.update(dict.fromkeys(effects.leaves))
+def _merge(found: Sequence[Effects], several: bool) -> Effects:
+    """Take all effects together. Of several statements, what one clears may come back with a ROLLBACK after it."""
+    clears = () if several else tuple(dict.fromkeys(name for effects in found for name in effects.clears))
     return Effects(
-        leaves=tuple(leaves),
-        clears=tuple(clears),
+        leaves=tuple(dict.fromkeys(name for effects in found for name in effects.leaves)),
+        clears=clears,
         in_doubt=any(e.in_doubt for e in found),
         begins=any(e.begins for e in found),
         rolls_back=any(e.rolls_back for e in found),
-        read_only=next((e.read_only for e in found if e.read_only), ""),
+        read_only=next((e.read_only for e in reversed(found) if e.read_only), ""),
+        several=several,
     )
 
 
@@ -182,10 +177,11 @@ def _effects_of(statement: list[_Token]) -> Iterator[Effects]:
 
 def _anywhere(statement: list[_Token], words: list[str]) -> Iterator[Effects]:
     """Functions and clauses that may stand in any statement."""
+    names = [token.text if token.kind in ("word", "name") else "" for token in statement]
     if _defines_routine(statement):
-        return
+        names = names[:6]  # what it does, it does when it is called; where it is, counts
     known = Effects()
-    for index, word in enumerate(words):
+    for index, word in enumerate(names):
         if word == "set_config" and known.leaves != (UNKNOWN_SETTING,) and _calls(statement, index):
             known = _set_config(statement[index + 2 : index + 2 + _MOST_ARGUMENT_TOKENS])
             yield known
@@ -193,7 +189,7 @@ def _anywhere(statement: list[_Token], words: list[str]) -> Iterator[Effects]:
             yield Effects(leaves=(ADVISORY,))
         elif word == "pg_advisory_unlock_all":
             yield Effects(clears=(ADVISORY,))
-        elif word == "pg_temp" or (word in ("temp", "temporary") and words[max(0, index - 1)] == "into"):
+        elif word == "pg_temp" or (word in ("temp", "temporary") and "into" in words[max(0, index - 2) : index]):
             yield Effects(leaves=(TEMPORARY,))
 
 
@@ -234,8 +230,10 @@ def _set(statement: list[_Token], words: list[str]) -> Effects:
     if words[1:3] == ["session", "characteristics"]:
         return _characteristics(words)
     name = _setting_name(statement[1:])
-    forbids = name == "default_transaction_read_only" and statement[-1].text in ("on", "true", "1", "yes")
-    return Effects(leaves=(name,), read_only="session" if forbids else "")
+    if name != "default_transaction_read_only":
+        return Effects(leaves=(name,))
+    forbids = statement[-1].text in ("on", "true", "1", "yes")
+    return Effects(leaves=(name,), read_only="session" if forbids else "ended")
 
 
 def _characteristics(words: list[str]) -> Effects:
@@ -245,7 +243,9 @@ def _characteristics(words: list[str]) -> Effects:
         "default_transaction_deferrable": "deferrable" in words,
     }
     leaves = tuple(name for name, is_changed in changed.items() if is_changed)
-    return Effects(leaves=leaves, read_only="session" if _asks_read_only(words) else "")
+    return Effects(
+        leaves=leaves, read_only="session" if _asks_read_only(words) else "ended" if "write" in words else ""
+    )
 
 
 _SPELLINGS: Final = {
@@ -269,12 +269,14 @@ def _setting_name(tokens: list[_Token]) -> str:
 
 
 def _reset(statement: list[_Token], words: list[str]) -> Effects:
-    return Effects(clears=("settings",) if words[1:] == ["all"] else (_setting_name(statement[1:]),))
+    cleared = "settings" if words[1:] == ["all"] else _setting_name(statement[1:])
+    ended = cleared in ("settings", "default_transaction_read_only")
+    return Effects(clears=(cleared,), read_only="ended" if ended else "")
 
 
 def _discard(statement: list[_Token], words: list[str]) -> Effects:
     if words[1:2] == ["all"]:
-        return Effects(clears=("*",))
+        return Effects(clears=("*",), read_only="ended")
     return Effects(clears=(TEMPORARY,)) if words[1:2] in (["temp"], ["temporary"]) else Effects()
 
 

@@ -270,11 +270,11 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
     status = connection.pgconn.transaction_status
     if status == _UNKNOWN and step == "_exit_gen" and not connection._closed and record.switchable:
         outermost = record.under_way("rolls_back")
-        record.settle()
+        record.settle(for_good=False)
         return Loss(transaction="rolled_back", refuse=not outermost, silent=outermost, later=True)
     if record.lost is not None and status not in (_INERROR, _ACTIVE, _UNKNOWN):
         record.lost = None  # rolled back
         record.refresh()
     if status != _ACTIVE:
-        record.settle()
+        record.settle(for_good=status == _IDLE)
     return None

@@ -107,7 +107,7 @@ def _worth_a_look(record: Record, gen: Any, phase: int) -> bool:
         return True
     record.phase = phase
     if record.noted:
-        record.settle()
+        record.settle(for_good=phase == _IDLE)
     if phase == _IDLE and getattr(gen, "__name__", "") in _IDLE_STEPS:
         return False
     return bool(record.poll(0))
