@@ -27,20 +27,31 @@ TOOLS = ("postgres", "initdb", "pg_")
 POLL = 0.01
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait. The guard inherits this, which is as well: it ends when its pipe does."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Folder:
     """A temporary folder with a guard."""
 
     def __init__(self, prefix: str) -> None:
         """Create the folder and start its guard."""
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=_parent()))
         self._owner = os.getpid()
         quiet = subprocess.DEVNULL
         command = [sys.executable, "-I", "-S", __file__]
-        self._guard = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True, cwd="/"
-        )
-        self._tell(f"{self.path}\n")
-        atexit.register(self.close)
+        with _signals_held():  # between the folder and its guard, nobody would remove it
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=_parent()))
+            self._guard = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True, cwd="/"
+            )
+            self._tell(f"{self.path}\n")
+            atexit.register(self.close)
 
     def close(self) -> None:
         """Stop everything in the folder and remove it; once, and never from a forked child."""

@@ -73,7 +73,8 @@ _TOKENS: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _COMMENT_EDGES: Final = re.compile(r"/\*|\*/")
-_LITERALS: Final = re.compile(r"'(?:[^'\\]+|'')*+'")
+_LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
+_NOT_PLAIN: Final = re.compile(r'--|/\*|[$"\\]')  # comments, other kinds of quotes, escapes
 _LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
 _MOST_ARGUMENT_TOKENS: Final = 200
 _SETTING_NAME: Final = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
@@ -89,12 +90,19 @@ class _Token:
 
 def scan(text: str) -> Effects | None:
     """Return what `text`, one or several statements, may do to the session; None where it is nothing that matters."""
-    if not _TRIGGERS.search(text) or (len(text) > _LONG and not _TRIGGERS.search(_LITERALS.sub("''", text))):
+    if not _TRIGGERS.search(text) or _is_only_data(text):
         return None
     statements = [statement for statement in _statements(text) if statement]
     found = [effects for statement in statements for effects in _effects_of(statement)]
     merged = _merge(found, several=len(statements) > 1)
     return None if replace(merged, several=False) == Effects() else merged
+
+
+def _is_only_data(text: str) -> bool:
+    """Tell at little cost whether a long text has its triggers in plain literals only."""
+    if len(text) <= _LONG or _NOT_PLAIN.search(text):
+        return False
+    return not _TRIGGERS.search(_LITERALS.sub("''", text))
 
 
 def _merge(found: Sequence[Effects], several: bool) -> Effects:

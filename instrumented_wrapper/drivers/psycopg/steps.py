@@ -23,13 +23,14 @@ from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.session import Effects, Loss
 
-__all__ = ["adapted", "after", "answered", "before", "note", "once_more", "rollback_alone", "seconds_left", "told"]
+__all__ = ["adapted", "after", "answered", "before", "note", "once_more", "repaired", "rollback_alone", "seconds_left"]
 
 _BAD: Final = pq.ConnStatus.BAD
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 _ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
 _READS: Final = 4  # the first read may only give the server's last words, the end comes with the next
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
+_LAST_WORDS: Final = ("FATAL", "PANIC")  # the server ends the connection after such an error
 _COPIES: Final = ("copy_from", "copy_to", "copy_end")
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
@@ -119,11 +120,19 @@ def _facts(connection: Any, record: Record, gen: Any, step: str) -> Facts:
         aborted=record.phase == _INERROR,
         begins=record.under_way("begins"),
         in_doubt=record.under_way("in_doubt"),
-        rolls_back=record.under_way("rolls_back") and not record.under_way("several"),
+        rolls_back=(record.under_way("rolls_back") and not record.under_way("several")) or _is_rollback(gen, step),
         pipelined=connection._pipeline is not None and connection._pipeline.level > 0,
         outermost=in_block and (owner._outer_transaction or (step == "_enter_gen" and record.phase == _IDLE)),
         unwinding=in_block and step == "_exit_gen" and _rolls_back(gen, owner),
     )
+
+
+def _is_rollback(gen: Any, step: str) -> bool:
+    """Tell whether a statement that has not begun is a ROLLBACK as SQL text."""
+    frame = getattr(gen, "gi_frame", None)
+    query = frame.f_locals.get("query") if frame and step == "_execute_gen" else None
+    effects = postgresql.scan(query) if isinstance(query, str) else None
+    return effects is not None and effects.rolls_back and not effects.several
 
 
 def _owner(gen: Any) -> Any:
@@ -136,14 +145,14 @@ def _rolls_back(gen: Any, owner: Any) -> bool:
     return gen.gi_frame.f_locals.get("exc_val") is not None or owner.force_rollback
 
 
-def told(record: Record, news: FailoverError) -> FailoverError:
-    """Keep what the app is told now, for those who go on with what is stale."""
-    record.last_error = news
-    connection = record.connection()
-    if connection is not None and _is_stale(connection):
-        record.pipeline_error = news
+def repaired(connection: Any, record: Record, news: FailoverError | None) -> None:
+    """Go on after a switch. What the app is told is kept for those who go on with what is stale."""
+    if record.lost is None:
+        connection._tpc = None  # nothing is left that could be ended on this connection
+    if news is not None:
+        record.last_error = news
+        record.pipeline_error = news if _is_stale(connection) else None
     record.refresh()
-    return news
 
 
 def adapted(connection: Any, record: Record, gen: Any, switched: bool) -> Any:
@@ -191,7 +200,7 @@ def after(
     """A step raised: say what loss it is, None where the driver's error is to pass."""
     if isinstance(error, FailoverError):
         return None
-    if connection.pgconn.status != _BAD:
+    if connection.pgconn.status != _BAD and error.diag.severity_nonlocalized not in _LAST_WORDS:
         return _refused(connection, record, step, error)
     facts = _facts_after(connection, record, step, error)
     loss = losses.found_while_under_way(facts, error)

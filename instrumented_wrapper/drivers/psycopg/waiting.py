@@ -33,9 +33,10 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
     """Make the sync choke point."""
 
     def repair(connection: Any, record: Record, loss: Loss) -> None:
-        if news := flows.run(_flow(driver, flows, connection, record, loss)):
-            raise steps.told(record, news) from loss.cause
-        record.refresh()
+        news = flows.run(_flow(driver, flows, connection, record, loss))
+        steps.repaired(connection, record, news)
+        if news is not None:
+            raise news from loss.cause
 
     @functools.wraps(original)
     def wait(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
@@ -67,9 +68,10 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
     """Make the async choke point: the same steps."""
 
     async def repair(connection: Any, record: Record, loss: Loss) -> None:
-        if news := await flows.run_async(_flow(driver, flows, connection, record, loss)):
-            raise steps.told(record, news) from loss.cause
-        record.refresh()
+        news = await flows.run_async(_flow(driver, flows, connection, record, loss))
+        steps.repaired(connection, record, news)
+        if news is not None:
+            raise news from loss.cause
 
     @functools.wraps(original)
     async def wait(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
