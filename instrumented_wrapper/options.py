@@ -7,8 +7,10 @@ options; the strongest source is applied last.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -124,7 +126,7 @@ def _seconds(name: str, value: Any) -> float:
 
 
 def _drivers(name: str, value: Any) -> tuple[str, ...]:
-    names = tuple(_words(value))
+    names = tuple(_words(value)) if isinstance(value, (str, list, tuple)) else ()
     if names and all(driver in DRIVERS for driver in names):
         return names
     raise ConfigurationError(name, value, f"a comma list of {', '.join(DRIVERS)}")
@@ -133,37 +135,45 @@ def _drivers(name: str, value: Any) -> tuple[str, ...]:
 def _hosts(name: str, value: Any) -> tuple[Address, ...]:
     try:
         return tuple(_address(word) for word in _words(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigurationError(name, value, "host[:port],host[:port]; an IPv6 address in brackets") from None
 
 
 def _words(value: Any) -> Iterable[Any]:
     if value is None:
         return ()
+    if isinstance(value, (Mapping, set, bytes)):
+        raise TypeError(value)  # neither has an order, or what is lost would not be noticed
     parts = value.split(",") if isinstance(value, str) else list(value)
     return [part.strip() if isinstance(part, str) else part for part in parts if part != ""]
 
 
+_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?")
+
+
 def _address(word: Any) -> Address:
-    """Read ``host``, ``host:port``, ``[v6]``, ``[v6]:port``, ``/socket/dir`` or a pair."""
+    """Read ``host``, ``host:port``, ``[v6]``, ``[v6]:port``, a bare IPv6 address, ``/socket/dir``, or a pair."""
     if not isinstance(word, str):
         host, port = word
-        return str(host), None if port is None else _port(port)
-    if word.startswith("["):
-        host, _, rest = word[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif word.count(":") > 1:
-        host, port = word, ""
-    else:
-        host, _, port = word.partition(":")
-    if not host or (word.endswith(":") and word.count(":") == 1):
+        return _host(host), None if port is None else _port(port)
+    if word.count(":") > 1 and not word.startswith("["):
+        return str(ip_address(word)), None
+    match = _ADDRESS.fullmatch(word)
+    if match is None:
         raise ValueError(word)
-    return host, _port(port) if port else None
+    host = str(ip_address(match["v6"])) if match["v6"] else match["host"]
+    return host, _port(match["port"]) if match["port"] else None
 
 
-def _port(text: Any) -> int:
-    if not 0 < (port := int(text)) < 65536:
-        raise ValueError(text)
+def _host(given: Any) -> str:
+    if not isinstance(given, str) or not given:
+        raise ValueError(given)
+    return given
+
+
+def _port(given: Any) -> int:
+    if not 0 < (port := int(given)) < 65536:
+        raise ValueError(given)
     return port
 
 
