@@ -9,27 +9,27 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from psycopg import pq
 
-from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record
 from instrumented_wrapper.drivers.psycopg.seams import resets_on_close
 from instrumented_wrapper.drivers.psycopg.steps import pool_deadline
 from instrumented_wrapper.failover import RESET_TIMEOUT
+from instrumented_wrapper.handlers import SessionStateTransferHandlers as Handlers
 from instrumented_wrapper.patching import Patches
 
 __all__ = ["install"]
 
 Method = Callable[..., Any]
 logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there
-_IDLE: Final = pq.TransactionStatus.IDLE
+_IDLE: Final = int(pq.TransactionStatus.IDLE)
 _OPEN: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
-_PARTS: Final = ("getconn", "putconn", "_return_connection", "_add_to_pool")
+_PARTS: Final = ("getconn", "putconn", "_reset_connection")
 
 
 def install(patches: Patches, driver: Driver, flows: Flows) -> None:
@@ -46,11 +46,8 @@ def install(patches: Patches, driver: Driver, flows: Flows) -> None:
     patches.close_over(pools.AsyncConnectionPool, "getconn", _handing_out_async)
     patches.close_over(pools.ConnectionPool, "putconn", functools.partial(_taking_back, driver, flows))
     patches.close_over(pools.AsyncConnectionPool, "putconn", functools.partial(_taking_back_async, driver, flows))
-    for kind in kinds:
-        patches.close_over(kind, "_return_connection", _returning)
-    for kind in (*kinds, pools.NullConnectionPool, pools.AsyncNullConnectionPool):
-        if "_add_to_pool" in vars(kind):
-            patches.close_over(kind, "_add_to_pool", _adding)
+    patches.close_over(pools.ConnectionPool, "_reset_connection", _cleaning)
+    patches.close_over(pools.AsyncConnectionPool, "_reset_connection", _cleaning_async)
 
 
 def _handing_out(original: Method) -> Method:
@@ -99,7 +96,7 @@ def _taking_back(driver: Driver, flows: Flows, original: Method) -> Method:
     @functools.wraps(original)
     def putconn(self: Any, conn: Any) -> None:
         record: Record | None = conn.__dict__.get(KEY)
-        if record is None or not (record.changed or handlers.reset_handler()) or not _is_ours(self, conn, record):
+        if record is None or not (record.changed or Handlers._reset) or not _is_ours(self, conn, record):
             return original(self, conn)  # type: ignore[no-any-return]
         with _on_return(record, conn) as reset:
             if conn.pgconn.transaction_status in _OPEN:
@@ -119,7 +116,7 @@ def _taking_back_async(driver: Driver, flows: Flows, original: Method) -> Method
     @functools.wraps(original)
     async def putconn(self: Any, conn: Any) -> None:
         record: Record | None = conn.__dict__.get(KEY)
-        if record is None or not (record.changed or handlers.reset_handler()) or not _is_ours(self, conn, record):
+        if record is None or not (record.changed or Handlers._reset) or not _is_ours(self, conn, record):
             return await original(self, conn)  # type: ignore[no-any-return]
         with _on_return(record, conn) as reset:
             if conn.pgconn.transaction_status in _OPEN:
@@ -153,10 +150,10 @@ def _on_return(record: Record, connection: Any) -> Iterator[Callable[[bool], Non
         if not succeeded:
             connection.pgconn.finish()
 
-    record.returning, record.deadline = True, time.monotonic() + RESET_TIMEOUT
-    record.refresh()
+    record.deadline = time.monotonic() + RESET_TIMEOUT
     try:
-        yield reset
+        with _returning(record):
+            yield reset
     except Exception as error:  # noqa: BLE001 - as the pool does: what cannot be rolled back is discarded
         logger.warning("return of a connection failed: %s: discarding it", type(error).__name__)
         connection.pgconn.finish()
@@ -165,26 +162,38 @@ def _on_return(record: Record, connection: Any) -> Iterator[Callable[[bool], Non
         record.refresh()
 
 
-def _returning(original: Method) -> Method:
+def _cleaning(original: Method) -> Method:
+    """``_reset_connection``: what the pool does here (a rollback, its ``reset`` callback) never starts a switch."""
+
     @functools.wraps(original)
-    def _return_connection(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
+    def _reset_connection(self: Any, conn: Any) -> None:
         record: Record | None = conn.__dict__.get(KEY)
-        if record is not None and (self._reset is not None or conn.pgconn.transaction_status != _IDLE):
-            record.returning = True
-            record.refresh()
-        result: Awaitable[None] | None = original(self, conn, *args, **kwargs)
-        return result
+        if record is None or (conn.pgconn.transaction_status == _IDLE and self._reset is None):
+            return original(self, conn)  # type: ignore[no-any-return]
+        with _returning(record):
+            return original(self, conn)  # type: ignore[no-any-return]
 
-    return _return_connection
+    return _reset_connection
 
 
-def _adding(original: Method) -> Method:
+def _cleaning_async(original: Method) -> Method:
     @functools.wraps(original)
-    def _add_to_pool(self: Any, conn: Any) -> Any:
+    async def _reset_connection(self: Any, conn: Any) -> None:
         record: Record | None = conn.__dict__.get(KEY)
-        if record is not None and record.returning:
-            record.returning = False
-            record.refresh()
-        return original(self, conn)
+        if record is None or (conn.pgconn.transaction_status == _IDLE and self._reset is None):
+            return await original(self, conn)  # type: ignore[no-any-return]
+        with _returning(record):
+            return await original(self, conn)  # type: ignore[no-any-return]
 
-    return _add_to_pool
+    return _reset_connection
+
+
+@contextmanager
+def _returning(record: Record) -> Iterator[None]:
+    record.returning = True
+    record.refresh()
+    try:
+        yield
+    finally:
+        record.returning = False
+        record.refresh()

@@ -60,8 +60,8 @@ def converting(original: Method) -> Method:
     memo = _memo
 
     @functools.wraps(original)
-    def _convert_query(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        converted = original(self, query, *args, **kwargs)
+    def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
+        converted = original(self, query, params)
         text = query if type(query) is str else converted.query
         effects: Any = memo.get(text, _UNSEEN)
         if effects is None:

@@ -67,6 +67,7 @@ def before(connection: Any, record: Record, gen: Any, phase: int) -> Loss | None
         _in_trouble(connection, record, step, phase)
     if phase != _UNKNOWN:
         record.phase = phase
+        record.settle(for_good=phase == _IDLE)
     if phase != _UNKNOWN and step not in losses.SILENT_STEPS:  # notifies() waits for what we would read
         _read_what_came(connection, record)
     ended = connection.pgconn.status == _BAD and not connection._closed

@@ -23,10 +23,9 @@ from instrumented_wrapper.session import Loss
 __all__ = ["wait", "wait_async"]
 
 Method = Callable[..., Any]
-_ACTIVE: Final = pq.TransactionStatus.ACTIVE
-_UNKNOWN: Final = pq.TransactionStatus.UNKNOWN
-_IDLE: Final = pq.TransactionStatus.IDLE
-_IDLE_STEPS: Final = frozenset({"_commit_gen", "_rollback_gen"})  # with no transaction open they send nothing
+_ACTIVE: Final = int(pq.TransactionStatus.ACTIVE)
+_UNKNOWN: Final = int(pq.TransactionStatus.UNKNOWN)
+_IDLE: Final = int(pq.TransactionStatus.IDLE)
 
 
 def wait(original: Method, driver: Driver, flows: Flows) -> Method:
@@ -44,11 +43,15 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
         if record is None or record.off:
             return original(self, gen, *args, **kwargs)
         phase = self.pgconn.transaction_status
-        if phase != _ACTIVE and _worth_a_look(record, gen, phase):
+        step = getattr(gen, "__name__", "")
+        if step == "_commit_gen" and phase == _IDLE and not record.alert:
+            return original(self, gen, *args, **kwargs)  # nothing is open, nothing will be sent
+        if phase != _ACTIVE and (record.alert or record.noted or phase == _UNKNOWN or record.poll(0)):
             if loss := steps.before(self, record, gen, phase):
                 repair(self, record, loss)
             gen = steps.adapted(self, record, gen, switched=loss is not None)
-        step = getattr(gen, "__name__", "")  # an app may wait for an iterator of its own
+        else:
+            record.phase = phase if phase != _ACTIVE else record.phase
         try:
             result = original(self, gen, *args, **kwargs)
         except psycopg.Error as error:
@@ -79,11 +82,15 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
         if record is None or record.off:
             return await original(self, gen, *args, **kwargs)
         phase = self.pgconn.transaction_status
-        if phase != _ACTIVE and _worth_a_look(record, gen, phase):
+        step = getattr(gen, "__name__", "")
+        if step == "_commit_gen" and phase == _IDLE and not record.alert:
+            return await original(self, gen, *args, **kwargs)  # nothing is open, nothing will be sent
+        if phase != _ACTIVE and (record.alert or record.noted or phase == _UNKNOWN or record.poll(0)):
             if loss := steps.before(self, record, gen, phase):
                 await repair(self, record, loss)
             gen = steps.adapted(self, record, gen, switched=loss is not None)
-        step = getattr(gen, "__name__", "")  # an app may wait for an iterator of its own
+        else:
+            record.phase = phase if phase != _ACTIVE else record.phase
         try:
             result = await original(self, gen, *args, **kwargs)
         except psycopg.Error as error:
@@ -101,15 +108,3 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
 
 def _flow(driver: Driver, flows: Flows, connection: Any, record: Record, loss: Loss) -> Flow[FailoverError | None]:
     return flows.replace_lost(driver, connection, record, loss, steps.seconds_left())
-
-
-def _worth_a_look(record: Record, gen: Any, phase: int) -> bool:
-    """Keep the phase; tell whether something is to be looked at before anything is sent: the frequent path says no."""
-    if record.alert or phase == _UNKNOWN:
-        return True
-    record.phase = phase
-    if record.noted:
-        record.settle(for_good=phase == _IDLE)
-    if phase == _IDLE and getattr(gen, "__name__", "") in _IDLE_STEPS:
-        return False
-    return bool(record.poll(0))
