@@ -7,9 +7,8 @@ are told at its start, and told the outcome at its end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "Event",
@@ -32,8 +31,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """The server of a physical connection: database system, database, host (or socket path) and port."""
 
     system: str
@@ -42,8 +40,7 @@ class Peer:
     port: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Signals:
+class Signals(NamedTuple):
     """What of a connection may be told: spans, metrics, values of server-side settings."""
 
     traces: bool = True
@@ -51,8 +48,7 @@ class Signals:
     values: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SettingChange:
+class SettingChange(NamedTuple):
     """One setting in a reset or a transfer. ``outcome``: ``restored``, ``reset``, ``skipped`` or ``failed``."""
 
     name: str
@@ -61,60 +57,60 @@ class SettingChange:
     outcome: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something began on a connection of `driver` to `peer`."""
+# The first three of each event say where it happens: on a connection of `driver` to `peer`; `signals` may be told.
+
+
+class PristineFetch(NamedTuple):
+    """The value of one setting is read before the app first changes it. ``source``: driver, reported, server."""
 
     driver: str
     peer: Peer
     signals: Signals
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PristineFetch(Event):
-    """The value of one setting is read before the app first changes it. ``source``: driver, reported, server."""
-
     setting: str
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reset(Event):
+class Reset(NamedTuple):
     """Settings go back to pristine. ``trigger``: close, pool_return, switch, requested."""
 
+    driver: str
+    peer: Peer
+    signals: Signals
     trigger: str
     settings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer(Event):
+class Transfer(NamedTuple):
     """Settings are applied to a new physical connection to `peer`."""
 
+    driver: str
+    peer: Peer
+    signals: Signals
     settings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failover(Event):
+class Failover(NamedTuple):
     """The physical connection to `peer` was lost, or is about to be replaced.
 
     ``trigger``: connection_lost, session_ended, demoted, requested; what is not known before the end is corrected by
     `FailoverEnd`.
     """
 
+    driver: str
+    peer: Peer
+    signals: Signals
     trigger: str
     transaction: str
     may_have_run: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """End of a `PristineFetch`."""
 
     value: object
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsEnd:
+class SettingsEnd(NamedTuple):
     """End of a `Reset` or a `Transfer`."""
 
     changes: tuple[SettingChange, ...]
@@ -124,8 +120,7 @@ class SettingsEnd:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FailoverEnd:
+class FailoverEnd(NamedTuple):
     """End of a `Failover`; `peer` is the new server or None, ``attempts`` the connections that were started."""
 
     outcome: str
@@ -135,6 +130,7 @@ class FailoverEnd:
     error: str | None = None
 
 
+Event = PristineFetch | Reset | Transfer | Failover
 Outcome = Fetched | SettingsEnd | FailoverEnd
 Finish = Callable[[Outcome | None, BaseException | None], None]
 Listener = Callable[[Event], Finish | None]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from instrumented_wrapper.errors import Address
 
@@ -22,6 +22,7 @@ LONGEST_PAUSE: Final = 1.0
 SHARE_OF_ELAPSED: Final = 0.1  # a search that lasts asks ever more rarely: back-off without a counter
 LAST_ANSWERS: Final = 0.3  # seconds left to attempts under way once one server gave an answer that will not change
 RESET_TIMEOUT: Final = 1.0  # seconds that a reset may take
+STATEMENT_MARGIN: Final = 0.2  # seconds before that, a handler's own statements give up, and leave it time to end
 FOLLOW_TIMEOUT: Final = 2.0  # seconds for a server that another connection found, before looking for another one
 ATTEMPT_TIMEOUT: Final = 5.0  # seconds for one attempt where the app gave no connect_timeout
 
@@ -32,8 +33,7 @@ def pause(elapsed: float, dice: Callable[[], float] = random.random) -> float:
     return longest * (0.75 + 0.5 * dice())
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The server that answered, and how many connections were started to find it."""
 
     address: Address

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import wrapt
 
@@ -43,8 +43,7 @@ __all__ = [
 logger = logging.getLogger("instrumented_wrapper")
 
 
-@dataclass(frozen=True, slots=True)
-class _Patcher:
+class _Patcher(NamedTuple):
     """What to do once a module is imported: the function ``verb`` of the room ``room``."""
 
     driver: str
@@ -71,7 +70,7 @@ class Flows:
     observe_loss = staticmethod(switching.observe_loss)
 
 
-@dataclass(slots=True)
+@dataclass
 class _State:
     """What is patched now."""
 

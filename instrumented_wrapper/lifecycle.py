@@ -27,7 +27,7 @@ from instrumented_wrapper.events import (
     error_type,
     observe,
 )
-from instrumented_wrapper.failover import RESET_TIMEOUT
+from instrumented_wrapper.failover import RESET_TIMEOUT, STATEMENT_MARGIN
 from instrumented_wrapper.session import Change, Session
 
 __all__ = ["ask", "fetch", "keep_present", "note_change", "reset", "restore", "run", "run_async", "where"]
@@ -148,7 +148,7 @@ def ask(
     """Let the app's handler do it; what it changes is not the app's doing, what it left open is committed."""
     if handler is None:
         return False
-    with driver.unobserved(connection, deadline):
+    with driver.unobserved(connection, deadline - STATEMENT_MARGIN):
         handled = yield partial(_call_handler, handler, session, connection, deadline)
         yield partial(driver.finish_work, connection)
     return bool(handled)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.options import Options
@@ -119,8 +119,7 @@ class SessionState(Mapping[str, SettingState]):
         return f"<SessionState {self}>" if self._settings else "<SessionState, nothing changed>"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One step of a plan: bring `setting` from `before` to `after`."""
 
     setting: str

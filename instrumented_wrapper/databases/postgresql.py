@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["READ_ONLY_SQL_TRANSACTION", "SYSTEM", "Effects", "scan"]
 
@@ -80,8 +80,7 @@ _MOST_ARGUMENT_TOKENS: Final = 200
 _SETTING_NAME: Final = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     """A word (lower case), a string (unquoted, in `text`), a quoted name or a mark."""
 
     kind: str

@@ -10,8 +10,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import ReferenceType, WeakSet, ref
 
 from instrumented_wrapper.databases import postgresql
@@ -30,8 +29,7 @@ SHARED: Final = Shared()
 _live: WeakSet[Record] = WeakSet()
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(NamedTuple):
     """How the app asked for the connection; used again for a new one, so that passwords may be fetched anew."""
 
     conninfo: str
