@@ -149,14 +149,14 @@ def ask(
     if handler is None:
         return False
     with driver.unobserved(connection, deadline - STATEMENT_MARGIN):
-        handled = yield partial(_call_handler, handler, session, connection, deadline)
+        handled = yield partial(_call_handler, handler, session, connection, deadline, driver.is_async(connection))
         yield partial(driver.finish_work, connection)
     return bool(handled)
 
 
-def _call_handler(handler: handlers.Handler, session: Session, connection: Any, deadline: float) -> Any:
+def _call_handler(handler: handlers.Handler, session: Session, connection: Any, deadline: float, is_async: bool) -> Any:
     result = handler(session.snapshot(), connection)
-    return _until(result, deadline) if iscoroutine(result) else result
+    return _until(result, deadline) if is_async and iscoroutine(result) else result
 
 
 async def _until(result: Awaitable[Any], deadline: float) -> Any:

@@ -218,6 +218,28 @@ def _wanted(connection: Any, parameters: Any, loss: Loss) -> str:
 
 
 def _search(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Find a server. One that prefers a standby takes any server if no standby answers soon."""
+    if target.wanted != "prefer-standby":
+        return _search_one(target, deadline)
+    try:
+        return _search_one(replace(target, wanted="standby"), _soon(deadline))
+    except NoServer as error:
+        _look_again(error, deadline)
+        return _search_one(replace(target, wanted="any"), deadline)
+
+
+async def _search_async(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Do as `_search` does, while the event loop goes on."""
+    if target.wanted != "prefer-standby":
+        return await _search_one_async(target, deadline)
+    try:
+        return await _search_one_async(replace(target, wanted="standby"), _soon(deadline))
+    except NoServer as error:
+        _look_again(error, deadline)
+        return await _search_one_async(replace(target, wanted="any"), deadline)
+
+
+def _search_one(target: Target, deadline: float) -> tuple[Any, Found]:
     """Lead the search for such a target, or wait for whoever leads it and then connect to what was found."""
     while (leader := SHARED.join(target.key)) is not None:
         try:
@@ -230,8 +252,8 @@ def _search(target: Target, deadline: float) -> tuple[Any, Found]:
     return pgconn, found
 
 
-async def _search_async(target: Target, deadline: float) -> tuple[Any, Found]:
-    """Do as `_search` does, while the event loop goes on."""
+async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Do as `_search_one` does, while the event loop goes on."""
     while (leader := SHARED.join(target.key)) is not None:
         try:
             address = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(leader)), _left(deadline))

@@ -32,6 +32,7 @@ _PERMANENT: Final = re.compile(
     rb"FATAL: .*(authentication failed|does not exist|not permitted to log in|no pg_hba\.conf entry"
     rb"|permission denied for database)|no password supplied|fe_sendauth"
 )
+_OURS_TO_CHOOSE: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
 Parameters = dict[str, Any]
 Waits = dict[int, bool]
 
@@ -63,8 +64,7 @@ class Target:
 
     def conninfo(self, host: Address, hostaddr: str | None) -> bytes:
         """Return the connection string for one attempt."""
-        chosen = {name: value for name, value in self.parameters.items() if name not in ("hostaddr", "host", "port")}
-        chosen.pop("load_balance_hosts", None)
+        chosen = {name: value for name, value in self.parameters.items() if name not in _OURS_TO_CHOOSE}
         port = host[1] or _single(self.parameters.get("port"))
         named = {"host": host[0] or None, "hostaddr": hostaddr, "port": port, "target_session_attrs": self.wanted}
         return make_conninfo("", **chosen, **named).encode()
