@@ -29,7 +29,7 @@ POLL = 0.01
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait. The guard inherits this, which is as well: it ends when its pipe does."""
+    """Let signals wait, where this is the only thread. The guard inherits this: it ends when its pipe does."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
@@ -132,8 +132,18 @@ def kill(marker: str, seconds: float = 10) -> bool:
 
 
 def _killed(marker: str) -> list[int]:
-    send(signal.SIGKILL, *(pids := marked(marker)))
+    for pid in (pids := marked(marker)):
+        kill_group(pid)
     return pids
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL a process, and its group where it leads one: initdb's children do not carry the marker."""
+    with contextlib.suppress(ProcessLookupError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
 
 
 def clean(folder: Path) -> None:
@@ -146,8 +156,14 @@ def clean(folder: Path) -> None:
     kill(folder.name)
     for data in folder.glob("*/postmaster.pid"):
         forget(data.parent)
-    if folder.exists():
+    wait_until(lambda: _removed(folder), 2)
+
+
+def _removed(folder: Path) -> bool:
+    """Remove the folder; a process that is just dying may still write to it, then it is not empty yet."""
+    with contextlib.suppress(OSError):
         shutil.rmtree(folder)
+    return not folder.exists()
 
 
 def _postmasters(folder: Path) -> list[int]:

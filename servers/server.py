@@ -247,18 +247,23 @@ class Server:
 
     def _run(self, program: str, *arguments: object) -> None:
         command = [str(binaries.folder() / program), *map(str, arguments)]
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.data.parent,
             env=binaries.environment(),
             start_new_session=True,
-            check=False,
             **binaries.identity(),
         )
-        if done.returncode:
-            raise ServerError(f"{program} failed: {done.stdout.decode(errors='replace')}")
+        try:
+            output = process.communicate()[0]
+        except BaseException:  # interrupted: what the program started goes with it
+            guard.kill_group(process.pid)
+            process.wait()
+            raise
+        if process.returncode:
+            raise ServerError(f"{program} failed: {output.decode(errors='replace')}")
 
 
 def _rows(connection: pq.abc.PGconn, text: str) -> list[tuple[str | None, ...]]:

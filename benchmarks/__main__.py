@@ -1,0 +1,96 @@
+"""``python -m benchmarks [--quick]``: start servers, compare, print a table. The figures are for people, no gate."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from benchmarks.cases import CASES
+from benchmarks.failing import failover_rows
+from benchmarks.importing import import_rows
+from benchmarks.pairs import Comparison, compare
+from benchmarks.table import HEADINGS, Added, Row, line
+from benchmarks.wire import wire_lines
+from servers import Cluster
+
+US: Final = 1e-6
+_STATEMENT: Final = Added(1.5 * US)
+_POOL: Final = Added(1 * US)
+_CONNECT: Final = Added(100 * US)
+_ROW: Final = Added(0.01 * US)  # nothing; this is what can be measured
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much is measured."""
+
+    rounds: int
+    generations: int
+    imports: int
+    failovers: int
+
+
+FULL: Final = Amount(rounds=24, generations=4, imports=12, failovers=6)
+QUICK: Final = Amount(rounds=10, generations=2, imports=4, failovers=2)
+
+
+def comparisons(cluster: Cluster) -> list[Comparison]:
+    """Return what is compared, in the order of the table."""
+    one, two = cluster.primary.dsn(), cluster.dsn()
+    trusted = cluster.primary.dsn(user="postgres")  # a password's hashing would hide what connect() costs by itself
+    return [
+        Comparison("SELECT 1 and fetch, bare twice: the noise", "statement", one, 200, kind="bare"),
+        Comparison("SELECT 1 and fetch, one host", "statement", one, 200, _STATEMENT),
+        Comparison("SELECT 1 and fetch, two hosts (failover on)", "statement", two, 200, _STATEMENT),
+        Comparison("  the same, wall", "statement, wall", two, 200, _STATEMENT),
+        Comparison("  the same, an SDK configured", "statement", two, 200, _STATEMENT, "sdk"),
+        Comparison("connection.execute(SELECT 1), a cursor each", "connection.execute", two, 200, _STATEMENT),
+        Comparison("async SELECT 1 and fetch", "async statement", two, 100, _STATEMENT),
+        Comparison("one row of 10,000", "rows", two, 1, _ROW),
+        Comparison("BEGIN, SELECT, COMMIT (non-autocommit)", "transaction", two, 60, Added(3 * _STATEMENT.limit)),
+        Comparison("BEGIN, SELECT, COMMIT (transaction() block)", "block", two, 60, Added(3 * _STATEMENT.limit)),
+        Comparison("pool: with pool.connection(), nothing done", "pool block", two, 300, _POOL),
+        Comparison("pool: getconn and putconn", "pool methods", two, 300, _POOL),
+        Comparison("pool: the same, autocommit changed, back by the app", "pool changed", two, 100),
+        Comparison("pool: the same, autocommit changed, reset by us", "pool reset", two, 100),
+        Comparison("conn.autocommit = x", "setting", two, 300),
+        Comparison("connect()", "connect", trusted, 4, _CONNECT),
+        Comparison("connect() to two hosts", "connect", cluster.dsn(user="postgres"), 4, _CONNECT),
+        Comparison("close()", "close", trusted, 4),
+    ]
+
+
+def measure(amount: Amount) -> Iterator[Row | str]:
+    """Yield the lines of the table as they are known."""
+    with Cluster() as cluster:
+        yield from compare(comparisons(cluster), amount.rounds, amount.generations)
+        yield from import_rows(amount.imports)
+        yield from failover_rows(cluster, amount.failovers)
+        yield from wire_lines(cluster)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look, in half a minute")
+    amount = QUICK if parser.parse_args().quick else FULL
+    started = time.monotonic()
+    implementation = f"psycopg {psycopg.__version__} ({psycopg.pq.__impl__})"
+    print(f"{implementation}, Python {platform.python_version()}, {os.cpu_count()} cores; CPU time, except wall")
+    print("medians of interleaved rounds; added: median of the rounds' differences")
+    print(line(*HEADINGS), flush=True)
+    for row in measure(amount):
+        print(row, flush=True)
+    print(f"{len(CASES)} cases in {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What is measured: each case sets something up and yields a function that runs one round of it.
+
+A round of `number` operations returns the seconds that one of them took: of CPU where our cost is CPU, because other
+work on the machine does not count there. Knows psycopg only; whether it is instrumented is the worker's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import cycle, repeat
+from typing import Any, Final
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from benchmarks.losses import losses
+
+__all__ = ["CASES", "ROWS"]
+
+Run = Callable[[int], float]
+Case = Callable[[str], AbstractContextManager[Run]]
+ROWS: Final = 10_000
+
+
+def _timed(operation: Callable[[], object], clock: Callable[[], float] = time.process_time) -> Run:
+    def run(number: int) -> float:
+        started = clock()
+        for _ in repeat(None, number):
+            operation()
+        return (clock() - started) / number
+
+    return run
+
+
+# --- statements -------------------------------------------------------------------------------------------------
+
+
+def _statement_by(clock: Callable[[], float]) -> Case:
+    @contextmanager
+    def statement(dsn: str) -> Iterator[Run]:
+        with psycopg.connect(dsn, autocommit=True) as connection, connection.cursor() as cursor:
+            yield _timed(lambda: cursor.execute("SELECT 1").fetchone(), clock)
+
+    return statement
+
+
+@contextmanager
+def _connection_execute(dsn: str) -> Iterator[Run]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield _timed(lambda: connection.execute("SELECT 1").fetchone())
+
+
+@contextmanager
+def _rows(dsn: str) -> Iterator[Run]:
+    with psycopg.connect(dsn, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT generate_series(1, %s)", (ROWS,))
+
+        def fetch_each() -> None:
+            cursor.scroll(0, "absolute")
+            while cursor.fetchone():
+                pass
+
+        per_pass = _timed(fetch_each)
+        yield lambda number: per_pass(number) / ROWS
+
+
+@contextmanager
+def _async_statement(dsn: str) -> Iterator[Run]:
+    with asyncio.Runner() as runner:
+        connection = runner.run(psycopg.AsyncConnection.connect(dsn, autocommit=True))
+        cursor = connection.cursor()
+
+        async def one() -> None:
+            await cursor.execute("SELECT 1")
+            await cursor.fetchone()
+
+        yield lambda number: runner.run(_timed_async(one, number))
+        runner.run(connection.close())
+
+
+async def _timed_async(operation: Callable[[], Awaitable[None]], number: int) -> float:
+    started = time.process_time()
+    for _ in repeat(None, number):
+        await operation()
+    return (time.process_time() - started) / number
+
+
+@contextmanager
+def _transaction(dsn: str) -> Iterator[Run]:
+    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+
+        def transact() -> None:
+            cursor.execute("SELECT 1").fetchone()
+            connection.commit()
+
+        yield _timed(transact)
+
+
+@contextmanager
+def _block(dsn: str) -> Iterator[Run]:
+    with psycopg.connect(dsn, autocommit=True) as connection, connection.cursor() as cursor:
+
+        def transact() -> None:
+            with connection.transaction():
+                cursor.execute("SELECT 1").fetchone()
+
+        yield _timed(transact)
+
+
+# --- connections ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _connect(dsn: str) -> Iterator[Run]:
+    def connect_once() -> float:
+        started = time.process_time()
+        connection = psycopg.connect(dsn)
+        ended = time.process_time()
+        connection.close()
+        return ended - started
+
+    yield lambda number: sum(connect_once() for _ in range(number)) / number
+
+
+@contextmanager
+def _close(dsn: str) -> Iterator[Run]:
+    def close_once() -> float:
+        connection = psycopg.connect(dsn)
+        started = time.process_time()
+        connection.close()
+        return time.process_time() - started
+
+    yield lambda number: sum(close_once() for _ in range(number)) / number
+
+
+@contextmanager
+def _setting(dsn: str) -> Iterator[Run]:
+    values = cycle((True, False))
+    with psycopg.connect(dsn) as connection:
+        yield _timed(lambda: setattr(connection, "autocommit", next(values)))
+
+
+# --- pools ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _pool(dsn: str) -> Iterator[ConnectionPool[Any]]:
+    with ConnectionPool(dsn, min_size=1, max_size=1, open=False) as pool:
+        pool.wait()
+        yield pool
+
+
+@contextmanager
+def _pool_block(dsn: str) -> Iterator[Run]:
+    with _pool(dsn) as pool:
+
+        def check_out() -> None:
+            with pool.connection():
+                pass
+
+        yield _timed(check_out)
+
+
+@contextmanager
+def _pool_methods(dsn: str) -> Iterator[Run]:
+    with _pool(dsn) as pool:
+        yield _timed(lambda: pool.putconn(pool.getconn()))
+
+
+@contextmanager
+def _pool_changed(dsn: str) -> Iterator[Run]:
+    with _pool(dsn) as pool:
+
+        def check_out() -> None:
+            with pool.connection() as connection:
+                connection.autocommit = True
+                connection.autocommit = False
+
+        yield _timed(check_out)
+
+
+@contextmanager
+def _pool_reset(dsn: str) -> Iterator[Run]:
+    with _pool(dsn) as pool:
+
+        def check_out() -> None:
+            with pool.connection() as connection:
+                connection.autocommit = True
+
+        yield _timed(check_out)
+
+
+CASES: Final[dict[str, Case]] = {
+    "statement": _statement_by(time.process_time),
+    "statement, wall": _statement_by(time.perf_counter),
+    "connection.execute": _connection_execute,
+    "rows": _rows,
+    "async statement": _async_statement,
+    "transaction": _transaction,
+    "block": _block,
+    "connect": _connect,
+    "close": _close,
+    "setting": _setting,
+    "pool block": _pool_block,
+    "pool methods": _pool_methods,
+    "pool changed": _pool_changed,
+    "pool reset": _pool_reset,
+    "losses": losses,
+}

@@ -1,0 +1,62 @@
+"""The primary is killed and the standby promoted: how long until the app writes again, with and without us.
+
+Knows the servers and the two sides; what the app does meanwhile is in ``losses.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from benchmarks.losses import MOST, TABLE, WAITING
+from benchmarks.pairs import workers
+from benchmarks.table import Ratio, Row
+from benchmarks.worker import Worker
+from servers import Cluster, guard
+
+__all__ = ["failover_rows"]
+
+_LIMIT = Ratio(1.2)
+_READY_SECONDS = 20
+
+
+def failover_rows(cluster: Cluster, rounds: int) -> Iterator[Row]:
+    """Yield a row for one connection and one for many; the last state of the cluster is healthy."""
+    cluster.primary.sql(f"{TABLE}; GRANT INSERT ON written TO app", database="app")
+    with workers("bare", "plain") as sides:
+        for side in sides:
+            side.open("losses", cluster.dsn())
+        yield _row("SIGKILL of the primary + promotion to the first write", cluster, sides, 1, rounds)
+        yield _row(f"the same, {MOST} connections, to the last one's", cluster, sides, MOST, max(1, rounds // 2))
+
+
+def _row(name: str, cluster: Cluster, sides: list[Worker], number: int, rounds: int) -> Row:
+    measured = [_round(cluster, sides, number, bool(index % 2)) for index in range(rounds)]
+    bare, ours = zip(*measured, strict=True)
+    return Row(f"{name}, wall", bare, ours, _LIMIT)
+
+
+def _round(cluster: Cluster, sides: list[Worker], number: int, turned: bool) -> list[float]:
+    """Run a failover for each side; who goes first changes, so that each meets both directions."""
+    order = reversed(sides) if turned else sides
+    seconds = {side.kind: _seconds(cluster, side, number) for side in order}
+    return [seconds[side.kind] for side in sides]
+
+
+def _seconds(cluster: Cluster, side: Worker, number: int) -> float:
+    """Return the seconds from the kill to the write; the clock is the machine's, so that two processes share it."""
+    cluster.wait_streaming()
+    side.start(number)
+    if not guard.wait_until(lambda: _waiting(cluster) == number, _READY_SECONDS):
+        raise RuntimeError("the connections did not come to wait")
+    killed = time.monotonic()
+    cluster.failover()
+    written = float(side.result())
+    cluster.rejoin()
+    return written - killed
+
+
+def _waiting(cluster: Cluster) -> int:
+    """Return how many of the app's connections wait in their statement."""
+    found = cluster.primary.sql(f"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '{WAITING}'")
+    return int(found[0][0] or 0)

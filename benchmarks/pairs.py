@@ -1,0 +1,70 @@
+"""Two sides, in turn: many short rounds, so that whatever else the machine does meets both alike.
+
+Each generation has new processes: where a process happens to lie in memory costs or saves it some per cent for life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from benchmarks.table import Added, Row
+from benchmarks.worker import Worker
+
+__all__ = ["Comparison", "compare", "workers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A row to be measured: a case, where, with how many operations per round, by which kind of worker."""
+
+    name: str
+    case: str
+    dsn: str
+    number: int
+    target: Added | None = None
+    kind: str = "plain"
+
+
+@contextmanager
+def workers(*kinds: str) -> Iterator[list[Worker]]:
+    """Start a worker of each kind, and end them."""
+    started = [Worker(kind) for kind in kinds]
+    yield started  # after an error they end with this process
+    for worker in started:
+        worker.close()
+
+
+def compare(comparisons: Sequence[Comparison], rounds: int, generations: int) -> Iterator[Row]:
+    """Measure all comparisons once per generation; return a row for each."""
+    measured: dict[str, list[tuple[float, float]]] = {comparison.name: [] for comparison in comparisons}
+    for _ in range(generations):
+        for name, pairs in _generation(comparisons, rounds):
+            measured[name].extend(pairs)
+    for comparison in comparisons:
+        bare, ours = zip(*measured[comparison.name], strict=True)
+        yield Row(comparison.name, bare, ours, comparison.target)
+
+
+def _generation(comparisons: Iterable[Comparison], rounds: int) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    kinds = tuple(dict.fromkeys(comparison.kind for comparison in comparisons))
+    with workers("bare", "bare", *(kind for kind in kinds if kind != "bare")) as (first, second, *others):
+        sides = {worker.kind: worker for worker in (second, *others)}
+        for comparison in comparisons:
+            yield comparison.name, _pairs(comparison, first, sides[comparison.kind], rounds)
+
+
+def _pairs(comparison: Comparison, bare: Worker, ours: Worker, rounds: int) -> list[tuple[float, float]]:
+    for worker in (bare, ours):
+        worker.open(comparison.case, comparison.dsn)
+        worker.round(comparison.number)  # warm
+    return [_pair(bare, ours, comparison.number, bool(index % 2)) for index in range(rounds)]
+
+
+def _pair(bare: Worker, ours: Worker, number: int, turned: bool) -> tuple[float, float]:
+    """Run a round of each; who goes first changes, as the first may warm the server for the second."""
+    if turned:
+        measured = ours.round(number)
+        return bare.round(number), measured
+    return bare.round(number), ours.round(number)

@@ -1,0 +1,90 @@
+"""A comparison as a line that people can read. Knows figures and targets, not where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+__all__ = ["HEADINGS", "Added", "Ratio", "Row"]
+
+HEADINGS: Final = ("what", "bare", "with us", "added", "ratio", "target", "")
+_WIDTHS: Final = (58, 11, 11, 11, 7, 13, 5)
+_UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A target: at most so many seconds more than bare."""
+
+    limit: float
+
+    def __str__(self) -> str:
+        return f"+{in_unit(self.limit)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A target: at most so many times as much as bare."""
+
+    limit: float
+
+    def __str__(self) -> str:
+        return f"x{self.limit:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What rounds of both sides measured, in seconds, pair by pair."""
+
+    name: str
+    bare: Sequence[float]
+    ours: Sequence[float]
+    target: Added | Ratio | None = None
+
+    @property
+    def added(self) -> float:
+        """The median of the pairs' differences: what disturbs both of a pair does not count."""
+        return median(ours - bare for bare, ours in zip(self.bare, self.ours, strict=True))
+
+    @property
+    def ratio(self) -> float:
+        """How many times as much as bare."""
+        return median(self.ours) / median(self.bare)
+
+    @property
+    def verdict(self) -> str:
+        """``ok`` or ``over``; nothing where there is no target."""
+        if self.target is None:
+            return ""
+        found = self.added if isinstance(self.target, Added) else self.ratio
+        return "ok" if found <= self.target.limit else "over"
+
+    def __str__(self) -> str:
+        sign = "+" if self.added >= 0 else "-"
+        return line(
+            self.name,
+            in_unit(median(self.bare)),
+            in_unit(median(self.ours)),
+            sign + in_unit(abs(self.added)),
+            f"{self.ratio:.2f}",
+            str(self.target or "-"),
+            self.verdict,
+        )
+
+
+def in_unit(seconds: float) -> str:
+    """Return so many seconds with the unit that reads best."""
+    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), _UNITS[-1])
+    return f"{_three_digits(seconds / size)} {unit}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}".removesuffix(".00")
+
+
+def line(name: str, *cells: str) -> str:
+    """Return one line of the table."""
+    figures = (cell.rjust(width) for cell, width in zip(cells, _WIDTHS[1:], strict=True))
+    return "  ".join((name.ljust(_WIDTHS[0]), *figures)).rstrip()

@@ -1,0 +1,98 @@
+"""A process of its own in which one side of a comparison runs: bare psycopg, or psycopg under us.
+
+Patches are process-wide, so that the two sides cannot share a process. It knows how to run a case when it is told to;
+it does not know what is compared with what.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from multiprocessing import get_context
+from multiprocessing.connection import Connection as Pipe
+from typing import Any, Final
+
+from benchmarks.cases import CASES
+
+__all__ = ["KINDS", "Worker"]
+
+BARE: Final = "bare"
+PLAIN: Final = "plain"
+SDK: Final = "sdk"
+KINDS: Final = (BARE, PLAIN, SDK)
+_SPAWN: Final = get_context("spawn")  # nothing inherited: each side imports for itself
+
+
+class Worker:
+    """The handle of a worker process; `kind` is one of `KINDS`."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_work, args=(theirs, kind), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def open(self, case: str, dsn: str) -> None:
+        """Set up a case, in place of the last one."""
+        self._ask("open", case, dsn)
+
+    def round(self, number: int) -> float:
+        """Run a round of the case; return what it measured."""
+        return float(self._ask("round", number))
+
+    def start(self, number: int) -> None:
+        """Start a round; its `result` must be asked for."""
+        self._pipe.send(("round", number))
+
+    def result(self) -> Any:
+        """Return what a round measured, or raise what it raised."""
+        succeeded, value = self._pipe.recv()
+        if not succeeded:
+            raise RuntimeError(f"the {self.kind} side failed: {value}")
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.send(("end",))
+        self._process.join()
+        self._pipe.close()
+
+    def _ask(self, *message: Any) -> Any:
+        self._pipe.send(message)
+        return self.result()
+
+
+def _work(pipe: Pipe, kind: str) -> None:
+    _prepare(kind)
+    case = ExitStack()
+    run: Any = None
+    while (message := pipe.recv())[0] != "end":
+        try:
+            if message[0] == "open":
+                case.close()
+                run = case.enter_context(CASES[message[1]](message[2]))
+            pipe.send((True, run(message[1]) if message[0] == "round" else None))
+        except Exception as error:  # noqa: BLE001 - the other end is told, and fails
+            pipe.send((False, f"{type(error).__name__}: {error}"))
+    case.close()
+
+
+def _prepare(kind: str) -> None:
+    if kind == BARE:
+        return
+    import instrumented_wrapper
+
+    providers = _sdk() if kind == SDK else {}
+    instrumented_wrapper.instrument(query_spans="off", **providers)
+
+
+def _sdk() -> dict[str, Any]:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    tracers = TracerProvider()
+    tracers.add_span_processor(BatchSpanProcessor(InMemorySpanExporter()))
+    return {"tracer_provider": tracers, "meter_provider": MeterProvider([InMemoryMetricReader()])}

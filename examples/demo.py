@@ -1,0 +1,224 @@
+"""The main job, seen from outside: a plain app goes on through the death of its server. `make demo` runs this.
+
+Starts a real PostgreSQL primary and its standby, runs app.py under ``opentelemetry-instrument``, kills the primary in
+the middle of a transaction and promotes the standby. Then it says what became of the app's session. The exit code is
+0 only if all of it was carried over. Nothing is left running, and of files only demo-trace.json stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import jaeger
+import report
+from receiver import Receiver
+from report import Story, style
+
+from servers import Cluster
+from servers.guard import wait_until
+
+APP = Path(__file__).with_name("app.py")
+ORDERS = 10
+KILLED_AFTER = 4
+UNNOTICED = 0.5  # seconds; who watches over a cluster needs some time too, before a standby is promoted
+TRACE_FILE = Path("demo-trace.json")
+TABLE = """
+CREATE TABLE orders (number int PRIMARY KEY, written timestamptz NOT NULL DEFAULT now());
+ALTER TABLE orders OWNER TO app;
+ALTER ROLE app SET synchronous_commit = on;
+"""
+UNDER_WAY = "SELECT 1 FROM pg_stat_activity WHERE usename = 'app' AND state = 'idle in transaction'"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STARTED = time.monotonic()
+
+
+def progress(text: str, *styles: str) -> None:
+    """Print what is going on, and when."""
+    print(style(f"{time.monotonic() - STARTED:5.1f} s  ", "dim") + style(text, *styles), flush=True)
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    print(style("A plain psycopg app loses its server", "bold") + "  (Ctrl-C stops everything)\n")
+    story = Story(ORDERS)
+    progress("starting PostgreSQL, a primary and its standby ...")
+    with Cluster() as cluster, Receiver() as receiver:
+        prepare(cluster)
+        perform(cluster, receiver, story)
+        story.stored = [int(row[0] or 0) for row in cluster.primary.sql("SELECT number FROM orders", "app")]
+    story.spans, story.metrics = receiver.spans(), receiver.metrics()
+    show(story)
+    keep(story, receiver)
+    return conclude(story)
+
+
+def prepare(cluster: Cluster) -> None:
+    """Make the app's table, and the standby synchronous: an order that was confirmed is never lost."""
+    cluster.primary.sql(TABLE, "app")
+    cluster.wait_streaming()  # the standby has the role's setting and the table
+    cluster.primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    cluster.primary.sql("SELECT pg_reload_conf()")
+    progress(f"primary on port {cluster.primary.port}, standby on port {cluster.standby.port}")
+
+
+def perform(cluster: Cluster, receiver: Receiver, story: Story) -> None:
+    """Run the app, and make it lose its server on the way."""
+    progress(f"$ opentelemetry-instrument python app.py {ORDERS}", "bold")
+    with running(cluster.dsn(), receiver.url) as app:
+        for line in app.stdout or ():
+            hear(line.rstrip(), story)
+            if len(story.written) == KILLED_AFTER and not story.errors:
+                fail_over(cluster)
+        story.exit_code = app.wait()
+
+
+def fail_over(cluster: Cluster) -> None:
+    """Kill the primary while an order is under way, and promote the standby."""
+    wait_until(lambda: cluster.primary.sql(UNDER_WAY), 10)
+    cluster.primary.kill()
+    progress("kill -9: the primary is gone, an order was under way", "red")
+    time.sleep(UNNOTICED)
+    cluster.failover()
+    progress(f"the standby on port {cluster.primary.port} is promoted", "green")
+
+
+def hear(line: str, story: Story) -> None:
+    """Note and show what the app says; of a traceback only the sentences, not the places."""
+    if not line.startswith("{"):
+        if line[:1].strip():
+            progress(f"app: {line}")
+        return
+    said = json.loads(line)
+    story.said.append(said)
+    if "error" in said:
+        progress(f"app: order {said['order']} failed: {said['error']}; rollback(), and again")
+    else:
+        progress(f"app: order {said['order']} written on port {said['port']}, {said['isolation']}")
+
+
+@contextmanager
+def running(dsn: str, endpoint: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the app as a user would, and kill it if we have to leave before it ends."""
+    instrument = Path(sysconfig.get_path("scripts"), "opentelemetry-instrument")
+    command = [sys.executable, str(instrument), sys.executable, str(APP), str(ORDERS)]
+    app = None
+    try:
+        with undisturbed():
+            app = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment(dsn, endpoint),
+                start_new_session=True,  # Ctrl-C is for us
+            )
+        yield app
+    finally:
+        if app:
+            app.kill()
+            app.wait()
+
+
+def environment(dsn: str, endpoint: str) -> dict[str, str]:
+    """Return the app's environment: ours, with the telemetry sent to us."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PG"))}
+    return kept | {
+        "DATABASE_URL": dsn,
+        "OTEL_SERVICE_NAME": "orders",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "no_proxy": ",".join(filter(None, [urllib.request.getproxies().get("no"), "127.0.0.1"])),
+    }
+
+
+def show(story: Story) -> None:
+    """Print what was found."""
+    section("What became of the session", report.session(story))
+    section("The trace, service orders", report.tree(story.spans))
+    section("The metrics", report.measured(story.metrics))
+
+
+def section(title: str, lines: Iterator[str]) -> None:
+    """Print a heading and its lines, if there are any."""
+    if text := "\n".join(lines):
+        print(f"\n{style(title, 'bold')}\n\n{text}")
+
+
+def keep(story: Story, receiver: Receiver) -> None:
+    """Write the trace file, and send the telemetry on where the environment says so."""
+    print()
+    if story.spans:
+        print(written(jaeger.document(story.spans)))
+    for line in receiver.send_on(os.environ):
+        print(line)
+
+
+def written(document: str) -> str:
+    """Write the trace file and say so; a folder that takes no file is no reason to fail."""
+    try:
+        TRACE_FILE.write_text(document)
+    except OSError as error:
+        return f"{TRACE_FILE} cannot be written here: {error.strerror}"
+    return f"{TRACE_FILE} opens in Jaeger's UI: Search, Upload"
+
+
+def conclude(story: Story) -> int:
+    """Print the verdict and return the exit code."""
+    found = report.faults(story)
+    for fault in found:
+        print(style(f"NOT CARRIED: {fault}", "red", "bold"))
+    if not found:
+        print(style("CARRIED: same object, same settings, every order once", "green", "bold"))
+    return 1 if found else 0
+
+
+class Stopped(SystemExit):
+    """A signal told us to stop; an exception, so that every `with` is left properly."""
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Leave once: a second signal would disturb the cleaning up."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Stopped(128 + number)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold signals back for a moment: what is just being started must be known to be stopped."""
+    came: list[int] = []
+    before = {each: signal.signal(each, lambda number, frame: came.append(number)) for each in SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
+
+
+if __name__ == "__main__":
+    for each in SIGNALS:
+        signal.signal(each, stop)
+    try:
+        sys.exit(main())
+    except Stopped:
+        print("\nstopped; nothing is left running")
+        raise

@@ -1,0 +1,102 @@
+"""Fixtures of the contract suite: each driver, its servers, connections that are closed in the end."""
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+import pytest
+
+from servers import Cluster, Proxy
+
+from . import drivers
+from .driver import DriverUnderTest
+from .measured import Measured
+
+NUMBERS = count(1)
+MODULES = [f"{drivers.__name__}.{module.name}" for module in pkgutil.iter_modules(drivers.__path__)]
+
+
+@pytest.fixture(params=MODULES, ids=[name.rpartition(".")[2] for name in MODULES])
+def driver(request: pytest.FixtureRequest) -> DriverUnderTest:
+    return import_module(request.param).DRIVER
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> Cluster:
+    """A healthy primary and standby. Only what a test has broken is repaired: to look deeper takes long."""
+    primary, standby = running_cluster.primary, running_cluster.standby
+    alive = primary.alive and standby.alive
+    if not (alive and primary.follows is None and standby.follows is primary):
+        running_cluster.restore()
+    return running_cluster
+
+
+@pytest.fixture
+def site(driver: DriverUnderTest, cluster: Cluster) -> Iterator[Any]:
+    site = driver.site(cluster, f"contract_{next(NUMBERS)}")
+    yield site
+    with suppress(Exception):  # the test may have left no server alive
+        site.settle()
+
+
+@pytest.fixture
+def connect(driver: DriverUnderTest, site: Any) -> Iterator[Callable[..., Any]]:
+    """Connect to both servers, the primary first, unless another connection string is given."""
+    with ExitStack() as stack:
+
+        def connect(dsn: str | None = None, **keywords: Any) -> Any:
+            connection = driver.connect(dsn or site.dsn(), **keywords)
+            stack.callback(driver.close, connection)
+            return connection
+
+        yield connect
+
+
+@pytest.fixture
+def pool(driver: DriverUnderTest, site: Any) -> Iterator[Callable[..., Any]]:
+    """Open a pool of one connection to both servers."""
+    with ExitStack() as stack:
+
+        def pool(dsn: str | None = None, **keywords: Any) -> Any:
+            opened = driver.pool(dsn or site.dsn(), **keywords)
+            stack.callback(driver.close_pool, opened)
+            return opened
+
+        yield pool
+
+
+@pytest.fixture
+def table(site: Any) -> str:
+    return site.make_table()
+
+
+@pytest.fixture
+def proxy(cluster: Cluster) -> Iterator[Proxy]:
+    """A proxy in front of the primary."""
+    with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def other_proxy(cluster: Cluster) -> Iterator[Proxy]:
+    """Another one, also in front of the primary."""
+    with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[..., "Future[Any]"]]:
+    """Call something in a thread."""
+    with ThreadPoolExecutor() as threads:
+        yield threads.submit
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """What is measured from now on."""
+    plugins = request.config.pluginmanager.get_plugins()
+    return Measured(next(plugin.READER for plugin in plugins if hasattr(plugin, "READER")))

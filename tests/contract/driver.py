@@ -1,0 +1,73 @@
+"""What the contract suite asks of a driver under test. Knows no driver and no database.
+
+All calls are plain ones: an async driver runs its coroutines on a loop of its own (`loop.py`), so that each test is
+written once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass
+class Callback:
+    """What a callback of the app does with the connection it is given: the last argument."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    statement: str = ""
+    returns: Any = None
+    raises: BaseException | None = None
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+class DriverUnderTest(Protocol):
+    """One driver, sync or async."""
+
+    name: str  # what telemetry calls it
+    is_async: bool
+    site: type[Any]  # what its servers are asked: see sites.py
+    operational_error: type[Exception]
+    programming_error: type[Exception]
+    aborted_error: type[Exception]  # a statement in an aborted transaction
+    read_only_error: type[Exception]  # a write that is not allowed
+    default: Mapping[str, Any]  # tracked setting -> what it is if nobody sets it
+    changed: Mapping[str, Any]  # ... -> another value
+    shown: Mapping[str, str]  # ... -> how telemetry spells that value
+    shown_default: Mapping[str, str]
+    pool_check: Any  # the pool's own health check
+    pool_timeout: type[Exception]
+
+    def connect(self, dsn: str, **keywords: Any) -> Any: ...
+    def connect_subclass(self, dsn: str, **settings: Any) -> Any:
+        """Connect with a class of the app's whose own ``connect`` changes settings."""
+
+    def close(self, connection: Any) -> None: ...
+    def is_closed(self, connection: Any) -> bool: ...
+    def execute(self, connection: Any, sql: str) -> Sequence[tuple[Any, ...]]: ...
+    def cursor(self, connection: Any) -> Any: ...
+    def execute_on(self, cursor: Any, sql: str) -> Sequence[tuple[Any, ...]]: ...
+    def commit(self, connection: Any) -> None: ...
+    def rollback(self, connection: Any) -> None: ...
+    def block(self, connection: Any) -> AbstractContextManager[None]:
+        """Return a transaction block."""
+
+    def prepare(self, connection: Any, name: str, *statements: str) -> None:
+        """Run statements in a two-phase transaction and prepare it."""
+
+    def commit_prepared(self, connection: Any) -> None: ...
+    def rollback_two_phase(self, connection: Any) -> None: ...
+    def set(self, connection: Any, setting: str, value: Any) -> None: ...
+    def get(self, connection: Any, setting: str) -> Any: ...
+    def callback(self, what: Callback) -> Callable[..., Any]:
+        """Return what the app would register: a coroutine function for an async driver."""
+
+    def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
+        """Return a verb of the package for this kind of connection; `wrong`: for the other kind."""
+
+    def pool(self, dsn: str, **keywords: Any) -> Any:
+        """Open a pool of one connection; callbacks are `Callback`."""
+
+    def take(self, pool: Any, timeout: float | None = None) -> Any: ...
+    def give_back(self, pool: Any, connection: Any) -> None: ...
+    def close_pool(self, pool: Any) -> None: ...

@@ -1,0 +1,1 @@
+"""One module per driver under test, with a `DRIVER`: see `DriverUnderTest`."""

@@ -1,0 +1,153 @@
+"""psycopg 3, sync: what the contract suite asks of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import psycopg
+import psycopg_pool
+from psycopg import IsolationLevel
+
+import instrumented_wrapper
+
+from ..driver import Callback
+from ..sites import PostgreSQL
+
+NAMES = ("autocommit", "read_only", "isolation_level", "deferrable")
+
+
+class AppConnection(psycopg.Connection[Any]):
+    """A class of the app's."""
+
+    on_connect: Callable[..., Any]
+
+    @classmethod
+    def connect(cls, *args: Any, **kwargs: Any) -> Any:
+        connection = super().connect(*args, **kwargs)
+        cls.on_connect(connection)
+        return connection
+
+
+class PsycopgSync:
+    """psycopg.Connection and ConnectionPool. The async twin only calls otherwise."""
+
+    name, is_async, site = "psycopg", False, PostgreSQL
+    operational_error, programming_error = psycopg.OperationalError, psycopg.ProgrammingError
+    aborted_error = psycopg.errors.InFailedSqlTransaction
+    read_only_error = psycopg.errors.ReadOnlySqlTransaction
+    default: ClassVar = dict(zip(NAMES, (False, None, None, None), strict=True))
+    changed: ClassVar = dict(zip(NAMES, (True, True, IsolationLevel.SERIALIZABLE, True), strict=True))
+    shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE", "true"), strict=True))
+    shown_default: ClassVar = dict(zip(NAMES, ("false", "default", "default", "default"), strict=True))
+    connection: Any = psycopg.Connection
+    app_connection: Any = AppConnection
+    pool_class: Any = psycopg_pool.ConnectionPool
+    pool_check: Any = staticmethod(psycopg_pool.ConnectionPool.check_connection)
+    pool_timeout = psycopg_pool.PoolTimeout
+    block_methods = "__enter__", "__exit__"
+
+    def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        return function(*arguments, **keywords)
+
+    def connect(self, dsn: str, **keywords: Any) -> Any:
+        return self.call(self.connection.connect, dsn, **keywords)
+
+    def connect_subclass(self, dsn: str, **settings: Any) -> Any:
+        namespace = {"on_connect": staticmethod(self.callback(Callback(settings)))}
+        return self.call(type("Configured", (self.app_connection,), namespace).connect, dsn)
+
+    def close(self, connection: Any) -> None:
+        self.call(connection.close)
+
+    def is_closed(self, connection: Any) -> bool:
+        return bool(connection.closed)
+
+    def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
+        return self._rows(self.call(connection.execute, sql))
+
+    def cursor(self, connection: Any) -> Any:
+        return connection.cursor()
+
+    def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
+        return self._rows(self.call(cursor.execute, sql))
+
+    def _rows(self, cursor: Any) -> list[tuple[Any, ...]]:
+        return self.call(cursor.fetchall) if cursor.description else []
+
+    def commit(self, connection: Any) -> None:
+        self.call(connection.commit)
+
+    def rollback(self, connection: Any) -> None:
+        self.call(connection.rollback)
+
+    @contextmanager
+    def block(self, connection: Any) -> Iterator[None]:
+        transaction = connection.transaction()
+        enter, leave = (getattr(transaction, method) for method in self.block_methods)
+        self.call(enter)
+        try:
+            yield
+        except BaseException as error:
+            if not self.call(leave, type(error), error, error.__traceback__):
+                raise
+        else:
+            self.call(leave, None, None, None)
+
+    def prepare(self, connection: Any, name: str, *statements: str) -> None:
+        self.call(connection.tpc_begin, connection.xid(1, name, "branch"))
+        for statement in statements:
+            self.execute(connection, statement)
+        self.call(connection.tpc_prepare)
+
+    def commit_prepared(self, connection: Any) -> None:
+        self.call(connection.tpc_commit)
+
+    def rollback_two_phase(self, connection: Any) -> None:
+        self.call(connection.tpc_rollback)
+
+    def set(self, connection: Any, setting: str, value: Any) -> None:
+        self.call(getattr(connection, f"set_{setting}"), value)
+
+    def get(self, connection: Any, setting: str) -> Any:
+        return getattr(connection, setting)
+
+    def callback(self, what: Callback) -> Callable[..., Any]:
+        def callback(*arguments: Any) -> Any:
+            what.calls.append(arguments)
+            for setting, value in what.changes.items():
+                getattr(arguments[-1], f"set_{setting}")(value)
+            if what.statement:
+                arguments[-1].execute(what.statement)
+            if what.raises:
+                raise what.raises
+            return what.returns
+
+        return callback
+
+    def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
+        verb = getattr(instrumented_wrapper, f"{name}_async" if self.is_async is not wrong else name)
+        return lambda *arguments, **keywords: self._finished(verb, *arguments, **keywords)
+
+    def _finished(self, verb: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        result = self.call(verb, *arguments, **keywords)
+        if hasattr(result, "send"):  # the wrong twin: its first step tells
+            result.send(None)
+        return result
+
+    def pool(self, dsn: str, **keywords: Any) -> Any:
+        given = {name: self.callback(v) if isinstance(v, Callback) else v for name, v in keywords.items()}
+        pool = self.call(self.pool_class, dsn, min_size=1, max_size=1, open=False, timeout=20, **given)
+        self.call(pool.open)
+        return pool
+
+    def take(self, pool: Any, timeout: float | None = None) -> Any:
+        return self.call(pool.getconn, timeout)
+
+    def give_back(self, pool: Any, connection: Any) -> None:
+        self.call(pool.putconn, connection)
+
+    def close_pool(self, pool: Any) -> None:
+        self.call(pool.close)
+
+
+DRIVER = PsycopgSync()

@@ -1,0 +1,125 @@
+"""What the suite asks the servers themselves, past the driver under test: sessions, rows, what runs.
+
+One class per database. Knows no driver.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+from servers import Cluster, Proxy, Server, guard
+from servers.server import APP, conninfo
+
+SECONDS = 20  # for what takes no time on an idle machine
+
+
+class PostgreSQL:
+    """A PostgreSQL cluster, as one test uses it: its sessions carry the test's own name."""
+
+    system, namespace = "postgresql", "app"
+    session_id = "SELECT pg_backend_pid()"
+    slow = "SELECT pg_sleep(60)"
+    suicide = "SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)"
+    suicide_state = "57P01"
+    is_standby = "SELECT pg_is_in_recovery()"
+    in_effect = (
+        "SELECT current_setting('transaction_read_only'), current_setting('transaction_isolation'),"
+        " current_setting('transaction_deferrable')"
+    )
+    changed_in_effect = ("on", "serializable", "on")
+    default_in_effect = ("off", "read committed", "off")
+    # statement -> what it leaves in the session, as `.not_restored` names it
+    leaving: Mapping[str, str] = MappingProxyType(
+        {
+            "SET my.tenant = 'blue'": "my.tenant",
+            "SET search_path = pg_catalog": "search_path",
+            "SET ROLE app": "role",
+            "LISTEN news": "LISTEN",
+            "PREPARE plan AS SELECT 1": "prepared statements",
+            "CREATE TEMP TABLE scratch (id int)": "temporary tables",
+            "SELECT pg_advisory_lock(42)": "advisory locks",
+        }
+    )
+    # parameters of a connection string
+    ends_idle_transactions: Mapping[str, str] = MappingProxyType(
+        {"options": "-c idle_in_transaction_session_timeout=300"}
+    )
+    ends_idle_sessions: Mapping[str, str] = MappingProxyType({"options": "-c idle_session_timeout=300"})
+    ends_statements: Mapping[str, str] = MappingProxyType({"options": "-c statement_timeout=50"})
+    commits = ("COMMIT", "END", "COMMIT AND CHAIN")
+    prepares = "PREPARE TRANSACTION '{}'"
+    prepared = "SELECT gid FROM pg_prepared_xacts"
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster, self.name = cluster, name
+
+    def dsn(self, *hosts: Server | Proxy, **extra: Any) -> str:
+        """Return a connection string for these hosts in this order; for the primary, then the standby, by default."""
+        chosen = hosts or (self.cluster.primary, self.cluster.standby)
+        where = {"host": ",".join(h.host for h in chosen), "port": ",".join(str(h.port) for h in chosen)}
+        plain = {"sslmode": "disable", "gssencmode": "disable", "application_name": self.name}
+        return conninfo(**{**where, **APP, **plain, **extra})
+
+    def sql(self, text: str, server: Server | None = None) -> list[tuple[str | None, ...]]:
+        return (server or self.cluster.primary).sql(text, "app")
+
+    def sessions(self, server: Server | None = None) -> list[int]:
+        """Return the sessions that the test has on a server."""
+        found = self.sql(f"SELECT pid FROM pg_stat_activity WHERE application_name = '{self.name}'", server)
+        return [int(pid or 0) for (pid,) in found]
+
+    def only_session_is(self, session: int) -> bool:
+        """Tell whether the test comes to have this one session on the primary and no other."""
+        return guard.wait_until(lambda: self.sessions() == [session], SECONDS)
+
+    def none_left(self) -> bool:
+        """Tell whether the test comes to have no session on the primary."""
+        return guard.wait_until(lambda: not self.sessions(), SECONDS)
+
+    def end_sessions(self, server: Server | None = None) -> None:
+        """End them; return when their processes are gone, and with them the last byte that they sent."""
+        gone = self.sessions(server)
+        for session in gone:
+            self.sql(f"SELECT pg_terminate_backend({session})", server)
+        assert guard.wait_until(lambda: not any(map(_runs, gone)), SECONDS)
+
+    def wait_running(self, part: str, server: Server | None = None) -> None:
+        """Wait until a session of the test runs a statement with this text."""
+        text = f"SELECT 1 FROM pg_stat_activity WHERE application_name = '{self.name}' AND state = 'active'"
+        assert guard.wait_until(lambda: bool(self.sql(f"{text} AND query LIKE '%{part}%'", server)), SECONDS)
+
+    def state_of(self, session: int) -> str | None:
+        """Return "idle", "idle in transaction", ..."""
+        return self.sql(f"SELECT state FROM pg_stat_activity WHERE pid = {session}")[0][0]
+
+    def make_table(self) -> str:
+        name = f"rows_of_{self.name}"
+        self.sql(f"CREATE TABLE {name} (id int); GRANT ALL ON {name} TO PUBLIC")
+        return name
+
+    def ids(self, table: str) -> list[int]:
+        return [int(number or 0) for (number,) in self.sql(f"SELECT id FROM {table} ORDER BY id")]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The primary's processes stand still: connections stay, nothing answers."""
+        self.cluster.primary.freeze()
+        try:
+            yield
+        finally:
+            self.cluster.primary.thaw()
+
+    def settle(self) -> None:
+        """Give up what a test left prepared: it holds locks."""
+        for (gid,) in self.sql("SELECT gid FROM pg_prepared_xacts"):
+            self.sql(f"ROLLBACK PREPARED '{gid}'")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks only
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,277 @@
+"""Section 2: the app's own reset and transfer functions."""
+
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from instrumented_wrapper import FailoverFailedError, SessionStateTransferHandlers, session_state
+
+from .driver import Callback, DriverUnderTest
+
+set_reset = SessionStateTransferHandlers.set_reset_session_state_on_close_func
+clear_reset = SessionStateTransferHandlers.clear_reset_session_state_on_close_func
+set_transfer = SessionStateTransferHandlers.set_transfer_session_state_on_switch_func
+clear_transfer = SessionStateTransferHandlers.reset_transfer_session_state_on_switch_func
+
+
+class Handler:
+    """A plain function that notes what it was given."""
+
+    def __init__(self, returns: Any = None, raises: Exception | None = None) -> None:
+        self.returns, self.raises, self.calls = returns, raises, []
+
+    def __call__(self, state: Any, connection: Any) -> Any:
+        self.calls.append(({name: str(s) for name, s in state.items()}, connection))
+        if self.raises:
+            raise self.raises
+        return self.returns
+
+
+def changed(driver: DriverUnderTest, connection: Any) -> Any:
+    driver.set(connection, "autocommit", True)
+    driver.set(connection, "read_only", True)
+    return connection
+
+
+# --- reset ------------------------------------------------------------------------------------------------------
+
+
+def test_a_reset_handler_that_does_it_all(driver: DriverUnderTest, connect, spans) -> None:
+    connection = changed(driver, connect())
+    set_reset(handler := Handler(returns=True))
+    driver.close(connection)
+    ((state, given),) = handler.calls
+    assert given is connection
+    assert state["autocommit"] == "autocommit: False -> True"
+    assert driver.get(connection, "autocommit") is True  # the built-in logic was skipped
+    (span,) = spans.named("session_state.reset")
+    assert span.attributes["instrumented_wrapper.handled_by"] == "custom"
+
+
+@pytest.mark.parametrize("returns", [False, None, 0])
+def test_after_a_reset_handler_that_does_not(driver: DriverUnderTest, connect, spans, returns: Any) -> None:
+    connection = changed(driver, connect())
+    set_reset(handler := Handler(returns))
+    driver.close(connection)
+    assert len(handler.calls) == 1
+    assert driver.get(connection, "autocommit") is False
+    (span,) = spans.named("session_state.reset")
+    assert span.attributes["instrumented_wrapper.handled_by"] == "default"
+
+
+def test_a_reset_handler_that_raises_prevents_no_close(driver: DriverUnderTest, connect, spans, site, caplog) -> None:
+    connection = changed(driver, connect())
+    set_reset(Handler(raises=LookupError("no such thing")))
+    with caplog.at_level(logging.WARNING):
+        driver.close(connection)
+    assert driver.is_closed(connection)
+    assert site.none_left()
+    assert any("LookupError" in record.getMessage() for record in caplog.records)
+    (span,) = spans.named("session_state.reset")
+    assert span.attributes["error.type"] == "LookupError"
+
+
+def test_a_pool_discards_what_a_reset_handler_could_not_reset(driver: DriverUnderTest, pool, site, caplog) -> None:
+    opened = pool()
+    connection = changed(driver, driver.take(opened))
+    ((session,),) = driver.execute(connection, site.session_id)
+    set_reset(Handler(raises=LookupError()))
+    driver.give_back(opened, connection)
+    clear_reset()
+    following = driver.take(opened)
+    assert following is not connection
+    assert driver.get(following, "autocommit") is False
+    driver.set(following, "autocommit", True)
+    ((other,),) = driver.execute(following, site.session_id)
+    assert session != other
+    assert site.only_session_is(other)
+    driver.give_back(opened, following)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_reset_handler_runs_with_nothing_changed(driver: DriverUnderTest, connect, pool, pooled: bool) -> None:
+    set_reset(handler := Handler())
+    if pooled:
+        opened = pool()
+        connection = driver.take(opened)
+        driver.give_back(opened, connection)
+        assert [given for _, given in handler.calls] == [connection]
+        assert driver.take(opened) is connection
+        driver.give_back(opened, connection)
+    else:
+        driver.close(connection := connect())
+        assert handler.calls == [({}, connection)]
+
+
+def test_no_reset_handler_runs_where_reset_is_off(driver: DriverUnderTest, connect) -> None:
+    set_reset(handler := Handler())
+    driver.close(changed(driver, connect(reset_session_state_on_close=False)))
+    assert handler.calls == []
+
+
+def test_clearing_really_clears_and_setting_replaces(driver: DriverUnderTest, connect, site) -> None:
+    set_reset(first := Handler())
+    set_reset(second := Handler())
+    driver.close(connect())
+    clear_reset()
+    driver.close(connect())
+    assert (len(first.calls), len(second.calls)) == (0, 1)
+    set_transfer(first := Handler())
+    set_transfer(second := Handler())
+    connection = connect()
+    driver.verb("switch")(connection)
+    clear_transfer()
+    driver.verb("switch")(connection)
+    assert (len(first.calls), len(second.calls)) == (0, 1)
+
+
+def test_what_a_reset_handler_changes_is_not_recorded(driver: DriverUnderTest, pool, spans) -> None:
+    opened = pool()
+    connection = driver.take(opened)
+    driver.set(connection, "read_only", True)
+    spans.clear()
+    what = Callback({"deferrable": True}, returns=True)
+    set_reset(driver.callback(what))
+    driver.give_back(opened, connection)
+    assert len(what.calls) == 1
+    assert "deferrable" not in session_state(connection)
+    assert spans.named("session_state.pristine_fetch") == []
+
+
+def test_a_reset_handler_may_use_the_connection(driver: DriverUnderTest, pool, site, table) -> None:
+    opened = pool()
+    connection = driver.take(opened)
+    driver.set(connection, "autocommit", True)
+    set_reset(driver.callback(Callback(statement=f"INSERT INTO {table} VALUES (1)")))
+    driver.give_back(opened, connection)
+    clear_reset()
+    assert site.ids(table) == [1]
+    assert driver.take(opened) is connection  # it was fit for the pool
+    assert driver.get(connection, "autocommit") is False
+    driver.give_back(opened, connection)
+
+
+def test_a_reset_handler_has_one_second(driver: DriverUnderTest, connect, site, caplog) -> None:
+    connection = changed(driver, connect())
+    set_reset(driver.callback(Callback(statement=site.slow)))
+    started = time.monotonic()
+    driver.close(connection)
+    assert time.monotonic() - started < 5  # it would be a minute
+    assert driver.is_closed(connection)
+
+
+def test_an_awaitable_on_a_sync_connection_is_an_error(driver: DriverUnderTest, connect, spans, caplog) -> None:
+    if driver.is_async:
+        pytest.skip("for sync connections")
+
+    async def handler(state: Any, connection: Any) -> bool:
+        return True
+
+    connection = changed(driver, connect())
+    set_reset(handler)
+    driver.close(connection)
+    (span,) = spans.named("session_state.reset")
+    assert span.attributes["error.type"] == "TypeError"
+    set_transfer(handler)
+    with pytest.raises(FailoverFailedError):
+        driver.verb("switch")(connect())
+
+
+def test_an_awaitable_is_awaited_on_an_async_connection(driver: DriverUnderTest, connect, spans) -> None:
+    if not driver.is_async:
+        pytest.skip("for async connections")
+    connection = changed(driver, connect())
+    set_reset(driver.callback(what := Callback(returns=False)))
+    driver.close(connection)
+    assert len(what.calls) == 1
+    assert driver.get(connection, "autocommit") is False  # an un-awaited coroutine would be true
+    set_transfer(driver.callback(what := Callback(returns=False)))
+    connection = changed(driver, connect())
+    driver.verb("switch")(connection)
+    assert len(what.calls) == 1
+    assert driver.get(connection, "autocommit") is True
+
+
+# --- transfer ---------------------------------------------------------------------------------------------------
+
+
+def test_a_transfer_handler_that_does_it_all(driver: DriverUnderTest, connect, site, spans) -> None:
+    connection = changed(driver, connect())
+    ((session,),) = driver.execute(connection, site.session_id)
+    what = Callback({"isolation_level": driver.changed["isolation_level"], "autocommit": True}, returns=True)
+    set_transfer(driver.callback(what))
+    site.end_sessions()
+    ((new,),) = driver.execute(connection, site.session_id)
+    assert new != session
+    ((_, given),) = what.calls
+    assert given is not connection  # the new one, before the app can see it
+    left = {name: driver.get(connection, name) for name in driver.default}
+    assert left == {**driver.default, "isolation_level": driver.changed["isolation_level"], "autocommit": True}
+    state = session_state(connection)  # read anew; what the handler did is not the app's doing
+    assert (state["autocommit"].value, state["read_only"].value) == (True, driver.default["read_only"])
+    assert "isolation_level" not in state
+    (span,) = spans.named("session_state.transfer")
+    assert span.attributes["instrumented_wrapper.handled_by"] == "custom"
+
+
+def test_after_a_transfer_handler_that_does_not(driver: DriverUnderTest, connect, site) -> None:
+    connection = changed(driver, connect())
+    set_transfer(driver.callback(what := Callback({"read_only": False, "deferrable": True}, returns=False)))
+    site.end_sessions()
+    driver.execute(connection, "SELECT 1")
+    assert len(what.calls) == 1
+    assert (driver.get(connection, "autocommit"), driver.get(connection, "read_only")) == (True, True)
+    assert driver.get(connection, "deferrable") is True  # what a handler leaves is what the app has
+    assert set(session_state(connection)) == {"autocommit", "read_only"}
+
+
+def test_a_transfer_handler_runs_with_nothing_changed(driver: DriverUnderTest, connect, site, spans) -> None:
+    set_transfer(handler := Handler())
+    connection = connect()
+    site.end_sessions()
+    driver.execute(connection, "SELECT 1")
+    ((state, _),) = handler.calls
+    assert state == {}
+    assert len(spans.named("session_state.transfer")) == 1
+
+
+def test_a_transfer_handler_that_raises_fails_the_switch(driver: DriverUnderTest, connect, site, spans) -> None:
+    connection = changed(driver, connect())
+    set_transfer(Handler(raises=LookupError()))
+    site.end_sessions()
+    with pytest.raises(FailoverFailedError) as caught:
+        driver.execute(connection, "SELECT 1")
+    assert isinstance(caught.value, driver.operational_error)
+    assert driver.is_closed(connection)
+    assert site.none_left()
+    assert [span.name for span in spans.all() if not span.status.is_ok] == ["session_state.transfer", "failover"]
+
+
+def test_no_transfer_handler_runs_where_transfer_is_off(driver: DriverUnderTest, connect, site) -> None:
+    set_transfer(handler := Handler())
+    connection = connect(transfer_session_state_on_switch=False)
+    driver.verb("switch")(connection)
+    assert handler.calls == []
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_with_transfer_off_it_is_at_its_baseline(driver: DriverUnderTest, connect, site, planned: bool) -> None:
+    connection = connect(autocommit=True, transfer_session_state_on_switch=False)
+    driver.set(connection, "autocommit", False)
+    driver.set(connection, "read_only", True)
+    if planned:
+        driver.verb("switch")(connection)
+    else:
+        site.end_sessions()
+    ((session,),) = driver.execute(connection, site.session_id)
+    assert dict(session_state(connection)) == {}
+    assert (driver.get(connection, "autocommit"), driver.get(connection, "read_only")) == (True, None)
+    assert site.state_of(session) == "idle"
+
+
+def test_what_is_no_function_is_refused(driver: DriverUnderTest) -> None:
+    for setter in (set_reset, set_transfer):
+        with pytest.raises(TypeError):
+            setter("function")

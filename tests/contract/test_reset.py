@@ -1,0 +1,181 @@
+"""Section 5: when a session is reset, what is sent for it, and how long it may take."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from instrumented_wrapper import SessionStateTransferHandlers
+from servers import Proxy, guard
+
+from .driver import Callback, DriverUnderTest
+from .rows import insert
+
+GOODBYE = b"X\x00\x00\x00\x04"  # what the driver itself sends on close
+
+
+@pytest.fixture
+def proxied(connect, site, proxy: Proxy) -> Any:
+    return lambda **keywords: connect(site.dsn(proxy), **keywords)
+
+
+def change_all(driver: DriverUnderTest, connection: Any) -> None:
+    for setting, value in driver.changed.items():
+        driver.set(connection, setting, value)
+
+
+def at_default(driver: DriverUnderTest, connection: Any) -> bool:
+    return {name: driver.get(connection, name) for name in driver.default} == driver.default
+
+
+def test_close_resets_without_a_round_trip(driver: DriverUnderTest, proxied, site, proxy: Proxy, spans) -> None:
+    connection = proxied()
+    change_all(driver, connection)
+    proxy.clear()
+    driver.close(connection)
+    assert at_default(driver, connection)
+    assert site.none_left()
+    assert proxy.seen("client") == GOODBYE
+    (span,) = spans.named("session_state.reset")
+    assert set(span.attributes["instrumented_wrapper.settings"]) == set(driver.changed)
+
+
+def test_close_in_a_transaction_sends_nothing(driver: DriverUnderTest, proxied, site, proxy, spans, table) -> None:
+    connection = proxied()
+    driver.set(connection, "isolation_level", driver.changed["isolation_level"])
+    driver.execute(connection, insert(table, 1))
+    proxy.clear()
+    driver.close(connection)
+    assert site.none_left()
+    assert proxy.seen("client") == GOODBYE
+    assert site.ids(table) == []
+
+
+def test_only_what_is_changed_and_different(driver: DriverUnderTest, connect, spans) -> None:
+    connection = connect()
+    driver.set(connection, "read_only", True)
+    driver.set(connection, "read_only", driver.default["read_only"])
+    driver.set(connection, "autocommit", True)
+    driver.close(connection)
+    (span,) = spans.named("session_state.reset")
+    assert span.attributes["instrumented_wrapper.settings"] == ("autocommit",)
+    driver.close(connect())
+    assert len(spans.named("session_state.reset")) == 1  # nothing to reset: no span
+
+
+def test_a_closed_connection_may_be_closed_again(driver: DriverUnderTest, connect, spans) -> None:
+    connection = connect()
+    change_all(driver, connection)
+    driver.close(connection)
+    driver.close(connection)
+    assert len(spans.named("session_state.reset")) == 1
+
+
+def test_reset_can_be_off(driver: DriverUnderTest, connect, spans) -> None:
+    connection = connect(reset_session_state_on_close=False)
+    change_all(driver, connection)
+    driver.close(connection)
+    assert {name: driver.get(connection, name) for name in driver.changed} == driver.changed
+    assert spans.named("session_state.reset") == []
+
+
+def test_close_on_a_frozen_server(driver: DriverUnderTest, connect, site, spans) -> None:
+    connection = connect()
+    change_all(driver, connection)
+    with site.frozen():
+        started = time.monotonic()
+        driver.close(connection)
+        assert time.monotonic() - started < 1.5
+    assert driver.is_closed(connection)
+    assert spans.named("failover") == []
+
+
+def test_a_reset_that_gets_no_answer_is_bounded(driver: DriverUnderTest, pool, site, spans, caplog) -> None:
+    opened = pool()
+    connection = driver.take(opened)
+    driver.set(connection, "autocommit", True)
+    SessionStateTransferHandlers.set_reset_session_state_on_close_func(driver.callback(Callback(statement="SELECT 1")))
+    with site.frozen():
+        started = time.monotonic()
+        driver.give_back(opened, connection)
+        assert time.monotonic() - started < 4  # for one second's work
+    SessionStateTransferHandlers.clear_reset_session_state_on_close_func()
+    following = driver.take(opened)
+    assert following is not connection
+    assert spans.named("failover") == []
+    driver.give_back(opened, following)
+
+
+# --- pools ------------------------------------------------------------------------------------------------------
+
+
+def test_a_return_resets(driver: DriverUnderTest, pool, site, proxy: Proxy, spans) -> None:
+    opened = pool(site.dsn(proxy))
+    connection = driver.take(opened)
+    change_all(driver, connection)
+    proxy.clear()
+    driver.give_back(opened, connection)
+    assert at_default(driver, connection)
+    assert driver.take(opened) is connection
+    assert proxy.seen("client") == b""
+    (span,) = spans.named("session_state.reset")
+    assert span.attributes["instrumented_wrapper.trigger"] == "pool_return"
+    assert tuple(driver.execute(connection, site.in_effect)[0]) == site.default_in_effect
+    driver.give_back(opened, connection)
+
+
+def test_a_return_rolls_back_first(driver: DriverUnderTest, pool, site, table, caplog) -> None:
+    opened = pool()
+    connection = driver.take(opened)
+    driver.set(connection, "isolation_level", driver.changed["isolation_level"])
+    driver.execute(connection, insert(table, 1))
+    driver.give_back(opened, connection)
+    assert driver.take(opened) is connection
+    assert at_default(driver, connection)
+    assert site.ids(table) == []
+    driver.give_back(opened, connection)
+
+
+def test_a_return_resets_before_the_pools_own_callback(driver: DriverUnderTest, pool) -> None:
+    what = Callback({"deferrable": True})
+    opened = pool(reset=what)
+    connection = driver.take(opened)
+    change_all(driver, connection)
+    what.calls.clear()
+    driver.give_back(opened, connection)
+    assert driver.take(opened) is connection
+    assert what.calls == [(connection,)]
+    seen = {name: driver.get(connection, name) for name in driver.default}
+    assert seen == {**driver.default, "deferrable": True}  # set after our reset, and kept
+    driver.give_back(opened, connection)
+
+
+def test_a_return_resets_in_the_calling_thread(driver: DriverUnderTest, pool) -> None:
+    opened = pool()
+    connection = driver.take(opened)
+    threads: list[str] = []
+    SessionStateTransferHandlers.set_reset_session_state_on_close_func(
+        lambda state, connection: threads.append(threading.current_thread().name)
+    )
+    driver.give_back(opened, connection)
+    assert guard.wait_until(lambda: threads, 10)
+    assert not any("pool" in name for name in threads)
+
+
+def test_what_is_set_by_the_next_client_is_fetched_against_the_baseline(driver: DriverUnderTest, pool) -> None:
+    opened = pool(configure=Callback({"read_only": True}))
+    for _ in range(3):
+        connection = driver.take(opened)
+        assert driver.get(connection, "read_only") is True
+        driver.set(connection, "read_only", False)
+        driver.give_back(opened, connection)
+
+
+def test_the_end_of_a_pool_closes_the_sessions(driver: DriverUnderTest, pool, site) -> None:
+    opened = pool()
+    connection = driver.take(opened)
+    change_all(driver, connection)
+    driver.give_back(opened, connection)
+    driver.close_pool(opened)
+    assert site.none_left()

@@ -1,0 +1,131 @@
+"""Sections 1 and 2: what is recorded of a session, and what its baseline is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from instrumented_wrapper import SettingState, session_state
+
+from .driver import Callback, DriverUnderTest
+
+
+def known(connection: Any) -> dict[str, tuple[Any, Any]]:
+    return {name: (state.pristine_value, state.value) for name, state in session_state(connection).items()}
+
+
+def test_nothing_is_known_at_first(driver: DriverUnderTest, connect: Any) -> None:
+    state = session_state(connect())
+    assert isinstance(state, Mapping)
+    assert dict(state) == {}
+
+
+def test_each_setting_is_kept_with_what_it_was_before(driver: DriverUnderTest, connect: Any, site: Any) -> None:
+    connection = connect()
+    for setting, value in driver.changed.items():
+        driver.set(connection, setting, value)
+    assert known(connection) == {name: (driver.default[name], value) for name, value in driver.changed.items()}
+    assert not any(state.is_pristine for state in session_state(connection).values())
+    driver.set(connection, "autocommit", False)
+    assert tuple(driver.execute(connection, site.in_effect)[0]) == site.changed_in_effect
+
+
+def test_the_pristine_value_is_fetched_once(driver: DriverUnderTest, connect: Any, spans: Any) -> None:
+    connection = connect()
+    for value in (True, False, True):
+        driver.set(connection, "read_only", value)
+    assert len(spans.named("session_state.pristine_fetch")) == 1
+    assert known(connection) == {"read_only": (driver.default["read_only"], True)}
+
+
+def test_a_change_that_fails_leaves_the_state(driver: DriverUnderTest, connect: Any) -> None:
+    connection = connect()
+    driver.set(connection, "read_only", True)
+    driver.execute(connection, "SELECT 1")
+    with pytest.raises(driver.programming_error):
+        driver.set(connection, "read_only", False)
+    with pytest.raises(driver.programming_error):
+        driver.set(connection, "autocommit", True)
+    driver.rollback(connection)
+    assert known(connection)["read_only"] == (driver.default["read_only"], True)
+    assert all(before == after for name, (before, after) in known(connection).items() if name != "read_only")
+
+
+def test_the_default_is_a_value(driver: DriverUnderTest, connect: Any) -> None:
+    connection = connect()
+    setting, default = "isolation_level", driver.default["isolation_level"]
+    driver.set(connection, setting, driver.changed[setting])
+    driver.set(connection, setting, default)
+    assert known(connection) == {setting: (default, default)}
+    assert session_state(connection)[setting].is_pristine
+
+
+def test_entries_stay_after_a_reset(driver: DriverUnderTest, connect: Any) -> None:
+    connection = connect()
+    driver.set(connection, "autocommit", True)
+    driver.verb("reset_session")(connection)
+    assert known(connection) == {"autocommit": (False, False)}
+
+
+def test_it_is_a_snapshot_that_can_be_read(driver: DriverUnderTest, connect: Any) -> None:
+    connection = connect()
+    driver.set(connection, "autocommit", True)
+    state = session_state(connection)["autocommit"]
+    driver.set(connection, "autocommit", False)
+    assert isinstance(state, SettingState)
+    assert str(state) == "autocommit: False -> True"
+    assert (state.value, state.pristine_value, state.is_pristine) == (True, False, False)
+
+
+def test_what_is_no_connection_is_refused(driver: DriverUnderTest, connect: Any) -> None:
+    for thing in (None, object(), "connection", driver.cursor(connect())):
+        with pytest.raises(TypeError):
+            session_state(thing)
+
+
+# --- the baseline -----------------------------------------------------------------------------------------------
+
+
+def test_keywords_of_connect_are_the_baseline(driver: DriverUnderTest, connect: Any) -> None:
+    connection = connect(autocommit=True)
+    assert known(connection) == {}
+    driver.set(connection, "autocommit", False)
+    assert known(connection) == {"autocommit": (True, False)}
+
+
+def test_what_a_class_of_the_app_does_in_connect_is_the_baseline(driver: DriverUnderTest, site: Any) -> None:
+    connection = driver.connect_subclass(site.dsn(), autocommit=True, read_only=True)
+    assert known(connection) == {}
+    site.end_sessions()
+    driver.execute(connection, "SELECT 1")
+    assert (driver.get(connection, "autocommit"), driver.get(connection, "read_only")) == (True, True)
+    driver.set(connection, "read_only", False)
+    assert known(connection) == {"read_only": (True, False)}
+    driver.close(connection)
+
+
+def test_what_a_pool_configures_is_the_baseline(driver: DriverUnderTest, pool: Any, site: Any) -> None:
+    pool = pool(configure=Callback({"autocommit": True}))
+    connection = driver.take(pool)
+    assert known(connection) == {}
+    for _ in range(2):
+        site.end_sessions()
+        driver.execute(connection, "SELECT 1")
+        assert driver.get(connection, "autocommit") is True
+    driver.set(connection, "autocommit", False)
+    driver.give_back(pool, connection)
+    assert driver.take(pool) is connection
+    assert driver.get(connection, "autocommit") is True
+    driver.give_back(pool, connection)
+
+
+def test_a_switch_never_changes_what_is_pristine(driver: DriverUnderTest, connect: Any, site: Any) -> None:
+    connection = connect(autocommit=True)
+    driver.set(connection, "read_only", True)
+    before = known(connection)
+    site.end_sessions()
+    driver.execute(connection, "SELECT 1")
+    assert known(connection) == before == {"read_only": (driver.default["read_only"], True)}
+    driver.verb("reset_session")(connection)
+    assert driver.get(connection, "read_only") == driver.default["read_only"]
+    assert driver.get(connection, "autocommit") is True

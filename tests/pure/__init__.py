@@ -1,0 +1,1 @@
+"""Tests of the pure modules: tables and models, no server."""

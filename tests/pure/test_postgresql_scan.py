@@ -1,0 +1,417 @@
+"""`databases/postgresql.scan`: what a text may leave in the session. A miss is a session that is lost in silence."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from instrumented_wrapper.databases.postgresql import (
+    ADVISORY,
+    HELD,
+    LISTEN,
+    PREPARED,
+    TEMPORARY,
+    UNKNOWN_SETTING,
+    Effects,
+    covers,
+    scan,
+)
+
+LEAVES = [
+    ("SET work_mem = '1MB'", ["work_mem"]),
+    ("set WORK_MEM to '1MB'", ["work_mem"]),
+    ("SET SESSION work_mem = 1", ["work_mem"]),
+    ("SET search_path TO a, b", ["search_path"]),
+    ("SET search_path TO DEFAULT", ["search_path"]),
+    ("SET a FROM CURRENT", ["a"]),
+    ('SET "Work_Mem" = 1', ["work_mem"]),
+    ("SET app.tenant = '7'", ["app.tenant"]),
+    ('SET "app"."tenant" = 7', ["app.tenant"]),
+    ("SET TIME ZONE 'UTC'", ["timezone"]),
+    ("SET SESSION TIME ZONE DEFAULT", ["timezone"]),
+    ("SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE", ["timezone"]),
+    ("SET timezone = 'UTC'", ["timezone"]),
+    ("SET NAMES 'utf8'", ["client_encoding"]),
+    ("SET SCHEMA 'x'", ["search_path"]),
+    ("SET XML OPTION DOCUMENT", ["xmloption"]),
+    ("SET ROLE bob", ["role"]),
+    ("sEt RoLe NONE", ["role"]),
+    ("SET SESSION ROLE bob", ["role"]),
+    ("SET SESSION AUTHORIZATION bob", ["session_authorization"]),
+    ("SET SESSION SESSION AUTHORIZATION bob", ["session_authorization"]),
+    ("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", ["default_transaction_read_only"]),
+    ("SET SESSION CHARACTERISTICS AS TRANSACTION NOT DEFERRABLE", ["default_transaction_deferrable"]),
+    ("SELECT set_config('role', 'bob', false)", ["role"]),
+    ("SELECT pg_catalog.set_config('search_path', '', false)", ["search_path"]),
+    ("SELECT set_config ( 'A.b' , (SELECT f(1, 2)) , false )", ["a.b"]),
+    ("SELECT set_config($1, $2, false)", [UNKNOWN_SETTING]),
+    ("SELECT set_config(%s, %s, %s)", [UNKNOWN_SETTING]),
+    ("SELECT set_config('a' || 'b', 'x', false)", [UNKNOWN_SETTING]),
+    ("SELECT set_config('a', 'b', false), set_config('c', 'd', true), set_config('e', 'f', $1)", ["a", "e"]),
+    ("((SELECT set_config('a', 'b', false)))", ["a"]),
+    ("EXPLAIN ANALYZE SELECT set_config('a', 'b', false)", ["a"]),
+    ("INSERT INTO t SELECT set_config('a', 'b', false)", ["a"]),
+    ("SELECT \"set_config\"('a', 'b', false)", ["a"]),
+    ("LISTEN news", [LISTEN]),
+    ("PREPARE p AS SELECT 1", [PREPARED]),
+    ("PREPARE p (int) AS SELECT 'all'", [PREPARED]),
+    ("CREATE TEMP TABLE t (a int)", [TEMPORARY]),
+    ("CREATE LOCAL TEMPORARY TABLE t (a int)", [TEMPORARY]),
+    ("CREATE GLOBAL TEMP TABLE t (a int)", [TEMPORARY]),
+    ("CREATE TEMP TABLE IF NOT EXISTS t ON COMMIT DELETE ROWS AS SELECT 1", [TEMPORARY]),
+    ("CREATE OR REPLACE TEMP VIEW v AS SELECT 1", [TEMPORARY]),
+    ("CREATE OR REPLACE TEMPORARY RECURSIVE VIEW v (a) AS SELECT 1", [TEMPORARY]),
+    ("CREATE TEMP SEQUENCE s", [TEMPORARY]),
+    ("CREATE TABLE pg_temp.t (a int)", [TEMPORARY]),
+    ("CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$", [TEMPORARY]),
+    ("SELECT 1 INTO TEMP t", [TEMPORARY]),
+    ("SELECT 1 INTO LOCAL TEMP t", [TEMPORARY]),
+    ("WITH x AS (SELECT 1) SELECT * INTO TEMPORARY TABLE t FROM x", [TEMPORARY]),
+    ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", [HELD]),
+    ("DECLARE c NO SCROLL CURSOR WITH /* yes */ HOLD FOR SELECT 1", [HELD]),
+    ("SELECT pg_advisory_lock(1)", [ADVISORY]),
+    ("SELECT pg_catalog.pg_try_advisory_lock_shared(1, 2)", [ADVISORY]),
+    ("WITH a AS (SELECT PG_ADVISORY_LOCK(1)) SELECT 1", [ADVISORY]),
+    ('SELECT "pg_advisory_lock"(1)', [ADVISORY]),
+    ("DO $$ BEGIN PERFORM 1; END $$", ["DO"]),
+    ("DO LANGUAGE plpgsql 'BEGIN END'", ["DO"]),
+    ("CALL p()", ["CALL"]),
+    ("LOAD 'auto_explain'", ["LOAD"]),
+]
+
+NOTHING = [
+    "",
+    " \n\t ",
+    ";",
+    ";;;",
+    "-- only a comment",
+    "/* only a comment",
+    "SELECT 1",
+    "SELECT 'SET ROLE bob'",
+    "SELECT 'it''s; SET ROLE bob'",
+    "SELECT E'it\\'s; SET ROLE bob; --'",
+    "SELECT e'\\\\\\'; SET ROLE bob; --'",
+    'SELECT ";SET ROLE bob"',
+    'SELECT "a"";SET ROLE bob"',
+    "SELECT $$; SET ROLE bob; $$",
+    "SELECT $a$; SET ROLE bob; $$; $b$ $a$",
+    "SELECT $ä$ '; SET ROLE bob; $ä$",
+    "-- SET ROLE bob\nSELECT 1",
+    "/* SET ROLE bob */ SELECT 1",
+    "/* /* */ ; SET ROLE bob; */ SELECT 1",
+    "/* /* /* */ */ ; SET ROLE bob; */ SELECT 1",
+    "SET LOCAL work_mem = 1",
+    "SET LOCAL ROLE bob",
+    "SET CONSTRAINTS ALL DEFERRED",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "SET TRANSACTION SNAPSHOT '1'",
+    "SELECT set_config('a', 'b', true)",
+    "SELECT pg_advisory_xact_lock(1), pg_try_advisory_xact_lock(1)",
+    "SELECT pg_advisory_unlock(1)",
+    "UPDATE t SET a = 1",
+    "INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = 1",
+    "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING",
+    "SELECT temp, prepare, load, call FROM t",
+    "SELECT CASE WHEN a THEN 1 ELSE 2 END FROM t",
+    "CREATE TABLE t (a int)",
+    "CREATE TEMP TABLE t (a int) ON COMMIT DROP",
+    "ALTER ROLE bob SET work_mem = 1",
+    "ALTER SYSTEM SET work_mem = 1",
+    "CREATE FUNCTION f() RETURNS void LANGUAGE sql SET search_path = x AS $$ SET ROLE bob $$",
+    "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT set_config('a', 'b', false); END",
+    "DECLARE c CURSOR FOR SELECT 1",
+    "DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1",
+    "CLOSE c",
+    "DEALLOCATE p",
+    "UNLISTEN news",
+    "DISCARD PLANS",
+    "SAVEPOINT a",
+    "ROLLBACK TO a",
+    "ROLLBACK WORK TO SAVEPOINT a",
+    "RELEASE SAVEPOINT a",
+    "COPY t FROM STDIN",
+    "FETCH 1 FROM c",
+]
+
+# What stands before or around a statement and does not change it.
+AROUND = [
+    "{}",
+    " \n\t{} \n",
+    "{};",
+    ";;{};;",
+    "/* a */{}",
+    "/* it's */ {}",
+    "/* /* ' */ */ {}",
+    "/* /* /* */ */ */ {}",
+    "/* */ -- ' \n {} -- it's",
+    "-- /* \n{}",
+    "-- ' \r{}",
+]
+
+# A statement before it that looks as if it went on, or after it.
+BEFORE = [
+    "SELECT 1",
+    "SELECT '/*'",
+    "SELECT '--'",
+    "SELECT ''''",
+    "SELECT '\\'",
+    "SELECT E'\\\\'",
+    "SELECT E'\\''",
+    "SELECT U&'\\0041', B'1', N'a'",
+    "SELECT '$$', '$a$'",
+    "SELECT $$'$$",
+    "SELECT $a$ $$ ' $a$",
+    "SELECT $é$ ' $é$",
+    "SELECT $1, $2",
+    "SELECT a$$, b$$",
+    'SELECT "\'", "a""b"',
+    "SELECT 2*/* ' */3",
+    "SELECT 1 - -1",
+    "SELECT 1 --1\n",
+    "SELECT 1 -- it's\n",
+    "SELECT 1 -- it's\r",
+    "VALUES (1)",
+    "BEGIN",
+    "COMMIT",
+    "CREATE TABLE t (a int DEFAULT 1)",
+    "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT 'it''s' $$",
+    "CREATE OR REPLACE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'",
+    "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 1 END; END",
+]
+
+
+def leaves(text: str) -> list[str]:
+    effects = scan(text)
+    return list(effects.leaves) if effects else []
+
+
+@pytest.mark.parametrize(("text", "names"), LEAVES)
+def test_leaves(text, names):
+    assert leaves(text) == names
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_nothing_that_matters(text):
+    assert scan(text) is None
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_stands_around_a_statement(around):
+    assert leaves(around.format("SET ROLE bob")) == ["role"]
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_statement_after_another(before):
+    effects = scan(f"{before}; SET ROLE bob; SELECT 'a'")
+    assert effects is not None
+    assert effects.leaves == ("role",)
+    assert effects.several
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_statement_after_another_in_a_long_text(before):
+    """Long texts may be read in another way, not to another end."""
+    assert leaves("SELECT 1; " * 200 + f"{before}; SET ROLE bob; SELECT 'a'") == ["role"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("RESET work_mem", ["work_mem"]),
+        ("RESET TIME ZONE", ["timezone"]),
+        ("RESET SESSION AUTHORIZATION", ["session_authorization"]),
+        ("RESET ROLE", ["role"]),
+        ("RESET app.tenant", ["app.tenant"]),
+        ("DISCARD TEMP", [TEMPORARY]),
+        ("DISCARD TEMPORARY", [TEMPORARY]),
+        ("UNLISTEN *", [LISTEN]),
+        ("DEALLOCATE ALL", [PREPARED]),
+        ("DEALLOCATE PREPARE ALL", [PREPARED]),
+        ("CLOSE ALL", [HELD]),
+        ("SELECT pg_advisory_unlock_all()", [ADVISORY]),
+    ],
+)
+def test_clears(text, names):
+    assert scan(text) == Effects(clears=tuple(names))
+
+
+@pytest.mark.parametrize(("text", "name"), [("RESET ALL", "settings"), ("DISCARD ALL", "*")])
+def test_clears_all(text, name):
+    effects = scan(text)
+    assert effects is not None
+    assert effects.clears == (name,)
+    assert effects.leaves == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "effects"),
+    [
+        ("BEGIN", Effects(begins=True)),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", Effects(begins=True, read_only="transaction")),
+        ("START TRANSACTION", Effects(begins=True)),
+        ("COMMIT", Effects(in_doubt=True)),
+        ("END", Effects(in_doubt=True)),
+        ("commit and chain", Effects(in_doubt=True)),
+        ("PREPARE TRANSACTION 'a'", Effects(in_doubt=True)),
+        ("COMMIT PREPARED 'a'", Effects(in_doubt=True)),
+        ("ROLLBACK PREPARED 'a'", Effects(in_doubt=True)),
+        ("ROLLBACK", Effects(rolls_back=True)),
+        ("ROLLBACK TRANSACTION", Effects(rolls_back=True)),
+        ("ABORT", Effects(rolls_back=True)),
+        ("SET TRANSACTION READ ONLY", Effects(read_only="transaction")),
+        ("SELECT 1; COMMIT", Effects(in_doubt=True, several=True)),
+        ("BEGIN; COMMIT", Effects(begins=True, in_doubt=True, several=True)),
+        (
+            "SET default_transaction_read_only = on",
+            Effects(leaves=("default_transaction_read_only",), read_only="session"),
+        ),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            Effects(leaves=("default_transaction_read_only",), read_only="session"),
+        ),
+    ],
+)
+def test_transactions(text, effects):
+    assert scan(text) == effects
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("SET a = 1; SET b = 2; SET a = 2", ["a", "b"]),
+        ("RESET a; SET a = 1", ["a"]),
+        ("SET a = 1; DISCARD ALL; SET b = 1", ["b"]),
+        ("SET a = 1; BEGIN; RESET a; ROLLBACK", ["a"]),
+    ],
+)
+def test_of_several_statements_what_may_be_left_is_left(text, left):
+    """What one of them clears may come back, if a later one rolls back."""
+    effects = scan(text)
+    assert effects is not None
+    assert set(left) <= set(effects.leaves)
+    assert effects.clears == ()
+    assert effects.several
+
+
+def test_what_clears_what():
+    assert covers("*", ADVISORY) and covers("*", "role") and covers("*", "work_mem")
+    assert covers("settings", "work_mem") and covers("settings", "app.tenant")
+    assert not any(covers("settings", name) for name in ("role", LISTEN, PREPARED, TEMPORARY, HELD, ADVISORY, "DO"))
+    assert covers("a", "a") and not covers("a", "b")
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "it''s", "a b"])
+def test_values_are_never_names(secret):
+    """What is left is told to the app and to telemetry."""
+    for text in (f"SET '{secret}' = 1", f"SET a = '{secret}'", f"SELECT set_config('a', '{secret}', false)"):
+        assert secret not in " ".join(leaves(text))
+
+
+PIECES = [
+    "set ",
+    "SET ROLE x",
+    "'",
+    '"',
+    "$$",
+    "$a$",
+    "\\",
+    "/*",
+    "*/",
+    "--",
+    "\n",
+    ";",
+    "(",
+    ")",
+    ",",
+    "E'",
+    "é",
+    "\0",
+]
+PIECES += ["set_config(", "'a'", "begin", "atomic", "create function ", "temp ", "into ", "reset ", "all", ".", "="]
+
+
+@given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join)))
+@example("set")
+@example("set (")
+@example("reset")
+@example("set session")
+@example("set '\ud800")
+def test_no_text_makes_it_raise(text):
+    assert scan(text) is None or isinstance(scan(text), Effects)
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8")))
+def test_a_literal_leaves_nothing_whatever_is_in_it(text):
+    quoted = text.replace("'", "''")
+    escaped = quoted.replace("\\", "\\\\")
+    tag = "$q$" if "$q$" not in text and not text.endswith("$q") else "$other$"
+    assert scan(f"SELECT '{quoted}', E'{escaped}', {tag}{text}{tag}, \"x{text.replace(chr(34), '')}\"") is None
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=30))
+def test_a_statement_is_seen_whatever_literal_stands_before_it(text):
+    quoted = text.replace("'", "''")
+    assert leaves(f"SELECT '{quoted}'; SET ROLE bob") == ["role"]
+    assert leaves(f"SELECT E'{quoted.replace(chr(92), chr(92) * 2)}'; SET ROLE bob") == ["role"]
+
+
+class TooSlowError(Exception):
+    pass
+
+
+@contextmanager
+def processor_seconds(limit: float):
+    """Fail after so much time of the processor, however busy the machine is."""
+
+    def stop(*_):
+        raise TooSlowError(limit)
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+UNITS = [
+    "/*",
+    "*/",
+    "/*/",
+    "/* ' ",
+    "'",
+    "''",
+    '"',
+    "$",
+    "$$",
+    "$a$",
+    "$1 ",
+    "\\",
+    "\\'",
+    "E'",
+    "-",
+    "--",
+    "-- \n",
+    "(",
+]
+UNITS += [",", ";", "a", "a.", "1", "\0", "é", "\n", "SET a=1;", "set_config(", "set_config('a'", "pg_advisory_lock("]
+UNITS += ["create function ", "CREATE FUNCTION f() BEGIN ATOMIC;", "into ", "SET LOCAL ", "RESET ALL;", "case ", "end "]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_long_texts_take_linear_time(unit):
+    """In quadratic time these 40 kB would take many seconds; they take about 0.05."""
+    with processor_seconds(1.5):
+        for start in ("set ", "set '", "set /*", 'set "', "set $$", "set E'"):
+            scan(start + unit * (40_000 // len(unit)))
+
+
+def test_a_large_insert_is_read_quickly():
+    rows = ", ".join(f"({number}, 'set up ''{number}''', E'call \\n')" for number in range(10_000))
+    with processor_seconds(3):
+        assert scan(f"INSERT INTO t VALUES {rows}") is None

@@ -1,0 +1,124 @@
+"""A real Prometheus that scrapes metrics of this process.
+
+It knows how to start the program, how to wait until it has seen what happened, and how to ask it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+CONFIGURATION = """
+global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
+scrape_configs:
+  - job_name: app
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class Exposed:
+    """The metrics of a registry over HTTP; counts the scrapes, so that they can be awaited."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._scrapes, self._scraped = 0, threading.Condition()
+        self._app = make_wsgi_app(registry)
+        self._server = make_server("127.0.0.1", 0, self._serve, handler_class=QuietHandler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def _serve(self, environ: Any, start_response: Any) -> Any:
+        with self._scraped:
+            self._scrapes += 1
+            self._scraped.notify_all()
+        return self._app(environ, start_response)
+
+    def wait_for_scrapes(self, more: int) -> None:
+        """Wait until so many scrapes have begun; all but the last one are then in the database."""
+        with self._scraped:
+            wanted = self._scrapes + more
+            assert self._scraped.wait_for(lambda: self._scrapes >= wanted, 20), "Prometheus does not scrape"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def free_port() -> int:
+    """Return a port below those that clients are given."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+class Prometheus:
+    """The program, with its data in a folder of the test."""
+
+    def __init__(self, folder: Path, exposed: Exposed) -> None:
+        self._folder, self._exposed, self._port = folder, exposed, free_port()
+
+    def __enter__(self) -> Self:
+        configuration = self._folder / "prometheus.yml"
+        configuration.write_text(CONFIGURATION.format(port=self._exposed.port))
+        program = shutil.which("prometheus")
+        assert program
+        command = [program, f"--config.file={configuration}", f"--storage.tsdb.path={self._folder / 'data'}"]
+        command += [f"--web.listen-address=127.0.0.1:{self._port}", "--log.level=error"]
+        self._process = subprocess.Popen(command, cwd=self._folder, stderr=subprocess.PIPE, text=True)
+        self._wait_until_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _wait_until_ready(self) -> None:
+        end = time.monotonic() + 20
+        while not self._is_ready():
+            assert self._process.poll() is None, self._process.communicate()[1]
+            assert time.monotonic() < end, "Prometheus is not ready in time"
+            time.sleep(0.05)  # it tells nobody when it is
+
+    def _is_ready(self) -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=5):
+                return True
+        except URLError:  # nobody listens yet, or 503
+            return False
+
+    def see(self) -> None:
+        """Wait until it has what happened up to now."""
+        self._exposed.wait_for_scrapes(2)
+
+    def _ask(self, path: str, **parameters: str) -> Any:
+        with urlopen(f"http://127.0.0.1:{self._port}/api/v1/{path}?{urlencode(parameters)}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Return the labels and the value of each series that an expression gives now."""
+        result = self._ask("query", query=expression)["result"]
+        return [(series["metric"], float(series["value"][1])) for series in result]
+
+    def label_values(self, selector: str, label: str) -> list[str]:
+        """Return what Grafana's ``label_values(selector, label)`` offers."""
+        values: list[str] = self._ask(f"label/{label}/values", **{"match[]": selector})
+        return values

@@ -1,0 +1,306 @@
+"""The dashboards: what they name exists, they are laid out well, and each query says what really happened."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus import Exposed, Prometheus
+from prometheus_client import CollectorRegistry, generate_latest
+from psycopg_pool import ConnectionPool
+
+from instrumented_wrapper import (
+    FailoverError,
+    FailoverSuccessError,
+    SessionStateTransferHandlers,
+    events,
+    reset_session,
+    switch,
+    telemetry,
+)
+from instrumented_wrapper.events import (
+    Failover,
+    FailoverEnd,
+    Fetched,
+    Peer,
+    PristineFetch,
+    Reset,
+    SettingChange,
+    SettingsEnd,
+    Signals,
+    Transfer,
+    observe,
+)
+
+FOLDER = Path(__file__).parents[2] / "dashboards"
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+WINDOWS = {"$__range": "5m", "$__rate_interval": "1m", "$__interval": "1m", "$job": "app", "$db_system": ".*"}
+WINDOWS |= {"$driver": "psycopg"}
+
+
+def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def queries(dashboard: dict[str, Any]) -> dict[str, str]:
+    """Every query by the title of its panel, annotations included."""
+    found = {f"{p['title']} {t['refId']}": t["expr"] for p in panels(dashboard) for t in p["targets"]}
+    notes = [note for note in dashboard["annotations"]["list"] if "expr" in note]
+    return found | {f"annotation {note['name']}": note["expr"] for note in notes}
+
+
+def variables(dashboard: dict[str, Any]) -> dict[str, str]:
+    return {v["name"]: v["definition"] for v in dashboard["templating"]["list"] if v["type"] == "query"}
+
+
+def filled(text: str) -> str:
+    """Put values in the place of Grafana's variables."""
+    for name, value in WINDOWS.items():
+        text = re.sub(re.escape(name) + r"\b", value, text)
+    return text
+
+
+ALL_QUERIES = [
+    pytest.param(expression, id=f"{name}: {title}")
+    for name, dashboard in DASHBOARDS.items()
+    for title, expression in (queries(dashboard) | variables(dashboard)).items()
+]
+each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
+
+
+# --- without Prometheus -----------------------------------------------------------------------------------------
+
+
+class Exporter:
+    """The package's metrics through OpenTelemetry's Prometheus exporter."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        provider = MeterProvider([PrometheusMetricReader(registry=self.registry)])
+        self.measuring = telemetry.listeners("1", None, provider)[0]
+
+
+@pytest.fixture(scope="module")
+def exported() -> str:
+    """All our metrics as they are exposed, after one event of each kind."""
+    exporter = Exporter()
+    where = {"driver": "psycopg", "peer": Peer("postgresql", "app", "h", 1), "signals": Signals()}
+    settled = SettingsEnd((SettingChange("autocommit", 1, 2, "failed"),), "default", 0, (), "57P01")
+    fate = {"trigger": "connection_lost", "transaction": "none", "may_have_run": False}
+    happened = [
+        (Reset(**where, trigger="close", settings=()), settled),
+        (Transfer(**where, settings=()), settled),
+        (Failover(**where, **fate), FailoverEnd("failed", "demoted", None, 1)),
+        (PristineFetch(**where, setting="autocommit", source="driver"), Fetched(1)),
+    ]
+    for event, end in happened:
+        finish = exporter.measuring(event)
+        assert finish
+        finish(end, None)
+    return generate_latest(exporter.registry).decode()
+
+
+@pytest.mark.parametrize("query", ALL_QUERIES)
+def test_each_metric_and_label_exists_in_the_package(query, exported):
+    metrics = set(re.findall(r"^(\w+)\{", exported, re.MULTILINE))
+    labels = set(re.findall(r"[{,](\w+)=", exported))
+    named = set(re.findall(r"(instrumented_wrapper_\w+)\{", query))
+    assert named <= metrics
+    assert named or "__name__" in query
+    compared = set(re.findall(r'(\w+)(?:=~|!=|=)"', query))
+    grouped = {word for group in re.findall(r"by \(([^)]*)\)", query) for word in group.split(", ")}
+    assert (compared | grouped) - {"__name__"} <= labels | {"job"}
+
+
+def test_each_metric_of_the_package_is_on_a_dashboard(exported):
+    families = {name for name in re.findall(r"^# TYPE (\w+) ", exported, re.MULTILINE) if name.startswith("instr")}
+    told = " ".join(query for dashboard in DASHBOARDS.values() for query in queries(dashboard).values())
+    assert {name for name in families if name not in told} == set()
+
+
+@each_dashboard
+def test_every_panel_explains_itself(dashboard):
+    assert dashboard["schemaVersion"] >= 39
+    assert dashboard["uid"] and dashboard["title"] and dashboard["description"]
+    for panel in panels(dashboard):
+        assert panel["title"] and len(panel["description"]) > 30
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+        assert panel["datasource"]["uid"] == "${datasource}"
+    titles = [panel["title"] for panel in panels(dashboard)]
+    assert len(titles) == len(set(titles))
+    assert {"datasource", "driver", "db_system"} <= {v["name"] for v in dashboard["templating"]["list"]}
+
+
+@each_dashboard
+def test_the_layout(dashboard):
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    for one, other in combinations(places, 2):
+        apart_x = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        apart_y = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert apart_x or apart_y
+    rows = {place["y"] for place in places}
+    assert all(sum(place["w"] for place in places if place["y"] == y) == 24 for y in rows), "no holes"
+
+
+def test_the_provisioning_names_what_is_there():
+    datasource = (FOLDER / "provisioning/datasources/prometheus.yaml").read_text()
+    assert "type: prometheus" in datasource
+    assert "type: file" in (FOLDER / "provisioning/dashboards/instrumented-wrapper.yaml").read_text()
+
+
+# --- with a real one --------------------------------------------------------------------------------------------
+
+
+def failing(state: Any, connection: Any) -> bool:
+    raise LookupError("a handler of the app")
+
+
+def everyday(dsn: str) -> None:
+    """What happens without any trouble: resets of each kind, and a planned switch."""
+    with psycopg.connect(dsn) as connection:
+        connection.autocommit = True
+        reset_session(connection)
+        connection.autocommit = True
+        switch(connection)
+        connection.read_only = True
+    with ConnectionPool(dsn, min_size=1, max_size=1) as pool, pool.connection() as connection:
+        connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+
+
+def trouble(dsn: str) -> None:
+    """Handlers that raise, and a pristine value that cannot be read."""
+    connection = psycopg.connect(dsn, autocommit=True)
+    connection.read_only = True
+    SessionStateTransferHandlers.set_transfer_session_state_on_switch_func(failing)
+    with pytest.raises(FailoverError):
+        switch(connection)
+    SessionStateTransferHandlers.reset_transfer_session_state_on_switch_func()
+    SessionStateTransferHandlers.set_reset_session_state_on_close_func(failing)
+    connection.close()
+    SessionStateTransferHandlers.clear_reset_session_state_on_close_func()
+    where = {"driver": "psycopg", "peer": Peer("postgresql", "app", "h", 1), "signals": Signals()}
+    with pytest.raises(LookupError), observe(PristineFetch(**where, setting="autocommit", source="server")):
+        raise LookupError
+
+
+def disaster(cluster: Any) -> None:
+    """A real failover with a transaction open, and with none."""
+    with psycopg.connect(cluster.dsn(), autocommit=True) as idle, psycopg.connect(cluster.dsn()) as working:
+        idle.read_only = False
+        working.execute("SELECT 1")
+        cluster.failover()
+        assert idle.execute("SELECT 1").fetchone() == (1,)
+        with pytest.raises(FailoverSuccessError):
+            working.execute("SELECT 1")
+        working.rollback()
+
+
+@pytest.fixture(scope="module")
+def seen(running_cluster, tmp_path_factory) -> Iterator[Prometheus]:
+    """A Prometheus that has seen a day in the life of an app."""
+    if not shutil.which("prometheus"):
+        pytest.skip("no program `prometheus` in PATH: the queries are not run (Debian package `prometheus`)")
+    running_cluster.restore()
+    exporter = Exporter()
+    exposed = Exposed(exporter.registry)
+    events.subscribe(exporter.measuring)
+    try:
+        with Prometheus(tmp_path_factory.mktemp("prometheus"), exposed) as prometheus:
+            everyday(running_cluster.dsn())
+            prometheus.see()
+            everyday(running_cluster.dsn())
+            trouble(running_cluster.dsn())
+            disaster(running_cluster)
+            prometheus.see()
+            yield prometheus
+    finally:
+        events.unsubscribe(exporter.measuring)
+        exposed.close()
+
+
+def of_panel(seen: Prometheus, title: str, *labels: str) -> dict[Any, float]:
+    """Return what the panel shows, by its labels."""
+    (expression,) = [query for d in DASHBOARDS.values() for name, query in queries(d).items() if name == title]
+    ours = [f"instrumented_wrapper_{label}" if label != "error_type" else label for label in labels]
+    return {tuple(series[label] for label in ours): value for series, value in seen.query(filled(expression))}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param(query, id=f"{name}: {title}")
+        for name, dashboard in DASHBOARDS.items()
+        for title, query in queries(dashboard).items()
+    ],
+)
+def test_each_query_has_a_sensible_answer(seen, query):
+    answer = seen.query(filled(query))
+    assert answer, "it shows nothing"
+    assert all(math.isfinite(value) and value >= 0 for _, value in answer)
+    assert any(value > 0 for _, value in answer) or "vector(0)" in query
+
+
+def test_at_a_glance(seen):
+    titles = ["Failovers", "Failovers that failed", "Commits in doubt", "Transactions rolled back"]
+    titles += ["Settings not carried or reset"]
+    shown = [of_panel(seen, f"{title} A")[()] for title in titles]
+    assert shown == [5, 1, 0, 1, 1]
+    assert 0 < of_panel(seen, "Wait in a failover, p95 A")[()] < 15
+
+
+def test_failovers(seen):
+    assert of_panel(seen, "Failovers by outcome A", "outcome") == pytest.approx(
+        {("success",): 4, ("failed",): 1}, abs=0.5
+    )
+    by_trigger = of_panel(seen, "Failovers by trigger A", "trigger")
+    assert by_trigger == pytest.approx({("connection_lost",): 2, ("requested",): 3}, abs=0.7)
+    by_fate = of_panel(seen, "Failovers by fate of the transaction A", "transaction")
+    assert by_fate == pytest.approx({("none",): 4, ("rolled_back",): 1}, abs=0.7)
+
+
+def test_the_quantiles_are_in_their_order(seen):
+    for title in ("Wait in a failover", "Time of a reset", "Time of a transfer", "Time of a pristine fetch"):
+        p50, p95, p99 = (of_panel(seen, f"{title} {ref}")[()] for ref in "ABC")
+        assert 0 < p50 <= p95 <= p99 < 30
+
+
+def test_the_heatmap_has_every_failover(seen):
+    (expression,) = [q for d in DASHBOARDS.values() for name, q in queries(d).items() if name.startswith("Waits in")]
+    buckets = sorted((float(series["le"]), value) for series, value in seen.query(filled(expression)))
+    counts = [value for _, value in buckets]
+    assert len(buckets) == 13 and counts == sorted(counts)
+    assert counts[-1] == pytest.approx(5, abs=0.7)
+
+
+def test_resets_transfers_and_fetches(seen):
+    triggers = {trigger for (trigger,) in of_panel(seen, "Resets by trigger A", "trigger")}
+    assert {"close", "pool_return", "switch", "requested"} <= triggers
+    fetched = {name for (name,) in of_panel(seen, "Pristine values fetched, by setting A", "setting")}
+    assert {"autocommit", "read_only", "isolation_level"} <= fetched
+    outcomes = set(of_panel(seen, "Settings by operation and outcome A", "operation", "outcome"))
+    assert {("reset", "reset"), ("reset", "failed"), ("transfer", "restored")} <= outcomes
+
+
+def test_errors(seen):
+    told = [set(of_panel(seen, f"Errors by type {ref}", "error_type")) for ref in "ABC"]
+    assert told == [{("LookupError",)}] * 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("job", "app"), ("db_system", "postgresql"), ("driver", "psycopg")])
+def test_the_variables_offer_what_there_is(seen, name, value):
+    for dashboard in DASHBOARDS.values():
+        selector, _, label = variables(dashboard)[name].removeprefix("label_values(").removesuffix(")").rpartition(", ")
+        assert seen.label_values(filled(selector), label) == [value]
