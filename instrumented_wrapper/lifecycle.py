@@ -148,9 +148,11 @@ def ask(
     """Let the app's handler do it; what it changes is not the app's doing, what it left open is committed."""
     if handler is None:
         return False
+    was_idle = driver.is_idle(connection)
     with driver.unobserved(connection, deadline - STATEMENT_MARGIN):
         handled = yield partial(_call_handler, handler, session, connection, deadline, driver.is_async(connection))
-        yield partial(driver.finish_work, connection)
+        if was_idle:
+            yield partial(driver.finish_work, connection)
     return bool(handled)
 
 

@@ -118,7 +118,7 @@ def _scope(name: str, value: Any) -> str:
 def _seconds(name: str, value: Any) -> float:
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if math.isfinite(seconds) and seconds > 0:
         return seconds

@@ -6,6 +6,7 @@ attribute that was only inherited is taken away again.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,20 +26,22 @@ class Patches:
 
     def close_over(self, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replace a method by the closure that `make` returns for it: cheap on the frequent path."""
-        found = self._remember(owner, name)
+        found = inspect.getattr_static(owner, name)
         is_classmethod = isinstance(found, classmethod)
         closure = make(found.__func__ if is_classmethod else getattr(owner, name))
-        wrapt.apply_patch(owner, name, classmethod(closure) if is_classmethod else closure)
+        self.replace(owner, name, classmethod(closure) if is_classmethod else closure)
 
     def wrap(self, owner: Any, name: str, wrapper: Wrapper) -> None:
         """Wrap a method with ``wrapper(wrapped, instance, args, kwargs)``."""
-        self._remember(owner, name)
+        found = vars(owner).get(name, _ABSENT)
         wrapt.wrap_function_wrapper(owner, name, wrapper)
+        self._undo.append((owner, name, found))
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
         """Put another object in the place of an attribute."""
-        self._remember(owner, name)
+        found = vars(owner).get(name, _ABSENT)
         wrapt.apply_patch(owner, name, value)
+        self._undo.append((owner, name, found))
 
     def undo(self) -> None:
         """Put back what was there, last patch first."""
@@ -48,8 +51,3 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, found)
-
-    def _remember(self, owner: Any, name: str) -> Any:
-        found = vars(owner).get(name, _ABSENT)
-        self._undo.append((owner, name, found))
-        return found

@@ -196,11 +196,10 @@ class Session:
         return tuple(Change(name, s.pristine_value, s.value) for name, s in states if not s.is_pristine)
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
-        """Take the present values as the baseline."""
+        """Take the present values as the baseline; what cannot be carried is still told of."""
         present = {name: read(name) for name in self._settings}
         self._settings = {name: SettingState(name, value, value) for name, value in present.items()}
         self.changed = False
-        self.left.clear()
 
     def forget(self) -> None:
         """Begin again at the baseline, with nothing fetched."""

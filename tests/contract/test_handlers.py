@@ -162,6 +162,7 @@ def test_a_reset_handler_has_one_second(driver: DriverUnderTest, connect, site, 
     assert driver.is_closed(connection)
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 def test_an_awaitable_on_a_sync_connection_is_an_error(driver: DriverUnderTest, connect, spans, caplog) -> None:
     if driver.is_async:
         pytest.skip("for sync connections")

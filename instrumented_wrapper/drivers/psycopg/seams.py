@@ -34,6 +34,7 @@ __all__ = [
 
 Method = Callable[..., Any]
 _OK, _BAD = pq.ConnStatus.OK, pq.ConnStatus.BAD
+_IN_TRANSACTION: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 _UNSEEN: Final = object()
 _MEMO_SIZE: Final = 4096
 _MEMO_LONGEST: Final = 4096  # characters; longer texts are rarely sent twice
@@ -215,8 +216,14 @@ def _last_steps(driver: Driver, flows: Flows, connection: Any, record: Record) -
         if not connection.closed:
             silence(connection)
         return None
-    wanted = resets_on_close(record) and not record.returned
-    return flows.reset(driver, connection, record, "close") if wanted and driver.is_idle(connection) else None
+    wanted = resets_on_close(record) and not record.returned and _may_reset(driver, connection)
+    return flows.reset(driver, connection, record, "close") if wanted else None
+
+
+def _may_reset(driver: Driver, connection: Any) -> bool:
+    """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
+    in_transaction = connection.pgconn.transaction_status in _IN_TRANSACTION
+    return driver.is_idle(connection) or (in_transaction and handlers.reset_handler() is not None)
 
 
 def resets_on_close(record: Record) -> bool:

@@ -30,6 +30,7 @@ _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 _ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
 _READS: Final = 4  # the first read may only give the server's last words, the end comes with the next
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
+_SEVERITY: Final = pq.DiagnosticField.SEVERITY_NONLOCALIZED
 _LAST_WORDS: Final = ("FATAL", "PANIC")  # the server ends the connection after such an error
 _COPIES: Final = ("copy_from", "copy_to", "copy_end")
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
@@ -68,10 +69,10 @@ def before(connection: Any, record: Record, gen: Any, phase: int) -> Loss | None
     if phase != _UNKNOWN:
         record.phase = phase
         record.settle(for_good=phase == _IDLE)
-    if phase != _UNKNOWN and step not in losses.SILENT_STEPS:  # notifies() waits for what we would read
-        _read_what_came(connection, record)
-    ended = connection.pgconn.status == _BAD and not connection._closed
-    if not (ended and record.switchable):
+    reads = phase != _UNKNOWN and step not in losses.SILENT_STEPS  # notifies() waits for what we would read
+    ended = reads and _read_what_came(connection, record)
+    ended = ended or connection.pgconn.status == _BAD
+    if connection._closed or not (ended and record.switchable):
         return None
     return losses.found_before_sending(_facts(connection, record, gen, step))
 
@@ -97,19 +98,33 @@ def _is_stale(connection: Any) -> bool:
     return pipeline is not None and pipeline.pgconn is not connection.pgconn
 
 
-def _read_what_came(connection: Any, record: Record) -> None:
-    """Read what the server sent unasked: notifications, notices, its last words."""
+def _read_what_came(connection: Any, record: Record) -> bool:
+    """Read what the server sent unasked: notifications, notices. True if these were its last words."""
     pgconn = connection.pgconn
+    severities: list[bytes | None] = []
+    handler = pgconn.notice_handler
+
+    def hear(notice: Any) -> None:
+        severities.append(notice.error_field(_SEVERITY))  # now: libpq takes it back afterwards
+        handler(notice)
+
+    pgconn.notice_handler = hear
     try:
         for _ in range(_READS):
             if pgconn.status == _BAD or not record.poll(0):
                 break
             pgconn.consume_input()
+            _notify(pgconn)
     except psycopg.OperationalError:
         pass  # the end: the status says so
-    if pgconn.status != _BAD:
-        while notification := pgconn.notifies():
-            pgconn.notify_handler(notification)
+    finally:
+        pgconn.notice_handler = handler
+    return b"FATAL" in severities or b"PANIC" in severities
+
+
+def _notify(pgconn: Any) -> None:
+    while notification := pgconn.notifies():
+        pgconn.notify_handler(notification)
 
 
 def _facts(connection: Any, record: Record, gen: Any, step: str) -> Facts:
