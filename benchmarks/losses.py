@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import psycopg
@@ -42,10 +42,8 @@ def _connect(dsn: str) -> Any:
 def _live_through(connection: Any, dsn: str) -> float:
     """Wait until the connection is lost, then write as soon as that is possible; return when it was."""
     end = time.monotonic() + _GIVE_UP
-    try:
+    with suppress(psycopg.OperationalError):
         connection.execute(WAITING)
-    except psycopg.OperationalError:
-        pass
     while time.monotonic() < end:
         try:
             connection = _connect(dsn) if connection.closed else connection

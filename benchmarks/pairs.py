@@ -5,6 +5,7 @@ Each generation has new processes: where a process happens to lie in memory cost
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from benchmarks.table import Added, Row
 from benchmarks.worker import Worker
 
-__all__ = ["Comparison", "compare", "workers"]
+__all__ = ["Comparison", "compare", "one_core", "workers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,20 @@ class Comparison:
     number: int
     target: Added | None = None
     kind: str = "plain"
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keep what is started inside on one core: wandering between cores disturbs more than our whole cost."""
+    if not hasattr(os, "sched_setaffinity"):  # not Linux: more noise
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @contextmanager

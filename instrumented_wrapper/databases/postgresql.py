@@ -154,16 +154,23 @@ def _token(kind: str, value: str) -> _Token:
 
 
 def _statements(text: str) -> Iterator[list[_Token]]:
+    """Split a text; the body of a routine (``BEGIN ATOMIC ... END``) runs when it is called, and is left out."""
     statement: list[_Token] = []
+    in_body = False
     for token in _tokens(text):
-        if token == _Token("mark", ";"):
-            if statement and _defines_routine(statement):
-                return  # the rest may be the body of a routine (BEGIN ATOMIC ...), which runs later
-            yield statement
-            statement = []
-        else:
+        if token != _Token("mark", ";"):
             statement.append(token)
-    yield statement
+            continue
+        if not in_body:
+            yield statement
+        in_body = _goes_on(statement) if not in_body else statement[:1] != [_Token("word", "end")]
+        statement = []
+    if not in_body:
+        yield statement
+
+
+def _goes_on(statement: list[_Token]) -> bool:
+    return _defines_routine(statement) and _Token("word", "atomic") in statement
 
 
 def _defines_routine(statement: list[_Token]) -> bool:

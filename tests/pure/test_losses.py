@@ -70,7 +70,8 @@ DEMOTED = [
     ("a write in a pipeline", Facts("_execute_gen", pipelined=True), Loss("demoted", cause=CAUSE)),
     ("COPY", Facts("_start_copy_gen"), Loss("demoted", cause=CAUSE)),
     ("in a transaction", Facts("_execute_gen", in_transaction=True), "refused"),
-    ("the first statement of one", Facts("_execute_gen", begins=True), "refused"),
+    ("the first statement of one", Facts("_execute_gen", begins=True), Loss("demoted", silent=True, cause=CAUSE)),
+    ("several statements", Facts("_execute_gen", several=True), Loss("demoted", cause=CAUSE)),
 ]
 
 

@@ -29,6 +29,7 @@ class Facts:
         begins: the lost step opened a transaction.
         in_doubt: it sent a COMMIT, a PREPARE TRANSACTION, or the like.
         rolls_back: it sent a ROLLBACK of the whole transaction and nothing else.
+        several: it sent more than one statement in one text.
         pipelined: a pipeline block is open.
         outermost: the step ends or begins a ``transaction()`` block that is the transaction.
         unwinding: the step leaves a ``transaction()`` block that rolls back.
@@ -40,6 +41,7 @@ class Facts:
     begins: bool = False
     in_doubt: bool = False
     rolls_back: bool = False
+    several: bool = False
     pipelined: bool = False
     outermost: bool = False
     unwinding: bool = False
@@ -77,9 +79,10 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
 
 def found_demoted(facts: Facts, cause: BaseException) -> Loss:
     """The server refused a write because it is a standby now: nothing of the statement has run."""
-    if facts.in_transaction or facts.begins:
+    if facts.in_transaction:
         return _rolled_back(facts, cause, "demoted")
-    return Loss(trigger="demoted", silent=facts.step == "_execute_gen" and not facts.pipelined, cause=cause)
+    again = facts.step == "_execute_gen" and not (facts.pipelined or facts.several)
+    return Loss(trigger="demoted", silent=again, cause=cause)
 
 
 def _rolled_back(facts: Facts, cause: BaseException | None = None, trigger: str = "connection_lost") -> Loss:

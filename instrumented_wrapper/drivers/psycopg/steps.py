@@ -137,6 +137,7 @@ def _facts(connection: Any, record: Record, gen: Any, step: str) -> Facts:
         begins=record.under_way("begins"),
         in_doubt=record.under_way("in_doubt"),
         rolls_back=(record.under_way("rolls_back") and not record.under_way("several")) or _is_rollback(gen, step),
+        several=record.under_way("several"),
         pipelined=connection._pipeline is not None and connection._pipeline.level > 0,
         outermost=in_block and (owner._outer_transaction or (step == "_enter_gen" and record.phase == _IDLE)),
         unwinding=in_block and step == "_exit_gen" and _rolls_back(gen, owner),
