@@ -212,11 +212,16 @@ class Session:
         What they cleared counts only `for_good`: a rollback brings it back.
         """
         for effects in self.noted:
-            for cleared in effects.clears if for_good else ():
-                self.left = {name: None for name in self.left if not self._covers(cleared, name)}
-            self.left.update(dict.fromkeys(effects.leaves))
-            self.asked_read_only = self._asked_after(effects)
+            if effects.clears and for_good:
+                self._clear(effects.clears)
+            if effects.leaves:
+                self.left.update(dict.fromkeys(effects.leaves))
+            if effects.read_only or self.asked_read_only:
+                self.asked_read_only = self._asked_after(effects)
         self.noted.clear()
+
+    def _clear(self, cleared: tuple[str, ...]) -> None:
+        self.left = {name: None for name in self.left if not any(self._covers(by, name) for by in cleared)}
 
     def _asked_after(self, effects: Effects) -> str:
         if effects.read_only:

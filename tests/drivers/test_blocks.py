@@ -279,15 +279,17 @@ async def test_blocks_without_autocommit(side: Side, watch: Watch) -> None:
     assert watch.words() == []
 
 
-async def test_two_phase_lost_and_rolled_back(side: Side, watch: Watch) -> None:
+@pytest.mark.parametrize("tries_to_prepare", [False, True])
+async def test_two_phase_lost_and_rolled_back(side: Side, watch: Watch, tries_to_prepare: bool) -> None:
     connection = await side.connect(watch.dsn())
     await done(connection.tpc_begin(connection.xid(1, watch.table, "lost")))
     await done(connection.execute(watch.insert("one")))
     watch.end_sessions()
     with pytest.raises(LOST):
         await done(connection.execute(watch.insert("two")))
-    with pytest.raises(psycopg.Error):
-        await done(connection.tpc_prepare())
+    if tries_to_prepare:
+        with pytest.raises(psycopg.Error):
+            await done(connection.tpc_prepare())
     await done(connection.tpc_rollback())
     assert watch.sql("SELECT gid FROM pg_prepared_xacts") == []
     await done(connection.execute(watch.insert("new")))

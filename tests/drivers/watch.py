@@ -48,7 +48,8 @@ class Watch:
 
     def end_sessions(self) -> None:
         """End all sessions of the app and wait until they are gone."""
-        self.sql("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'app'")
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+        assert eventually(lambda: not self.sessions())
 
     def show(self, pid: int, what: str) -> str | None:
         """Return a column of pg_stat_activity."""

@@ -48,14 +48,10 @@ class Psycopg:
 
     def peer(self, connection: Any) -> Peer:
         """Return the server of the present physical connection; also known after it was lost."""
-        record = record_of(connection)
-        try:
-            pgconn = connection.pgconn
-            host, port, database = pgconn.host.decode(), pgconn.port.decode(), pgconn.db.decode()
-        except (psycopg.OperationalError, AttributeError):  # libpq has freed it: what was known must do
-            address = record.hosts[0] if record and record.hosts else ("", None)
-            return Peer(postgresql.SYSTEM, "", address[0], address[1])
-        return Peer(postgresql.SYSTEM, database, host, int(port) if port else None)
+        record: Any = record_of(connection)
+        if record.peer is None:
+            record.peer = _peer_of(connection.pgconn)
+        return record.peer  # type: ignore[no-any-return]
 
     def is_async(self, connection: Any) -> bool:
         """Tell whether it is an `AsyncConnection`."""
@@ -145,9 +141,6 @@ class Psycopg:
             _own(other)
             connection._closed = False
             connection._prepared = _fresh_prepared(connection)
-            for known in record.cursors:
-                if (cursor := known()) is not None:
-                    cursor._pgconn = connection.pgconn
             record.look_at(connection.pgconn)
             record.loss_told = False
 
@@ -177,6 +170,14 @@ class Psycopg:
         finally:
             record.recording, record.returning, record.deadline = before
             record.refresh()
+
+
+def _peer_of(pgconn: Any) -> Peer:
+    try:
+        host, port, database = pgconn.host.decode(), pgconn.port.decode(), pgconn.db.decode()
+    except psycopg.OperationalError:  # closed before anybody asked
+        return Peer(postgresql.SYSTEM, "", "", None)
+    return Peer(postgresql.SYSTEM, database, host, int(port) if port else None)
 
 
 def _aborted(connection: Any) -> Generator[Any, Any, None]:

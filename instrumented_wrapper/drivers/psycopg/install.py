@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 from typing import Any
 
@@ -64,7 +65,7 @@ def _look_after(patches: Patches, options: Options, flows: Flows) -> None:
         patches.close_over(BaseConnection, f"_set_{name}_gen", seams.setting(name, DRIVER, flows))
     patches.close_over(BaseConnection, "_exec_command", seams.commanding)
     patches.close_over(BaseConnection, "_check_connection_ok", seams.checking)
-    patches.close_over(BaseCursor, "__init__", seams.adding_cursor)
+    patches.replace(BaseCursor, "_pgconn", seams.following(vars(BaseCursor)["_pgconn"]))
     patches.close_over(BaseCursor, "_convert_query", seams.converting)
     patches.close_over(Connection, "close", seams.closing(DRIVER, flows))
     patches.close_over(AsyncConnection, "close", seams.closing_async(DRIVER, flows))
@@ -81,5 +82,8 @@ def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
 
 
 def uninstall() -> None:
-    """Forget the connections that were watched; they go on working."""
+    """Forget the connections that were watched; they go on working, and so do their cursors."""
     drop_all()
+    for thing in gc.get_objects():
+        if issubclass(type(thing), BaseCursor):
+            thing._pgconn = thing._conn.pgconn  # psycopg's own attribute again: it knows nothing of a switch

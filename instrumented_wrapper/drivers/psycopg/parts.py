@@ -70,9 +70,11 @@ def missing_parts() -> list[str]:
         if not callable(getattr(owner, name, None))
     ]
     missing += [f"Connection.{name}" for name in _ATTRIBUTES if name not in _attributes()]
+    missing += [] if hasattr(vars(BaseCursor).get("_pgconn"), "__set__") else ["BaseCursor._pgconn"]
     missing += [] if _takes(BaseConnection._exec_command, "command") else ["BaseConnection._exec_command(command)"]
     missing += [] if _takes(BaseCursor._convert_query, "query") else ["BaseCursor._convert_query(query)"]
     missing += [] if _takes(Connection.wait, "gen") else ["Connection.wait(gen)"]
+    missing += [] if _takes(Connection.wait, "interval") else ["Connection.wait(interval)"]
     return missing
 
 

@@ -15,6 +15,7 @@ from weakref import ReferenceType, WeakSet, ref
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.errors import Address, FailoverError
+from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Shared
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
@@ -23,7 +24,6 @@ __all__ = ["KEY", "SHARED", "Arguments", "Record", "record_of"]
 
 KEY: Final = "_instrumented_wrapper"
 IDLE: Final = 0
-_PRUNE_FROM: Final = 64
 
 SHARED: Final = Shared()
 _live: WeakSet[Record] = WeakSet()
@@ -62,7 +62,6 @@ class Record(Session):
         self.arguments = arguments
         self.hosts = hosts
         self.mutex = threading.Lock()
-        self.cursors: list[ReferenceType[Any]] = []
         self.off = self.alert = self.internal = self.foreign = False
         self.handed_out = self.returning = self.returned = False
         self.recording, self.baseline_done = True, False
@@ -76,13 +75,13 @@ class Record(Session):
         self.failover = options.failover == "on" or (options.failover == "auto" and several)
         self.switchable = self.failover
         self.poll: Callable[[int], Any] = _never
-        self._prune_at = _PRUNE_FROM
+        self.peer: Peer | None = None
         self.look_at(connection.pgconn)
         _live.add(self)
 
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
-        self.phase = IDLE
+        self.phase, self.peer = IDLE, None
         self.poll = _poll_of(pgconn.socket) if self.failover else _never
 
     def refresh(self) -> None:
@@ -91,13 +90,6 @@ class Record(Session):
         self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app)
         troubles = (self.lost, self.owed, self.pipeline_error, self.deadline)
         self.alert = any(trouble is not None for trouble in troubles)
-
-    def add_cursor(self, cursor: Any) -> None:
-        """Remember a cursor: it keeps the physical connection that it was made with."""
-        self.cursors.append(ref(cursor))
-        if len(self.cursors) > self._prune_at:
-            self.cursors = [known for known in self.cursors if known() is not None]
-            self._prune_at = max(_PRUNE_FROM, 2 * len(self.cursors))
 
 
 def record_of(connection: Any) -> Record | None:

@@ -9,6 +9,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Generator
+from operator import attrgetter
 from typing import Any, Final
 
 from psycopg import pq
@@ -22,18 +23,18 @@ from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
 from instrumented_wrapper.session import Effects
 
 __all__ = [
-    "adding_cursor",
     "checking",
     "closing",
     "closing_async",
     "commanding",
     "converting",
+    "following",
     "resets_on_close",
     "setting",
 ]
 
 Method = Callable[..., Any]
-_OK, _BAD = pq.ConnStatus.OK, pq.ConnStatus.BAD
+_OK: Final = int(pq.ConnStatus.OK)
 _IN_TRANSACTION: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 _UNSEEN: Final = object()
 _MEMO_SIZE: Final = 4096
@@ -78,12 +79,17 @@ def converting(original: Method) -> Method:
 
 def commanding(original: Method) -> Method:
     """``BaseConnection._exec_command``: the statements that psycopg sends by itself (BEGIN, COMMIT, SAVEPOINT)."""
+    memo = _memo
 
     @functools.wraps(original)
     def _exec_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-        if (record := record_of(self)) is not None:
+        record: Record | None = self.__dict__.get(KEY)
+        if record is not None:
             text = command if isinstance(command, (str, bytes)) else command.as_bytes(self)
-            if (effects := effects_of(text)) is not None:
+            effects: Any = memo.get(text, _UNSEEN)
+            if effects is _UNSEEN:
+                effects = effects_of(text)
+            if effects is not None:
                 steps.note(record, effects)
         return original(self, command, *args, **kwargs)
 
@@ -104,17 +110,12 @@ def checking(original: Method) -> Method:
     return _check_connection_ok
 
 
-def adding_cursor(original: Method) -> Method:
-    """``BaseCursor.__init__``: a cursor keeps the physical connection that it was made with."""
+def following(member: Any) -> property:
+    """``BaseCursor._pgconn``: a cursor has the physical connection that its connection has now.
 
-    @functools.wraps(original)
-    def __init__(self: Any, connection: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, connection, *args, **kwargs)
-        record: Record | None = connection.__dict__.get(KEY)
-        if record is not None:
-            record.add_cursor(self)
-
-    return __init__
+    All of it is C code. What psycopg assigns is kept in its place, for the time after `uninstrument`.
+    """
+    return property(attrgetter("_conn.pgconn"), member.__set__, member.__delete__)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------
@@ -144,7 +145,8 @@ def _is_the_apps_doing(connection: Any, record: Record) -> bool:
         return False
     if hasattr(connection, "_pool"):
         return record.handed_out  # before that it is the pool's ``configure`` or ``check``: the baseline
-    return record.baseline_done or not _inside_connect(type(connection))
+    record.baseline_done = record.baseline_done or not _inside_connect(type(connection))
+    return record.baseline_done
 
 
 def _inside_connect(kind: type[Any]) -> bool:
