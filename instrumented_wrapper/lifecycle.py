@@ -167,4 +167,5 @@ async def _until(result: Awaitable[Any], deadline: float) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:  # another event loop than asyncio's drives this connection: its statements are bounded anyway
         return await result
-    return await asyncio.wait_for(result, max(0.0, deadline - time.monotonic()))
+    async with asyncio.timeout(deadline - time.monotonic()):
+        return await result

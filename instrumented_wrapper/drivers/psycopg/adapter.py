@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -257,7 +258,7 @@ async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found
     """Do as `_search_one` does, while the event loop goes on."""
     while (leader := SHARED.join(target.key)) is not None:
         try:
-            address = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(leader)), _left(deadline))
+            address = await _told(leader, _left(deadline))
             return await connecting.race_async(_only(target, address), _soon(deadline))
         except (Interrupted, NoServer, TimeoutError) as error:
             _look_again(error, deadline)
@@ -265,6 +266,16 @@ async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found
         pgconn, found = await connecting.race_async(target, deadline)
         tell(found.address)
     return pgconn, found
+
+
+async def _told(leader: Future[Address], seconds: float) -> Address:
+    """Wait for what the leader finds. Whoever waits may be cancelled, the search goes on."""
+    waiting = asyncio.wrap_future(leader)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
+    await asyncio.wait([waiting], timeout=seconds)
+    if not waiting.done():
+        raise TimeoutError
+    return waiting.result()
 
 
 def _only(target: Target, address: Address) -> Target:

@@ -244,13 +244,13 @@ async def _select_async(waits: Waits, seconds: float) -> set[int]:
         ready.add(descriptor)
         woken.set()
 
+    timer = loop.call_later(seconds, woken.set)  # not wait_for, which in 3.11 may swallow a cancellation
     try:
         for descriptor, writing in waits.items():
             (loop.add_writer if writing else loop.add_reader)(descriptor, wake, descriptor)
-        await asyncio.wait_for(woken.wait(), seconds)
-    except TimeoutError:
-        pass  # nothing is ready: the caller looks at what else is due
+        await woken.wait()
     finally:
+        timer.cancel()
         for descriptor, writing in waits.items():
             (loop.remove_writer if writing else loop.remove_reader)(descriptor)
     return ready

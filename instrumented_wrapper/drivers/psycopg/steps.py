@@ -162,10 +162,10 @@ def _rolls_back(gen: Any, owner: Any) -> bool:
     return gen.gi_frame.f_locals.get("exc_val") is not None or owner.force_rollback
 
 
-def repaired(connection: Any, record: Record, news: FailoverError | None) -> None:
+def repaired(connection: Any, record: Record, loss: Loss, news: FailoverError | None) -> None:
     """Go on after a switch. What the app is told is kept for those who go on with what is stale."""
-    if record.lost is None:
-        connection._tpc = None  # nothing is left that could be ended on this connection
+    if loss.transaction == "unknown":
+        connection._tpc = None  # whatever became of it, it is not this session's any more
     if news is not None:
         record.last_error = news
         record.pipeline_error = news if _is_stale(connection) else None
@@ -216,6 +216,8 @@ def after(
 ) -> Loss | None:
     """A step raised: say what loss it is, None where the driver's error is to pass."""
     if isinstance(error, FailoverError):
+        if step == "_tpc_prepare_gen" and connection._tpc:
+            connection._tpc = (connection._tpc[0], False)  # refused, not prepared: tpc_rollback() is a ROLLBACK
         return None
     if connection.pgconn.status != _BAD and error.diag.severity_nonlocalized not in _LAST_WORDS:
         return _refused(connection, record, step, error)

@@ -34,7 +34,7 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
 
     def repair(connection: Any, record: Record, loss: Loss) -> None:
         news = flows.run(_flow(driver, flows, connection, record, loss))
-        steps.repaired(connection, record, news)
+        steps.repaired(connection, record, loss, news)
         if news is not None:
             raise news from loss.cause
 
@@ -75,7 +75,7 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
 
     async def repair(connection: Any, record: Record, loss: Loss) -> None:
         news = await flows.run_async(_flow(driver, flows, connection, record, loss))
-        steps.repaired(connection, record, news)
+        steps.repaired(connection, record, loss, news)
         if news is not None:
             raise news from loss.cause
 
