@@ -28,6 +28,13 @@ def run(text: str, *arguments: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+def complete(text: str, *arguments: str, **environment: str) -> str:
+    """Run a program that must end well and in silence; return what it said."""
+    ended = run(text, *arguments, **environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout.strip()
+
+
 class Program:
     """A program that is talked to line by line."""
 

@@ -76,12 +76,11 @@ async def test_a_real_failover_in_three_blocks(side: Side, watch: Watch) -> None
 @pytest.mark.parametrize("depth", [1, 2])
 async def test_rollback_raised_after_the_loss(side: Side, watch: Watch, depth: int) -> None:
     connection = await autocommit(side, watch)
-    async with inside(connection.transaction()) as outer:
-        async with inside(connection.transaction()):
-            watch.end_sessions()
-            with suppress(LOST):
-                await done(connection.execute(watch.insert("lost")))
-            raise Rollback(outer)
+    async with inside(connection.transaction()) as outer, inside(connection.transaction()):
+        watch.end_sessions()
+        with suppress(LOST):
+            await done(connection.execute(watch.insert("lost")))
+        raise Rollback(outer)
     assert watch.words() == []
     assert await rows(connection, "SELECT 1") == [(1,)]
 

@@ -13,9 +13,9 @@ from .watch import Watch, eventually
 PARENT = """
     import asyncio, gc, os, sys
     import instrumented_wrapper, psycopg
-    from instrumented_wrapper import SessionStateTransferHandlers, session_state
+    from instrumented_wrapper import SessionStateTransferHandlers as Handlers, session_state
     instrumented_wrapper.instrument(failover="on")
-    SessionStateTransferHandlers.set_reset_session_state_on_close_func(lambda state, c: c.execute("SELECT 'reset'") and False)
+    Handlers.set_reset_session_state_on_close_func(lambda state, connection: connection.execute("SELECT 'reset'") and 0)
     connection = psycopg.connect(sys.argv[1], autocommit=True)
     connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
     connection.execute("LISTEN news")
@@ -35,7 +35,7 @@ PARENT = """
     print("news", [n.payload for n in connection.notifies(timeout=5, stop_after=1)])
     print(connection.execute("SELECT 'parent goes on'").fetchone()[0])
     print(session_state(connection))
-    SessionStateTransferHandlers.clear_reset_session_state_on_close_func()
+    Handlers.clear_reset_session_state_on_close_func()
     connection.close()
 """
 

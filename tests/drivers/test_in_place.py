@@ -1,6 +1,6 @@
-"""Patched in place: the app's objects stay what they are, late and early imports, both implementations, and back.
+"""Patched in place: the app's objects stay what they are, late and early imports, both implementations.
 
-What touches the patches themselves runs in processes of their own.
+What depends on the order of imports runs in processes of its own.
 """
 
 from __future__ import annotations
@@ -13,16 +13,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from .script import run
+from .script import complete, run
 from .side import Side, done, dsn, inside, rows
 from .watch import Watch
-
-
-def complete(text: str, *arguments: str, **environment: str) -> str:
-    """Run a program that must end well and in silence; return what it said."""
-    ended = run(text, *arguments, **environment)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return ended.stdout.strip()
 
 
 async def test_exact_type_and_identity(side: Side, watch: Watch) -> None:
@@ -92,7 +85,6 @@ def _with_own_connect(side: Side) -> Any:
 
 def test_psycopg_connect_and_the_methods_bound_types() -> None:
     assert psycopg.connect.__self__ is psycopg.Connection  # type: ignore[attr-defined]
-    assert isinstance(vars(psycopg.Connection)["connect"], classmethod) or callable(psycopg.Connection.connect)
     assert psycopg.Connection.close.__name__ == "close"
     assert psycopg.Connection.close.__doc__
 
@@ -117,21 +109,24 @@ def survives(connection):
 
 
 def test_connect_that_was_imported_before(watch: Watch) -> None:
-    assert "survived" == complete(
-        """
+    assert (
+        complete(
+            """
         import sys
         import psycopg
         from psycopg import connect
         import instrumented_wrapper
         instrumented_wrapper.instrument()
         """
-        + _indented(SURVIVES)
-        + """
+            + _indented(SURVIVES)
+            + """
         with connect(sys.argv[1]) as connection:
             survives(connection)
         print("survived")
         """,
-        watch.dsn(),
+            watch.dsn(),
+        )
+        == "survived"
     )
 
 
@@ -200,168 +195,6 @@ def test_both_implementations(watch: Watch, implementation: str) -> None:
         PSYCOPG_IMPL=implementation,
     )
     assert said == implementation
-
-
-SNAPSHOT = """
-        import inspect, sys
-        import psycopg, psycopg_pool
-        from psycopg import _connection_base, _cursor_base
-        def owners():
-            named = [psycopg, psycopg_pool, _connection_base, _cursor_base]
-            found = [thing for module in named for thing in vars(module).values() if inspect.isclass(thing)]
-            return {base for kind in found for base in kind.__mro__ if base.__module__.startswith("psycopg")} | set(named)
-        def snapshot():
-            return {(owner, name): id(value) for owner in owners() for name, value in list(vars(owner).items())
-                    if not name.startswith("__abc") and name != "__cached__"}
-        before = snapshot()
-        kept = [dict(vars(owner)) for owner in owners()]
-        import instrumented_wrapper
-"""
-
-
-def test_uninstrument_puts_back_the_very_descriptors() -> None:
-    said = complete(
-        SNAPSHOT
-        + """
-        for _ in range(2):
-            instrumented_wrapper.instrument()
-            changed = {key for key, value in snapshot().items() if before.get(key) != value}
-            names = {name for _, name in changed}
-            assert {"wait", "connect", "close", "getconn", "putconn", "__init__", "_get_connection_params"} <= names, names
-            instrumented_wrapper.uninstrument()
-            after = snapshot()
-            assert after == before, {k[1] for k in after.keys() ^ before.keys()} | {
-                k[1] for k in before if before[k] != after.get(k)}
-        print("the same")
-        """
-    )
-    assert said == "the same"
-
-
-def test_open_connections_go_on_after_uninstrument(watch: Watch) -> None:
-    said = complete(
-        """
-        import asyncio, sys
-        import instrumented_wrapper, psycopg, psycopg_pool
-        instrumented_wrapper.instrument()
-        connection = psycopg.connect(sys.argv[1])
-        connection.read_only = True
-        cursor = connection.cursor()
-        block = connection.transaction()
-        pool = psycopg_pool.ConnectionPool(sys.argv[1], min_size=1, open=True)
-        held = pool.getconn()
-        held.autocommit = True
-        with block:
-            instrumented_wrapper.uninstrument()
-            assert cursor.execute("SHOW transaction_read_only").fetchone() == ("on",)
-        connection.rollback()
-        connection.read_only = False
-        with connection.transaction():
-            assert connection.execute("SHOW transaction_read_only").fetchone() == ("off",)
-        assert not instrumented_wrapper.session_state(connection)
-        pool.putconn(held)
-        with pool.connection() as again:
-            assert again.execute("SELECT 1").fetchone() == (1,)
-        pool.close()
-        with psycopg.connect(sys.argv[1]) as killer:
-            killer.execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
-        try:
-            connection.execute("SELECT 1")
-        except psycopg.OperationalError as error:
-            print(type(error).__name__)
-        connection.close()
-        """,
-        watch.dsn(),
-    )
-    assert said == "AdminShutdown"
-
-
-PRIVATE_PARTS = [
-    "psycopg.BaseConnection:_set_read_only_gen",
-    "psycopg.BaseConnection:_exec_command",
-    "psycopg.BaseConnection:_check_connection_ok",
-    "psycopg.BaseConnection:_notify_handler",
-    "psycopg._cursor_base.BaseCursor:_convert_query",
-    "psycopg.Transaction:__exit__",
-]
-
-
-@pytest.mark.parametrize("part", PRIVATE_PARTS)
-def test_self_test_that_fails(watch: Watch, part: str) -> None:
-    """A private part is missing: only observed, one warning, the driver's own errors pass."""
-    owner, name = part.split(":")
-    said = complete(
-        """
-        import logging, sys, types
-        import psycopg, psycopg._cursor_base
-        import instrumented_wrapper
-        owner, name = eval(sys.argv[2]), sys.argv[3]
-        holder = next(base for base in owner.__mro__ if name in vars(base))
-        part = vars(holder)[name]
-        delattr(holder, name)
-        warnings = []
-        logging.getLogger("instrumented_wrapper").addHandler(types.SimpleNamespace(
-            level=0, handle=lambda record: warnings.append((record.levelname, record.getMessage()))))
-        instrumented_wrapper.instrument(failover="on")
-        instrumented_wrapper.instrument
-        assert [level for level, _ in warnings] == ["WARNING"], warnings
-        assert name in warnings[0][1], warnings
-        setattr(holder, name, part)
-        with psycopg.connect(sys.argv[1], autocommit=True) as connection:
-            connection.read_only = True
-            assert connection.execute("SELECT 1").fetchone() == (1,)
-            with psycopg.connect(sys.argv[1]) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
-            try:
-                connection.execute("SELECT 1")
-            except psycopg.OperationalError as error:
-                print(type(error).__name__)
-        assert len(warnings) == 1, warnings
-        """,
-        watch.dsn(),
-        owner,
-        name,
-    )
-    assert said == "AdminShutdown"
-
-
-def test_the_end_of_the_interpreter_is_silent(watch: Watch) -> None:
-    """Connections of all kinds are open when the interpreter ends, one in a transaction, one whose server is gone."""
-    complete(
-        """
-        import atexit, sys, warnings
-        warnings.simplefilter("ignore", ResourceWarning)  # psycopg's own, and right
-        import psycopg, psycopg_pool
-        import instrumented_wrapper
-        instrumented_wrapper.instrument(failover="on")
-        kept = [psycopg.connect(sys.argv[1]) for _ in range(3)]
-        for connection in kept:
-            connection.read_only = True
-        cursor = kept[0].execute("SELECT 1")
-        with psycopg.connect(sys.argv[1]) as killer:
-            killer.execute("SELECT pg_terminate_backend(%s, 10000)", [kept[1].info.backend_pid])
-        cycle = [kept]
-        cycle.append(cycle)
-        atexit.register(kept[2].close)
-        """,
-        watch.dsn(),
-    )
-
-
-def test_nothing_to_say_where_there_is_no_trouble(watch: Watch) -> None:
-    """No warning about deprecations or resources in a plain day's work."""
-    complete(
-        """
-        import sys
-        import instrumented_wrapper, psycopg
-        instrumented_wrapper.instrument()
-        with psycopg.connect(sys.argv[1], row_factory=psycopg.rows.dict_row) as connection:
-            instrumented_wrapper.switch(connection)
-            assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
-        """,
-        watch.dsn(),
-        PYTHONWARNINGS="error",
-    )
 
 
 async def test_arguments_of_connect_are_used_again(side: Side, watch: Watch) -> None:

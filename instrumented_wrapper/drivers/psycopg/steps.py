@@ -5,6 +5,7 @@ Nothing here waits. A `Loss` that is returned is repaired by the caller, which k
 
 from __future__ import annotations
 
+import selectors
 import time
 from collections.abc import Generator
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.psycopg import losses
 from instrumented_wrapper.drivers.psycopg.losses import Facts
-from instrumented_wrapper.drivers.psycopg.parts import BaseTransaction
+from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseTransaction
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.session import Effects, Loss
@@ -28,6 +29,7 @@ __all__ = ["adapted", "after", "answered", "before", "note", "once_more", "repai
 _BAD: Final = pq.ConnStatus.BAD
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 _ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
+_TOO_LATE: Final = "no answer within the time that a session reset may take"
 _READS: Final = 4  # the first read may only give the server's last words, the end comes with the next
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
 _SEVERITY: Final = pq.DiagnosticField.SEVERITY_NONLOCALIZED
@@ -180,7 +182,11 @@ def adapted(connection: Any, record: Record, gen: Any, switched: bool) -> Any:
     if getattr(gen, "__name__", "") == "_rollback_gen" and _is_stale(connection):
         gen.close()
         gen = rollback_alone(connection)
-    return gen if record.deadline is None else _bounded(gen, record.deadline)
+    if record.deadline is None:
+        return gen
+    if isinstance(connection, AsyncConnection):
+        return _bounded(gen, record.deadline)
+    return _blocking(gen, connection.pgconn.socket, record.deadline)
 
 
 def rollback_alone(connection: Any) -> Generator[Any, Any, None]:
@@ -190,6 +196,26 @@ def rollback_alone(connection: Any) -> Generator[Any, Any, None]:
         yield from connection._exec_command(b"ROLLBACK")
     finally:
         connection._pipeline = pipeline
+
+
+def _blocking(gen: Any, descriptor: int, deadline: float) -> Generator[Any, Any, Any]:
+    """Run `gen` to its end here, never yielding: before 3.2.2 psycopg's sync wait does not come back in between.
+
+    Raises:
+        OperationalError: the time is up.
+    """
+    try:
+        wanted = next(gen)
+        while True:
+            with selectors.DefaultSelector() as selector:
+                selector.register(descriptor, wanted)  # psycopg's READ and WRITE are those of selectors
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise psycopg.OperationalError(_TOO_LATE)
+            wanted = gen.send(ready[0][1])
+    except StopIteration as end:
+        return end.value
+    yield  # a generator, as psycopg expects
 
 
 def _bounded(gen: Any, deadline: float) -> Generator[Any, Any, Any]:
@@ -203,7 +229,7 @@ def _bounded(gen: Any, deadline: float) -> Generator[Any, Any, Any]:
         while True:
             ready = yield gen.send(ready)
             if not ready and time.monotonic() >= deadline:
-                raise psycopg.OperationalError("no answer within the time that a session reset may take")
+                raise psycopg.OperationalError(_TOO_LATE)
     except StopIteration as end:
         return end.value
 
