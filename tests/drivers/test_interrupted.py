@@ -184,6 +184,34 @@ def test_cancelled_in_a_switch(watch: Watch, proxy: Proxy, autocommit: bool) -> 
     assert eventually(lambda: not watch.sessions(NAME))
 
 
+def test_cancelled_while_a_demoted_server_is_left(watch: Watch, proxy: Proxy) -> None:
+    """The old session is alive there: it must end with the switch."""
+    standby = watch.cluster.standby
+    live = f"SELECT pid FROM pg_stat_activity WHERE application_name = '{NAME}'"
+    options = {"failover": "on", "failover_hosts": f"{proxy.host}:{proxy.port}"}
+
+    async def main() -> None:
+        conninfo = dsn(standby, application_name=NAME)
+        connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, instrumented_wrapper=options)
+        cursor = await connection.execute("SELECT 1")
+        proxy.hold()
+        task = asyncio.create_task(connection.execute(watch.insert("never")))
+        while not proxy.connections:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert connection.closed
+        with pytest.raises(psycopg.OperationalError):
+            await cursor.execute("SELECT 1")
+
+    watch.cluster.wait_streaming()
+    asyncio.run(main())
+    proxy.release()
+    assert eventually(lambda: not standby.sql(live))
+    assert watch.words() == []
+
+
 def test_a_time_limit_of_the_app(watch: Watch, proxy: Proxy) -> None:
     async def main() -> None:
         connection = await psycopg.AsyncConnection.connect(dsn(proxy), autocommit=True, instrumented_wrapper=ON)

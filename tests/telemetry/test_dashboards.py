@@ -196,9 +196,15 @@ def trouble(dsn: str) -> None:
         raise LookupError
 
 
+def primary(cluster: Any) -> str:
+    """Return how to connect to whichever is the primary: tests before this one may have changed the roles."""
+    return cluster.dsn(target_session_attrs="primary")
+
+
 def disaster(cluster: Any) -> None:
     """A real failover with a transaction open, and with none."""
-    with psycopg.connect(cluster.dsn(), autocommit=True) as idle, psycopg.connect(cluster.dsn()) as working:
+    dsn = primary(cluster)
+    with psycopg.connect(dsn, autocommit=True) as idle, psycopg.connect(dsn) as working:
         idle.read_only = False
         working.execute("SELECT 1")
         cluster.failover()
@@ -219,10 +225,10 @@ def seen(running_cluster, tmp_path_factory) -> Iterator[Prometheus]:
     events.subscribe(exporter.measuring)
     try:
         with Prometheus(tmp_path_factory.mktemp("prometheus"), exposed) as prometheus:
-            everyday(running_cluster.dsn())
+            everyday(primary(running_cluster))
             prometheus.see()
-            everyday(running_cluster.dsn())
-            trouble(running_cluster.dsn())
+            everyday(primary(running_cluster))
+            trouble(primary(running_cluster))
             disaster(running_cluster)
             prometheus.see()
             yield prometheus
