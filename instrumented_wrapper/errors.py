@@ -99,6 +99,13 @@ def again(error: FailoverError) -> FailoverError:
     return copy
 
 
+def remembered(error: FailoverError) -> FailoverError:
+    """Return the same news without the frames of the app, whose values would live as long as we remember."""
+    kept = again(error)
+    kept.__cause__ = None
+    return kept
+
+
 def _facts(error: FailoverError) -> dict[str, Any]:
     facts = {name: getattr(error, name) for name in _FACTS}
     return {**facts, "sqlstate": vars(error)["sqlstate"]} if "sqlstate" in vars(error) else facts

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from instrumented_wrapper.errors import Address
 
@@ -41,11 +42,17 @@ class Found(NamedTuple):
 
 
 class NoServer(Exception):
-    """No server took over. `permanent`: one gave an answer that asking again would not change."""
+    """No server took over.
 
-    def __init__(self, attempts: int, permanent: bool = False) -> None:
+    Attributes:
+        attempts: connections that were started.
+        permanent: a server gave an answer that asking again would not change.
+        answers: what each host said last, in words of ours.
+    """
+
+    def __init__(self, attempts: int, permanent: bool = False, answers: Mapping[Address, str] | None = None) -> None:
         super().__init__(attempts, permanent)
-        self.attempts, self.permanent = attempts, permanent
+        self.attempts, self.permanent, self.answers = attempts, permanent, dict(answers or {})
 
 
 class ClosedMeanwhile(Exception):
@@ -61,6 +68,8 @@ class Search:
         started: when the search began.
         deadline: when it ends, whatever happens.
         attempts: connections started so far.
+        permanent: a server refused us for good.
+        answers: what each host said last.
     """
 
     hosts: Sequence[Address]
@@ -68,6 +77,7 @@ class Search:
     deadline: float
     attempts: int = 0
     permanent: bool = False
+    answers: dict[Address, str] = field(default_factory=dict)
     _due: dict[Address, float] = field(default_factory=dict)
     _under_way: dict[Address, int] = field(default_factory=dict)
 
@@ -87,8 +97,9 @@ class Search:
         self.attempts += 1
         self._under_way[host] = self._under_way.get(host, 0) + 1
 
-    def failed(self, host: Address, now: float, permanent: bool = False) -> None:
+    def failed(self, host: Address, now: float, permanent: bool = False, answer: str = "failed") -> None:
         """An attempt at `host` failed (or its name has no address)."""
+        self.answers[host] = answer
         if permanent and not self.permanent:
             self.permanent = True
             self.deadline = min(self.deadline, now + LAST_ANSWERS)
@@ -113,13 +124,19 @@ class Shared:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._searches: dict[Hashable, Future[Address]] = {}
+        self._leaders: WeakKeyDictionary[Future[Address], int] = WeakKeyDictionary()
 
     def join(self, what: Hashable) -> Future[Address] | None:
         """Return the search for `what` that is under way, or None: then the caller must be `leading` it."""
         with self._lock:
             if (search := self._searches.get(what)) is None:
                 self._searches[what] = Future()
+                self._leaders[self._searches[what]] = threading.get_ident()
             return search
+
+    def is_led_here(self, search: Future[Address]) -> bool:
+        """Tell whether the calling thread leads `search`, so that it must not block until its end."""
+        return self._leaders.get(search) == threading.get_ident()
 
     @contextmanager
     def leading(self, what: Hashable) -> Iterator[Callable[[Address], None]]:
@@ -141,8 +158,7 @@ class Shared:
 
     def forget(self) -> None:
         """In a forked child: the searches of the parent are not ours."""
-        self._lock = threading.Lock()
-        self._searches = {}
+        self.__init__()  # type: ignore[misc]
 
 
 class Interrupted(Exception):

@@ -5,6 +5,7 @@ Knows nothing of when they are called; the lifecycle does.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -48,8 +49,15 @@ class SessionStateTransferHandlers:
 
 
 def _callable(func: Handler) -> Handler:
+    wanted = "a handler is called as func(session_state, connection)"
     if not callable(func):
-        raise TypeError(f"a handler must be callable as func(session_state, connection), not {type(func).__name__}")
+        raise TypeError(f"{wanted}: {type(func).__name__} is not callable")
+    try:
+        inspect.signature(func).bind(None, None)
+    except ValueError:  # written in C, without a signature
+        return func
+    except TypeError as error:
+        raise TypeError(f"{wanted}: {error}") from None
     return func
 
 

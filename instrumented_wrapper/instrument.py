@@ -140,7 +140,7 @@ def _warn_of_unsupported(chosen: Options) -> None:
     named = chosen.drivers if "drivers" in chosen.sources else ()
     if absent := [name for name in named if name not in SUPPORTED]:
         supported = ", ".join(SUPPORTED)
-        logger.warning("this version looks after %s, not yet after %s", supported, ", ".join(absent))
+        logger.warning("nothing is patched for %s: this version looks after %s", ", ".join(absent), supported)
 
 
 def _patch_when_imported(module: str) -> None:
@@ -170,13 +170,15 @@ def _imported(name: str, module: Any) -> None:
 def uninstrument() -> None:
     """Put back exactly what was there. Connections that are open go on working, unobserved."""
     with _lock:
-        for name, patches in reversed(_state.patches.items()):
-            patches.undo()
-            import_module(PATCHERS[name].room).uninstall()
-        for listener in _state.listeners:
-            events.unsubscribe(listener)
+        patched, listeners = _state.patches, _state.listeners
         _state.active = False
         _state.patches, _state.done, _state.listeners = {}, {}, []
+        for listener in listeners:
+            events.unsubscribe(listener)
+        for patches in reversed(patched.values()):
+            patches.undo()
+        for name in patched:
+            import_module(PATCHERS[name].room).uninstall()
 
 
 # --- asking a session -------------------------------------------------------------------------------------------
@@ -275,8 +277,8 @@ def _mark(connection: Any, asynchronous: bool) -> None:
 def _known(connection: Any, asynchronous: bool) -> tuple[Driver, Session | None]:
     driver = _driver_of(connection)
     if driver is None or driver.is_async(connection) is not asynchronous:
-        kind, other = ("async", "without _async") if asynchronous else ("sync", "ending in _async")
-        raise TypeError(f"expected a {kind} connection, got {type(connection).__name__}: use the function {other}")
+        kind, other = ("an async", "without _async") if asynchronous else ("a sync", "ending in _async")
+        raise TypeError(f"expected {kind} connection, got {type(connection).__name__}: use the function {other}")
     return driver, driver.session_of(connection)
 
 

@@ -158,7 +158,7 @@ def ask(
 
 def _call_handler(handler: handlers.Handler, session: Session, connection: Any, deadline: float, is_async: bool) -> Any:
     result = handler(session.snapshot(), connection)
-    return _until(result, deadline) if is_async and iscoroutine(result) else result
+    return _until(result, deadline) if is_async and isawaitable(result) else result
 
 
 async def _until(result: Awaitable[Any], deadline: float) -> Any:

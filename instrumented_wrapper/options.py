@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Final
@@ -90,7 +91,11 @@ def _parse(shown: str, name: str, value: Any) -> Any:
     parser = _PARSERS.get(name)
     if parser is None or (name == "enabled" and shown == name):
         known = ", ".join(option for option in _PARSERS if option != "enabled")
-        raise ConfigurationError(shown, value, f"one of the options {known}")
+        meant = get_close_matches(name, _PARSERS, 1)
+        guess = (
+            f"did you mean {shown[: -len(name)]}{meant[0].upper() if shown != name else meant[0]}? " if meant else ""
+        )
+        raise ConfigurationError(shown, value, f"{guess}one of the options {known}")
     return parser(shown, value.strip() if isinstance(value, str) else value)
 
 
@@ -148,7 +153,7 @@ def _words(value: Any) -> Iterable[Any]:
     return [part.strip() if isinstance(part, str) else part for part in parts if part != ""]
 
 
-_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?")
+_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]\s]+))(?::(?P<port>\d+))?")
 
 
 def _address(word: Any) -> Address:

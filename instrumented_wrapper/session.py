@@ -233,9 +233,9 @@ class Session:
         """Tell whether a statement that was sent and not answered has the effect `fact`."""
         return any(getattr(effects, fact) for effects in self.noted)
 
-    def refused(self) -> None:
+    def refused(self, pipelined: bool = False) -> None:
         """What was sent was refused: a single statement left nothing, of several some may have run."""
-        self.noted = [effects for effects in self.noted if effects.several]
+        self.noted = [effects for effects in self.noted if effects.several or pipelined]
         self.settle(for_good=False)
 
     def take_left(self) -> tuple[str, ...]:

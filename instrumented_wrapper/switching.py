@@ -20,6 +20,7 @@ from instrumented_wrapper.errors import (
     FailoverSuccessError,
     TransactionResolutionUnknownError,
     driver_error,
+    remembered,
 )
 from instrumented_wrapper.events import Failover, FailoverEnd, SettingsEnd, Transfer, error_type, observe
 from instrumented_wrapper.failover import ClosedMeanwhile, NoServer
@@ -41,6 +42,7 @@ class _Switch:
     started: float
     deadline: float
     attempts: int = 0
+    asks_handler: bool = False
 
     def seconds(self) -> float:
         return time.monotonic() - self.started
@@ -63,8 +65,9 @@ def replace_lost(
             driver.abandon(connection)
             observed.outcome = _failed_end(this, error)
             if isinstance(error, Exception):
-                session.failed = _failure(this, error)
-                raise session.failed from (loss.cause or error)
+                failure = _failure(this, error)
+                session.failed = remembered(failure)
+                raise failure from (loss.cause or error)
             raise
         driver.discard(new)
         after = driver.peer(connection)
@@ -149,7 +152,9 @@ def _configure(this: _Switch, new: Replacement) -> Flow[None]:
     with observe(Transfer(**where(driver, new.connection, session), settings=names)) as observed:
         for setting in names:
             fetch(driver, new.connection, session, setting)
+        this.asks_handler = True
         handled = yield from ask(driver, handler, session, new.connection, this.deadline)
+        this.asks_handler = False
         plan = () if handled else session.transfer_plan()
         done = tuple(restore(driver, new.connection, change, "restored") for change in plan)
         keep_present(session, partial(driver.read, new.connection))
@@ -172,16 +177,27 @@ def _failed_end(this: _Switch, error: BaseException) -> FailoverEnd:
 
 
 def _failure(this: _Switch, error: Exception) -> FailoverError:
-    message = f"failover failed after {this.seconds():.2f} s: {_why(error)}; {_OF_TRANSACTION[this.loss.transaction]}"
+    what, then = ("failover", _OF_TRANSACTION[this.loss.transaction])
+    if this.loss.trigger == "requested":
+        what, then = ("switch", "the session stays where it was")
+    message = f"{what} failed after {this.seconds():.2f} s: {_why(this, error)}; {then}"
     return _error(this, FailoverFailedError, message, None)
 
 
-def _why(error: Exception) -> str:
+def _why(this: _Switch, error: Exception) -> str:
     if isinstance(error, NoServer):
-        return "a server refused the login for good" if error.permanent else "no suitable server answered"
+        said = "; ".join(f"{_named(host)} {answer}" for host, answer in error.answers.items())
+        return f"no server took over ({said or 'none answered'})"
     if isinstance(error, ClosedMeanwhile):
         return "the app called close() meanwhile"
+    if this.asks_handler:
+        return f"the transfer handler raised {type(error).__name__}"
     return f"the new session could not be configured ({type(error).__name__})"
+
+
+def _named(address: Address) -> str:
+    host, port = address
+    return host if port is None else f"{host}:{port}"
 
 
 _OF_TRANSACTION = {
@@ -197,11 +213,11 @@ def _news(this: _Switch, address: Address) -> FailoverError | None:
     if loss.silent and not this.not_restored:
         return None
     kind = TransactionResolutionUnknownError if loss.transaction == "unknown" else FailoverSuccessError
-    error = _error(this, kind, _sentence(this), address)
+    error = _error(this, kind, _sentence(this, address), address)
     if loss.refuse:
-        session.lost = error
+        session.lost = remembered(error)
     if loss.later:
-        session.owed = None if loss.refuse else _error(_owed(this), kind, _sentence(_owed(this)), address)
+        session.owed = None if loss.refuse else _error(_owed(this), kind, _sentence(_owed(this), address), address)
         return None
     return error
 
@@ -211,9 +227,11 @@ def _owed(this: _Switch) -> _Switch:
     return replace(this, loss=replace(this.loss, transaction="none", may_have_run=False, cause=None))
 
 
-def _sentence(this: _Switch) -> str:
-    parts = [f"the session was moved to another server after {this.seconds():.2f} s"]
+def _sentence(this: _Switch, address: Address) -> str:
+    parts = [f"the session was moved to {_named(address)} after {this.seconds():.2f} s"]
     parts += [_OF_TRANSACTION[this.loss.transaction]]
+    if this.loss.transaction == "none":
+        parts += ["the statement was sent and may have run" if this.loss.may_have_run else "nothing was sent"]
     parts += ["call rollback() before going on"] if this.loss.refuse else []
     parts += [f"not carried over: {', '.join(this.not_restored)}"] if this.not_restored else []
     return "; ".join(parts)

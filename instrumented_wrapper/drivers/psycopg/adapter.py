@@ -96,25 +96,26 @@ class Psycopg:
             return self._replacement_async(connection, record, loss, deadline)
         parameters = self._parameters(connection, record)
         pgconn, found = _search(_target(connection, record, parameters, loss), deadline)
-        return self._replacement(connection, record, pgconn, found)
+        return self._replacement(connection, record, pgconn, found, deadline)
 
     async def _replacement_async(self, connection: Any, record: Record, loss: Loss, deadline: float) -> Replacement:
         parameters = self._parameters(connection, record)
         parameters = await parameters if asyncio.iscoroutine(parameters) else parameters
         pgconn, found = await _search_async(_target(connection, record, parameters, loss), deadline)
-        return self._replacement(connection, record, pgconn, found)
+        return self._replacement(connection, record, pgconn, found, deadline)
 
     def _parameters(self, connection: Any, record: Record) -> Any:
         """Ask the app's class again: it may fetch a fresh password."""
         if (given := record.arguments) is None:
-            return connecting.parameters_of(connection.info)
+            return dict(record.parameters or {})
         return type(connection)._get_connection_params(given.conninfo, **given.keywords)
 
-    def _replacement(self, connection: Any, record: Record, pgconn: Any, found: Found) -> Replacement:
+    def _replacement(self, connection: Any, record: Record, pgconn: Any, found: Found, deadline: float) -> Replacement:
         """Dress a new physical connection in a plain connection object, at the baseline of the app's."""
         dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
         internal = Record(dressed, Options(failover="off"), None, (found.address,))
-        internal.internal, internal.recording = True, False
+        internal.internal, internal.recording, internal.deadline = True, False, deadline
+        internal.refresh()
         vars(dressed)[KEY] = internal
         dressed.row_factory, dressed._adapters = connection.row_factory, connection._adapters
         for setting in SETTINGS:
@@ -205,18 +206,24 @@ def _fresh_prepared(connection: Any) -> PrepareManager:
 
 def _target(connection: Any, record: Record, parameters: Any, loss: Loss) -> Target:
     hosts = loss.hosts or record.options.failover_hosts or connecting.hosts_of(parameters)
-    return Target(parameters, hosts, _wanted(connection, parameters, loss))
+    return Target(parameters, hosts, _wanted(connection, record, parameters, loss))
 
 
-def _wanted(connection: Any, parameters: Any, loss: Loss) -> str:
+def _wanted(connection: Any, record: Record, parameters: Any, loss: Loss) -> str:
     """Return the kind of server: what the app asked for, else a primary where the old one was not a standby."""
     asked = parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
     if asked:
         return str(asked)
     if loss.trigger == "requested" and loss.hosts:
         return "any"
-    was_standby = loss.trigger != "demoted" and connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
-    return "standby" if was_standby else "primary"
+    return "standby" if loss.trigger != "demoted" and _was_standby(connection, record) else "primary"
+
+
+def _was_standby(connection: Any, record: Record) -> bool:
+    try:
+        return bool(connection.pgconn.parameter_status(b"in_hot_standby") == b"on")
+    except psycopg.OperationalError:  # psycopg has closed it, after an interruption
+        return bool(record.standby)
 
 
 def _search(target: Target, deadline: float) -> tuple[Any, Found]:
@@ -244,6 +251,8 @@ async def _search_async(target: Target, deadline: float) -> tuple[Any, Found]:
 def _search_one(target: Target, deadline: float) -> tuple[Any, Found]:
     """Lead the search for such a target, or wait for whoever leads it and then connect to what was found."""
     while (leader := SHARED.join(target.key)) is not None:
+        if SHARED.is_led_here(leader):  # by a task of an event loop that waits for us: it would never end
+            return connecting.race(target, deadline)
         try:
             return connecting.race(_only(target, leader.result(_left(deadline))), _soon(deadline))
         except (Interrupted, NoServer, TimeoutError) as error:
@@ -293,9 +302,9 @@ def _soon(deadline: float) -> float:
 
 def _look_again(error: Exception, deadline: float) -> None:
     """Whoever led found nothing or was interrupted: look again, perhaps as the leader, if that may help."""
-    permanent = isinstance(error, NoServer) and error.permanent
-    if permanent or time.monotonic() >= deadline:
-        raise NoServer(0, permanent) from None
+    known = error if isinstance(error, NoServer) else NoServer(0)
+    if known.permanent or time.monotonic() >= deadline:
+        raise NoServer(0, known.permanent, known.answers) from None
 
 
 def silence(connection: Any) -> None:

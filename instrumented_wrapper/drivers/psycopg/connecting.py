@@ -33,6 +33,14 @@ _PERMANENT: Final = re.compile(
     rb"|permission denied for database)|no password supplied|fe_sendauth"
 )
 _OURS_TO_CHOOSE: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
+# libpq's and the server's texts may hold names that are not ours to tell, and words that pools take for a loss.
+_ANSWERS: Final = (
+    (_PERMANENT, "refused the login"),
+    (re.compile(rb"refused|No such file"), "refused"),
+    (re.compile(rb"hot standby|read-only"), "is not the kind of server that is wanted ({})"),
+    (re.compile(rb"starting up|shutting down|recovery|not yet accepting"), "is starting or stopping"),
+    (re.compile(rb"too many|slots"), "has no free slot"),
+)
 Parameters = dict[str, Any]
 Waits = dict[int, bool]
 
@@ -51,7 +59,15 @@ def hosts_of(parameters: Parameters) -> tuple[Address, ...]:
 def parameters_of(info: Any) -> Parameters:
     """Return the libpq parameters of a physical connection, where the app's own arguments are not known."""
     known: Parameters = info.get_parameters()
+    known.pop("hostaddr", None)  # psycopg's own lookup of the name: it may be another one by the time of a switch
     return {**known, "password": info.password} if info.password else known
+
+
+def pinned(parameters: Parameters) -> dict[str, str]:
+    """Return the addresses that the app gave for its hosts (``hostaddr``), by name."""
+    hosts = str(parameters.get("host") or "").split(",")
+    addresses = str(parameters.get("hostaddr") or "").split(",")
+    return {h: a for h, a in zip(hosts, addresses, strict=False) if h and a} if len(hosts) == len(addresses) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,7 @@ class _Race:
         self.target, self.search = target, search
         self.attempts: list[_Attempt] = []
         self.names: dict[Address, _Resolution] = {}
+        self.pinned = pinned(target.parameters)
         limit = target.parameters.get("connect_timeout")
         self.limit = max(2.0, float(limit)) if limit and float(limit) > 0 else ATTEMPT_TIMEOUT
 
@@ -109,10 +126,10 @@ class _Race:
             if attempt.status not in (_READING, _WRITING) or now >= attempt.until:
                 self._failed(attempt, now)
         for host in self.search.take_due(now):
-            self.names[host] = _Resolution(host[0])
+            self.names[host] = _Resolution(host[0], self.pinned.get(host[0]))
         self._start_resolved(now)
         if self.search.is_over(now):
-            raise NoServer(self.search.attempts, self.search.permanent)
+            raise NoServer(self.search.attempts, self.search.permanent, self.search.answers)
         return None
 
     def waits(self) -> Waits:
@@ -139,7 +156,7 @@ class _Race:
                 self.search.attempt_started(host)
                 self._start(host, address, now)
             if not addresses:
-                self.search.failed(host, now)
+                self.search.failed(host, now, answer="has no address")
 
     def _start(self, host: Address, address: str | None, now: float) -> None:
         pgconn = pq.PGconn.connect_start(self.target.conninfo(host, address))
@@ -152,20 +169,26 @@ class _Race:
         attempt.status = attempt.pgconn.connect_poll()
 
     def _failed(self, attempt: _Attempt, now: float) -> None:
-        permanent = bool(_PERMANENT.search(attempt.pgconn.error_message))
+        said = attempt.pgconn.error_message
         attempt.pgconn.finish()
         self.attempts.remove(attempt)
-        self.search.failed(attempt.host, now, permanent)
+        self.search.failed(attempt.host, now, bool(_PERMANENT.search(said)), _in_our_words(said, self.target.wanted))
+
+
+def _in_our_words(said: bytes, wanted: str) -> str:
+    if not said:
+        return "did not answer"
+    return next((words.format(wanted) for pattern, words in _ANSWERS if pattern.search(said)), "failed")
 
 
 class _Resolution:
     """The addresses of a host, looked up anew in a thread of its own: a resolver may block for long."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, address: str | None) -> None:
         self.addresses: list[str | None] = []
-        self.done = _needs_no_lookup(host)
+        self.done = address is not None or _needs_no_lookup(host)
         if self.done:
-            self.addresses = [None]
+            self.addresses = [address]
         else:
             threading.Thread(target=self._look_up, args=(host,), name="name lookup", daemon=True).start()
 

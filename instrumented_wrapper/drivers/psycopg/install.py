@@ -17,6 +17,7 @@ from instrumented_wrapper.drivers.psycopg.parts import (
     AsyncConnection,
     BaseConnection,
     BaseCursor,
+    ClientCursorMixin,
     Connection,
     missing_parts,
 )
@@ -65,10 +66,13 @@ def _look_after(patches: Patches, options: Options, flows: Flows) -> None:
         patches.close_over(BaseConnection, f"_set_{name}_gen", seams.setting(name, DRIVER, flows))
     patches.close_over(BaseConnection, "_exec_command", seams.commanding)
     patches.close_over(BaseConnection, "_check_connection_ok", seams.checking)
+    patches.close_over(ClientCursorMixin, "mogrify", seams.mogrifying)
     patches.replace(BaseCursor, "_pgconn", seams.following(vars(BaseCursor)["_pgconn"]))
     patches.close_over(BaseCursor, "_convert_query", seams.converting)
     patches.close_over(Connection, "close", seams.closing(DRIVER, flows))
     patches.close_over(AsyncConnection, "close", seams.closing_async(DRIVER, flows))
+    patches.close_over(Connection, "__exit__", transactions.leaving_connection)
+    patches.close_over(AsyncConnection, "__aexit__", transactions.leaving_connection_async)
     patches.close_over(psycopg.Transaction, "__enter__", transactions.entering)
     patches.close_over(psycopg.Transaction, "__exit__", transactions.leaving)
     patches.close_over(psycopg.AsyncTransaction, "__aenter__", transactions.entering_async)
@@ -85,5 +89,5 @@ def uninstall() -> None:
     """Forget the connections that were watched; they go on working, and so do their cursors."""
     drop_all()
     for thing in gc.get_objects():
-        if issubclass(type(thing), BaseCursor):
+        if issubclass(type(thing), BaseCursor) and hasattr(thing, "_conn"):  # one that was made completely
             thing._pgconn = thing._conn.pgconn  # psycopg's own attribute again: it knows nothing of a switch

@@ -30,6 +30,7 @@ class Facts:
         in_doubt: it sent a COMMIT, a PREPARE TRANSACTION, or the like.
         rolls_back: it sent a ROLLBACK of the whole transaction and nothing else.
         several: it sent more than one statement in one text.
+        alone: what it sent is a single statement, as far as is known.
         pipelined: a pipeline block is open.
         outermost: the step ends or begins a ``transaction()`` block that is the transaction.
         unwinding: the step leaves a ``transaction()`` block that rolls back.
@@ -42,24 +43,41 @@ class Facts:
     in_doubt: bool = False
     rolls_back: bool = False
     several: bool = False
+    alone: bool = True
     pipelined: bool = False
     outermost: bool = False
     unwinding: bool = False
 
     @property
     def rolling_back(self) -> bool:
-        """The app gives the transaction up: that succeeds, whatever happened to the connection."""
+        """The app gives the transaction up: that succeeds, whatever happened to the connection.
+
+        Not in a pipeline: statements that wait in it would be given up with it, and nobody would hear of them.
+        """
         by_method = self.step in ("_rollback_gen", "rollback_alone")
-        return by_method or self.rolls_back or (self.unwinding and self.outermost)
+        return not self.pipelined and (by_method or self.rolls_back or (self.unwinding and self.outermost))
+
+    @property
+    def unknown(self) -> bool:
+        """A COMMIT may have been carried out. A lone COMMIT of an aborted transaction is a rollback, for certain."""
+        return self.in_doubt and not (self.aborted and self.alone and not self.pipelined)
 
 
 def found_before_sending(facts: Facts) -> Loss | None:
-    """The end of the connection was seen before anything was sent."""
-    if facts.step in SILENT_STEPS or (facts.step == "_commit_gen" and not facts.in_transaction):
+    """The end of the connection was seen before anything was sent by this step.
+
+    `begins` and `in_doubt` are then of an earlier one, which was interrupted or waits in a pipeline.
+    """
+    in_transaction = facts.in_transaction or facts.begins
+    if facts.step in SILENT_STEPS:
+        return None
+    if facts.unknown:
+        return Loss(transaction="unknown", may_have_run=True)
+    if facts.step == "_commit_gen" and not in_transaction:
         return None
     if facts.rolling_back:
-        return Loss(transaction="rolled_back" if facts.in_transaction else "none", silent=True, later=True)
-    if not facts.in_transaction:
+        return Loss(transaction="rolled_back" if in_transaction else "none", silent=True, later=True)
+    if not in_transaction:
         return Loss(silent=not facts.pipelined, may_have_run=facts.pipelined)
     return _rolled_back(facts)
 
@@ -70,7 +88,7 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
         return None
     if facts.rolling_back and not facts.in_doubt:
         return Loss(transaction="rolled_back", silent=True, later=True, cause=cause)
-    if facts.in_doubt and not facts.aborted:
+    if facts.unknown:
         return Loss(transaction="unknown", may_have_run=True, cause=cause)
     if facts.in_transaction or facts.begins:
         return _rolled_back(facts, cause)

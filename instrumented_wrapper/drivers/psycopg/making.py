@@ -136,7 +136,9 @@ def attaching(options: Options) -> Callable[[Method], Method]:
 def _record(connection: Any, pgconn: Any, options: Options) -> Record:
     pending = _pending.get()
     if pending is None or pending.parameters is None or not _made_for(pgconn, pending.parameters):
-        return Record(connection, options, None, _hosts_of(pgconn))
+        record = Record(connection, options, None, _hosts_of(pgconn))
+        record.parameters = connecting.parameters_of(connection.info)
+        return record
     if not pending.outermost:
         _pending.set(None)
     record = Record(connection, pending.options, pending.arguments, connecting.hosts_of(pending.parameters))

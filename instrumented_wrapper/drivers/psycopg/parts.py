@@ -17,6 +17,7 @@ __all__ = ["OLDEST", "AsyncConnection", "BaseConnection", "BaseCursor", "Connect
 
 OLDEST: Final = (3, 2)
 BaseTransaction: Any = Transaction.__mro__[1]
+ClientCursorMixin: Any = next(kind for kind in psycopg.ClientCursor.__mro__ if "mogrify" in vars(kind))
 
 _METHODS: Final[dict[Any, tuple[str, ...]]] = {
     BaseConnection: (

@@ -64,6 +64,8 @@ class Record(Session):
         self.mutex = threading.Lock()
         self.off = self.alert = self.internal = self.foreign = False
         self.handed_out = self.returning = self.returned = False
+        self.muted = False  # psycopg converts a query without sending it
+        self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known
         self.recording, self.baseline_done = True, False
         self.closed_by_app = self.loss_told = False
         self.deadline: float | None = None
@@ -82,7 +84,13 @@ class Record(Session):
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.phase, self.peer = IDLE, None
+        self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
         self.poll = _poll_of(pgconn.socket) if self.failover else _never
+
+    def given_up(self) -> None:
+        """The app has left the transaction that was open when the connection was lost."""
+        self.phase = IDLE
+        self.noted.clear()
 
     def refresh(self) -> None:
         """Recompute the flags that the frequent path reads."""

@@ -29,6 +29,7 @@ __all__ = [
     "commanding",
     "converting",
     "following",
+    "mogrifying",
     "resets_on_close",
     "setting",
 ]
@@ -108,6 +109,22 @@ def checking(original: Method) -> Method:
             original(self)
 
     return _check_connection_ok
+
+
+def mogrifying(original: Method) -> Method:
+    """``ClientCursor.mogrify``: converts a query and sends nothing."""
+
+    @functools.wraps(original)
+    def mogrify(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if (record := record_of(self._conn)) is None:
+            return original(self, *args, **kwargs)
+        record.muted = True
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            record.muted = False
+
+    return mogrify
 
 
 def following(member: Any) -> property:

@@ -10,13 +10,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from psycopg import Rollback
+from psycopg import Rollback, pq
 
+from instrumented_wrapper.drivers.psycopg.limits import rollback_alone
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
-from instrumented_wrapper.drivers.psycopg.steps import rollback_alone
 from instrumented_wrapper.errors import FailoverError, again
 
-__all__ = ["entering", "entering_async", "leaving", "leaving_async"]
+__all__ = ["entering", "entering_async", "leaving", "leaving_async", "leaving_connection", "leaving_connection_async"]
 
 Method = Callable[..., Any]
 
@@ -97,6 +97,37 @@ def leaving_async(original: Method) -> Method:
     return __aexit__
 
 
+def leaving_connection(original: Method) -> Method:
+    """``Connection.__exit__``: psycopg says nothing where the connection was closed within the block."""
+
+    @functools.wraps(original)
+    def __exit__(self: Any, kind: Any, error: Any, traceback: Any) -> Any:
+        result = original(self, kind, error, traceback)
+        _tell_of_failure(self, error)
+        return result
+
+    return __exit__
+
+
+def leaving_connection_async(original: Method) -> Method:
+    """``AsyncConnection.__aexit__``."""
+
+    @functools.wraps(original)
+    async def __aexit__(self: Any, kind: Any, error: Any, traceback: Any) -> Any:
+        result = await original(self, kind, error, traceback)
+        _tell_of_failure(self, error)
+        return result
+
+    return __aexit__
+
+
+def _tell_of_failure(connection: Any, error: Any) -> None:
+    """A transaction that went down with a failed switch is not left as if it had been committed."""
+    failed = record.failed if (record := record_of(connection)) is not None else None
+    if failed is not None and error is None and failed.transaction != "none":
+        raise again(failed)
+
+
 def _is_stale(block: Any) -> bool:
     return block.pgconn is not block._conn.pgconn
 
@@ -116,9 +147,15 @@ def _unwind(block: Any) -> None:
 
 
 def _heard(block: Any, record: Record, error: Any, result: Any) -> Any:
-    """The connection is shut for good since a switch failed: a block that ends well must not end in silence."""
-    if record.failed is not None and error is None and not block.force_rollback and block._conn.closed:
+    """A block has ended. If its connection was lost before, it must not end in silence, nor be refused for ever."""
+    connection = block._conn
+    if connection.pgconn.status != pq.ConnStatus.BAD:
+        return result
+    _unwind(block)  # psycopg leaves it on its stack, which nobody sees on a connection that stays closed
+    if record.failed is not None and error is None and not block.force_rollback:
         raise again(record.failed)
+    if error is not None and block._outer_transaction and not record.under_way("in_doubt"):
+        record.given_up()
     return result
 
 

@@ -1,0 +1,94 @@
+"""What was under way, read from psycopg's generators and from the frames of an error's traceback.
+
+Looks, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any, Final
+
+from psycopg import pq
+
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.drivers.psycopg.losses import Facts
+from instrumented_wrapper.drivers.psycopg.parts import BaseTransaction
+from instrumented_wrapper.drivers.psycopg.records import Record
+
+__all__ = ["belongs_to_old", "facts_after", "facts_of", "frame_of", "is_pending", "owner_of"]
+
+_IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
+_COPIES: Final = ("copy_from", "copy_to", "copy_end")
+
+
+def is_pending(connection: Any) -> bool:
+    """Tell whether statements wait in a pipeline: not sent, or not answered yet."""
+    pipeline = connection._pipeline
+    return pipeline is not None and bool(pipeline.command_queue or pipeline.result_queue)
+
+
+def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
+    """Return what is known of a step before it begins, or of one whose frame is still there."""
+    owner = owner_of(gen)
+    in_block = isinstance(owner, BaseTransaction)
+    return Facts(
+        step=step,
+        in_transaction=record.phase != _IDLE,
+        aborted=record.phase == _INERROR,
+        begins=record.under_way("begins"),
+        in_doubt=record.under_way("in_doubt"),
+        rolls_back=(record.under_way("rolls_back") and not record.under_way("several")) or _is_rollback(gen, step),
+        several=record.under_way("several"),
+        alone=len(record.noted) == 1 and not record.under_way("several"),
+        pipelined=connection._pipeline is not None and connection._pipeline.level > 0,
+        outermost=in_block and (owner._outer_transaction or (step == "_enter_gen" and record.phase == _IDLE)),
+        unwinding=in_block and step == "_exit_gen" and _rolls_back(gen, owner),
+    )
+
+
+def _is_rollback(gen: Any, step: str) -> bool:
+    """Tell whether a statement that has not begun is a ROLLBACK as SQL text."""
+    frame = getattr(gen, "gi_frame", None)
+    query = frame.f_locals.get("query") if frame and step == "_execute_gen" else None
+    effects = postgresql.scan(query) if isinstance(query, str) else None
+    return effects is not None and effects.rolls_back and not effects.several
+
+
+def owner_of(gen: Any) -> Any:
+    """Return the object whose generator method `gen` is; None where that cannot be seen any more."""
+    frame = getattr(gen, "gi_frame", None)
+    return frame.f_locals.get("self") if frame else None
+
+
+def _rolls_back(gen: Any, owner: Any) -> bool:
+    return gen.gi_frame.f_locals.get("exc_val") is not None or owner.force_rollback
+
+
+def facts_after(connection: Any, record: Record, step: str, error: BaseException) -> Facts:
+    """What is known once the generator has ended: its owner is found in the traceback."""
+    return facts_of(connection, record, _Ended(frame_of(error, step)), step)
+
+
+class _Ended:
+    """A generator that has raised, as far as its frame is still in the traceback."""
+
+    def __init__(self, frame: Any) -> None:
+        self.gi_frame = frame
+
+
+def frame_of(error: BaseException, step: str) -> Any:
+    """Return the frame of the generator `step` out of an error's traceback, None where it is not in it."""
+    return next((tb.tb_frame for tb in _chain(error.__traceback__) if tb.tb_frame.f_code.co_name == step), None)
+
+
+def _chain(traceback: TracebackType | None) -> Generator[TracebackType, None, None]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def belongs_to_old(connection: Any, error: BaseException) -> bool:
+    """Tell whether the error comes from a COPY that began on a physical connection which was replaced."""
+    frames = [tb.tb_frame for tb in _chain(error.__traceback__) if tb.tb_frame.f_code.co_name in _COPIES]
+    return any(frame.f_locals.get("pgconn") is not connection.pgconn for frame in frames)
