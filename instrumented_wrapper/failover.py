@@ -92,10 +92,10 @@ class Search:
             self._under_way[host] = 0
         return due
 
-    def attempt_started(self, host: Address) -> None:
-        """A connection to `host` was started; a name may have several addresses."""
-        self.attempts += 1
-        self._under_way[host] = self._under_way.get(host, 0) + 1
+    def starting(self, host: Address, connections: int) -> None:
+        """Connections to `host` are about to be started, one to each of its addresses."""
+        self.attempts += connections
+        self._under_way[host] = connections
 
     def failed(self, host: Address, now: float, permanent: bool = False, answer: str = "failed") -> None:
         """An attempt at `host` failed (or its name has no address)."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from instrumented_wrapper.errors import Address, FailoverError
+from instrumented_wrapper.errors import Address, FailoverError, remembered
 from instrumented_wrapper.options import Options
 
 __all__ = ["Change", "Effects", "Loss", "Session", "SessionState", "SettingState"]
@@ -151,6 +151,10 @@ class Session:
         self.asked_read_only = ""
         self._covers = covers
         self._settings: dict[str, SettingState] = {}
+
+    def owe(self, error: FailoverError | None) -> None:
+        """The app has to be told `error` by its next statement; None: there is nothing to tell."""
+        self.owed = None if error is None else remembered(error)
 
     def twin(self) -> Session:
         """Return a session with the same settings, for the physical connection that is left behind in a switch."""

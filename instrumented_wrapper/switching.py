@@ -98,8 +98,11 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
             raise
         session.left.clear()
         observed.outcome = FailoverEnd("success", "requested", driver.peer(connection), old.attempts)
+        news = _news(this, old.address)
+        session.owe(news)  # should the app interrupt what follows
         yield from _retire(this, old, left_behind)
-    if news := _news(this, old.address):
+    session.owe(None)
+    if news is not None:
         raise news
 
 
@@ -217,7 +220,7 @@ def _news(this: _Switch, address: Address) -> FailoverError | None:
     if loss.refuse:
         session.lost = remembered(error)
     if loss.later:
-        session.owed = None if loss.refuse else _error(_owed(this), kind, _sentence(_owed(this), address), address)
+        session.owe(None if loss.refuse else _error(_owed(this), kind, _sentence(_owed(this), address), address))
         return None
     return error
 

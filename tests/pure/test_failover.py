@@ -30,7 +30,7 @@ def search() -> Search:
 
 
 def fail(search: Search, host, now: float, permanent: bool = False) -> None:
-    search.attempt_started(host)
+    search.starting(host, 1)
     search.failed(host, now, permanent)
 
 
@@ -85,8 +85,7 @@ def test_a_slow_host_holds_no_other_up(search):
 
 def test_a_name_with_several_addresses_is_one_host(search):
     search.take_due(100.0)
-    search.attempt_started(A)
-    search.attempt_started(A)
+    search.starting(A, 2)
     search.failed(A, 100.0)
     assert search.take_due(101.0) == [], "the other address may still answer"
     search.failed(A, 101.0)
@@ -111,7 +110,7 @@ def test_it_is_over_at_the_deadline(search):
 
 def test_an_answer_for_good_ends_it_as_soon_as_nothing_is_under_way(search):
     search.take_due(100.0)
-    search.attempt_started(B)
+    search.starting(B, 1)
     fail(search, A, 100.0, permanent=True)
     assert search.permanent
     assert not search.is_over(100.0), "b may still answer"
@@ -122,7 +121,7 @@ def test_an_answer_for_good_ends_it_as_soon_as_nothing_is_under_way(search):
 
 def test_an_answer_for_good_leaves_little_time_to_the_others(search):
     search.take_due(100.0)
-    search.attempt_started(B)
+    search.starting(B, 1)
     fail(search, A, 101.0, permanent=True)
     assert search.is_over(101.0 + LAST_ANSWERS)
     assert search.seconds_to_wait(101.0) <= LAST_ANSWERS + 1e-6
@@ -130,7 +129,7 @@ def test_an_answer_for_good_leaves_little_time_to_the_others(search):
 
 def test_an_answer_for_good_never_prolongs_it(search):
     search.take_due(100.0)
-    search.attempt_started(B)
+    search.starting(B, 1)
     fail(search, A, 114.9, permanent=True)
     assert search.is_over(115.0)
 
@@ -141,7 +140,7 @@ def test_a_search_always_ends_and_never_spins(events):
     answers = iter(events)
     while not search.is_over(now):
         for host in search.take_due(now):
-            search.attempt_started(host)
+            search.starting(host, 1)
             _, permanent = next(answers, (host, False))
             search.failed(host, now, permanent)
         now += search.seconds_to_wait(now)

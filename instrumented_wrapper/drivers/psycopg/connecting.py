@@ -87,8 +87,9 @@ class Target:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes two searches the same."""
-        return self.hosts, self.wanted, self.parameters.get("user"), self.parameters.get("dbname")
+        """What makes two searches the same: a refused login is an answer to these parameters only."""
+        said = tuple(sorted((name, str(value)) for name, value in self.parameters.items()))
+        return self.hosts, self.wanted, hash(said)  # the password itself is not kept
 
 
 def _single(port: Any) -> Any:
@@ -152,8 +153,8 @@ class _Race:
     def _start_resolved(self, now: float) -> None:
         for host in [host for host, name in self.names.items() if name.done]:
             addresses = self.names.pop(host).addresses
+            self.search.starting(host, len(addresses))
             for address in addresses:
-                self.search.attempt_started(host)
                 self._start(host, address, now)
             if not addresses:
                 self.search.failed(host, now, answer="has no address")

@@ -98,16 +98,17 @@ def _taking_back(driver: Driver, flows: Flows, original: Method) -> Method:
         record: Record | None = conn.__dict__.get(KEY)
         if record is None or not (record.changed or Handlers._reset) or not _is_ours(self, conn, record):
             return original(self, conn)  # type: ignore[no-any-return]
-        with _on_return(record, conn) as reset:
-            if conn.pgconn.transaction_status in _OPEN:
-                logger.warning("rolling back returned connection: %s", conn)
-                conn.rollback()
-            if conn.pgconn.transaction_status == _IDLE:
-                reset(flows.run(_reset(driver, flows, conn, record)))
         try:
-            return original(self, conn)  # type: ignore[no-any-return]
+            with _on_return(record, conn) as reset:
+                if conn.pgconn.transaction_status in _OPEN:
+                    logger.warning("rolling back returned connection: %s", conn)
+                    conn.rollback()
+                if conn.pgconn.transaction_status == _IDLE:
+                    reset(flows.run(_reset(driver, flows, conn, record)))
         finally:
+            original(self, conn)
             record.returned = False
+        return None
 
     return putconn
 
@@ -118,16 +119,17 @@ def _taking_back_async(driver: Driver, flows: Flows, original: Method) -> Method
         record: Record | None = conn.__dict__.get(KEY)
         if record is None or not (record.changed or Handlers._reset) or not _is_ours(self, conn, record):
             return await original(self, conn)  # type: ignore[no-any-return]
-        with _on_return(record, conn) as reset:
-            if conn.pgconn.transaction_status in _OPEN:
-                logger.warning("rolling back returned connection: %s", conn)
-                await conn.rollback()
-            if conn.pgconn.transaction_status == _IDLE:
-                reset(await flows.run_async(_reset(driver, flows, conn, record)))
         try:
-            return await original(self, conn)  # type: ignore[no-any-return]
+            with _on_return(record, conn) as reset:
+                if conn.pgconn.transaction_status in _OPEN:
+                    logger.warning("rolling back returned connection: %s", conn)
+                    await conn.rollback()
+                if conn.pgconn.transaction_status == _IDLE:
+                    reset(await flows.run_async(_reset(driver, flows, conn, record)))
         finally:
+            await original(self, conn)
             record.returned = False
+        return None
 
     return putconn
 
@@ -154,9 +156,11 @@ def _on_return(record: Record, connection: Any) -> Iterator[Callable[[bool], Non
     try:
         with _returning(record):
             yield reset
-    except Exception as error:  # noqa: BLE001 - as the pool does: what cannot be rolled back is discarded
+    except BaseException as error:  # as the pool does: what cannot be rolled back or reset is discarded
         logger.warning("return of a connection failed: %s: discarding it", type(error).__name__)
         connection.pgconn.finish()
+        if not isinstance(error, Exception):
+            raise  # a cancellation, Ctrl-C; the pool gets the connection back all the same
     finally:
         record.deadline = None
         record.refresh()

@@ -87,6 +87,11 @@ class Record(Session):
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
         self.poll = _poll_of(pgconn.socket) if self.failover else _never
 
+    def owe(self, error: FailoverError | None) -> None:
+        """Do as any session does, and have the next statement look."""
+        super().owe(error)
+        self.refresh()
+
     def given_up(self) -> None:
         """The app has left the transaction that was open when the connection was lost."""
         self.phase = IDLE

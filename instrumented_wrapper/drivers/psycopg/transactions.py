@@ -102,7 +102,14 @@ def leaving_connection(original: Method) -> Method:
 
     @functools.wraps(original)
     def __exit__(self: Any, kind: Any, error: Any, traceback: Any) -> Any:
-        result = original(self, kind, error, traceback)
+        try:
+            if error is None and _lost_unseen(self):
+                self.commit()  # psycopg would leave in silence: this says what became of the transaction
+            result = original(self, kind, error, traceback)
+        except FailoverError:
+            if not getattr(self, "_pool", None):
+                self.close()  # it is alive, and the block was to close it
+            raise
         _tell_of_failure(self, error)
         return result
 
@@ -114,11 +121,26 @@ def leaving_connection_async(original: Method) -> Method:
 
     @functools.wraps(original)
     async def __aexit__(self: Any, kind: Any, error: Any, traceback: Any) -> Any:
-        result = await original(self, kind, error, traceback)
+        try:
+            if error is None and _lost_unseen(self):
+                await self.commit()  # psycopg would leave in silence: this says what became of the transaction
+            result = await original(self, kind, error, traceback)
+        except FailoverError:
+            if not getattr(self, "_pool", None):
+                await self.close()  # it is alive, and the block was to close it
+            raise
         _tell_of_failure(self, error)
         return result
 
     return __aexit__
+
+
+def _lost_unseen(connection: Any) -> bool:
+    """Tell whether a transaction was open when the connection was lost, and nobody has been told."""
+    record = record_of(connection)
+    if record is None or record.phase == pq.TransactionStatus.IDLE:
+        return False
+    return record.switchable and not connection._closed and connection.pgconn.status == pq.ConnStatus.BAD
 
 
 def _tell_of_failure(connection: Any, error: Any) -> None:
