@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 
 from instrumented_wrapper import ConfigurationError, __version__, instrument, uninstrument
 from instrumented_wrapper.instrument import PATCHERS, SUPPORTED, report
@@ -23,7 +23,11 @@ def main() -> int:
     except ConfigurationError as error:
         print(f"\nconfiguration: NOT USABLE, nothing would be patched\n  {error}")
         return 1
-    for title, lines in (("drivers", _drivers(options)), ("options", _options(options)), ("OpenTelemetry", _otel())):
+    for title, lines in (
+        ("drivers (tried in this process)", _drivers(options)),
+        ("options", _options(options)),
+        ("OpenTelemetry", _otel()),
+    ):
         print(f"\n{title}")
         print("\n".join(f"  {line}" for line in lines))
     return 0
@@ -81,8 +85,29 @@ def _otel() -> Iterator[str]:
         yield f"{name:38} {os.environ.get(name, '-')}"
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     yield f"{'OTEL_EXPORTER_OTLP_ENDPOINT':38} {'set' if endpoint else '-'}"
+    yield f"{'under opentelemetry-instrument':38} {_verdict()}"
     configured = "yes" if _is_configured() else "no (run under opentelemetry-instrument)"
     yield f"{'configured in this process':38} {configured}"
+
+
+def _verdict() -> str:
+    """Tell what OpenTelemetry's launcher would do with us; it loads nothing where it does not find an exporter."""
+    if _version("opentelemetry_distro") is None and _version("opentelemetry_sdk") is None:
+        return "patched (no SDK: spans and metrics go nowhere)"
+    disabled = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    if disabled & {"*", "instrumented_wrapper"}:
+        return "NOT patched: OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names it"
+    missing = [name for signal in ("traces", "metrics") for name in _missing_exporters(signal)]
+    return f"NOT patched: exporter {missing[0]} is not installed" if missing else "patched"
+
+
+def _missing_exporters(signal: str) -> Iterator[str]:
+    default = "otlp" if _version("opentelemetry_distro") else "none"
+    protocol = "http" if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").startswith("http") else "grpc"
+    for name in os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", default).split(","):
+        wanted = f"otlp_proto_{protocol}" if name.strip() == "otlp" else name.strip()
+        if wanted != "none" and not entry_points(group=f"opentelemetry_{signal}_exporter", name=wanted):
+            yield wanted
 
 
 def _is_configured() -> bool:

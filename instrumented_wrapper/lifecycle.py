@@ -108,7 +108,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     read = partial(driver.read, connection)
     handler = handlers.reset_handler()
     plan = session.reset_plan(read)
-    if not plan and handler is None:
+    if session.resetting or (not plan and handler is None):  # the app's handler may close its connection
         keep_present(session, read)
         return True
     settings = tuple(change.setting for change in plan)
@@ -149,7 +149,7 @@ def ask(
     if handler is None:
         return False
     was_idle = driver.is_idle(connection)
-    with driver.unobserved(connection, deadline - STATEMENT_MARGIN):
+    with session.asking(), driver.unobserved(connection, deadline - STATEMENT_MARGIN):
         handled = yield partial(_call_handler, handler, session, connection, deadline, driver.is_async(connection))
         if was_idle:
             yield partial(driver.finish_work, connection)

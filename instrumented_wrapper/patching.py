@@ -22,7 +22,8 @@ class Patches:
     """What was patched, so that it can be undone."""
 
     def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._undo: list[tuple[Any, str, Any, Any]] = []
+        self.undone = False
 
     def close_over(self, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replace a method by the closure that `make` returns for it: cheap on the frequent path."""
@@ -35,18 +36,21 @@ class Patches:
         """Wrap a method with ``wrapper(wrapped, instance, args, kwargs)``."""
         found = vars(owner).get(name, _ABSENT)
         wrapt.wrap_function_wrapper(owner, name, wrapper)
-        self._undo.append((owner, name, found))
+        self._undo.append((owner, name, found, vars(owner)[name]))
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
         """Put another object in the place of an attribute."""
         found = vars(owner).get(name, _ABSENT)
         wrapt.apply_patch(owner, name, value)
-        self._undo.append((owner, name, found))
+        self._undo.append((owner, name, found, value))
 
     def undo(self) -> None:
-        """Put back what was there, last patch first."""
+        """Put back what was there, last patch first. What somebody else has wrapped since then is theirs: it stays."""
+        self.undone = True
         while self._undo:
-            owner, name, found = self._undo.pop()
+            owner, name, found, ours = self._undo.pop()
+            if vars(owner).get(name) is not ours:
+                continue
             if found is _ABSENT:
                 delattr(owner, name)
             else:

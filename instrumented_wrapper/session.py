@@ -6,6 +6,7 @@ Pure: no driver call, no telemetry. `Session` is asked and told; the lifecycle a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -22,6 +23,10 @@ class Effects(Protocol):
     @property
     def leaves(self) -> tuple[str, ...]:
         """Names of state that may be in the session afterwards."""
+
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """What of `leaves` may be there even if the statement fails."""
 
     @property
     def clears(self) -> tuple[str, ...]:
@@ -149,8 +154,18 @@ class Session:
         self.owed: FailoverError | None = None
         self.failed: FailoverError | None = None
         self.asked_read_only = ""
+        self.resetting = False
         self._covers = covers
         self._settings: dict[str, SettingState] = {}
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While inside, a handler of the app is at work: another reset has nothing to do."""
+        self.resetting = True
+        try:
+            yield
+        finally:
+            self.resetting = False
 
     def owe(self, error: FailoverError | None) -> None:
         """The app has to be told `error` by its next statement; None: there is nothing to tell."""
@@ -239,8 +254,10 @@ class Session:
 
     def refused(self, pipelined: bool = False) -> None:
         """What was sent was refused: a single statement left nothing, of several some may have run."""
+        lasting = [name for effects in self.noted for name in effects.lasting]
         self.noted = [effects for effects in self.noted if effects.several or pipelined]
         self.settle(for_good=False)
+        self.left.update(dict.fromkeys(lasting))
 
     def take_left(self) -> tuple[str, ...]:
         """Return the names of what may have been left, statements under way included, and forget them."""

@@ -22,7 +22,15 @@ from instrumented_wrapper.errors import (
     driver_error,
     remembered,
 )
-from instrumented_wrapper.events import Failover, FailoverEnd, SettingsEnd, Transfer, error_type, observe
+from instrumented_wrapper.events import (
+    Failover,
+    FailoverEnd,
+    SettingChange,
+    SettingsEnd,
+    Transfer,
+    error_type,
+    observe,
+)
 from instrumented_wrapper.failover import ClosedMeanwhile, NoServer
 from instrumented_wrapper.lifecycle import ask, fetch, keep_present, reset, restore, where
 from instrumented_wrapper.session import Loss, Session
@@ -153,15 +161,28 @@ def _configure(this: _Switch, new: Replacement) -> Flow[None]:
     if not session.options.transfer_session_state_on_switch or not (names or handler or this.not_restored):
         return
     with observe(Transfer(**where(driver, new.connection, session), settings=names)) as observed:
-        for setting in names:
-            fetch(driver, new.connection, session, setting)
-        this.asks_handler = True
-        handled = yield from ask(driver, handler, session, new.connection, this.deadline)
-        this.asks_handler = False
-        plan = () if handled else session.transfer_plan()
-        done = tuple(restore(driver, new.connection, change, "restored") for change in plan)
-        keep_present(session, partial(driver.read, new.connection))
+        try:
+            done, handled = yield from _apply(this, new, names, handler)
+        except Exception as error:
+            failed = tuple(SettingChange(c.setting, c.before, c.after, "failed") for c in session.transfer_plan())
+            observed.outcome = SettingsEnd(failed, "default", 0, this.not_restored, error_type(error))
+            raise
         observed.outcome = SettingsEnd(done, "custom" if handled else "default", 0, this.not_restored)
+
+
+def _apply(
+    this: _Switch, new: Replacement, names: tuple[str, ...], handler: handlers.Handler | None
+) -> Flow[tuple[tuple[SettingChange, ...], bool]]:
+    driver, session = this.driver, this.session
+    for setting in names:
+        fetch(driver, new.connection, session, setting)
+    this.asks_handler = True
+    handled = yield from ask(driver, handler, session, new.connection, this.deadline)
+    this.asks_handler = False
+    plan = () if handled else session.transfer_plan()
+    done = tuple(restore(driver, new.connection, change, "restored") for change in plan)
+    keep_present(session, partial(driver.read, new.connection))
+    return done, handled
 
 
 def _retire(this: _Switch, old: Replacement, left_behind: Session) -> Flow[None]:

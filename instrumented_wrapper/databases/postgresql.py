@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
+
+from instrumented_wrapper.databases.tokens import Token, tokens_of
 
 __all__ = ["READ_ONLY_SQL_TRANSACTION", "SYSTEM", "Effects", "scan"]
 
@@ -26,9 +28,22 @@ TEMPORARY: Final = "temporary tables"
 HELD: Final = "held cursors"
 ADVISORY: Final = "advisory locks"
 UNKNOWN_SETTING: Final = "set_config"
+_LASTING: Final = frozenset({ADVISORY, "DO", "CALL", "LOAD"})
 # State that RESET ALL leaves alone although it looks like a setting.
 _NOT_RESET_BY_ALL: Final = frozenset(
-    {"role", "session_authorization", LISTEN, PREPARED, TEMPORARY, HELD, ADVISORY, "DO", "CALL", "LOAD"}
+    {
+        "role",
+        "session_authorization",
+        UNKNOWN_SETTING,
+        LISTEN,
+        PREPARED,
+        TEMPORARY,
+        HELD,
+        ADVISORY,
+        "DO",
+        "CALL",
+        "LOAD",
+    }
 )
 
 
@@ -54,34 +69,22 @@ class Effects:
     read_only: str = ""
     several: bool = False
 
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """What of `leaves` may be there even if the statement fails: no rollback undoes it."""
+        return tuple(name for name in self.leaves if name in _LASTING)
+
 
 _TRIGGERS: Final = re.compile(
     r"\b(set|reset|set_config|listen|unlisten|prepare|prepared|deallocate|discard|temp|temporary|pg_temp|declare|close"
     r"|pg_(try_)?advisory_\w+|do|call|load|commit|end|begin|start|rollback|abort)\b",
     re.IGNORECASE,
 )
-# What is not terminated goes to the end of the text, and nothing is read twice: the time is linear in the length.
-_TOKENS: Final = r"""--[^\r\n]*
-    | (?P<comment>/\*)
-    | (?P<string>[eE]'(?:[^'\\]+|''|\\(?:.|\Z))*+(?:'|\Z) | '(?:[^']+|'')*+(?:'|\Z))
-    | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
-    | (?P<quoted>"(?:[^"]+|"")*+(?:"|\Z))
-    | (?P<word>[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)
-    | (?P<mark>[^\s])
-    """
-_COMMENT_EDGES: Final = re.compile(r"/\*|\*/")
 _LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
 _NOT_PLAIN: Final = re.compile(r'--|/\*|[$"\\]')  # comments, other kinds of quotes, escapes
 _LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
 _MOST_ARGUMENT_TOKENS: Final = 200
 _SETTING_NAME: Final = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
-
-
-class _Token(NamedTuple):
-    """A word (lower case), a string (unquoted, in `text`), a quoted name or a mark."""
-
-    kind: str
-    text: str
 
 
 def scan(text: str) -> Effects | None:
@@ -117,66 +120,37 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
 
 def covers(cleared: str, name: str) -> bool:
     """Tell whether clearing `cleared` takes the state `name` away."""
-    return cleared in ("*", name) or (cleared == "settings" and name not in _NOT_RESET_BY_ALL)
+    if cleared == "*":
+        return name != "LOAD"
+    return cleared == name or (cleared == "settings" and name not in _NOT_RESET_BY_ALL)
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    position = 0
-    tokens = re.compile(_TOKENS, re.VERBOSE | re.DOTALL)  # 5 ms, once: not while importing
-    while match := tokens.search(text, position):
-        kind, position = match.lastgroup, match.end()
-        if kind == "comment":
-            position = _end_of_comment(text, position)
-        elif kind is not None:
-            yield _token(kind, match[0])
-
-
-def _end_of_comment(text: str, position: int) -> int:
-    """Return where a block comment ends; they nest in PostgreSQL."""
-    depth = 1
-    for edge in _COMMENT_EDGES.finditer(text, position):
-        depth += 1 if edge[0] == "/*" else -1
-        if depth == 0:
-            return edge.end()
-    return len(text)
-
-
-def _token(kind: str, value: str) -> _Token:
-    if kind == "word":
-        return _Token("word", value.lower())
-    if kind == "mark":
-        return _Token("mark", value)
-    if kind == "quoted":
-        return _Token("name", value[1:].removesuffix('"'))
-    return _Token("string", value[value.index("'") + 1 :].removesuffix("'") if kind == "string" else "")
-
-
-def _statements(text: str) -> Iterator[list[_Token]]:
+def _statements(text: str) -> Iterator[list[Token]]:
     """Split a text; the body of a routine (``BEGIN ATOMIC ... END``) runs when it is called, and is left out."""
-    statement: list[_Token] = []
+    statement: list[Token] = []
     in_body = False
-    for token in _tokens(text):
-        if token != _Token("mark", ";"):
+    for token in tokens_of(text):
+        if token != Token("mark", ";"):
             statement.append(token)
             continue
         if not in_body:
             yield statement
-        in_body = _goes_on(statement) if not in_body else statement[:1] != [_Token("word", "end")]
+        in_body = _goes_on(statement) if not in_body else statement[:1] != [Token("word", "end")]
         statement = []
     if not in_body:
         yield statement
 
 
-def _goes_on(statement: list[_Token]) -> bool:
-    return _defines_routine(statement) and _Token("word", "atomic") in statement
+def _goes_on(statement: list[Token]) -> bool:
+    return _defines_routine(statement) and Token("word", "atomic") in statement
 
 
-def _defines_routine(statement: list[_Token]) -> bool:
+def _defines_routine(statement: list[Token]) -> bool:
     head = [token.text for token in statement[:4]]
     return head[:1] == ["create"] and ("function" in head or "procedure" in head)
 
 
-def _effects_of(statement: list[_Token]) -> Iterator[Effects]:
+def _effects_of(statement: list[Token]) -> Iterator[Effects]:
     while statement and statement[0].text == "(":
         statement = statement[1:]
     if not statement or statement[0].kind != "word":
@@ -187,7 +161,7 @@ def _effects_of(statement: list[_Token]) -> Iterator[Effects]:
     yield from _anywhere(statement, words)
 
 
-def _anywhere(statement: list[_Token], words: list[str]) -> Iterator[Effects]:
+def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
     """Functions and clauses that may stand in any statement."""
     names = [token.text if token.kind in ("word", "name") else "" for token in statement]
     if _defines_routine(statement):
@@ -199,24 +173,24 @@ def _anywhere(statement: list[_Token], words: list[str]) -> Iterator[Effects]:
             yield known
         elif word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
             yield Effects(leaves=(ADVISORY,))
-        elif word == "pg_advisory_unlock_all":
+        elif word == "pg_advisory_unlock_all" and words[0] == "select" and len(words) == 4:
             yield Effects(clears=(ADVISORY,))
         elif word == "pg_temp" or (word in ("temp", "temporary") and "into" in words[max(0, index - 2) : index]):
             yield Effects(leaves=(TEMPORARY,))
 
 
-def _calls(statement: list[_Token], index: int) -> bool:
+def _calls(statement: list[Token], index: int) -> bool:
     return index + 1 < len(statement) and statement[index + 1].text == "("
 
 
-def _set_config(tokens: list[_Token]) -> Effects:
-    arguments: list[list[_Token]] = [[]]
+def _set_config(tokens: list[Token]) -> Effects:
+    arguments: list[list[Token]] = [[]]
     depth = 0
     for token in tokens:
         if token.kind == "mark" and token.text == ")" and depth == 0:
             break
         depth += (token.text == "(") - (token.text == ")") if token.kind == "mark" else 0
-        if token == _Token("mark", ",") and depth == 0:
+        if token == Token("mark", ",") and depth == 0:
             arguments.append([])
         else:
             arguments[-1].append(token)
@@ -231,7 +205,7 @@ def _checked(name: str) -> str:
     return name.lower() if _SETTING_NAME.fullmatch(name) else UNKNOWN_SETTING
 
 
-def _set(statement: list[_Token], words: list[str]) -> Effects:
+def _set(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["session"] and words[2:3] not in (["authorization"], ["characteristics"]):
         statement, words = statement[1:], words[1:]
     second = words[1] if len(words) > 1 else ""
@@ -269,7 +243,7 @@ _SPELLINGS: Final = {
 }
 
 
-def _setting_name(tokens: list[_Token]) -> str:
+def _setting_name(tokens: list[Token]) -> str:
     """Return the setting that ``SET``/``RESET`` names: ``a``, ``a.b``, ``TIME ZONE``, ``SESSION AUTHORIZATION``."""
     if not tokens or tokens[0].kind not in ("word", "name"):
         return UNKNOWN_SETTING
@@ -280,43 +254,43 @@ def _setting_name(tokens: list[_Token]) -> str:
     return _checked(first if plain else _SPELLINGS.get(first, first))
 
 
-def _reset(statement: list[_Token], words: list[str]) -> Effects:
+def _reset(statement: list[Token], words: list[str]) -> Effects:
     cleared = "settings" if words[1:] == ["all"] else _setting_name(statement[1:])
     ended = cleared in ("settings", "default_transaction_read_only")
     return Effects(clears=(cleared,), read_only="ended" if ended else "")
 
 
-def _discard(statement: list[_Token], words: list[str]) -> Effects:
+def _discard(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["all"]:
         return Effects(clears=("*",), read_only="ended")
     return Effects(clears=(TEMPORARY,)) if words[1:2] in (["temp"], ["temporary"]) else Effects()
 
 
-def _prepare(statement: list[_Token], words: list[str]) -> Effects:
+def _prepare(statement: list[Token], words: list[str]) -> Effects:
     return Effects(in_doubt=True) if words[1:2] == ["transaction"] else Effects(leaves=(PREPARED,))
 
 
-def _deallocate(statement: list[_Token], words: list[str]) -> Effects:
+def _deallocate(statement: list[Token], words: list[str]) -> Effects:
     return Effects(clears=(PREPARED,)) if words[-1] == "all" else Effects()
 
 
-def _create(statement: list[_Token], words: list[str]) -> Effects:
+def _create(statement: list[Token], words: list[str]) -> Effects:
     is_temporary = any(word in ("temp", "temporary") for word in words[1:5])
     ends_with_transaction = " on commit drop" in " ".join(words)
     return Effects(leaves=(TEMPORARY,)) if is_temporary and not ends_with_transaction else Effects()
 
 
-def _declare(statement: list[_Token], words: list[str]) -> Effects:
+def _declare(statement: list[Token], words: list[str]) -> Effects:
     return Effects(leaves=(HELD,)) if "with hold" in " ".join(words) else Effects()
 
 
-def _rollback(statement: list[_Token], words: list[str]) -> Effects:
+def _rollback(statement: list[Token], words: list[str]) -> Effects:
     if "prepared" in words:
         return Effects(in_doubt=True)
     return Effects() if "to" in words else Effects(rolls_back=True)
 
 
-def _begin(statement: list[_Token], words: list[str]) -> Effects:
+def _begin(statement: list[Token], words: list[str]) -> Effects:
     return Effects(begins=True, read_only="transaction" if _asks_read_only(words) else "")
 
 
@@ -324,7 +298,7 @@ def _asks_read_only(words: list[str]) -> bool:
     return "read only" in " ".join(words)
 
 
-_BY_FIRST_WORD: Final[dict[str, Callable[[list[_Token], list[str]], Effects]]] = {
+_BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = {
     "set": _set,
     "reset": _reset,
     "discard": _discard,

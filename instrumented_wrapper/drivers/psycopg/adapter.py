@@ -86,7 +86,13 @@ class Psycopg:
         return connection.lock
 
     def finish_work(self, connection: Any) -> Any:
-        """Commit what a handler left open in a transaction of its own."""
+        """Commit what a handler left open in a transaction of its own.
+
+        Raises:
+            InFailedSqlTransaction: that one is aborted: what the handler was to do is not done.
+        """
+        if connection.pgconn.transaction_status == pq.TransactionStatus.INERROR:
+            raise psycopg.errors.InFailedSqlTransaction("the handler left an aborted transaction")
         return connection.commit() if connection.pgconn.transaction_status == _INTRANS else None
 
     def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:

@@ -32,16 +32,20 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
     """Return what is known of a step before it begins, or of one whose frame is still there."""
     owner = owner_of(gen)
     in_block = isinstance(owner, BaseTransaction)
+    several = record.under_way("several")
+    rolls_back = record.under_way("rolls_back")
+    pipelined = connection._pipeline is not None and connection._pipeline.level > 0
     return Facts(
         step=step,
         in_transaction=record.phase != _IDLE,
         aborted=record.phase == _INERROR,
         begins=record.under_way("begins"),
         in_doubt=record.under_way("in_doubt"),
-        rolls_back=(record.under_way("rolls_back") and not record.under_way("several")) or _is_rollback(gen, step),
-        several=record.under_way("several"),
-        alone=len(record.noted) == 1 and not record.under_way("several"),
-        pipelined=connection._pipeline is not None and connection._pipeline.level > 0,
+        rolls_back=(rolls_back and not several) or _is_rollback(gen, step),
+        goes_on=rolls_back and (several or pipelined),
+        several=several,
+        alone=len(record.noted) == 1 and not several,
+        pipelined=pipelined,
         outermost=in_block and (owner._outer_transaction or (step == "_enter_gen" and record.phase == _IDLE)),
         unwinding=in_block and step == "_exit_gen" and _rolls_back(gen, owner),
     )

@@ -51,7 +51,7 @@ _ONLY_OBSERVE: dict[str, Any] = {"failover": "off", "reset_session_state_on_clos
 
 def _observe(patches: Patches, options: Options, flows: Flows) -> None:
     """What is needed to see a loss: public methods, and the constructor."""
-    patches.close_over(BaseConnection, "__init__", making.attaching(options))
+    patches.close_over(BaseConnection, "__init__", making.attaching(options, patches))
     patches.close_over(Connection, "wait", functools.partial(waiting.wait, driver=DRIVER, flows=flows))
     patches.close_over(AsyncConnection, "wait", functools.partial(waiting.wait_async, driver=DRIVER, flows=flows))
     patches.wrap(Connection, "connect", making.connecting_with(options))

@@ -29,6 +29,7 @@ class Facts:
         begins: the lost step opened a transaction.
         in_doubt: it sent a COMMIT, a PREPARE TRANSACTION, or the like.
         rolls_back: it sent a ROLLBACK of the whole transaction and nothing else.
+        goes_on: it sent a ROLLBACK and perhaps something after it, which ran outside the transaction.
         several: it sent more than one statement in one text.
         alone: what it sent is a single statement, as far as is known.
         pipelined: a pipeline block is open.
@@ -42,6 +43,7 @@ class Facts:
     begins: bool = False
     in_doubt: bool = False
     rolls_back: bool = False
+    goes_on: bool = False
     several: bool = False
     alone: bool = True
     pipelined: bool = False
@@ -75,6 +77,8 @@ def found_before_sending(facts: Facts) -> Loss | None:
         return Loss(transaction="unknown", may_have_run=True)
     if facts.step == "_commit_gen" and not in_transaction:
         return None
+    if facts.goes_on:
+        return Loss(may_have_run=True)
     if facts.rolling_back:
         return Loss(transaction="rolled_back" if in_transaction else "none", silent=True, later=True)
     if not in_transaction:
@@ -90,7 +94,7 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
         return Loss(transaction="rolled_back", silent=True, later=True, cause=cause)
     if facts.unknown:
         return Loss(transaction="unknown", may_have_run=True, cause=cause)
-    if facts.in_transaction or facts.begins:
+    if (facts.in_transaction or facts.begins) and not facts.goes_on:
         return _rolled_back(facts, cause)
     return Loss(may_have_run=True, cause=cause)
 

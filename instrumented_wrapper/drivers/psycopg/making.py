@@ -17,6 +17,7 @@ from typing import Any
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
 from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.patching import Patches
 
 __all__ = ["attaching", "connecting_with", "connecting_with_async", "parameters", "parameters_async"]
 
@@ -116,13 +117,15 @@ def _seen(options: Options, conninfo: str, kwargs: dict[str, Any]) -> _Pending:
     return pending
 
 
-def attaching(options: Options) -> Callable[[Method], Method]:
+def attaching(options: Options, patches: Patches) -> Callable[[Method], Method]:
     """``BaseConnection.__init__``: from here on the connection is watched."""
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def __init__(self: Any, pgconn: Any, *args: Any, **kwargs: Any) -> None:
             original(self, pgconn, *args, **kwargs)
+            if patches.undone:  # another tool wrapped this method after us, and keeps it
+                return
             try:
                 vars(self)[KEY] = _record(self, pgconn, options)
             except Exception as error:  # noqa: BLE001 - the app gets its connection, if need be unobserved
