@@ -18,7 +18,7 @@ from instrumented_wrapper.errors import Address
 
 __all__ = ["ClosedMeanwhile", "Found", "Interrupted", "NoServer", "Search", "Shared", "pause"]
 
-FIRST_PAUSE: Final = 0.015  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
+FIRST_PAUSE: Final = 0.01  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
 LONGEST_PAUSE: Final = 1.0
 SHARE_OF_ELAPSED: Final = 0.1  # a search that lasts asks ever more rarely: back-off without a counter
 LAST_ANSWERS: Final = 0.3  # seconds left to attempts under way once one server gave an answer that will not change

@@ -1,7 +1,11 @@
 """psycopg 3.2 and newer: the classes are patched in place, the physical connection is replaced under the app's object.
 
-Rooms: `parts` (the private parts used, and their self-test), `records` (what we keep per connection), `connecting`
-(arguments, hosts, racing attempts), `adapter` (what the lifecycle asks), `losses` (what a loss means, as a table),
-`waiting` (the choke point through which all input and output goes), `seams` (the other patched methods), `pools`.
-Private parts of psycopg are used in this folder only.
+Private parts of psycopg are used in this folder only. The rooms:
+
+- `install`: what is patched, as a list; `parts`: the private parts used, and the self-test that looks for them;
+- `making`: a connection is made, its arguments are kept; `records`: what we keep per connection;
+- `waiting`: the choke point through which all input and output goes; `steps`: the rare decisions around it, from the
+  `facts` of what was under way; `losses`: what a loss means, as a table; `limits`: deadlines for psycopg's generators;
+- `adapter`: what the lifecycle asks of the driver; `connecting`: all hosts are asked at once for a new server;
+- `seams`, `transactions`, `pools`: the other patched methods.
 """

@@ -46,6 +46,7 @@ class Record(Session):
         off: nothing is looked at any more (forked child, not instrumented any more).
         alert: the frequent path must take the long way (an error is owed, a lost transaction, a deadline).
         switchable: a loss leads to a switch.
+        heard: when the server last answered (monotonic seconds).
         phase: transaction status when the server was last heard.
         internal: a connection of ours, on its way to become the app's.
         handed_out: a pool has given it to the app; None for one that is not from a pool.
@@ -70,6 +71,7 @@ class Record(Session):
         self.closed_by_app = self.loss_told = False
         self.deadline: float | None = None
         self.phase = IDLE
+        self.heard = 0.0
         self.wanted = ""  # the app's target_session_attrs
         self.pipeline_error: FailoverError | None = None
         self.last_error: FailoverError | None = None
@@ -102,7 +104,7 @@ class Record(Session):
         self.off = self.foreign
         self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app)
         troubles = (self.lost, self.owed, self.pipeline_error, self.deadline)
-        self.alert = any(trouble is not None for trouble in troubles)
+        self.alert = self.off or self.muted or any(trouble is not None for trouble in troubles)
 
 
 def record_of(connection: Any) -> Record | None:

@@ -91,7 +91,7 @@ def commanding(original: Method) -> Method:
             if effects is _UNSEEN:
                 effects = effects_of(text)
             if effects is not None:
-                steps.note(record, effects)
+                steps.note(record, effects) if record.alert else record.noted.append(effects)
         return original(self, command, *args, **kwargs)
 
     return _exec_command
@@ -119,10 +119,12 @@ def mogrifying(original: Method) -> Method:
         if (record := record_of(self._conn)) is None:
             return original(self, *args, **kwargs)
         record.muted = True
+        record.refresh()
         try:
             return original(self, *args, **kwargs)
         finally:
             record.muted = False
+            record.refresh()
 
     return mogrify
 

@@ -19,6 +19,7 @@ from instrumented_wrapper.errors import FailoverError, again
 __all__ = ["entering", "entering_async", "leaving", "leaving_async", "leaving_connection", "leaving_connection_async"]
 
 Method = Callable[..., Any]
+_BAD = int(pq.ConnStatus.BAD)
 
 
 def entering(original: Method) -> Method:
@@ -103,15 +104,13 @@ def leaving_connection(original: Method) -> Method:
     @functools.wraps(original)
     def __exit__(self: Any, kind: Any, error: Any, traceback: Any) -> Any:
         try:
-            if error is None and _lost_unseen(self):
+            if error is None and self.pgconn.status == _BAD and _lost_unseen(self):
                 self.commit()  # psycopg would leave in silence: this says what became of the transaction
-            result = original(self, kind, error, traceback)
+            return original(self, kind, error, traceback)
         except FailoverError:
             if not getattr(self, "_pool", None):
                 self.close()  # it is alive, and the block was to close it
             raise
-        _tell_of_failure(self, error)
-        return result
 
     return __exit__
 
@@ -122,32 +121,28 @@ def leaving_connection_async(original: Method) -> Method:
     @functools.wraps(original)
     async def __aexit__(self: Any, kind: Any, error: Any, traceback: Any) -> Any:
         try:
-            if error is None and _lost_unseen(self):
+            if error is None and self.pgconn.status == _BAD and _lost_unseen(self):
                 await self.commit()  # psycopg would leave in silence: this says what became of the transaction
-            result = await original(self, kind, error, traceback)
+            return await original(self, kind, error, traceback)
         except FailoverError:
             if not getattr(self, "_pool", None):
                 await self.close()  # it is alive, and the block was to close it
             raise
-        _tell_of_failure(self, error)
-        return result
 
     return __aexit__
 
 
 def _lost_unseen(connection: Any) -> bool:
-    """Tell whether a transaction was open when the connection was lost, and nobody has been told."""
-    record = record_of(connection)
-    if record is None or record.phase == pq.TransactionStatus.IDLE:
+    """Tell whether a transaction was open when the connection was lost, and nobody has been told.
+
+    Raises:
+        FailoverFailedError: it went down with a failed switch; the block is not left as if it had been committed.
+    """
+    if (record := record_of(connection)) is None:
         return False
-    return record.switchable and not connection._closed and connection.pgconn.status == pq.ConnStatus.BAD
-
-
-def _tell_of_failure(connection: Any, error: Any) -> None:
-    """A transaction that went down with a failed switch is not left as if it had been committed."""
-    failed = record.failed if (record := record_of(connection)) is not None else None
-    if failed is not None and error is None and failed.transaction != "none":
-        raise again(failed)
+    if record.failed is not None and record.failed.transaction != "none":
+        raise again(record.failed)
+    return record.phase != pq.TransactionStatus.IDLE and record.switchable and not connection._closed
 
 
 def _is_stale(block: Any) -> bool:
@@ -171,7 +166,7 @@ def _unwind(block: Any) -> None:
 def _heard(block: Any, record: Record, error: Any, result: Any) -> Any:
     """A block has ended. If its connection was lost before, it must not end in silence, nor be refused for ever."""
     connection = block._conn
-    if connection.pgconn.status != pq.ConnStatus.BAD:
+    if connection.pgconn.status != _BAD:
         return result
     _unwind(block)  # psycopg leaves it on its stack, which nobody sees on a connection that stays closed
     if record.failed is not None and error is None and not block.force_rollback:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 import psycopg
@@ -26,6 +27,9 @@ __all__ = ["wait", "wait_async"]
 Method = Callable[..., Any]
 _ACTIVE: Final = int(pq.TransactionStatus.ACTIVE)
 _UNKNOWN: Final = int(pq.TransactionStatus.UNKNOWN)
+_FRESH: Final = (
+    0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as all the rest
+)
 _IDLE: Final = int(pq.TransactionStatus.IDLE)
 
 
@@ -49,7 +53,12 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
         step = getattr(gen, "__name__", "")
         if step == "_commit_gen" and phase == _IDLE and not record.alert:
             return call(self, gen, interval, timeout)  # nothing is open, nothing will be sent
-        if phase != _ACTIVE and (record.alert or record.noted or phase == _UNKNOWN or record.poll(0)):
+        if phase != _ACTIVE and (
+            record.alert
+            or record.noted
+            or phase == _UNKNOWN
+            or (monotonic() - record.heard > _FRESH and record.poll(0))
+        ):
             if loss := steps.before(self, record, gen, phase):
                 repair(self, record, loss)
             gen = steps.adapted(self, record, gen, switched=loss is not None)
@@ -63,6 +72,8 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             repair(self, record, loss)
             rest = steps.once_more(step, error)
             return None if rest is None else call(self, rest, interval, timeout)
+        if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
+            record.heard = monotonic()
         if (record.noted or record.alert) and (loss := steps.answered(self, record, step)):
             repair(self, record, loss)
         return result
@@ -90,7 +101,12 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
         step = getattr(gen, "__name__", "")
         if step == "_commit_gen" and phase == _IDLE and not record.alert:
             return await call(self, gen, interval, timeout)  # nothing is open, nothing will be sent
-        if phase != _ACTIVE and (record.alert or record.noted or phase == _UNKNOWN or record.poll(0)):
+        if phase != _ACTIVE and (
+            record.alert
+            or record.noted
+            or phase == _UNKNOWN
+            or (monotonic() - record.heard > _FRESH and record.poll(0))
+        ):
             if loss := steps.before(self, record, gen, phase):
                 await repair(self, record, loss)
             gen = steps.adapted(self, record, gen, switched=loss is not None)
@@ -104,6 +120,8 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             await repair(self, record, loss)
             rest = steps.once_more(step, error)
             return None if rest is None else await call(self, rest, interval, timeout)
+        if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
+            record.heard = monotonic()
         if (record.noted or record.alert) and (loss := steps.answered(self, record, step)):
             await repair(self, record, loss)
         return result
