@@ -79,8 +79,8 @@ def _shown(value: object) -> str:
 def _otel() -> Iterator[str]:
     sdk = _version("opentelemetry_sdk")
     yield f"SDK              {sdk or 'not installed: spans and metrics go nowhere'}"
-    agent = _version("opentelemetry_distro")
-    yield f"distro           {agent or 'not installed: opentelemetry-instrument configures no exporter'}"
+    distro = _version("opentelemetry_distro")
+    yield f"distro           {distro or 'not installed: opentelemetry-instrument configures no exporter'}"
     for name in ("OTEL_SDK_DISABLED", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "OTEL_TRACES_EXPORTER"):
         yield f"{name:38} {os.environ.get(name, '-')}"
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")

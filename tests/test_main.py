@@ -1,0 +1,97 @@
+"""``python -m instrumented_wrapper``: what it says of drivers, options and OpenTelemetry, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import instrumented_wrapper
+
+ROOT = Path(__file__).parents[1]
+VERDICT = "under opentelemetry-instrument"
+
+
+def run(**environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("INSTRUMENTED_WRAPPER", "OTEL_"))}
+    command = [sys.executable, "-m", "instrumented_wrapper"]
+    wanted = {**kept, **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=wanted, cwd=ROOT, check=False)
+
+
+def ask(**environment: str) -> tuple[int, str]:
+    """Return the exit code and the report; nothing may be complained of."""
+    ended = run(**environment)
+    assert ended.stderr == ""
+    return ended.returncode, ended.stdout
+
+
+def line(report: str, start: str) -> list[str]:
+    """Return the words of the one line that begins so."""
+    [found] = [words for words in report.splitlines() if words.strip().startswith(start)]
+    return found.strip().removeprefix(start).split()
+
+
+def test_defaults() -> None:
+    code, said = ask()
+    assert code == 0
+    assert said.startswith(f"instrumented-wrapper {instrumented_wrapper.__version__}, Python ")
+    assert line(said, "psycopg ") == [psycopg.__version__, "patched"]
+    assert line(said, "failover ") == ["auto", "default"]
+    assert line(said, "failover_timeout") == ["15.0", "default"]
+    assert line(said, "configured in this process")[0] == "no"
+
+
+def test_options_and_where_they_are_from() -> None:
+    hosts = {"INSTRUMENTED_WRAPPER_FAILOVER_HOSTS": "db1:5433,db2", "INSTRUMENTED_WRAPPER_RESET_SCOPE": "session"}
+    code, said = ask(**hosts)
+    assert code == 0
+    assert line(said, "failover_hosts")[0] == "db1:5433,db2"
+    assert line(said, "reset_scope")[0] == "session"
+    assert "default" not in line(said, "failover_hosts") + line(said, "reset_scope")
+
+
+def test_option_that_cannot_be_used() -> None:
+    code, said = ask(INSTRUMENTED_WRAPPER_FAILOVER="perhaps")
+    assert code == 1
+    assert "NOT USABLE" in said
+    assert all(word in said for word in ("INSTRUMENTED_WRAPPER_FAILOVER", "perhaps", "auto"))
+
+
+def test_switched_off() -> None:
+    code, said = ask(INSTRUMENTED_WRAPPER_ENABLED="false")
+    assert code == 0
+    assert line(said, "psycopg ")[1:] == ["not", "patched"]
+    assert "INSTRUMENTED_WRAPPER_ENABLED is false" in said
+
+
+def test_drivers_that_are_left_out_or_not_looked_after() -> None:
+    ended = run(INSTRUMENTED_WRAPPER_DRIVERS="pymysql")
+    assert ended.returncode == 0
+    assert "pymysql" in ended.stderr
+    assert line(ended.stdout, "psycopg ")[1:] == ["not", "patched"]
+    assert line(ended.stdout, "not looked after by this version:") == ["pymysql"]
+
+
+@pytest.mark.parametrize("names", ["*", "instrumented_wrapper", "redis, instrumented_wrapper"])
+def test_disabled_for_the_launcher(names: str) -> None:
+    code, said = ask(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=names)
+    assert code == 0
+    assert line(said, f"{VERDICT} ")[:2] == ["NOT", "patched:"]
+
+
+def test_others_disabled_for_the_launcher() -> None:
+    _, said = ask(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="redis")
+    assert line(said, f"{VERDICT} ") == ["patched"]
+
+
+@pytest.mark.parametrize("signal", ["TRACES", "METRICS"])
+def test_exporter_that_is_not_installed(signal: str) -> None:
+    """The launcher loads nothing then, and says little about it."""
+    code, said = ask(**{f"OTEL_{signal}_EXPORTER": "nonsuch"})
+    assert code == 0
+    assert " ".join(line(said, f"{VERDICT} ")) == "NOT patched: exporter nonsuch is not installed"
