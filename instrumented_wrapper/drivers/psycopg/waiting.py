@@ -62,8 +62,8 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             if loss := steps.before(self, record, gen, phase):
                 repair(self, record, loss)
             gen = steps.adapted(self, record, gen, switched=loss is not None)
-        else:
-            record.phase = phase if phase != _ACTIVE else record.phase
+        elif phase not in (record.phase, _ACTIVE):
+            record.phase = phase
         try:
             result = call(self, gen, interval, timeout)
         except psycopg.Error as error:
@@ -110,8 +110,8 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             if loss := steps.before(self, record, gen, phase):
                 await repair(self, record, loss)
             gen = steps.adapted(self, record, gen, switched=loss is not None)
-        else:
-            record.phase = phase if phase != _ACTIVE else record.phase
+        elif phase not in (record.phase, _ACTIVE):
+            record.phase = phase
         try:
             result = await call(self, gen, interval, timeout)
         except psycopg.Error as error:
