@@ -182,8 +182,8 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
     """The connection is alive: the statement was refused, by the server or because what it belongs to is stale."""
     stale = record.last_error is not None and belongs_to_old(connection, error)
     facts = facts_after(connection, record, step, error)
-    if not is_pending(connection):
-        record.refused(facts.pipelined)
+    if not is_pending(connection) and connection.pgconn.transaction_status != _ACTIVE:
+        record.refused(facts.pipelined)  # else an earlier one, interrupted, has no answer yet
     if stale and record.last_error is not None:
         raise again(record.last_error) from error
     if record.switchable and error.sqlstate == postgresql.READ_ONLY_SQL_TRANSACTION and _demoted(connection, record):
