@@ -17,8 +17,6 @@ __all__ = ["READ_ONLY_SQL_TRANSACTION", "SYSTEM", "Effects", "scan"]
 
 SYSTEM: Final = "postgresql"
 READ_ONLY_SQL_TRANSACTION: Final = "25006"
-# Answers to a connection attempt that asking again does not change: invalid authorization, invalid catalog name.
-PERMANENT_CLASSES: Final = ("28", "3D")
 # Leaves a session in a transaction that the server itself refuses to go on with, in one round trip.
 ABORTED_TRANSACTION: Final = "BEGIN; ROLLBACK TO SAVEPOINT lost_with_the_previous_session"
 

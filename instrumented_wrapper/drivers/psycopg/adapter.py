@@ -217,9 +217,8 @@ def _target(connection: Any, record: Record, parameters: Any, loss: Loss) -> Tar
 
 def _wanted(connection: Any, record: Record, parameters: Any, loss: Loss) -> str:
     """Return the kind of server: what the app asked for, else a primary where the old one was not a standby."""
-    asked = parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
-    if asked:
-        return str(asked)
+    if asked := connecting.asked_for(parameters):
+        return asked
     if loss.trigger == "requested" and loss.hosts:
         return "any"
     return "standby" if loss.trigger != "demoted" and _was_standby(connection, record) else "primary"

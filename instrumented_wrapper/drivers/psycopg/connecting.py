@@ -63,6 +63,11 @@ def parameters_of(info: Any) -> Parameters:
     return {**known, "password": info.password} if info.password else known
 
 
+def asked_for(parameters: Parameters) -> str:
+    """Return the kind of server that the app asks for (``target_session_attrs``), or an empty string."""
+    return str(parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
+
+
 def pinned(parameters: Parameters) -> dict[str, str]:
     """Return the addresses that the app gave for its hosts (``hostaddr``), by name."""
     hosts = str(parameters.get("host") or "").split(",")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -145,7 +144,7 @@ def _record(connection: Any, pgconn: Any, options: Options) -> Record:
     if not pending.outermost:
         _pending.set(None)
     record = Record(connection, pending.options, pending.arguments, connecting.hosts_of(pending.parameters))
-    record.wanted = _wanted(pending.parameters)
+    record.wanted = connecting.asked_for(pending.parameters)
     return record
 
 
@@ -161,12 +160,3 @@ def _hosts_of(pgconn: Any) -> Any:
         return ((pgconn.host.decode(), int(port) if port else None),)
     except Exception:  # noqa: BLE001 - a stand-in for a connection, or one that is already at its end: no host known
         return ()
-
-
-def _wanted(parameters: Mapping[str, Any]) -> str:
-    return str(parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
-
-
-def forget_pending() -> None:
-    """The parameters that were computed are for a connection of ours."""
-    _pending.set(None)
