@@ -22,7 +22,7 @@ from instrumented_wrapper.instrument import (
     switch_async,
     uninstrument,
 )
-from instrumented_wrapper.session import SessionState, SettingState
+from instrumented_wrapper.snapshot import SessionState, SettingState
 from instrumented_wrapper.version import VERSION as __version__
 
 __all__ = [

@@ -25,7 +25,9 @@ __all__ = [
     "SettingsEnd",
     "Signals",
     "Transfer",
+    "locate_with",
     "observe",
+    "origin",
     "subscribe",
     "unsubscribe",
 ]
@@ -71,13 +73,17 @@ class PristineFetch(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """Settings go back to pristine. ``trigger``: close, pool_return, switch, requested."""
+    """Settings go back to pristine. ``trigger``: close, pool_return, switch, requested.
+
+    ``origins``: where they were set, as the locator marked it.
+    """
 
     driver: str
     peer: Peer
     signals: Signals
     trigger: str
     settings: tuple[str, ...]
+    origins: tuple[object, ...] = ()
 
 
 class Transfer(NamedTuple):
@@ -135,7 +141,10 @@ Outcome = Fetched | SettingsEnd | FailoverEnd
 Finish = Callable[[Outcome | None, BaseException | None], None]
 Listener = Callable[[Event], Finish | None]
 
+Locator = Callable[[], object]
+
 _listeners: list[Listener] = []
+_locators: list[Locator] = []
 
 
 class Observation:
@@ -170,6 +179,16 @@ def subscribe(listener: Listener) -> None:
 def unsubscribe(listener: Listener) -> None:
     """Tell `listener` nothing any more."""
     _listeners.remove(listener)
+
+
+def locate_with(locator: Locator | None) -> None:
+    """Have `locator` mark where something happens; None: nobody does any more. It must not raise."""
+    _locators[:] = [] if locator is None else [locator]
+
+
+def origin() -> object:
+    """Return a mark of where in the app this happens, None where nobody marks."""
+    return _locators[0]() if _locators else None
 
 
 def error_type(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from instrumented_wrapper.session import SettingState
+from instrumented_wrapper.snapshot import SettingState
 
 __all__ = ["Handler", "SessionStateTransferHandlers"]
 

@@ -22,7 +22,8 @@ from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.session import Session, SessionState
+from instrumented_wrapper.session import Session
+from instrumented_wrapper.snapshot import SessionState
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -64,7 +65,10 @@ class Flows:
 
     run = staticmethod(lifecycle.run)
     run_async = staticmethod(lifecycle.run_async)
+    run_within = staticmethod(lifecycle.run_within)
     note_change = staticmethod(lifecycle.note_change)
+    note_changes = staticmethod(lifecycle.note_changes)
+    settle_doubts = staticmethod(lifecycle.settle_doubts)
     reset = staticmethod(lifecycle.reset)
     replace_lost = staticmethod(switching.replace_lost)
     observe_loss = staticmethod(switching.observe_loss)
@@ -130,6 +134,7 @@ def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
     _state.listeners = telemetry.listeners(version.VERSION, tracer_provider, meter_provider)
     for listener in _state.listeners:
         events.subscribe(listener)
+    events.locate_with(telemetry.locator if chosen.traces else None)
     _warn_of_unsupported(chosen)
     for module, patcher in PATCHERS.items():
         if patcher.driver in chosen.drivers:
@@ -175,6 +180,7 @@ def uninstrument() -> None:
         _state.patches, _state.done, _state.listeners = {}, {}, []
         for listener in listeners:
             events.unsubscribe(listener)
+        events.locate_with(None)
         for patches in reversed(patched.values()):
             patches.undo()
         for name in patched:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
-from inspect import isawaitable, iscoroutine
+from inspect import isawaitable, iscoroutine, isgenerator
 from typing import Any, TypeVar
 
 from instrumented_wrapper import handlers
-from instrumented_wrapper.drivers import Driver, Flow
+from instrumented_wrapper.drivers import Driver, Flow, Refused
 from instrumented_wrapper.events import (
     Fetched,
     Observation,
@@ -28,9 +28,25 @@ from instrumented_wrapper.events import (
     observe,
 )
 from instrumented_wrapper.failover import RESET_TIMEOUT, STATEMENT_MARGIN
-from instrumented_wrapper.session import Change, Session
+from instrumented_wrapper.server_settings import Change, Told
+from instrumented_wrapper.session import Session
 
-__all__ = ["ask", "fetch", "keep_present", "note_change", "reset", "restore", "run", "run_async", "where"]
+__all__ = [
+    "ask",
+    "fetch",
+    "keep_present",
+    "note_change",
+    "note_changes",
+    "read_anew",
+    "reset",
+    "restore",
+    "run",
+    "run_async",
+    "run_within",
+    "settle_doubts",
+    "tell_fetched",
+    "where",
+]
 
 logger = logging.getLogger("instrumented_wrapper")
 
@@ -68,6 +84,22 @@ async def run_async(flow: Flow[Result]) -> Result:
         return value
 
 
+def run_within(flow: Flow[Result]) -> Generator[Any, Any, Result]:
+    """Carry out the calls of `flow` within a driver's own generator: what a call returns is one, too."""
+    step: Callable[[], Callable[[], Any]] = partial(next, flow)
+    try:
+        while True:
+            call = step()
+            try:
+                result = call()
+                step = partial(flow.send, (yield from result) if isgenerator(result) else result)
+            except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
+                step = partial(flow.throw, error)
+    except StopIteration as end:
+        value: Result = end.value
+        return value
+
+
 def _not_awaitable(result: Any) -> Any:
     if not isawaitable(result):
         return result
@@ -86,11 +118,39 @@ def note_change(driver: Driver, connection: Any, session: Session, setting: str)
 
 
 def fetch(driver: Driver, connection: Any, session: Session, setting: str) -> Any:
-    """Read the present value of `setting`, observed."""
+    """Read the present value of `setting`, one of the driver's, observed."""
     with observe(PristineFetch(**where(driver, connection, session), setting=setting, source="driver")) as observed:
         value = driver.read(connection, setting)
         observed.outcome = Fetched(value)
     return value
+
+
+def note_changes(driver: Driver, connection: Any, session: Session, names: Sequence[str]) -> Flow[None]:
+    """Read the pristine values of settings on the server, once, before the app changes them: in one round trip."""
+    reported = driver.reported(connection, names)
+    known: dict[str, str | None] = dict(reported)
+    for name in names:
+        source = "reported" if name in reported else "server"
+        with observe(PristineFetch(**where(driver, connection, session), setting=name, source=source)) as observed:
+            if name not in known:
+                known.update((yield partial(driver.present, connection, [n for n in names if n not in known])))
+            session.on_server.fetched(name, known[name])
+            observed.outcome = Fetched(known[name])
+
+
+def settle_doubts(driver: Driver, connection: Any, session: Session) -> Flow[None]:
+    """Ask the server what it alone can tell: what is in doubt, and pristine values that could not be read before."""
+    if not session.on_server.wants_asking or session.shared:
+        return
+    found = yield partial(driver.ask, connection)
+    for name, value in found.items():
+        tell_fetched(driver, connection, session, name, value)
+
+
+def tell_fetched(driver: Driver, connection: Any, session: Session, setting: str, value: Any) -> None:
+    """Tell of a pristine value that the server gave together with other things."""
+    with observe(PristineFetch(**where(driver, connection, session), setting=setting, source="server")) as observed:
+        observed.outcome = Fetched(value)
 
 
 def where(driver: Driver, connection: Any, session: Session) -> dict[str, Any]:
@@ -106,28 +166,80 @@ def where(driver: Driver, connection: Any, session: Session) -> dict[str, Any]:
 def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Flow[bool]:
     """Bring what was changed back to pristine. False if it failed: a pooled connection must then be discarded."""
     read = partial(driver.read, connection)
+    deadline = time.monotonic() + RESET_TIMEOUT
     handler = handlers.reset_handler()
-    plan = session.reset_plan(read)
-    if session.resetting or (not plan and handler is None):  # the app's handler may close its connection
-        keep_present(session, read)
+    idle = driver.is_idle(connection)
+    if not session.resetting and idle:
+        with driver.unobserved(connection, deadline):
+            yield from settle_doubts(driver, connection, session)
+    plan = _reset_plan(session, read, idle)
+    if session.resetting or not (plan or handler or (idle and session.to_clear())):
+        keep_present(session, read)  # the app's handler may close its connection
         return True
-    settings = tuple(change.setting for change in plan)
-    with observe(Reset(**where(driver, connection, session), trigger=trigger, settings=settings)) as observed:
+    settings = tuple(change.setting for change in plan) + (session.to_clear() if idle else ())
+    event = Reset(**where(driver, connection, session), trigger=trigger, settings=settings, origins=session.origins())
+    with observe(event) as observed:
         try:
-            handled = yield from ask(driver, handler, session, connection, time.monotonic() + RESET_TIMEOUT)
-        except Exception as error:  # noqa: BLE001 - the close goes on, whatever the app's handler raised
+            observed.outcome = yield from _reset(driver, connection, session, handler, deadline)
+        except Exception as error:  # noqa: BLE001 - the close goes on, whatever the app's handler or the server did
             _reset_failed(observed, plan, error)
             return False
-        done = () if handled else tuple(restore(driver, connection, c, "reset") for c in session.reset_plan(read))
-        keep_present(session, read)
-        observed.outcome = SettingsEnd(done, "custom" if handled else "default", round_trips=0)
     return True
 
 
+def _reset_plan(session: Session, read: Callable[[str], Any], idle: bool) -> tuple[Change, ...]:
+    """Plan a reset; what lives on the server is left alone in a transaction, and where it is not ours alone."""
+    on_server = session.on_server.reset_plan() if idle and not session.shared else ()
+    return (*session.reset_plan(read), *on_server)
+
+
+def _reset(
+    driver: Driver, connection: Any, session: Session, handler: handlers.Handler | None, deadline: float
+) -> Flow[SettingsEnd]:
+    read = partial(driver.read, connection)
+    handled = yield from ask(driver, handler, session, connection, deadline)
+    with driver.unobserved(connection, deadline):
+        if handled:
+            trips = yield from read_anew(driver, connection, session)
+            keep_present(session, read)
+            return SettingsEnd((), "custom", trips)
+        done = tuple(restore(driver, connection, c, "reset") for c in session.reset_plan(read))
+        keep_present(session, read)
+        on_server, trips = yield from _put_back(driver, connection, session)
+    return SettingsEnd((*done, *on_server), "default", trips)
+
+
+def _put_back(driver: Driver, connection: Any, session: Session) -> Flow[tuple[tuple[SettingChange, ...], int]]:
+    """Reset what lives on the server, in one round trip; none where there is nothing."""
+    plan = _reset_plan(session, lambda _: None, driver.is_idle(connection))
+    plan = tuple(change for change in plan if change.setting in session.on_server.names)
+    clears = session.to_clear() if driver.is_idle(connection) and not session.shared else ()
+    if not (plan or clears):
+        return (), 0
+    before = yield partial(driver.assign, connection, session.on_server.reset_assignments(), clears)
+    if before is None:  # not our session: another client has it meanwhile
+        return tuple(SettingChange(c.setting, c.before, c.after, "skipped") for c in plan), 1
+    session.were_reset()
+    cleared = tuple(SettingChange(name, "present", None, "reset") for name in clears)
+    return tuple(SettingChange(c.setting, c.before, c.after, "reset") for c in plan) + cleared, 1
+
+
+def read_anew(driver: Driver, connection: Any, session: Session) -> Flow[int]:
+    """Take over what a handler has left in the settings that are known; return the round trips."""
+    names = session.on_server.names
+    if not names or session.shared or not driver.is_idle(connection):
+        return 0
+    values = yield partial(driver.present, connection, names)
+    session.told(Told(values, {}), None)
+    return 1
+
+
 def _reset_failed(observed: Observation, plan: tuple[Change, ...], error: Exception) -> None:
-    logger.error("session reset failed: the reset handler raised %s", type(error).__name__)
+    refused = error.setting if isinstance(error, Refused) else ""
+    cause = error.cause if isinstance(error, Refused) else error
+    logger.error("session reset failed%s: %s", f" at {refused}" if refused else "", type(cause).__name__)
     failed = tuple(SettingChange(c.setting, c.before, c.after, "failed") for c in plan)
-    observed.outcome = SettingsEnd(failed, "default", round_trips=0, error=error_type(error))
+    observed.outcome = SettingsEnd(failed, "default", round_trips=0, error=error_type(cause))
 
 
 def restore(driver: Driver, connection: Any, change: Change, outcome: str) -> SettingChange:
@@ -138,7 +250,7 @@ def restore(driver: Driver, connection: Any, change: Change, outcome: str) -> Se
 
 def keep_present(session: Session, read: Callable[[str], Any]) -> None:
     """Take what the connection now has as the values of the settings that are known."""
-    for setting in session.snapshot():
+    for setting in session.client_settings():
         session.changed_to(setting, read(setting))
 
 

@@ -41,6 +41,7 @@ class Options:
     traces: bool = True
     metrics: bool = True
     reset_scope: str = "settings"
+    pooler: str = "auto"
     query_spans: str = "auto"
     capture_values: bool = False
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
@@ -114,10 +115,13 @@ def _switch(name: str, value: Any) -> str:
         raise ConfigurationError(name, value, "on, off or auto") from None
 
 
-def _scope(name: str, value: Any) -> str:
-    if isinstance(value, str) and value.lower() in ("settings", "session"):
-        return value.lower()
-    raise ConfigurationError(name, value, "settings or session")
+def _one_of(*words: str) -> Callable[[str, Any], str]:
+    def parse(name: str, value: Any) -> str:
+        if isinstance(value, str) and value.lower() in words:
+            return value.lower()
+        raise ConfigurationError(name, value, f"{', '.join(words[:-1])} or {words[-1]}")
+
+    return parse
 
 
 def _seconds(name: str, value: Any) -> float:
@@ -192,7 +196,8 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "failover_timeout": _seconds,
     "traces": _boolean,
     "metrics": _boolean,
-    "reset_scope": _scope,
+    "reset_scope": _one_of("settings", "session"),
+    "pooler": _one_of("auto", "session", "transaction"),
     "query_spans": _switch,
     "capture_values": _boolean,
 }

@@ -5,52 +5,28 @@ Pure: no driver call, no telemetry. `Session` is asked and told; the lifecycle a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from instrumented_wrapper.errors import Address, FailoverError, remembered
 from instrumented_wrapper.options import Options
+from instrumented_wrapper.server_settings import Change, ServerSettings, Told
+from instrumented_wrapper.snapshot import SessionState, SettingState
+from instrumented_wrapper.statement import DOUBT, SET, Effects, Step
 
-__all__ = ["Change", "Effects", "Loss", "Session", "SessionState", "SettingState"]
+__all__ = ["Database", "Loss", "Session"]
 
 
-class Effects(Protocol):
-    """What a database says of a statement's text; see ``databases/``."""
+class Database(Protocol):
+    """What a session asks of its database's room; see ``databases/``."""
 
-    @property
-    def leaves(self) -> tuple[str, ...]:
-        """Names of state that may be in the session afterwards."""
+    def covers(self, cleared: str, name: str) -> bool:
+        """Tell whether clearing `cleared` takes the state `name` away."""
 
-    @property
-    def lasting(self) -> tuple[str, ...]:
-        """What of `leaves` may be there even if the statement fails."""
-
-    @property
-    def clears(self) -> tuple[str, ...]:
-        """Names of state that are gone afterwards."""
-
-    @property
-    def in_doubt(self) -> bool:
-        """Its outcome is unknown if the answer is lost."""
-
-    @property
-    def several(self) -> bool:
-        """It is more than one statement."""
-
-    @property
-    def begins(self) -> bool:
-        """It opens a transaction."""
-
-    @property
-    def rolls_back(self) -> bool:
-        """It rolls a transaction back."""
-
-    @property
-    def read_only(self) -> str:
-        """The app asks for read-only: ``transaction``, ``session``, no more: ``ended``, or an empty string."""
+    def survives_reset_all(self, name: str) -> bool:
+        """Tell whether RESET ALL leaves the setting `name` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,85 +54,39 @@ class Loss:
     hosts: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SettingState:
-    """One setting of a session: what the app set, and what it was before the app first changed it."""
-
-    name: str
-    value: Any
-    pristine_value: Any
-
-    @property
-    def is_pristine(self) -> bool:
-        """True where the value is what it was before."""
-        return bool(self.value == self.pristine_value)
-
-    def __str__(self) -> str:
-        before, after = _shown(self.pristine_value), _shown(self.value)
-        return f"{self.name}: {before}" if self.is_pristine else f"{self.name}: {before} -> {after}"
-
-
-def _shown(value: Any) -> str:
-    return value.name if isinstance(value, Enum) else str(value)
-
-
-class SessionState(Mapping[str, SettingState]):
-    """A snapshot of the settings that were fetched or changed, by name."""
-
-    __slots__ = ("_settings",)
-
-    def __init__(self, settings: Mapping[str, SettingState]) -> None:
-        self._settings = dict(settings)
-
-    def __getitem__(self, name: str) -> SettingState:
-        return self._settings[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._settings)
-
-    def __len__(self) -> int:
-        return len(self._settings)
-
-    def __str__(self) -> str:
-        return ", ".join(str(state) for state in self._settings.values())
-
-    def __repr__(self) -> str:
-        return f"<SessionState {self}>" if self._settings else "<SessionState, nothing changed>"
-
-
-class Change(NamedTuple):
-    """One step of a plan: bring `setting` from `before` to `after`."""
-
-    setting: str
-    before: Any
-    after: Any
-
-
 class Session:
     """The session behind one logical connection.
 
     Attributes:
         options: what is switched on for this connection.
-        changed: True while at least one setting is not pristine.
+        changed: True while a reset has something to do.
+        on_server: the settings that live on the server.
         left: names of session state that may have been left by statements, in the order in which they came.
         noted: effects of the statements that were sent since the last answer.
+        configuring: what is being set belongs to the baseline.
+        shared: others use the server session too, between our transactions (a pooler): its settings are left alone.
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
         owed: an error that the app has not been told yet; the next statement tells it.
+        reported: returns the value of a setting where the server tells it unasked.
     """
 
-    def __init__(self, options: Options, covers: Callable[[str, str], bool]) -> None:
+    def __init__(self, options: Options, database: Database) -> None:
         self.options = options
         self.changed = False
+        self.on_server = ServerSettings(database.survives_reset_all)
         self.left: dict[str, None] = {}
         self.noted: list[Effects] = []
+        self.configuring = self.shared = False
         self.lost: FailoverError | None = None
         self.owed: FailoverError | None = None
         self.failed: FailoverError | None = None
         self.asked_read_only = ""
         self.resetting = False
-        self._covers = covers
+        self.reported: Callable[[str], str | None] = _not_reported
+        self._database = database
         self._settings: dict[str, SettingState] = {}
+        self._origins: dict[str, object] = {}
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -173,74 +103,138 @@ class Session:
 
     def twin(self) -> Session:
         """Return a session with the same settings, for the physical connection that is left behind in a switch."""
-        twin = Session(self.options, self._covers)
-        twin._settings, twin.changed = dict(self._settings), self.changed
+        twin = Session(self.options, self._database)
+        twin._settings, twin._origins, twin.left = dict(self._settings), dict(self._origins), dict(self.left)
+        twin.on_server, twin.changed = self.on_server.twin(), self.changed
         return twin
 
+    # --- settings of the driver ----------------------------------------------------------------------------------
+
     def knows(self, setting: str) -> bool:
-        """Tell whether the pristine value of `setting` was fetched."""
+        """Tell whether the pristine value of `setting`, one of the driver's, was fetched."""
         return setting in self._settings
 
     def fetched(self, setting: str, value: Any) -> None:
         """Keep the pristine value of `setting`; only the first one counts."""
         self._settings.setdefault(setting, SettingState(setting, value, value))
 
-    def changed_to(self, setting: str, value: Any) -> None:
-        """Keep what the app set, after it was set."""
+    def changed_to(self, setting: str, value: Any, origin: object = None) -> None:
+        """Keep what the app set, after it was set, and where."""
         self._settings[setting] = SettingState(setting, value, self._settings[setting].pristine_value)
-        self.changed = any(not state.is_pristine for state in self._settings.values())
-
-    def snapshot(self) -> SessionState:
-        """Return the settings as they are now, for the app to keep."""
-        return SessionState(self._settings)
+        self._origins[setting] = origin
+        self.refresh_changed()
 
     def pristine(self, setting: str, present: Any) -> Any:
         """Return the baseline value of `setting`, of which `present` is the value now."""
         state = self._settings.get(setting)
         return state.pristine_value if state else present
 
+    def client_settings(self) -> tuple[str, ...]:
+        """Return the names of the driver's settings that were fetched."""
+        return tuple(self._settings)
+
+    # --- all settings --------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> SessionState:
+        """Return the settings as they are now, for the app to keep."""
+        shown = self.on_server.shown.items()
+        return SessionState({**self._settings, **{n: SettingState(n, *values, on_server=True) for n, values in shown}})
+
+    def refresh_changed(self) -> None:
+        """Recompute `changed`, which returns to pools look at."""
+        self.changed = bool(self.to_clear()) or self.on_server.is_changed or bool(self.transfer_plan())
+
     def changed_settings(self) -> tuple[str, ...]:
         """Return the names of the settings that are not pristine."""
-        return tuple(name for name, state in self._settings.items() if not state.is_pristine)
+        return tuple(c.setting for c in (*self.transfer_plan(), *self.on_server.reset_plan()))
+
+    def origins(self) -> tuple[object, ...]:
+        """Return where the settings that are not pristine were set, as telemetry marked it."""
+        marks = {**self._origins, **self.on_server.origins}
+        found = (marks.get(name) for name in self.changed_settings())
+        return tuple(dict.fromkeys(mark for mark in found if mark is not None))
 
     def reset_plan(self, read: Callable[[str], Any]) -> tuple[Change, ...]:
-        """Plan the way back to pristine: what was changed, is different and is not already back (`read` tells)."""
+        """Plan the driver's settings back to pristine: changed, different and not already back (`read` tells)."""
         present = {name: read(name) for name in self._settings}
         states = self._settings.items()
         return tuple(Change(n, present[n], s.pristine_value) for n, s in states if present[n] != s.pristine_value)
 
     def transfer_plan(self) -> tuple[Change, ...]:
-        """Plan the way from the baseline to the values."""
+        """Plan the driver's settings from the baseline to the values."""
         states = self._settings.items()
         return tuple(Change(name, s.pristine_value, s.value) for name, s in states if not s.is_pristine)
+
+    def were_reset(self) -> None:
+        """What lives on the server is back at the baseline."""
+        self.on_server.were_reset()
+        for name in self.to_clear():
+            self.left.pop(name, None)
+        self.refresh_changed()
+
+    def to_clear(self) -> tuple[str, ...]:
+        """Return the names of what a reset has to clear besides settings."""
+        if self.options.reset_scope != "session":
+            return ()
+        return tuple(name for name in self.left if self._database.covers("*", name))
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Take the present values as the baseline; what cannot be carried is still told of."""
         present = {name: read(name) for name in self._settings}
         self._settings = {name: SettingState(name, value, value) for name, value in present.items()}
-        self.changed = False
+        self.on_server.mark_pristine()
+        self.refresh_changed()
 
     def forget(self) -> None:
         """Begin again at the baseline, with nothing fetched."""
         self._settings.clear()
+        self.on_server.forget_values()
         self.changed = False
 
-    def settle(self, for_good: bool) -> None:
-        """The statements that were sent are done: keep what they may have left in the session.
+    # --- statements ----------------------------------------------------------------------------------------------
 
-        What they cleared counts only `for_good`: a rollback brings it back.
+    def settle(self, for_good: bool, certain: bool = True, idle: bool = False, aborted: bool = False) -> None:
+        """The statements that were sent are done: keep what they did and may have left in the session.
+
+        Args:
+            for_good: what they cleared is gone; otherwise a rollback may bring it back.
+            certain: the server has answered each of them.
+            idle: no transaction is open afterwards.
+            aborted: the transaction in which they ran had failed before.
         """
-        for effects in self.noted:
-            if effects.clears and for_good:
-                self._clear(effects.clears)
-            if effects.leaves:
-                self.left.update(dict.fromkeys(effects.leaves))
-            if effects.read_only or self.asked_read_only:
-                self.asked_read_only = self._asked_after(effects)
-        self.noted.clear()
+        noted, self.noted = self.noted, []
+        if certain and len(noted) == 1 and not noted[0].several and noted[0].sets:
+            noted = [replace(noted[0], steps=tuple(map(self._as_reported, noted[0].steps)))]
+        touched = idle and bool(noted)
+        for effects in noted:
+            self._settle(effects, for_good, certain, aborted)
+            touched = touched or bool(effects.steps)
+        if idle:
+            self.on_server.end(commit=True) if certain else self.on_server.unclear("an interruption")
+        if touched:
+            self.refresh_changed()
+
+    def _settle(self, effects: Effects, for_good: bool, certain: bool, aborted: bool) -> None:
+        if effects.clears and for_good:
+            self._clear(effects.clears)
+        if effects.leaves:
+            self.left.update(dict.fromkeys(effects.leaves))
+        if effects.read_only or self.asked_read_only:
+            self.asked_read_only = self._asked_after(effects)
+        if steps := effects.steps if certain else tuple(_doubts(effects.steps)):
+            self.on_server.apply(steps, effects.origin, effects.configured, aborted)
+
+    def _as_reported(self, step: Step) -> Step:
+        """Return a step with the value that the server has reported, which is the truth and costs nothing."""
+        name = str(step.name)
+        if step.kind not in (SET, DOUBT) or not name or self.on_server.is_masked(name):
+            return step
+        value = self.reported(name)
+        return step if value is None or (step.kind == SET and step.value is None) else Step(SET, name, value)
 
     def _clear(self, cleared: tuple[str, ...]) -> None:
-        self.left = {name: None for name in self.left if not any(self._covers(by, name) for by in cleared)}
+        covers = self._database.covers
+        self.left = {name: None for name in self.left if not any(covers(by, name) for by in cleared)}
 
     def _asked_after(self, effects: Effects) -> str:
         if effects.read_only:
@@ -252,16 +246,53 @@ class Session:
         """Tell whether a statement that was sent and not answered has the effect `fact`."""
         return any(getattr(effects, fact) for effects in self.noted)
 
-    def refused(self, pipelined: bool = False) -> None:
+    def refused(self, pipelined: bool = False, idle: bool = False) -> None:
         """What was sent was refused: a single statement left nothing, of several some may have run."""
         lasting = [name for effects in self.noted for name in effects.lasting]
         self.noted = [effects for effects in self.noted if effects.several or pipelined]
-        self.settle(for_good=False)
+        if not self.noted and idle:
+            self.on_server.end(commit=False)
+        self.settle(for_good=False, certain=False, idle=idle)
         self.left.update(dict.fromkeys(lasting))
 
-    def take_left(self) -> tuple[str, ...]:
-        """Return the names of what may have been left, statements under way included, and forget them."""
-        self.settle(for_good=False)
-        names = tuple(self.left)
+    def told(self, told: Told, left: tuple[str, ...] | None) -> None:
+        """Take what the server said when it was asked: settings and, unless `left` is None, all other state."""
+        self.on_server.told(told, self.configuring)
+        if left is not None:
+            kept = (name for name in self.left if not self._database.covers("*", name))
+            self.left = dict.fromkeys((*left, *kept))
+        self.refresh_changed()
+
+    def take_left(self, transaction: str) -> tuple[str, ...]:
+        """Return the names of what may have been left, statements under way included, and forget them.
+
+        Args:
+            transaction: what became of it: ``none``, ``rolled_back`` or ``unknown``; then what it set is in doubt.
+        """
+        for effects in self.noted:
+            self._settle(effects, for_good=False, certain=False, aborted=False)
+            if transaction == "none":
+                under_way = ((str(s.name), str(s.value)) for s in effects.steps if s.kind == DOUBT)
+                self.on_server.doubts.update(under_way)
+        self.noted = []
+        self.on_server.unclear("COMMIT") if transaction == "unknown" else self.on_server.end(commit=False)
+        names = self.not_carried()
         self.left.clear()
+        self.on_server.doubts.clear()
         return names
+
+    def not_carried(self) -> tuple[str, ...]:
+        """Return the names of state that a switch cannot carry over; of a setting in doubt, its own name."""
+        doubts = (name or why for name, why in self.on_server.doubts.items())
+        return tuple(dict.fromkeys((*self.left, *doubts)))
+
+
+def _not_reported(name: str) -> str | None:
+    return None
+
+
+def _doubts(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """What steps mean if nobody knows whether they were taken."""
+    for step in steps:
+        if step.kind in (SET, DOUBT):
+            yield Step(DOUBT, step.name, step.value if step.kind == DOUBT else "SET")

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from instrumented_wrapper import handlers
-from instrumented_wrapper.drivers import Driver, Flow, Replacement
+from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
 from instrumented_wrapper.errors import (
     Address,
     FailoverError,
@@ -32,7 +32,17 @@ from instrumented_wrapper.events import (
     observe,
 )
 from instrumented_wrapper.failover import ClosedMeanwhile, NoServer
-from instrumented_wrapper.lifecycle import ask, fetch, keep_present, reset, restore, where
+from instrumented_wrapper.lifecycle import (
+    ask,
+    fetch,
+    keep_present,
+    read_anew,
+    reset,
+    restore,
+    tell_fetched,
+    where,
+)
+from instrumented_wrapper.server_settings import Assignment, Change
 from instrumented_wrapper.session import Loss, Session
 
 __all__ = ["observe_loss", "planned_switch", "replace_lost"]
@@ -64,7 +74,7 @@ def replace_lost(
     Raises:
         FailoverFailedError: no server took over in time or the new one could not be configured; closed for good.
     """
-    this = _begin(driver, connection, session, loss, session.take_left(), seconds)
+    this = _begin(driver, connection, session, loss, session.take_left(loss.transaction), seconds)
     with observe(_failover(this)) as observed:
         try:
             before = driver.peer(connection)
@@ -94,7 +104,7 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
     """
     session.settle(for_good=True)
     loss = Loss("requested", silent=True, hosts=hosts)
-    this = _begin(driver, connection, session, loss, tuple(session.left), None)
+    this = _begin(driver, connection, session, loss, session.not_carried(), None)
     with observe(_failover(this)) as observed:
         left_behind = session.twin()
         try:
@@ -150,6 +160,7 @@ def _switch(this: _Switch) -> Flow[Replacement]:
         raise
     if not session.options.transfer_session_state_on_switch:
         session.forget()
+    session.refresh_changed()
     return new
 
 
@@ -157,32 +168,95 @@ def _configure(this: _Switch, new: Replacement) -> Flow[None]:
     """Bring the new connection from the baseline to the values, or let the app's handler do it."""
     driver, session = this.driver, this.session
     handler = handlers.transfer_handler()
-    names = session.changed_settings()
-    if not session.options.transfer_session_state_on_switch or not (names or handler or this.not_restored):
+    carries = session.options.transfer_session_state_on_switch
+    names = session.changed_settings() if carries else ()
+    baseline = session.on_server.baseline_assignments()
+    if not (carries and (names or handler or this.not_restored)) and not baseline:
         return
     with observe(Transfer(**where(driver, new.connection, session), settings=names)) as observed:
         try:
-            done, handled = yield from _apply(this, new, names, handler)
+            steps = _carry(this, new, handler) if carries else _to_baseline(this, new)
+            done, handled, trips = yield from steps
         except Exception as error:
-            failed = tuple(SettingChange(c.setting, c.before, c.after, "failed") for c in session.transfer_plan())
-            observed.outcome = SettingsEnd(failed, "default", 0, this.not_restored, error_type(error))
+            observed.outcome = _transfer_failed(this, error)
             raise
-        observed.outcome = SettingsEnd(done, "custom" if handled else "default", 0, this.not_restored)
+        by = "custom" if handled else "default"
+        observed.outcome = SettingsEnd(done, by, trips, this.not_restored)
 
 
-def _apply(
-    this: _Switch, new: Replacement, names: tuple[str, ...], handler: handlers.Handler | None
-) -> Flow[tuple[tuple[SettingChange, ...], bool]]:
+def _transfer_failed(this: _Switch, error: Exception) -> SettingsEnd:
+    """What could be set is not the app's either: the new connection is thrown away."""
+    refused, cause = (error.setting, error.cause) if isinstance(error, Refused) else (None, error)
+    plan = (*this.session.transfer_plan(), *this.session.on_server.transfer_plan())
+    failed = tuple(
+        SettingChange(c.setting, c.before, c.after, "failed" if refused in (None, c.setting) else "skipped")
+        for c in plan
+    )
+    return SettingsEnd(failed, "default", 0, this.not_restored, error_type(cause))
+
+
+_Carried = tuple[tuple[SettingChange, ...], bool, int]
+
+
+def _to_baseline(this: _Switch, new: Replacement) -> Flow[_Carried]:
+    """Do what the app's own configuration of each new connection did, where that was SQL."""
+    baseline = this.session.on_server.baseline_assignments()
+    yield from _assign(this, new, baseline)
+    return (), False, 1
+
+
+def _carry(this: _Switch, new: Replacement, handler: handlers.Handler | None) -> Flow[_Carried]:
     driver, session = this.driver, this.session
-    for setting in names:
+    for setting in (change.setting for change in session.transfer_plan()):
         fetch(driver, new.connection, session, setting)
+    if handler is None:
+        return (yield from _to_values(this, new, session.on_server.baseline_assignments()))
+    trips = 0
+    if session.on_server.baseline_assignments():
+        trips = (yield from _to_baseline(this, new))[2]
     this.asks_handler = True
     handled = yield from ask(driver, handler, session, new.connection, this.deadline)
     this.asks_handler = False
-    plan = () if handled else session.transfer_plan()
-    done = tuple(restore(driver, new.connection, change, "restored") for change in plan)
+    if not handled:
+        done, _, more = yield from _to_values(this, new, ())
+        return done, False, trips + more
+    more = yield from read_anew(driver, new.connection, session)
     keep_present(session, partial(driver.read, new.connection))
-    return done, handled
+    return (), True, trips + more
+
+
+def _to_values(this: _Switch, new: Replacement, baseline: tuple[Assignment, ...]) -> Flow[_Carried]:
+    """Apply the values: those of the driver without a round trip, those on the server in one, baseline included."""
+    driver, session = this.driver, this.session
+    done = tuple(restore(driver, new.connection, change, "restored") for change in session.transfer_plan())
+    keep_present(session, partial(driver.read, new.connection))
+    plan = session.on_server.transfer_plan()
+    values = session.on_server.transfer_assignments()
+    set_anyway = {assignment.name for assignment in values}
+    wanted = (*(assignment for assignment in baseline if assignment.name not in set_anyway), *values)
+    before = yield from _assign(this, new, wanted)
+    if before is None:
+        return (*done, *_changes(plan, "skipped")), False, 1
+    for change in plan:
+        pristine = change.before if session.on_server.is_configured(change.setting) else before[change.setting]
+        tell_fetched(driver, new.connection, session, change.setting, pristine)
+    return (*done, *_changes(plan, "restored")), False, 1 if wanted else 0
+
+
+def _changes(plan: tuple[Change, ...], outcome: str) -> tuple[SettingChange, ...]:
+    return tuple(SettingChange(*change, outcome) for change in plan)
+
+
+def _assign(this: _Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> Flow[dict[str, str | None] | None]:
+    """Set settings on the server. None: another client may get that session, and they are not carried over."""
+    if not wanted:
+        return {}
+    before: dict[str, str | None] | None = None
+    if not this.driver.is_shared(new.connection):
+        before = yield partial(this.driver.assign, new.connection, wanted, ())
+    if before is None:
+        this.not_restored = tuple(dict.fromkeys((*this.not_restored, *(a.name for a in wanted))))
+    return before
 
 
 def _retire(this: _Switch, old: Replacement, left_behind: Session) -> Flow[None]:
@@ -196,7 +270,8 @@ def _retire(this: _Switch, old: Replacement, left_behind: Session) -> Flow[None]
 
 def _failed_end(this: _Switch, error: BaseException) -> FailoverEnd:
     attempts = error.attempts if isinstance(error, NoServer) else this.attempts
-    code = error_type((this.loss.cause or error) if isinstance(error, NoServer) else error)
+    cause = error.cause if isinstance(error, Refused) else error
+    code = error_type((this.loss.cause or error) if isinstance(error, NoServer) else cause)
     return FailoverEnd("failed", this.loss.trigger, None, attempts, code)
 
 
@@ -216,6 +291,8 @@ def _why(this: _Switch, error: Exception) -> str:
         return "the app called close() meanwhile"
     if this.asks_handler:
         return f"the transfer handler raised {type(error).__name__}"
+    if isinstance(error, Refused):
+        return f"the new session refused the setting {error.setting} ({error_type(error.cause)})"
     return f"the new session could not be configured ({type(error).__name__})"
 
 

@@ -25,13 +25,16 @@ LONGEST = 350
 
 # What pure modules may know of ours. Nothing else, and nothing from outside the standard library.
 PURE = {
-    "databases": set(),
+    "databases": {"server_settings", "statement"},
     "errors": set(),
     "events": set(),
     "options": {"errors"},
     "failover": {"errors"},
-    "session": {"errors", "options"},
-    "handlers": {"session"},
+    "statement": set(),
+    "snapshot": set(),
+    "server_settings": {"statement"},
+    "session": {"errors", "options", "server_settings", "snapshot", "statement"},
+    "handlers": {"snapshot"},
     "states": {"handlers"},
     "version": set(),
 }

@@ -6,16 +6,17 @@ calls to its runner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
+from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Loss, Session
 
-__all__ = ["Driver", "Flow", "Flows", "Replacement"]
+__all__ = ["Driver", "Flow", "Flows", "Refused", "Replacement"]
 
 Result = TypeVar("Result")
 Flow = Generator[Callable[[], Any], Any, Result]
@@ -30,10 +31,27 @@ class Replacement:
     attempts: int
 
 
+class Refused(Exception):
+    """The server refused a setting.
+
+    Attributes:
+        setting: its name.
+        cause: the driver's error.
+    """
+
+    def __init__(self, setting: str, cause: Exception) -> None:
+        super().__init__(setting)
+        self.setting, self.cause = setting, cause
+
+
 class Driver(Protocol):
     """What the lifecycle asks of a driver. `connection` is always the driver's own object."""
 
     name: str
+
+    @property
+    def within(self) -> Driver:
+        """The same driver for calls within one of its own operations, where waiting is that operation's affair."""
 
     @property
     def operational_error(self) -> type[Exception]:
@@ -56,6 +74,33 @@ class Driver(Protocol):
 
     def write(self, connection: Any, setting: str, value: Any) -> None:
         """Set a client-side setting, without a round trip and unrecorded."""
+
+    def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
+        """Return the values of those server-side settings that the server reports unasked."""
+
+    def present(self, connection: Any, names: Sequence[str]) -> Any:
+        """Ask the server for the values of settings, and return them by name. May wait.
+
+        Within a transaction that does no more than a SHOW does: no snapshot is taken, nothing fails.
+        """
+
+    def assign(self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str]) -> Any:
+        """Clear state, then give the server settings, in one round trip. May wait.
+
+        Returns what each setting was before, by name; None where the server session is not the connection's own.
+
+        Raises:
+            Refused: the server refused one of the settings; nothing was set.
+        """
+
+    def ask(self, connection: Any) -> Any:
+        """Ask the server for all that is in doubt, once, and tell the session. May wait.
+
+        Returns the settings of which the pristine value was found, with that value.
+        """
+
+    def is_shared(self, connection: Any) -> bool:
+        """Tell whether other clients use the same server session between our transactions (a pooler)."""
 
     def is_idle(self, connection: Any) -> bool:
         """Tell whether it is healthy, with no transaction open and nothing under way."""
@@ -107,6 +152,15 @@ class Flows(Protocol):
 
     def note_change(self, driver: Driver, connection: Any, session: Session, setting: str, /) -> None:
         """Read the pristine value of a setting, once, before it is changed."""
+
+    def run_within(self, flow: Flow[Result], /) -> Any:
+        """Carry out a flow within a driver's own generator; return a generator."""
+
+    def note_changes(self, driver: Driver, connection: Any, session: Session, names: Sequence[str], /) -> Flow[None]:
+        """Read the pristine values of server-side settings before they are changed."""
+
+    def settle_doubts(self, driver: Driver, connection: Any, session: Session, /) -> Flow[None]:
+        """Ask the server what it alone can tell."""
 
     def reset(self, driver: Driver, connection: Any, session: Session, trigger: str, /) -> Flow[bool]:
         """Bring what was changed back to pristine; False if that failed."""

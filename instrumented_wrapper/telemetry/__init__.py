@@ -13,9 +13,9 @@ from opentelemetry.trace import TracerProvider, get_tracer
 from instrumented_wrapper.events import Event, Finish, Listener
 from instrumented_wrapper.telemetry.attributes import SCOPE
 from instrumented_wrapper.telemetry.metrics import measuring
-from instrumented_wrapper.telemetry.spans import tracing
+from instrumented_wrapper.telemetry.spans import here, tracing
 
-__all__ = ["listeners"]
+__all__ = ["listeners", "locator"]
 
 logger = logging.getLogger("instrumented_wrapper")
 
@@ -27,6 +27,11 @@ def listeners(
     tracer = get_tracer(SCOPE, version, tracer_provider)
     meter = get_meter(SCOPE, version, meter_provider)
     return [_harmless(measuring(meter)), _harmless(tracing(tracer))]
+
+
+def locator() -> object:
+    """Mark where in the app something happens, for a link from what comes of it."""
+    return _quietly(here)
 
 
 def _harmless(listener: Listener) -> Listener:

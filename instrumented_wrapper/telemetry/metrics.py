@@ -80,6 +80,8 @@ def _count(settings: Counter, event: Event, end: SettingsEnd) -> None:
     for change in end.changes:
         told = {"operation": operation, "setting": _family(change.name), "outcome": change.outcome}
         settings.add(1, {OURS + name: value for name, value in told.items()})
+    for name in end.not_restored:
+        settings.add(1, {OURS + "operation": operation, OURS + "setting": _family(name), OURS + "outcome": "skipped"})
 
 
 def _family(setting: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry import context, trace
-from opentelemetry.trace import Span, Status, StatusCode, Tracer
+from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode, Tracer
 
 from instrumented_wrapper.events import (
     Event,
@@ -24,7 +24,7 @@ from instrumented_wrapper.events import (
 )
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, OURS, of_change, of_peer, of_start, shown
 
-__all__ = ["tracing"]
+__all__ = ["here", "tracing"]
 
 _NAMES: Final[Mapping[type[Event], str]] = {
     PristineFetch: "session_state.pristine_fetch",
@@ -40,7 +40,7 @@ def tracing(tracer: Tracer) -> Listener:
     def listen(event: Event) -> Finish | None:
         if not event.signals.traces:
             return None
-        span = tracer.start_span(_NAMES[type(event)], attributes=of_start(event))
+        span = tracer.start_span(_NAMES[type(event)], attributes=of_start(event), links=_links(event))
         token = context.attach(trace.set_span_in_context(span))
 
         def finish(outcome: Outcome | None, error: BaseException | None) -> None:
@@ -54,6 +54,18 @@ def tracing(tracer: Tracer) -> Listener:
         return finish
 
     return listen
+
+
+def here() -> object:
+    """Return the context of the app's current span, None where there is none: the mark of where something happens."""
+    context = trace.get_current_span().get_span_context()
+    return context if context.is_valid else None
+
+
+def _links(event: Event) -> list[Link]:
+    """A reset links to the spans in which the settings were changed: one sees which request left them behind."""
+    origins = event.origins if isinstance(event, Reset) else ()
+    return [Link(origin) for origin in origins if isinstance(origin, SpanContext)]
 
 
 def _end(span: Span, event: Event, outcome: Outcome | None, error: BaseException | None) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from weakref import ref
@@ -18,30 +15,34 @@ from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Replacement
-from instrumented_wrapper.drivers.psycopg import connecting
-from instrumented_wrapper.drivers.psycopg.connecting import Target
-from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection, PrepareManager
-from instrumented_wrapper.drivers.psycopg.records import KEY, SHARED, Record, record_of
-from instrumented_wrapper.errors import Address
+from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
+from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
+from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
+from instrumented_wrapper.drivers.psycopg.searching import search, search_async, target_of
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import FOLLOW_TIMEOUT, ClosedMeanwhile, Found, Interrupted, NoServer
+from instrumented_wrapper.failover import ClosedMeanwhile, Found
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Loss
 
-__all__ = ["SETTINGS", "Psycopg"]
+__all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
 
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _IDLE, _INTRANS = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
 _FORKED_AWAY: Final = os.devnull
 
 
-class Psycopg:
+class Psycopg(Asking):
     """`Driver` for psycopg 3."""
 
     name = "psycopg"
     operational_error = psycopg.OperationalError
 
     session_of = staticmethod(record_of)
+
+    @property
+    def within(self) -> Psycopg:
+        """The same, for use within psycopg's own generators."""
+        return _WITHIN
 
     def owns(self, connection: Any) -> bool:
         """Tell whether it is a connection of psycopg, sync or async."""
@@ -101,13 +102,13 @@ class Psycopg:
         if self.is_async(connection):
             return self._replacement_async(connection, record, loss, deadline)
         parameters = self._parameters(connection, record)
-        pgconn, found = _search(_target(connection, record, parameters, loss), deadline)
+        pgconn, found = search(target_of(connection, record, parameters, loss), deadline)
         return self._replacement(connection, record, pgconn, found, deadline)
 
     async def _replacement_async(self, connection: Any, record: Record, loss: Loss, deadline: float) -> Replacement:
         parameters = self._parameters(connection, record)
         parameters = await parameters if asyncio.iscoroutine(parameters) else parameters
-        pgconn, found = await _search_async(_target(connection, record, parameters, loss), deadline)
+        pgconn, found = await search_async(target_of(connection, record, parameters, loss), deadline)
         return self._replacement(connection, record, pgconn, found, deadline)
 
     def _parameters(self, connection: Any, record: Record) -> Any:
@@ -119,7 +120,7 @@ class Psycopg:
     def _replacement(self, connection: Any, record: Record, pgconn: Any, found: Found, deadline: float) -> Replacement:
         """Dress a new physical connection in a plain connection object, at the baseline of the app's."""
         dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
-        internal = Record(dressed, Options(failover="off"), None, (found.address,))
+        internal = Record(dressed, Options(failover="off", pooler=record.options.pooler), None, (found.address,))
         internal.internal, internal.recording, internal.deadline = True, False, deadline
         internal.refresh()
         vars(dressed)[KEY] = internal
@@ -148,8 +149,9 @@ class Psycopg:
             _own(connection)
             _own(other)
             connection._closed = False
-            connection._prepared = _fresh_prepared(connection)
+            connection._prepared = fresh_prepared(connection._prepared)
             record.look_at(connection.pgconn)
+            record.shared = self.is_shared(other)
             record.loss_told = False
 
     def abandon(self, connection: Any) -> None:
@@ -180,6 +182,17 @@ class Psycopg:
             record.refresh()
 
 
+class PsycopgWithin(Psycopg):
+    """The same, for use within one of psycopg's own generators: who may wait is given a generator to go on with."""
+
+    def waiting(self, connection: Any, gen: Any) -> Any:
+        """Leave the waiting to the generator that asks."""
+        return gen
+
+
+_WITHIN: Final = PsycopgWithin()
+
+
 def _peer_of(pgconn: Any) -> Peer:
     try:
         host, port, database = pgconn.host.decode(), pgconn.port.decode(), pgconn.db.decode()
@@ -201,115 +214,6 @@ def _own(connection: Any) -> None:
     weak = ref(connection)
     connection.pgconn.notice_handler = partial(BaseConnection._notice_handler, weak)
     connection.pgconn.notify_handler = partial(BaseConnection._notify_handler, weak)
-
-
-def _fresh_prepared(connection: Any) -> PrepareManager:
-    """No statement is prepared in a new session; how many may be stays."""
-    old, new = connection._prepared, PrepareManager()
-    new.prepare_threshold, new.prepared_max = old.prepare_threshold, old.prepared_max
-    return new
-
-
-def _target(connection: Any, record: Record, parameters: Any, loss: Loss) -> Target:
-    hosts = loss.hosts or record.options.failover_hosts or connecting.hosts_of(parameters)
-    return Target(parameters, hosts, _wanted(connection, record, parameters, loss))
-
-
-def _wanted(connection: Any, record: Record, parameters: Any, loss: Loss) -> str:
-    """Return the kind of server: what the app asked for, else a primary where the old one was not a standby."""
-    if asked := connecting.asked_for(parameters):
-        return asked
-    if loss.trigger == "requested" and loss.hosts:
-        return "any"
-    return "standby" if loss.trigger != "demoted" and _was_standby(connection, record) else "primary"
-
-
-def _was_standby(connection: Any, record: Record) -> bool:
-    try:
-        return bool(connection.pgconn.parameter_status(b"in_hot_standby") == b"on")
-    except psycopg.OperationalError:  # psycopg has closed it, after an interruption
-        return bool(record.standby)
-
-
-def _search(target: Target, deadline: float) -> tuple[Any, Found]:
-    """Find a server. One that prefers a standby takes any server if no standby answers soon."""
-    if target.wanted != "prefer-standby":
-        return _search_one(target, deadline)
-    try:
-        return _search_one(replace(target, wanted="standby"), _soon(deadline))
-    except NoServer as error:
-        _look_again(error, deadline)
-        return _search_one(replace(target, wanted="any"), deadline)
-
-
-async def _search_async(target: Target, deadline: float) -> tuple[Any, Found]:
-    """Do as `_search` does, while the event loop goes on."""
-    if target.wanted != "prefer-standby":
-        return await _search_one_async(target, deadline)
-    try:
-        return await _search_one_async(replace(target, wanted="standby"), _soon(deadline))
-    except NoServer as error:
-        _look_again(error, deadline)
-        return await _search_one_async(replace(target, wanted="any"), deadline)
-
-
-def _search_one(target: Target, deadline: float) -> tuple[Any, Found]:
-    """Lead the search for such a target, or wait for whoever leads it and then connect to what was found."""
-    while (leader := SHARED.join(target.key)) is not None:
-        if SHARED.is_led_here(leader):  # by a task of an event loop that waits for us: it would never end
-            return connecting.race(target, deadline)
-        try:
-            return connecting.race(_only(target, leader.result(_left(deadline))), _soon(deadline))
-        except (Interrupted, NoServer, TimeoutError) as error:
-            _look_again(error, deadline)
-    with SHARED.leading(target.key) as tell:
-        pgconn, found = connecting.race(target, deadline)
-        tell(found.address)
-    return pgconn, found
-
-
-async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found]:
-    """Do as `_search_one` does, while the event loop goes on."""
-    while (leader := SHARED.join(target.key)) is not None:
-        try:
-            address = await _told(leader, _left(deadline))
-            return await connecting.race_async(_only(target, address), _soon(deadline))
-        except (Interrupted, NoServer, TimeoutError) as error:
-            _look_again(error, deadline)
-    with SHARED.leading(target.key) as tell:
-        pgconn, found = await connecting.race_async(target, deadline)
-        tell(found.address)
-    return pgconn, found
-
-
-async def _told(leader: Future[Address], seconds: float) -> Address:
-    """Wait for what the leader finds. Whoever waits may be cancelled, the search goes on."""
-    waiting = asyncio.wrap_future(leader)
-    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
-    await asyncio.wait([waiting], timeout=seconds)
-    if not waiting.done():
-        raise TimeoutError
-    return waiting.result()
-
-
-def _only(target: Target, address: Address) -> Target:
-    return replace(target, hosts=(address,))
-
-
-def _left(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())
-
-
-def _soon(deadline: float) -> float:
-    """Return when to stop asking the one server that another connection found: it may be gone again."""
-    return min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
-
-
-def _look_again(error: Exception, deadline: float) -> None:
-    """Whoever led found nothing or was interrupted: look again, perhaps as the leader, if that may help."""
-    known = error if isinstance(error, NoServer) else NoServer(0)
-    if known.permanent or time.monotonic() >= deadline:
-        raise NoServer(known.attempts, known.permanent, known.answers) from None
 
 
 def silence(connection: Any) -> None:

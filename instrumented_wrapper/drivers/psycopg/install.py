@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.psycopg import making, pools, seams, transactions, waiting
+from instrumented_wrapper.drivers.psycopg import making, pools, seams, statements, transactions, waiting
 from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
 from instrumented_wrapper.drivers.psycopg.parts import (
     OLDEST,
@@ -64,11 +64,12 @@ def _observe(patches: Patches, options: Options, flows: Flows) -> None:
 def _look_after(patches: Patches, options: Options, flows: Flows) -> None:
     for name in SETTINGS:
         patches.close_over(BaseConnection, f"_set_{name}_gen", seams.setting(name, DRIVER, flows))
-    patches.close_over(BaseConnection, "_exec_command", seams.commanding)
+    patches.close_over(BaseConnection, "_exec_command", statements.commanding)
     patches.close_over(BaseConnection, "_check_connection_ok", seams.checking)
-    patches.close_over(ClientCursorMixin, "mogrify", seams.mogrifying)
+    patches.close_over(ClientCursorMixin, "mogrify", statements.mogrifying)
     patches.replace(BaseCursor, "_pgconn", seams.following(vars(BaseCursor)["_pgconn"]))
-    patches.close_over(BaseCursor, "_convert_query", seams.converting)
+    patches.close_over(BaseCursor, "_start_query", statements.starting(DRIVER, flows))
+    patches.close_over(BaseCursor, "_convert_query", statements.converting)
     patches.close_over(Connection, "close", seams.closing(DRIVER, flows))
     patches.close_over(AsyncConnection, "close", seams.closing_async(DRIVER, flows))
     patches.close_over(Connection, "__exit__", transactions.leaving_connection)

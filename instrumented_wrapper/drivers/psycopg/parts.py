@@ -12,8 +12,18 @@ import psycopg
 from psycopg import AsyncConnection, AsyncTransaction, BaseConnection, Connection, Transaction
 from psycopg._cursor_base import BaseCursor
 from psycopg._preparing import PrepareManager
+from psycopg.generators import execute
 
-__all__ = ["OLDEST", "AsyncConnection", "BaseConnection", "BaseCursor", "Connection", "PrepareManager", "missing_parts"]
+__all__ = [
+    "OLDEST",
+    "AsyncConnection",
+    "BaseConnection",
+    "BaseCursor",
+    "Connection",
+    "PrepareManager",
+    "execute",
+    "missing_parts",
+]
 
 OLDEST: Final = (3, 2)
 BaseTransaction: Any = Transaction.__mro__[1]
@@ -32,7 +42,7 @@ _METHODS: Final[dict[Any, tuple[str, ...]]] = {
     ),
     Connection: ("wait", "connect", "close", "_get_connection_params"),
     AsyncConnection: ("wait", "connect", "close", "_get_connection_params"),
-    BaseCursor: ("_convert_query", "_execute_gen"),
+    BaseCursor: ("_convert_query", "_execute_gen", "_start_query"),
     BaseTransaction: ("_enter_gen", "_exit_gen", "_pop_savepoint"),
     Transaction: ("__enter__", "__exit__"),
     AsyncTransaction: ("__aenter__", "__aexit__"),
@@ -74,6 +84,7 @@ def missing_parts() -> list[str]:
     missing += [] if hasattr(vars(BaseCursor).get("_pgconn"), "__set__") else ["BaseCursor._pgconn"]
     missing += [] if _takes(BaseConnection._exec_command, "command") else ["BaseConnection._exec_command(command)"]
     missing += [] if _takes(BaseCursor._convert_query, "query") else ["BaseCursor._convert_query(query)"]
+    missing += [] if _takes(BaseCursor._start_query, "query") else ["BaseCursor._start_query(query)"]
     missing += [] if _takes(Connection.wait, "gen") else ["Connection.wait(gen)"]
     missing += [] if _takes(Connection.wait, "interval") else ["Connection.wait(interval)"]
     return missing

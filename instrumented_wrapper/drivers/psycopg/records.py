@@ -10,10 +10,13 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import ReferenceType, WeakSet, ref
 
 from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql import questions
+from instrumented_wrapper.databases.postgresql.knowledge import Functions
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Shared
@@ -26,6 +29,7 @@ KEY: Final = "_instrumented_wrapper"
 IDLE: Final = 0
 
 SHARED: Final = Shared()
+FUNCTIONS: Final[dict[tuple[bytes, bytes, bytes], Functions]] = {}  # by server and database
 _live: WeakSet[Record] = WeakSet()
 
 
@@ -53,12 +57,14 @@ class Record(Session):
         returning: the pool takes it back: a loss is then the pool's to handle.
         recording: changes are the app's doing.
         returned: it was reset on its way into the pool just now.
+        asks: the server has to be asked before the next statement.
+        reading: nothing of the app's statement was sent as yet, a pristine value is being read.
     """
 
     def __init__(
         self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]
     ) -> None:
-        super().__init__(options, postgresql.covers)
+        super().__init__(options, postgresql)
         self.connection: ReferenceType[Any] = ref(connection)
         self.arguments = arguments
         self.hosts = hosts
@@ -66,6 +72,7 @@ class Record(Session):
         self.off = self.alert = self.internal = self.foreign = False
         self.handed_out = self.returning = self.returned = False
         self.muted = False  # psycopg converts a query without sending it
+        self.asks = self.reading = False
         self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known
         self.recording, self.baseline_done = True, False
         self.closed_by_app = self.loss_told = False
@@ -80,14 +87,28 @@ class Record(Session):
         self.switchable = self.failover
         self.poll: Callable[[int], Any] = _never
         self.peer: Peer | None = None
+        self.reported = partial(_reported, self.connection)
         self.look_at(connection.pgconn)
         _live.add(self)
 
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.phase, self.peer = IDLE, None
+        self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
+        self.shared = self.options.pooler == "transaction"
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
         self.poll = _poll_of(pgconn.socket) if self.failover else _never
+
+    def wants_to_ask(self) -> bool:
+        """Tell whether the server has to be asked something, and may be."""
+        quiet = self.off or self.shared or self.internal or self.returning or not self.recording
+        return self.on_server.wants_asking and not quiet
+
+    def ask_next(self, now: bool) -> None:
+        """Have the next statement ask first, where there is something to ask."""
+        if self.asks != (wanted := now and self.wants_to_ask()):
+            self.asks = wanted
+            self.refresh()
 
     def owe(self, error: FailoverError | None) -> None:
         """Do as any session does, and have the next statement look."""
@@ -98,13 +119,23 @@ class Record(Session):
         """The app has left the transaction that was open when the connection was lost."""
         self.phase = IDLE
         self.noted.clear()
+        self.on_server.end(commit=False)
 
     def refresh(self) -> None:
         """Recompute the flags that the frequent path reads."""
         self.off = self.foreign
         self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app)
         troubles = (self.lost, self.owed, self.pipeline_error, self.deadline)
-        self.alert = self.off or self.muted or any(trouble is not None for trouble in troubles)
+        self.alert = self.off or self.muted or self.asks or any(trouble is not None for trouble in troubles)
+
+
+def _reported(connection: ReferenceType[Any], name: str) -> str | None:
+    """Return the value of a setting that the server reports whenever it changes."""
+    watched, spelled = connection(), questions.REPORTED.get(name)
+    if watched is None or spelled is None:
+        return None
+    value = watched.pgconn.parameter_status(spelled.encode())
+    return None if value is None else str(value.decode(watched.info.encoding))
 
 
 def record_of(connection: Any) -> Record | None:

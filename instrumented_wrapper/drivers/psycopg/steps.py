@@ -5,13 +5,16 @@ Nothing here waits. A `Loss` that is returned is repaired by the caller, which k
 
 from __future__ import annotations
 
+import contextlib
 import time
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Final
 
 import psycopg
 from psycopg import pq
 
+from instrumented_wrapper import events, statement
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.psycopg import losses
@@ -26,9 +29,22 @@ from instrumented_wrapper.drivers.psycopg.facts import (
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.errors import FailoverError, again, remembered
-from instrumented_wrapper.session import Effects, Loss
+from instrumented_wrapper.session import Loss
+from instrumented_wrapper.statement import Effects
 
-__all__ = ["adapted", "after", "answered", "before", "note", "once_more", "repaired", "seconds_left"]
+__all__ = [
+    "adapted",
+    "after",
+    "answered",
+    "before",
+    "note",
+    "once_more",
+    "placed",
+    "question_for",
+    "repaired",
+    "seconds_left",
+    "with_calls",
+]
 
 _BAD: Final = pq.ConnStatus.BAD
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
@@ -62,6 +78,20 @@ def note(record: Record, effects: Effects) -> None:
     record.noted.append(effects)
 
 
+def with_calls(record: Record, effects: Effects) -> Effects | None:
+    """Add what the functions that are called may do; None where they are harmless, and there is nothing else."""
+    if doubts := record.functions.doubts(effects.calls):
+        return replace(effects, steps=(*effects.steps, *doubts))
+    return None if replace(effects, calls=frozenset(), several=False) == Effects() else effects
+
+
+def placed(record: Record, effects: Effects) -> Effects:
+    """Say of effects on settings where in the app they come from; what a handler does is not the app's doing."""
+    if not record.recording:
+        return replace(effects, steps=tuple(step for step in effects.steps if step.kind in statement.OF_TRANSACTIONS))
+    return replace(effects, origin=events.origin(), configured=record.configuring)
+
+
 # --- before -----------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +103,7 @@ def before(connection: Any, record: Record, gen: Any, phase: int) -> Loss | None
     if phase != _UNKNOWN:
         record.phase = phase
         if not is_pending(connection):
-            record.settle(for_good=False)  # what a stream or an interrupted step left
+            record.settle(for_good=False, certain=False, idle=phase == _IDLE)  # a stream, or an interrupted step
     reads = phase != _UNKNOWN and step not in losses.SILENT_STEPS  # notifies() waits for what we would read
     ended = reads and _read_what_came(connection, record)
     ended = ended or connection.pgconn.status == _BAD
@@ -142,7 +172,7 @@ def repaired(connection: Any, record: Record, loss: Loss, news: FailoverError | 
     record.refresh()
 
 
-def adapted(connection: Any, record: Record, gen: Any, switched: bool) -> Any:
+def adapted(driver: Driver, flows: Flows, connection: Any, record: Record, gen: Any, switched: bool) -> Any:
     """Fit a step to what was found: a switch just now, a time limit, a pipeline block that is stale."""
     owner = owner_of(gen)
     if switched and owner is not None and hasattr(owner, "pgconn"):
@@ -150,7 +180,32 @@ def adapted(connection: Any, record: Record, gen: Any, switched: bool) -> Any:
     if getattr(gen, "__name__", "") == "_rollback_gen" and _is_stale(connection):
         gen.close()
         gen = rollback_alone(connection)
+    if record.asks and (question := question_for(driver, flows, connection, record)):
+        gen = _first(question, gen)
     return gen if record.deadline is None else until(connection, gen, record.deadline)
+
+
+def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) -> Any:
+    """Return what asks the server now for what it alone can tell; None where there is nothing, or it would disturb.
+
+    Then the next statement asks first; in a transaction, its end does.
+    """
+    idle = connection.pgconn.transaction_status == _IDLE
+    if not (idle and record.wants_to_ask()) or connection._pipeline is not None:
+        record.ask_next(idle)
+        return None
+    record.ask_next(False)
+    return _quietly(flows.run_within(flows.settle_doubts(driver.within, connection, record)))
+
+
+def _quietly(question: Any) -> Any:
+    with contextlib.suppress(psycopg.Error):  # the doubts stay, and are told if the connection is lost
+        yield from question
+
+
+def _first(question: Any, gen: Any) -> Any:
+    yield from question
+    return (yield from gen)
 
 
 # --- after ------------------------------------------------------------------------------------------------------
@@ -167,7 +222,7 @@ def after(
     if connection.pgconn.status != _BAD and error.diag.severity_nonlocalized not in _LAST_WORDS:
         return _refused(connection, record, step, error)
     facts = facts_after(connection, record, step, error)
-    loss = losses.found_while_under_way(facts, error)
+    loss = _while_reading(facts) if record.reading else losses.found_while_under_way(facts, error)
     if connection._closed or loss is None:
         return None
     if record.switchable:
@@ -178,12 +233,20 @@ def after(
     return None
 
 
+def _while_reading(facts: losses.Facts) -> Loss | None:
+    """A pristine value was being read: the statement itself was not sent, and a plain one can be run as it is."""
+    loss = losses.found_before_sending(facts)
+    return loss if loss is None or facts.step == "_execute_gen" else replace(loss, silent=False)
+
+
 def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -> Loss | None:
     """The connection is alive: the statement was refused, by the server or because what it belongs to is stale."""
     stale = record.last_error is not None and belongs_to_old(connection, error)
     facts = facts_after(connection, record, step, error)
-    if not is_pending(connection) and connection.pgconn.transaction_status != _ACTIVE:
-        record.refused(facts.pipelined)  # else an earlier one, interrupted, has no answer yet
+    status = connection.pgconn.transaction_status
+    if not is_pending(connection) and status != _ACTIVE:
+        record.refused(facts.pipelined, idle=status == _IDLE)  # else an earlier one, interrupted, has no answer yet
+        record.ask_next(status == _IDLE)
     if stale and record.last_error is not None:
         raise again(record.last_error) from error
     if record.switchable and error.sqlstate == postgresql.READ_ONLY_SQL_TRANSACTION and _demoted(connection, record):
@@ -222,5 +285,6 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
         record.lost = None  # rolled back
         record.refresh()
     if status != _ACTIVE and not is_pending(connection):
-        record.settle(for_good=status == _IDLE and len(record.noted) == 1)
+        alone = len(record.noted) == 1
+        record.settle(status == _IDLE and alone, idle=status == _IDLE, aborted=record.phase == _INERROR)
     return None

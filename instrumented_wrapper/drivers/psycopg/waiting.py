@@ -43,6 +43,7 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             raise news from loss.cause
 
     call, pause = _callable(original)
+    finish = _finishing(call, driver, flows, repair)
 
     @functools.wraps(original)
     def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
@@ -61,7 +62,7 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
         ):
             if loss := steps.before(self, record, gen, phase):
                 repair(self, record, loss)
-            gen = steps.adapted(self, record, gen, switched=loss is not None)
+            gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
         elif phase not in (record.phase, _ACTIVE):
             record.phase = phase
         try:
@@ -74,8 +75,8 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             return None if rest is None else call(self, rest, interval, timeout)
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
             record.heard = monotonic()
-        if (record.noted or record.alert) and (loss := steps.answered(self, record, step)):
-            repair(self, record, loss)
+        if record.noted or record.alert:
+            finish(self, record, step, interval)
         return result
 
     return wait
@@ -91,6 +92,7 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             raise news from loss.cause
 
     call, pause = _callable(original)
+    finish = _finishing_async(call, driver, flows, repair)
 
     @functools.wraps(original)
     async def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
@@ -109,7 +111,7 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
         ):
             if loss := steps.before(self, record, gen, phase):
                 await repair(self, record, loss)
-            gen = steps.adapted(self, record, gen, switched=loss is not None)
+            gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
         elif phase not in (record.phase, _ACTIVE):
             record.phase = phase
         try:
@@ -122,11 +124,35 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             return None if rest is None else await call(self, rest, interval, timeout)
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
             record.heard = monotonic()
-        if (record.noted or record.alert) and (loss := steps.answered(self, record, step)):
-            await repair(self, record, loss)
+        if record.noted or record.alert:
+            await finish(self, record, step, interval)
         return result
 
     return wait
+
+
+def _finishing(call: Method, driver: Driver, flows: Flows, repair: Method) -> Method:
+    """What comes after an answer: keep what the step did, repair what it hid, ask what only the server can tell."""
+
+    def finish(connection: Any, record: Record, step: str, interval: Any) -> None:
+        if loss := steps.answered(connection, record, step):
+            repair(connection, record, loss)
+        elif question := steps.question_for(driver, flows, connection, record):
+            call(connection, question, interval, None)
+
+    return finish
+
+
+def _finishing_async(call: Method, driver: Driver, flows: Flows, repair: Method) -> Method:
+    """Do as `_finishing` does, awaited."""
+
+    async def finish(connection: Any, record: Record, step: str, interval: Any) -> None:
+        if loss := steps.answered(connection, record, step):
+            await repair(connection, record, loss)
+        elif question := steps.question_for(driver, flows, connection, record):
+            await call(connection, question, interval, None)
+
+    return finish
 
 
 def _callable(original: Method) -> tuple[Method, Any]:

@@ -1,4 +1,7 @@
-"""SQL text into words, strings, names and marks, by PostgreSQL's rules of quoting. Knows no statement."""
+"""SQL text into words, strings, numbers, names, parameters and marks, by PostgreSQL's rules of quoting.
+
+Knows no statement.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,22 @@ _TOKENS: Final = r"""--[^\r\n]*
     | (?P<string>[eE]'(?:[^'\\]+|''|\\(?:.|\Z))*+(?:'|\Z) | '(?:[^']+|'')*+(?:'|\Z))
     | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
     | (?P<quoted>"(?:[^"]+|"")*+(?:"|\Z))
+    | (?P<parameter>\$\d+ | %\(\w+\)[sbt] | %[sbt](?!\w))
+    | (?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?![\w.]) | \.\d+(?:[eE][+-]?\d+)?(?![\w.]))
     | (?P<word>[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)
-    | (?P<mark>[^\s])
+    | (?P<mark>::|[^\s])
     """
 _COMMENT_EDGES: Final = re.compile(r"/\*|\*/")
 
 
 class Token(NamedTuple):
-    """A word (lower case), a string (unquoted, in `text`), a quoted name or a mark."""
+    """A piece of a statement.
+
+    Attributes:
+        kind: ``word`` (lower case), ``string`` (unquoted), ``escaped`` (a string with backslashes, whose meaning is
+            not read), ``number``, ``name`` (a quoted one), ``parameter`` or ``mark``.
+        text: as the kind says.
+    """
 
     kind: str
     text: str
@@ -36,7 +47,7 @@ def tokens_of(text: str) -> Iterator[Token]:
         if kind == "comment":
             position = _end_of_comment(text, position)
         elif kind is not None:
-            yield _token(kind, match[0])
+            yield _token(kind, match)
 
 
 def _end_of_comment(text: str, position: int) -> int:
@@ -49,11 +60,16 @@ def _end_of_comment(text: str, position: int) -> int:
     return len(text)
 
 
-def _token(kind: str, value: str) -> Token:
+def _token(kind: str, match: re.Match[str]) -> Token:
+    value = match[0]
     if kind == "word":
         return Token("word", value.lower())
-    if kind == "mark":
-        return Token("mark", value)
     if kind == "quoted":
-        return Token("name", value[1:].removesuffix('"'))
-    return Token("string", value[value.index("'") + 1 :].removesuffix("'") if kind == "string" else "")
+        return Token("name", value[1:].removesuffix('"').replace('""', '"'))
+    if kind == "dollar":
+        mark = f"${match['tag']}$"
+        return Token("string", value.removeprefix(mark).removesuffix(mark))
+    if kind == "string":
+        text = value[value.index("'") + 1 :].removesuffix("'").replace("''", "'")
+        return Token("escaped" if "\\" in text else "string", text)
+    return Token(kind, value)

@@ -1,0 +1,17 @@
+"""PostgreSQL: what its statements do to a session, what it is asked about one, and the codes that matter to a switch.
+
+Pure text: no driver, no server. `statements` reads a text into effects, `settings` the SET family, `functions` what
+functions do; `questions` are the texts that are sent.
+"""
+
+from typing import Final
+
+from instrumented_wrapper.databases.postgresql.questions import survives_reset_all
+from instrumented_wrapper.databases.postgresql.statements import covers, scan
+
+__all__ = ["ABORTED_TRANSACTION", "READ_ONLY_SQL_TRANSACTION", "SYSTEM", "covers", "scan", "survives_reset_all"]
+
+SYSTEM: Final = "postgresql"
+READ_ONLY_SQL_TRANSACTION: Final = "25006"
+# Leaves a session in a transaction that the server itself refuses to go on with, in one round trip.
+ABORTED_TRANSACTION: Final = "BEGIN; ROLLBACK TO SAVEPOINT lost_with_the_previous_session"

@@ -1,0 +1,63 @@
+"""What is known of the functions of one database: which of them leave the session as it is, and what others may set.
+
+Pure: told what the server says of a function, once for each name. A function that is replaced later by somebody else
+is not noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from instrumented_wrapper.databases.postgresql.functions import judge
+from instrumented_wrapper.statement import DOUBT, Step
+
+__all__ = ["Functions"]
+
+
+class Functions:
+    """The functions of one database that statements have called."""
+
+    def __init__(self) -> None:
+        self._harmless: set[str] = set()
+        self._settings: dict[str, frozenset[str]] = {}
+        self._calls: dict[str, frozenset[str]] = {}
+
+    def unknown(self, calls: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the functions that may change the session, or of which nothing is known."""
+        return tuple(name for name in calls if name not in self._harmless)
+
+    def not_asked(self, calls: Iterable[str]) -> tuple[str, ...]:
+        """Return the functions that the server has to be asked about, with those that they call in turn."""
+        return tuple(name for name in self._with_inner(calls) if name not in self._settings)
+
+    def doubts(self, calls: Iterable[str]) -> tuple[Step, ...]:
+        """Return what is in doubt once the functions were called."""
+        names = self.unknown(calls)
+        settings = (setting for name in self._with_inner(names) for setting in sorted(self._settings.get(name, ())))
+        named = tuple(Step(DOUBT, setting, names[0]) for setting in dict.fromkeys(settings))
+        return (*named, Step(DOUBT, "", names[0])) if names else ()
+
+    def learn(self, asked: Iterable[str], told: Iterable[tuple[str, str, str]]) -> None:
+        """Take what the server said: name, language and body of each function that there is of the names `asked`."""
+        bodies: dict[str, list[tuple[str, str]]] = {name: [] for name in asked}
+        for name, language, body in told:
+            bodies.setdefault(name, []).append((language, body))
+        for name, found in bodies.items():
+            self._learn(name, found)
+        while settled := [name for name in self._calls if self._calls[name] <= self._harmless]:
+            for name in settled:
+                self._harmless.add(name)
+                del self._calls[name]
+
+    def _learn(self, name: str, found: list[tuple[str, str]]) -> None:
+        verdicts = [judge(name, language, body) for language, body in found]
+        self._settings[name] = frozenset(setting for verdict in verdicts for setting in verdict.settings)
+        calls = frozenset(call for verdict in verdicts for call in verdict.calls) - {name}
+        if not any(verdict.sets for verdict in verdicts):
+            self._calls[name] = calls  # harmless, once these are
+
+    def _with_inner(self, calls: Iterable[str]) -> tuple[str, ...]:
+        names = dict.fromkeys(calls)
+        for name in list(names):
+            names.update(dict.fromkeys(self._calls.get(name, ())))
+        return tuple(names)

@@ -1,0 +1,182 @@
+"""What PostgreSQL is asked and given about a session, as text: one round trip each, by the simple protocol.
+
+Every name is qualified, so that nothing in the app's ``search_path`` answers in its place. Literals are quoted here,
+for drivers that could not bind an array, and for poolers that know the simple protocol best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from instrumented_wrapper.server_settings import Assignment
+
+__all__ = [
+    "FUNCTION",
+    "NOTHING_SHOWN",
+    "REPORTED",
+    "SESSION",
+    "SETTING",
+    "STATE",
+    "ask",
+    "assign",
+    "ordered",
+    "present",
+    "show",
+    "survives_reset_all",
+]
+
+# Settings whose value the server reports whenever it changes (PostgreSQL's documentation, "Asynchronous Operations").
+REPORTED: Final = {
+    "application_name": "application_name",
+    "client_encoding": "client_encoding",
+    "datestyle": "DateStyle",
+    "default_transaction_read_only": "default_transaction_read_only",
+    "intervalstyle": "IntervalStyle",
+    "scram_iterations": "scram_iterations",
+    "search_path": "search_path",
+    "session_authorization": "session_authorization",
+    "standard_conforming_strings": "standard_conforming_strings",
+    "timezone": "TimeZone",
+}
+# Who the session is: set last, for the rights to set the others may go with it, and put back first.
+_IDENTITY: Final = ("session_authorization", "role")
+# Shown as set by the session, but not settings that outlast a transaction or could be read again.
+_NOT_STATE: Final = ("seed", "transaction_isolation", "transaction_read_only", "transaction_deferrable")
+_SAVEPOINT: Final = "instrumented_wrapper"
+SETTING, STATE, FUNCTION, SESSION = "setting", "state", "function", "session"
+
+
+def survives_reset_all(name: str) -> bool:
+    """Tell whether ``RESET ALL`` leaves the setting alone."""
+    return name in _IDENTITY
+
+
+def ordered(assignments: Iterable[Assignment], back: bool = False) -> list[Assignment]:
+    """Sort for the rights that are needed: who the session is comes last, on the way back first."""
+    places = {name: place for place, name in enumerate(_IDENTITY, start=1)}
+    given = sorted(assignments, key=lambda a: places.get(a.name, 0))
+    return sorted(given, key=lambda a: a.name not in places) if back else given
+
+
+def literal(text: str | None) -> str:
+    """Quote a value, whatever ``standard_conforming_strings`` is."""
+    if text is None:
+        return "NULL"
+    quoted = text.replace("'", "''")
+    return f" E'{quoted}'".replace("\\", "\\\\") if "\\" in text else f"'{quoted}'"
+
+
+def identifier(name: str) -> str:
+    """Quote the name of a setting; the parts of one with dots by themselves."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def _array(texts: Iterable[str | None]) -> str:
+    return f"ARRAY[{', '.join(map(literal, texts))}]::pg_catalog.text[]"
+
+
+def present(names: Sequence[str]) -> str:
+    """Ask for values outside a transaction, and for the server session that answers: name, value, process."""
+    return (
+        "SELECT n, pg_catalog.current_setting(n, true), pg_catalog.pg_backend_pid()"
+        f" FROM pg_catalog.unnest({_array(names)}) AS s(n)"
+    )
+
+
+def show(names: Sequence[str], defaults: Iterable[str]) -> str:
+    """Ask for values within a transaction of the app: no snapshot is taken, and all of it is undone.
+
+    A setting in `defaults` is not set by this session as yet, or hidden by a SET LOCAL: its default is shown.
+    """
+    shown = (
+        f"SET {identifier(name)} TO DEFAULT; SHOW {identifier(name)}"
+        if name in defaults
+        else f"SHOW {identifier(name)}"
+        for name in names
+    )
+    return f"SAVEPOINT {_SAVEPOINT}; {'; '.join(shown)}; {NOTHING_SHOWN}"
+
+
+# After a `show` that was refused, and at its end: the transaction is as it was before.
+NOTHING_SHOWN: Final = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}"
+
+
+def assign(assignments: Sequence[Assignment], clears: Sequence[str], process: int | None) -> str:
+    """Clear state and set settings in the server session `process`, in one: name, value before, value after.
+
+    Elsewhere, behind a pooler, nothing is set and no row comes back. None: whichever answers.
+    """
+    only = "" if process is None else f" WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {process}"
+    names, texts = _array(a.name for a in assignments), _array(a.text for a in assignments)
+    setting = (
+        "SELECT n, pg_catalog.current_setting(n, true), pg_catalog.set_config(n, v, false)"
+        f" FROM unnest({names}, {texts}) AS s(n, v){only}"
+    )
+    return "; ".join([*(_CLEARING[name] for name in clears if name in _CLEARING), *([setting] if assignments else [])])
+
+
+_CLEARING: Final = {
+    "held cursors": "CLOSE ALL",
+    "LISTEN": "UNLISTEN *",
+    "advisory locks": "SELECT pg_catalog.pg_advisory_unlock_all()",
+    "prepared statements": "DEALLOCATE ALL",
+    "temporary tables": "DISCARD TEMP",
+}
+
+_ALL_SETTINGS: Final = (
+    f"SELECT '{SETTING}', pg_catalog.lower(name), pg_catalog.current_setting(name, true), reset_val"
+    " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'"
+    f" AND name OPERATOR(pg_catalog.<>) ALL ({_array(_NOT_STATE)})"
+)
+_ALL_STATE: Final = (
+    f"SELECT '{STATE}', s, NULL, NULL FROM (VALUES"
+    " ('temporary tables', EXISTS (SELECT FROM pg_catalog.pg_class"
+    " WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())),"
+    " ('advisory locks', EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
+    " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())),"
+    " ('LISTEN', EXISTS (SELECT FROM pg_catalog.pg_listening_channels())),"
+    " ('prepared statements', EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)),"
+    " ('held cursors', EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable))"
+    ") AS found(s, there) WHERE there"
+)
+
+
+def ask(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str], everything: bool) -> str:
+    """Ask for all that is in doubt: rows of kind, name, value and default.
+
+    Args:
+        names: settings to ask for.
+        unknown: those of them whose default is asked for, too.
+        functions: names of functions of which the language and the body are asked for.
+        everything: any setting may have been set, any other state may be there.
+    """
+    parts = [f"SELECT '{SESSION}', NULL, pg_catalog.pg_backend_pid()::pg_catalog.text, NULL"]
+    parts += [_ALL_SETTINGS, _ALL_STATE] if everything else []
+    known = [name for name in names if name not in unknown]
+    parts += [_settings(known, "NULL")] if known else []
+    parts += [_functions(functions)] if functions else []
+    last = [a.name for a in ordered(Assignment(name, None) for name in unknown)]
+    parts += [_settings(last, _DEFAULT)] if last else []
+    return " UNION ALL ".join(parts)
+
+
+# What a setting would be without any SQL. Those that the server lists are looked up: a few cannot be set at any time.
+_DEFAULT: Final = (
+    "CASE WHEN n OPERATOR(pg_catalog.~~) '%.%' OR n OPERATOR(pg_catalog.=) ANY"
+    f" ({_array(_IDENTITY)}) THEN pg_catalog.set_config(n, NULL, true) ELSE"
+    " (SELECT reset_val FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) n) END"
+)
+
+
+def _settings(names: Sequence[str], default: str) -> str:
+    asked = f"SELECT '{SETTING}', n, pg_catalog.current_setting(n, true), {default}"
+    return f"{asked} FROM pg_catalog.unnest({_array(names)}) AS s(n)"
+
+
+def _functions(names: Sequence[str]) -> str:
+    return (
+        f"SELECT '{FUNCTION}', proname::pg_catalog.text, lanname::pg_catalog.text, prosrc FROM pg_catalog.pg_proc p"
+        " JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang"
+        f" WHERE proname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ({_array(names)})"
+    )

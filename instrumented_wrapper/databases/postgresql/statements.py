@@ -1,0 +1,240 @@
+"""What the text of a statement, or of several, does to the session.
+
+`scan` reads words, not meaning. Settings are read exactly or not at all; of other state it says what *may* have been
+left, because a session that is switched in silence must be whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from instrumented_wrapper.databases.postgresql.config_calls import config_steps
+from instrumented_wrapper.databases.postgresql.functions import calls_of, may_call, settings_in
+from instrumented_wrapper.databases.postgresql.settings import IDENTITY, asks_read_only, reset_steps, set_steps
+from instrumented_wrapper.databases.postgresql.tokens import Token, tokens_of
+from instrumented_wrapper.statement import (
+    BEGIN,
+    COMMIT,
+    DOUBT,
+    RELEASE,
+    RESET_ALL,
+    ROLLBACK,
+    ROLLBACK_TO,
+    SAVEPOINT,
+    SET,
+    Effects,
+    Step,
+)
+
+__all__ = ["covers", "scan"]
+
+LISTEN: Final = "LISTEN"
+PREPARED: Final = "prepared statements"
+TEMPORARY: Final = "temporary tables"
+HELD: Final = "held cursors"
+ADVISORY: Final = "advisory locks"
+LOADED: Final = "LOAD"
+
+_TRIGGERS: Final = re.compile(
+    r"\b(set|reset|set_config|listen|unlisten|prepare|prepared|deallocate|discard|temp|temporary|pg_temp|declare|close"
+    r"|pg_(try_)?advisory_\w+|do|call|execute|load|commit|end|begin|start|rollback|abort|savepoint|release)\b",
+    re.IGNORECASE,
+)
+_LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
+_NOT_PLAIN: Final = re.compile(r'--|/\*|[$"\\]')  # comments, other kinds of quotes, escapes
+_LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
+_LASTING: Final = frozenset({ADVISORY, LOADED})
+
+
+def scan(text: str) -> Effects | None:
+    """Return what `text`, one or several statements, may do to the session; None where it is nothing that matters."""
+    if not _may_matter(text):
+        return None
+    statements = [statement for statement in _statements(text) if statement]
+    found = [effects for statement in statements for effects in _effects_of(statement)]
+    merged = _merge(found, several=len(statements) > 1)
+    return None if replace(merged, several=False) == Effects() else merged
+
+
+def _may_matter(text: str) -> bool:
+    """Tell at little cost whether a text has to be read; of a long one the data is taken out first."""
+    if not (_TRIGGERS.search(text) or may_call(text)):
+        return False
+    if len(text) <= _LONG or _NOT_PLAIN.search(text):
+        return True
+    rest = _LITERALS.sub("''", text)
+    return bool(_TRIGGERS.search(rest)) or may_call(rest)
+
+
+def _merge(found: Sequence[Effects], several: bool) -> Effects:
+    """Take all effects together. Of several statements, what one clears may come back with a ROLLBACK after it."""
+    clears = () if several else tuple(dict.fromkeys(name for effects in found for name in effects.clears))
+    leaves = tuple(dict.fromkeys(name for effects in found for name in effects.leaves))
+    return Effects(
+        steps=tuple(step for effects in found for step in effects.steps),
+        calls=frozenset(name for effects in found for name in effects.calls),
+        leaves=leaves,
+        lasting=tuple(name for name in leaves if name in _LASTING),
+        clears=clears,
+        in_doubt=any(e.in_doubt for e in found),
+        begins=any(e.begins for e in found),
+        rolls_back=any(e.rolls_back for e in found),
+        read_only=next((e.read_only for e in reversed(found) if e.read_only), ""),
+        several=several,
+    )
+
+
+def covers(cleared: str, name: str) -> bool:
+    """Tell whether clearing `cleared` takes the state `name` away."""
+    return name != LOADED if cleared == "*" else cleared == name
+
+
+def _statements(text: str) -> Iterator[list[Token]]:
+    """Split a text; the body of a routine (``BEGIN ATOMIC ... END``) runs when it is called, and is left out."""
+    statement: list[Token] = []
+    in_body = False
+    for token in tokens_of(text):
+        if token != Token("mark", ";"):
+            statement.append(token)
+            continue
+        if not in_body:
+            yield statement
+        in_body = _goes_on(statement) if not in_body else statement[:1] != [Token("word", "end")]
+        statement = []
+    if not in_body:
+        yield statement
+
+
+def _goes_on(statement: list[Token]) -> bool:
+    return _defines_routine(statement) and Token("word", "atomic") in statement
+
+
+def _defines_routine(statement: list[Token]) -> bool:
+    head = [token.text for token in statement[:4]]
+    return head[:1] == ["create"] and ("function" in head or "procedure" in head)
+
+
+def _effects_of(statement: list[Token]) -> Iterator[Effects]:
+    while statement and statement[0].text == "(":
+        statement = statement[1:]
+    if not statement or statement[0].kind != "word":
+        return
+    words = [token.text if token.kind == "word" else "" for token in statement]
+    if reader := _BY_FIRST_WORD.get(words[0]):
+        yield reader(statement, words)
+    yield from _anywhere(statement, words)
+
+
+def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
+    """Functions and clauses that may stand in any statement."""
+    names = [token.text if token.kind in ("word", "name") else "" for token in statement]
+    if _defines_routine(statement):
+        names = names[:6]  # what it does, it does when it is called; where it is, counts
+    else:
+        yield Effects(steps=tuple(config_steps(statement)), calls=calls_of(statement))
+    for index, word in enumerate(names):
+        if word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
+            yield Effects(leaves=(ADVISORY,))
+        elif word == "pg_advisory_unlock_all" and words[0] == "select" and len(words) == 4:
+            yield Effects(clears=(ADVISORY,))
+        elif word == "pg_temp" or (word in ("temp", "temporary") and "into" in words[max(0, index - 2) : index]):
+            yield Effects(leaves=(TEMPORARY,))
+
+
+def _set(statement: list[Token], words: list[str]) -> Effects:
+    if words[1:2] == ["transaction"]:
+        return Effects(read_only="transaction" if asks_read_only(words) else "")
+    steps = tuple(set_steps(statement))
+    given = [step.value for step in steps if step.name == "default_transaction_read_only" and step.kind == SET]
+    asked = "" if not given else "session" if given[-1] in ("on", "true", "1", "yes") else "ended"
+    return Effects(steps=steps, read_only=asked)
+
+
+def _reset(statement: list[Token], words: list[str]) -> Effects:
+    steps = tuple(reset_steps(statement))
+    ended = any(step.kind == RESET_ALL or step.name == "default_transaction_read_only" for step in steps)
+    return Effects(steps=steps, read_only="ended" if ended else "")
+
+
+def _discard(statement: list[Token], words: list[str]) -> Effects:
+    if words[1:2] == ["all"]:
+        steps = (*(Step(SET, name, None) for name in IDENTITY), Step(RESET_ALL))
+        return Effects(steps=steps, clears=("*",), read_only="ended")
+    return Effects(clears=(TEMPORARY,)) if words[1:2] in (["temp"], ["temporary"]) else Effects()
+
+
+def _prepare(statement: list[Token], words: list[str]) -> Effects:
+    if words[1:2] == ["transaction"]:
+        return Effects(steps=(Step(COMMIT),), in_doubt=True)
+    return Effects(leaves=(PREPARED,))
+
+
+def _deallocate(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(clears=(PREPARED,)) if words[-1] == "all" else Effects()
+
+
+def _create(statement: list[Token], words: list[str]) -> Effects:
+    is_temporary = any(word in ("temp", "temporary") for word in words[1:5])
+    ends_with_transaction = " on commit drop" in " ".join(words)
+    return Effects(leaves=(TEMPORARY,)) if is_temporary and not ends_with_transaction else Effects()
+
+
+def _declare(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(leaves=(HELD,)) if "with hold" in " ".join(words) else Effects()
+
+
+def _rollback(statement: list[Token], words: list[str]) -> Effects:
+    if "prepared" in words:
+        return Effects(in_doubt=True)
+    if "to" in words:
+        return Effects(steps=(Step(ROLLBACK_TO, statement[-1].text),))
+    return Effects(steps=(Step(ROLLBACK), *_chained(words)), rolls_back=True)
+
+
+def _commit(statement: list[Token], words: list[str]) -> Effects:
+    if "prepared" in words:
+        return Effects(in_doubt=True)
+    return Effects(steps=(Step(COMMIT), *_chained(words)), in_doubt=True)
+
+
+def _chained(words: list[str]) -> tuple[Step, ...]:
+    return (Step(BEGIN),) if words[-2:] == ["and", "chain"] else ()
+
+
+def _begin(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(steps=(Step(BEGIN),), begins=True, read_only="transaction" if asks_read_only(words) else "")
+
+
+def _do(statement: list[Token], words: list[str]) -> Effects:
+    bodies = "\n".join(token.text for token in statement if token.kind in ("string", "escaped"))
+    named = tuple(Step(DOUBT, name, "DO") for name in settings_in(bodies))
+    return Effects(steps=(*named, Step(DOUBT, "", "DO")))
+
+
+_BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = {
+    "set": _set,
+    "reset": _reset,
+    "discard": _discard,
+    "prepare": _prepare,
+    "deallocate": _deallocate,
+    "create": _create,
+    "declare": _declare,
+    "begin": _begin,
+    "start": _begin,
+    "commit": _commit,
+    "end": _commit,
+    "savepoint": lambda statement, words: Effects(steps=(Step(SAVEPOINT, statement[-1].text),)),
+    "release": lambda statement, words: Effects(steps=(Step(RELEASE, statement[-1].text),)),
+    "rollback": _rollback,
+    "abort": _rollback,
+    "listen": lambda statement, words: Effects(leaves=(LISTEN,)),
+    "unlisten": lambda statement, words: Effects(clears=(LISTEN,) if statement[-1].text == "*" else ()),
+    "close": lambda statement, words: Effects(clears=(HELD,) if words[1:2] == ["all"] else ()),
+    "do": _do,
+    "call": lambda statement, words: Effects(steps=(Step(DOUBT, "", "CALL"),)),
+    "execute": lambda statement, words: Effects(steps=(Step(DOUBT, "", "EXECUTE"),)),
+    "load": lambda statement, words: Effects(leaves=(LOADED,)),
+}

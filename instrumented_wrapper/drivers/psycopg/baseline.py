@@ -1,0 +1,43 @@
+"""Where the baseline ends: what is set before the app first has the connection is no change of the app's.
+
+Until ``connect`` returns, a subclass's own included; in a pool, until the pool first hands the connection out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+from instrumented_wrapper.drivers.psycopg.records import Record
+
+__all__ = ["is_before_the_app", "is_the_apps_doing"]
+
+
+def is_the_apps_doing(connection: Any, record: Record) -> bool:
+    """Tell whether a change now is one of the app's."""
+    return record.recording and not record.off and not is_before_the_app(connection, record)
+
+
+def is_before_the_app(connection: Any, record: Record) -> bool:
+    """Tell whether the connection is still being configured."""
+    if hasattr(connection, "_pool"):
+        return not record.handed_out  # the pool's ``configure`` or ``check``
+    record.baseline_done = record.baseline_done or not _inside_connect(type(connection))
+    return not record.baseline_done
+
+
+def _inside_connect(kind: type[Any]) -> bool:
+    """Tell whether a subclass's own ``connect`` is still running: what it sets belongs to the baseline."""
+    overrides = {id(_code_of(base.__dict__["connect"])) for base in kind.__mro__ if "connect" in base.__dict__}
+    frame = sys._getframe(1)
+    while frame is not None:
+        if id(frame.f_code) in overrides:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def _code_of(method: Any) -> Any:
+    function = inspect.unwrap(getattr(method, "__func__", method))
+    return getattr(function, "__code__", None)

@@ -1,0 +1,126 @@
+"""Which server a lost connection looks for, and the search itself, shared by the connections that are lost together.
+
+`connecting` races the hosts; this decides for what, and who leads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+
+from instrumented_wrapper.drivers.psycopg import connecting
+from instrumented_wrapper.drivers.psycopg.connecting import Target
+from instrumented_wrapper.drivers.psycopg.records import SHARED, Record
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.failover import FOLLOW_TIMEOUT, Found, Interrupted, NoServer
+from instrumented_wrapper.session import Loss
+
+__all__ = ["search", "search_async", "target_of"]
+
+
+def target_of(connection: Any, record: Record, parameters: Any, loss: Loss) -> Target:
+    """Return what a lost connection looks for."""
+    hosts = loss.hosts or record.options.failover_hosts or connecting.hosts_of(parameters)
+    return Target(parameters, hosts, _wanted(connection, record, parameters, loss))
+
+
+def _wanted(connection: Any, record: Record, parameters: Any, loss: Loss) -> str:
+    """Return the kind of server: what the app asked for, else a primary where the old one was not a standby."""
+    if asked := connecting.asked_for(parameters):
+        return asked
+    if loss.trigger == "requested" and loss.hosts:
+        return "any"
+    return "standby" if loss.trigger != "demoted" and _was_standby(connection, record) else "primary"
+
+
+def _was_standby(connection: Any, record: Record) -> bool:
+    try:
+        return bool(connection.pgconn.parameter_status(b"in_hot_standby") == b"on")
+    except psycopg.OperationalError:  # psycopg has closed it, after an interruption
+        return bool(record.standby)
+
+
+def search(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Find a server. One that prefers a standby takes any server if no standby answers soon."""
+    if target.wanted != "prefer-standby":
+        return _search_one(target, deadline)
+    try:
+        return _search_one(replace(target, wanted="standby"), _soon(deadline))
+    except NoServer as error:
+        _look_again(error, deadline)
+        return _search_one(replace(target, wanted="any"), deadline)
+
+
+async def search_async(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Do as `_search` does, while the event loop goes on."""
+    if target.wanted != "prefer-standby":
+        return await _search_one_async(target, deadline)
+    try:
+        return await _search_one_async(replace(target, wanted="standby"), _soon(deadline))
+    except NoServer as error:
+        _look_again(error, deadline)
+        return await _search_one_async(replace(target, wanted="any"), deadline)
+
+
+def _search_one(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Lead the search for such a target, or wait for whoever leads it and then connect to what was found."""
+    while (leader := SHARED.join(target.key)) is not None:
+        if SHARED.is_led_here(leader):  # by a task of an event loop that waits for us: it would never end
+            return connecting.race(target, deadline)
+        try:
+            return connecting.race(_only(target, leader.result(_left(deadline))), _soon(deadline))
+        except (Interrupted, NoServer, TimeoutError) as error:
+            _look_again(error, deadline)
+    with SHARED.leading(target.key) as tell:
+        pgconn, found = connecting.race(target, deadline)
+        tell(found.address)
+    return pgconn, found
+
+
+async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found]:
+    """Do as `_search_one` does, while the event loop goes on."""
+    while (leader := SHARED.join(target.key)) is not None:
+        try:
+            address = await _told(leader, _left(deadline))
+            return await connecting.race_async(_only(target, address), _soon(deadline))
+        except (Interrupted, NoServer, TimeoutError) as error:
+            _look_again(error, deadline)
+    with SHARED.leading(target.key) as tell:
+        pgconn, found = await connecting.race_async(target, deadline)
+        tell(found.address)
+    return pgconn, found
+
+
+async def _told(leader: Future[Address], seconds: float) -> Address:
+    """Wait for what the leader finds. Whoever waits may be cancelled, the search goes on."""
+    waiting = asyncio.wrap_future(leader)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
+    await asyncio.wait([waiting], timeout=seconds)
+    if not waiting.done():
+        raise TimeoutError
+    return waiting.result()
+
+
+def _only(target: Target, address: Address) -> Target:
+    return replace(target, hosts=(address,))
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _soon(deadline: float) -> float:
+    """Return when to stop asking the one server that another connection found: it may be gone again."""
+    return min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
+
+
+def _look_again(error: Exception, deadline: float) -> None:
+    """Whoever led found nothing or was interrupted: look again, perhaps as the leader, if that may help."""
+    known = error if isinstance(error, NoServer) else NoServer(0)
+    if known.permanent or time.monotonic() >= deadline:
+        raise NoServer(known.attempts, known.permanent, known.answers) from None

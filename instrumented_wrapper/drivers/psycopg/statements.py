@@ -1,0 +1,232 @@
+"""Every statement on its way out: what it does to the session is read from its text, once per text.
+
+Two seams see it. `starting`, before anything is sent, reads the pristine values of the settings that it will change;
+`converting`, with the parameters at hand, notes what it does. A plain statement costs two look-ups in a dictionary.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import psycopg
+from psycopg import pq
+
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.psycopg import steps
+from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
+from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
+from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
+
+__all__ = ["commanding", "converting", "mogrifying", "starting"]
+
+Method = Callable[..., Any]
+_UNSEEN: Final = object()
+_MEMO_SIZE: Final = 4096
+_MEMO_LONGEST: Final = 4096  # characters; longer texts are rarely sent twice
+_QUIET: Final = (int(pq.TransactionStatus.IDLE), int(pq.TransactionStatus.INTRANS))
+_TEXTS: Final = (0, 25, 1043)  # types of parameters whose text is the value: unknown, text, varchar
+_TRUE: Final = (b"t", b"true", b"on", b"1", b"\x01")
+_memo: dict[str | bytes, Effects | None] = {}
+
+
+def effects_of(text: str | bytes) -> Effects | None:
+    """Return what a text may do to the session, read once per text."""
+    if (known := _memo.get(text, _UNSEEN)) is not _UNSEEN:
+        return known  # type: ignore[return-value]
+    effects = postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace"))
+    if len(text) <= _MEMO_LONGEST:
+        if len(_memo) >= _MEMO_SIZE:
+            _memo.clear()
+        _memo[text] = effects
+    return effects
+
+
+# --- before it is sent ------------------------------------------------------------------------------------------
+
+
+def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
+    """``BaseCursor._start_query``: the beginning of every statement, before psycopg's own BEGIN."""
+    memo = _memo
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def _start_query(self: Any, query: Any = None) -> Any:
+            text = query if type(query) is str else _text_of(self, query)
+            effects: Any = memo.get(text, _UNSEEN)
+            if effects is _UNSEEN:
+                effects = effects_of(text)
+            if effects is None or not effects.sets:
+                return original(self, query)
+            given = sys._getframe(1).f_locals
+            return _read_first(driver, flows, self, effects, given, original(self, query))
+
+        return _start_query
+
+    return make
+
+
+def _text_of(cursor: Any, query: Any) -> str | bytes:
+    """Return the text of a query that is not a string; what psycopg refuses, it refuses itself."""
+    if isinstance(query, bytes):
+        return query
+    try:
+        return bytes(query.as_bytes(cursor)) if hasattr(query, "as_bytes") else ""
+    except Exception:  # noqa: BLE001 - psycopg does the same again, and says what is wrong
+        return ""
+
+
+def _read_first(
+    driver: Driver, flows: Flows, cursor: Any, effects: Effects, given: Mapping[str, Any], go_on: Any
+) -> Any:
+    """Read the pristine values of what will be changed, then go on."""
+    connection = cursor._conn
+    record = record_of(connection)
+    if record is not None and not cursor.closed and _may_read(connection, record):
+        found = tuple(_named(step, given) for step in effects.steps)
+        if names := record.on_server.unfetched(found):
+            flow = flows.note_changes(driver.within, connection, record, names)
+            yield from _reading(connection, record, flows.run_within(flow))
+    yield from go_on
+
+
+def _may_read(connection: Any, record: Record) -> bool:
+    """Tell whether a question disturbs nothing, and what is changed is the app's doing."""
+    watched = record.recording and not (record.off or record.shared or record.internal)
+    quiet = connection._pipeline is None and connection.pgconn.transaction_status in _QUIET
+    return watched and quiet and not is_before_the_app(connection, record)
+
+
+def _reading(connection: Any, record: Record, question: Any) -> Any:
+    record.reading = True
+    try:
+        yield from question
+    except psycopg.Error:
+        if connection.pgconn.status == pq.ConnStatus.BAD:
+            raise
+        # It is asked again after the statement: a value that cannot be read now does not keep the app from setting it.
+    finally:
+        record.reading = False
+
+
+def _named(step: Step, given: Mapping[str, Any]) -> Step:
+    """Return a step with the name that the parameters give its setting."""
+    if not isinstance(step.name, Placeholder):
+        return step
+    value = _parameter(given.get("params"), step.name)
+    return step._replace(name=value.lower()) if isinstance(value, str) else step
+
+
+def _parameter(params: Any, placeholder: Placeholder) -> Any:
+    try:
+        return params[placeholder.key]
+    except (LookupError, TypeError):  # psycopg says what is wrong with the parameters
+        return None
+
+
+# --- on its way -------------------------------------------------------------------------------------------------
+
+
+def converting(original: Method) -> Method:
+    """``BaseCursor._convert_query``: every statement of the app passes here with its parameters."""
+    memo = _memo
+
+    @functools.wraps(original)
+    def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
+        converted = original(self, query, params)
+        text = query if type(query) is str else converted.query
+        effects: Any = memo.get(text, _UNSEEN)
+        if effects is None:
+            return converted
+        if effects is _UNSEEN:
+            effects = effects_of(text)
+        record = record_of(self._conn) if effects is not None else None
+        if record is not None and effects.calls:
+            effects = steps.with_calls(record, effects)
+        if record is not None and effects is not None:
+            steps.note(record, _exact(self, record, effects, converted) if effects.sets else effects)
+        return converted
+
+    return _convert_query
+
+
+def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Effects:
+    """Return the effects with the parameters in them, and where they come from."""
+    if any(isinstance(part, Placeholder) for step in effects.steps for part in step):
+        rows = sys._getframe(2).f_locals.get("params_seq")  # executemany: converted are those of the first
+        exact = effects_of(converted.query) or effects
+        found = (_filled(step, converted) for step in exact.steps) if rows is None else _of_many(effects, rows)
+        effects = replace(exact, steps=tuple(found))
+    record.configuring = is_before_the_app(cursor._conn, record)
+    return steps.placed(record, effects)
+
+
+def _filled(step: Step, converted: Any) -> Step:
+    name, value, local = (_given(part, converted) for part in (step.name, step.value, step.local))
+    if name is _UNSEEN or value is _UNSEEN or local is _UNSEEN:
+        return Step(DOUBT, "" if name is _UNSEEN else str(name).lower(), "set_config")
+    kind = SET_LOCAL if isinstance(local, str) and local.encode() in _TRUE else step.kind
+    return Step(kind, str(name).lower(), value)
+
+
+def _given(part: Any, converted: Any) -> Any:
+    """Return the text that a parameter brings; `_UNSEEN` where its text is not what the server takes for the value."""
+    if not isinstance(part, Placeholder):
+        return part
+    if not isinstance(part.key, int) or converted.params is None or part.key >= len(converted.params):
+        return _UNSEEN
+    raw, kind = converted.params[part.key], converted.types[part.key]
+    if raw is None:
+        return None
+    is_text = kind in _TEXTS or raw in _TRUE or raw in (b"f", b"\x00")
+    return bytes(raw).decode() if is_text else _UNSEEN
+
+
+def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:
+    """What is in doubt once a statement has run for each of `rows`; any setting, where these cannot be seen."""
+    known = isinstance(rows, (list, tuple))
+    for step in effects.steps:
+        for row in rows if known and isinstance(step.name, Placeholder) else (None,):
+            name = _named(step, {"params": row}).name
+            yield Step(DOUBT, name if isinstance(name, str) else "", "executemany")
+
+
+def commanding(original: Method) -> Method:
+    """``BaseConnection._exec_command``: the statements that psycopg sends by itself (BEGIN, COMMIT, SAVEPOINT)."""
+    memo = _memo
+
+    @functools.wraps(original)
+    def _exec_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+        record: Record | None = self.__dict__.get(KEY)
+        if record is not None:
+            text = command if isinstance(command, (str, bytes)) else command.as_bytes(self)
+            effects: Any = memo.get(text, _UNSEEN)
+            if effects is _UNSEEN:
+                effects = effects_of(text)
+            if effects is not None:
+                steps.note(record, effects) if record.alert else record.noted.append(effects)
+        return original(self, command, *args, **kwargs)
+
+    return _exec_command
+
+
+def mogrifying(original: Method) -> Method:
+    """``ClientCursor.mogrify``: converts a query and sends nothing."""
+
+    @functools.wraps(original)
+    def mogrify(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if (record := record_of(self._conn)) is None:
+            return original(self, *args, **kwargs)
+        record.muted = True
+        record.refresh()
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            record.muted = False
+            record.refresh()
+
+    return mogrify

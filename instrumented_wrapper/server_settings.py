@@ -1,0 +1,328 @@
+"""The settings that live on the server: what the app set by SQL, exact to the savepoint, and what was there before.
+
+Pure: knows no SQL and no server. It is told what a statement did after the server answered, and what the server says
+when it is asked; what neither tells is kept as a doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from instrumented_wrapper import statement
+from instrumented_wrapper.statement import Step
+
+__all__ = ["ANY", "Assignment", "Change", "ServerSettings", "Told"]
+
+ANY: Final = ""  # a doubt about no setting in particular
+_ENDS: Final = (statement.COMMIT, statement.ROLLBACK)
+
+
+class Change(NamedTuple):
+    """One step of a plan: bring `setting` from `before` to `after`."""
+
+    setting: str
+    before: Any
+    after: Any
+
+
+class Assignment(NamedTuple):
+    """What the server is to be given: the text of a setting, None for its own default."""
+
+    name: str
+    text: str | None
+
+
+class Told(NamedTuple):
+    """What the server said: present values by name, and what the settings would be without any SQL."""
+
+    values: Mapping[str, str | None]
+    defaults: Mapping[str, str | None]
+
+
+class _Held(NamedTuple):
+    """A value that is not committed yet. `configured`: it belongs to the baseline."""
+
+    value: str | None
+    origin: object
+    configured: bool
+
+
+@dataclass(slots=True)
+class _Level:
+    """What happened since the transaction, or a savepoint of it, began."""
+
+    savepoint: str | None = None
+    values: dict[str, _Held] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
+    local: set[str] = field(default_factory=set)
+
+
+class ServerSettings:
+    """Values, pristine values and doubts of one session.
+
+    Attributes:
+        doubts: settings that may have another value than is known here, and because of what.
+        origins: where each value was set, as telemetry marked it.
+    """
+
+    def __init__(self, survives_reset_all: Callable[[str], bool]) -> None:
+        self.doubts: dict[str, str] = {}
+        self.origins: dict[str, object] = {}
+        self._survives = survives_reset_all
+        self._pristine: dict[str, str | None] = {}
+        self._configured: set[str] = set()  # pristine values that SQL has set: the server's default is another one
+        self._values: dict[str, str | None] = {}
+        self._levels: list[_Level] = []
+
+    def twin(self) -> ServerSettings:
+        """Return the same settings, for another physical connection."""
+        twin = ServerSettings(self._survives)
+        twin.doubts, twin.origins = dict(self.doubts), dict(self.origins)
+        twin._pristine, twin._configured = dict(self._pristine), set(self._configured)
+        twin._values = dict(self._values)
+        return twin
+
+    # --- what is known -------------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every setting of which something is known, the baseline included."""
+        return tuple(dict.fromkeys((*self._pristine, *self._values)))
+
+    @property
+    def shown(self) -> dict[str, tuple[str | None, str | None]]:
+        """Value and pristine value of each setting that was fetched or changed, as the app sees it now."""
+        seen = dict(self._values)
+        for level in self._levels:
+            seen.update({name: held.value for name, held in level.values.items() if not held.configured})
+        return {name: (self._meant(name, value), self._pristine.get(name)) for name, value in seen.items()}
+
+    @property
+    def is_changed(self) -> bool:
+        """True where a reset has something to do, as far as it is committed."""
+        return bool(self.doubts or any(True for _ in self.reset_plan()))
+
+    @property
+    def wants_asking(self) -> bool:
+        """True where only the server can tell: a doubt, or a pristine value that could not be fetched before."""
+        return bool(self.doubts) or any(name not in self._pristine for name in self._values)
+
+    def without_pristine(self) -> tuple[str, ...]:
+        """Return the settings that were changed before their pristine value could be read, and those in doubt."""
+        named = (name for name in self.doubts if name != ANY)
+        return tuple(n for n in dict.fromkeys((*self._values, *named)) if n not in self._pristine)
+
+    def names_in_doubt(self) -> tuple[str, ...]:
+        """Return what the server has to be asked for: all that is known, where any setting may have changed."""
+        named = tuple(name for name in self.doubts if name != ANY)
+        known = self.names if self.in_doubt_at_all else ()
+        return tuple(dict.fromkeys((*known, *named, *self.without_pristine())))
+
+    def has_pristine(self, name: str) -> bool:
+        """Tell whether a pristine value is known."""
+        return name in self._pristine
+
+    @property
+    def in_doubt_at_all(self) -> bool:
+        """True where any setting may have changed."""
+        return ANY in self.doubts
+
+    def unfetched(self, steps: Iterable[Step]) -> tuple[str, ...]:
+        """Return the settings whose pristine value must be read before these steps, in order."""
+        changed = [step.name for step in steps if step.kind == statement.SET and step.value is not None]
+        changed += [step.name for step in steps if step.kind == statement.DOUBT and step.name]
+        return tuple(dict.fromkeys(n for n in changed if isinstance(n, str) and self._is_unfetched(n)))
+
+    def _is_unfetched(self, name: str) -> bool:
+        """A configured value that a SET LOCAL hides now is known well enough."""
+        return not self.knows(name) and not (name in self._configured and self.is_masked(name))
+
+    def knows(self, name: str) -> bool:
+        """Tell whether the pristine value was fetched, or the setting has been changed already."""
+        return name in self._values or any(name in level.values for level in self._levels)
+
+    def is_masked(self, name: str) -> bool:
+        """Tell whether a SET LOCAL hides the value of the session, until the transaction ends."""
+        return any(name in level.local for level in self._levels)
+
+    def _meant(self, name: str, value: str | None) -> str | None:
+        """Return a value with the server's default spelled out, where that is the pristine value."""
+        return self._pristine.get(name) if value is None and name not in self._configured else value
+
+    # --- what happens --------------------------------------------------------------------------------------------
+
+    def fetched(self, name: str, value: str | None) -> None:
+        """Keep a pristine value, as the server spells it; only the first one counts."""
+        if name not in self._values:
+            self._pristine[name] = value
+            self._values[name] = self._baseline(name)
+
+    def apply(self, steps: Iterable[Step], origin: object, configured: bool, aborted: bool) -> None:
+        """Do what a statement did. A COMMIT of an `aborted` transaction rolls it back."""
+        for step in steps:
+            if step.kind in _ENDS:
+                self.end(commit=step.kind == statement.COMMIT and not aborted)
+                aborted = False
+            else:
+                self._do(step, origin, configured)
+
+    def _do(self, step: Step, origin: object, configured: bool) -> None:
+        name = str(step.name)
+        if step.kind == statement.SET:
+            self._top.values[name] = _Held(_text(step.value), origin, configured)
+            self._top.doubts.pop(name, None)
+        elif step.kind == statement.SET_LOCAL:
+            self._top.local.add(name)
+        elif step.kind == statement.DOUBT:
+            self._top.doubts[name] = str(step.value)
+        elif step.kind == statement.RESET_ALL:
+            self._reset_all(origin, configured)
+        elif step.kind == statement.SAVEPOINT:
+            self._top  # noqa: B018 - the transaction's own level is below
+            self._levels.append(_Level(name))
+        elif step.kind == statement.RELEASE:
+            self._release(name)
+        elif step.kind == statement.ROLLBACK_TO:
+            self._roll_back_to(name)
+
+    @property
+    def _top(self) -> _Level:
+        if not self._levels:
+            self._levels.append(_Level())
+        return self._levels[-1]
+
+    def _reset_all(self, origin: object, configured: bool) -> None:
+        for name in self.names + tuple(n for level in self._levels for n in level.values):
+            if not self._survives(name):
+                self._top.values[name] = _Held(None, origin, configured)
+
+    def _place(self, savepoint: str) -> int:
+        """Return where the latest savepoint of that name is; 0 where there is none, which the server refuses."""
+        places = [place for place, level in enumerate(self._levels) if level.savepoint == savepoint]
+        return places[-1] if places else 0
+
+    def _release(self, savepoint: str) -> None:
+        if place := self._place(savepoint):
+            for level in self._levels[place:]:
+                self._levels[place - 1].values.update(level.values)
+                self._levels[place - 1].doubts.update(level.doubts)
+                self._levels[place - 1].local |= level.local
+            del self._levels[place:]
+
+    def _roll_back_to(self, savepoint: str) -> None:
+        if place := self._place(savepoint):
+            self._levels[place:] = [_Level(savepoint)]
+
+    def end(self, commit: bool) -> None:
+        """The transaction has ended: what it did counts, or never was."""
+        levels, self._levels = self._levels, []
+        for level in levels if commit else ():
+            self.doubts.update(level.doubts)
+            for name, held in level.values.items():
+                self._settle(name, held)
+
+    def _settle(self, name: str, held: _Held) -> None:
+        if held.configured:
+            self._configure(name, held.value)
+        elif held.value is not None or name in self._values or name in self._pristine:
+            self._values[name], self.origins[name] = held.value, held.origin
+
+    def _configure(self, name: str, value: str | None) -> None:
+        self._values.pop(name, None)
+        self._pristine.pop(name, None)
+        self._configured.discard(name)
+        if value is not None:
+            self._pristine[name] = value
+            self._configured.add(name)
+
+    def unclear(self, because: str) -> None:
+        """Nobody knows how far what was sent has come: everything that the transaction touched is in doubt."""
+        for level in self._levels:
+            self.doubts.update({**level.doubts, **dict.fromkeys(level.values, because)})
+        self._levels.clear()
+
+    def told(self, told: Told, configured: bool) -> None:
+        """Take what the server said as it is; no doubt is left."""
+        for name, default in told.defaults.items():
+            if name not in self._pristine and not configured:
+                self._pristine[name] = default or None if "." in name else default
+        for name, value in told.values.items():
+            self._take(name, value, configured)
+        self.doubts.clear()
+
+    def _take(self, name: str, value: str | None, configured: bool) -> None:
+        if configured:
+            self._configure(name, value)
+            return
+        pristine = self._pristine.get(name)
+        if value == pristine or (not value and not pristine):
+            if name in self._values:
+                self._values[name] = value if name in self._configured else None
+        else:
+            self._values[name] = value
+
+    # --- plans ---------------------------------------------------------------------------------------------------
+
+    def reset_plan(self) -> tuple[Change, ...]:
+        """Plan the way back to pristine: what is committed and different."""
+        return tuple(Change(n, v, self._pristine.get(n)) for n, v in self._values.items() if self._differs(n))
+
+    def _differs(self, name: str) -> bool:
+        value = self._values[name]
+        if name not in self._configured and value is None:
+            return False
+        return name not in self._pristine or value != self._pristine[name]
+
+    def reset_assignments(self) -> tuple[Assignment, ...]:
+        """Return what the server is to be given for it: its own default, where nobody had set another."""
+        return tuple(Assignment(c.setting, self._baseline(c.setting)) for c in self.reset_plan())
+
+    def baseline_assignments(self) -> tuple[Assignment, ...]:
+        """Return what brings a new physical connection to the baseline."""
+        return tuple(Assignment(n, self._pristine[n]) for n in self._pristine if n in self._configured)
+
+    def transfer_plan(self) -> tuple[Change, ...]:
+        """Plan the way from the baseline to the values."""
+        return tuple(Change(c.setting, c.after, c.before) for c in self.reset_plan())
+
+    def is_configured(self, name: str) -> bool:
+        """Tell whether the pristine value was set by SQL before the app had the connection."""
+        return name in self._configured
+
+    def transfer_assignments(self) -> tuple[Assignment, ...]:
+        """Return what brings a new physical connection from the baseline to the values."""
+        return tuple(Assignment(c.setting, c.before) for c in self.reset_plan())
+
+    def _baseline(self, name: str) -> str | None:
+        return self._pristine[name] if name in self._configured else None
+
+    def were_reset(self) -> None:
+        """The settings are back at the baseline; that they were changed is still known."""
+        for name in self._values:
+            self._values[name] = self._baseline(name)
+        self.origins.clear()
+
+    def mark_pristine(self) -> None:
+        """Take the present values as the baseline."""
+        for name, value in list(self._values.items()):
+            if self._differs(name):
+                self._pristine[name] = value
+                self._configured.add(name)
+            self._values[name] = self._baseline(name)
+        self.origins.clear()
+
+    def forget_values(self) -> None:
+        """Begin again at the baseline."""
+        for name in self._values:
+            if name not in self._configured:
+                self._pristine.pop(name, None)
+        self._values.clear()
+        self.origins.clear()
+        self.doubts.clear()
+        self._levels.clear()
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,101 @@
+"""What a statement does to the session, as data: read from its text by a database's room, kept by the session.
+
+Pure: no SQL, no driver. Where the text does not tell, a `Step` of doubt says so; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+__all__ = [
+    "BEGIN",
+    "COMMIT",
+    "DOUBT",
+    "OF_TRANSACTIONS",
+    "RELEASE",
+    "RESET_ALL",
+    "ROLLBACK",
+    "ROLLBACK_TO",
+    "SAVEPOINT",
+    "SET",
+    "SET_LOCAL",
+    "Effects",
+    "Placeholder",
+    "Step",
+]
+
+SET: Final = "set"
+SET_LOCAL: Final = "set_local"
+RESET_ALL: Final = "reset_all"
+DOUBT: Final = "doubt"
+BEGIN: Final = "begin"
+COMMIT: Final = "commit"
+ROLLBACK: Final = "rollback"
+SAVEPOINT: Final = "savepoint"
+RELEASE: Final = "release"
+ROLLBACK_TO: Final = "rollback_to"
+OF_TRANSACTIONS: Final = frozenset({BEGIN, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK_TO})
+
+
+class Placeholder(NamedTuple):
+    """A parameter of the statement: its position from 0, or its name."""
+
+    key: int | str
+
+
+class Step(NamedTuple):
+    """One thing that a statement does, in the order of the text.
+
+    Attributes:
+        kind: ``set``: the setting `name` has `value` from now on (None: the server's default); ``set_local``: until
+            the transaction ends; ``reset_all``; ``doubt``: the setting `name`, or any one where that is empty, may
+            have another value, `value` says because of what; ``begin``, ``commit`` and ``rollback``: of the whole
+            transaction; ``savepoint``, ``release`` and ``rollback_to`` the savepoint `name`.
+        name: of the setting (lower case) or of the savepoint.
+        value: the text that the server is given, unquoted.
+        local: a parameter that says whether it is a ``set_local``.
+    """
+
+    kind: str
+    name: str | Placeholder = ""
+    value: str | Placeholder | None = None
+    local: Placeholder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the statements of one text may do.
+
+    Attributes:
+        steps: what it does to settings, and to transactions and savepoints, in order.
+        calls: names of functions that it calls and of which the text does not tell what they do (lower case).
+        leaves: names of session state, other than settings, that may be there afterwards.
+        lasting: what of `leaves` may be there even if the statement fails.
+        clears: names of such state that are gone afterwards; ``*`` is all of it.
+        in_doubt: it ends a transaction in a way whose outcome is unknown if the answer is lost.
+        begins: it opens a transaction.
+        rolls_back: it rolls a transaction back as a whole.
+        read_only: the app asks for read-only: ``transaction``, ``session``; ``ended``: no more; or nothing.
+        several: it is more than one statement.
+        configured: it was sent before the app had the connection: what it sets is baseline.
+        origin: where it was sent from, as telemetry marked it.
+    """
+
+    steps: tuple[Step, ...] = ()
+    calls: frozenset[str] = frozenset()
+    leaves: tuple[str, ...] = ()
+    lasting: tuple[str, ...] = ()
+    clears: tuple[str, ...] = ()
+    in_doubt: bool = False
+    begins: bool = False
+    rolls_back: bool = False
+    read_only: str = ""
+    several: bool = False
+    configured: bool = False
+    origin: object = None
+
+    @property
+    def sets(self) -> bool:
+        """True where settings are concerned, and not transactions only."""
+        return any(step.kind not in OF_TRANSACTIONS for step in self.steps)
