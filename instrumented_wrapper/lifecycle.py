@@ -51,6 +51,7 @@ __all__ = [
 logger = logging.getLogger("instrumented_wrapper")
 
 Result = TypeVar("Result")
+_MOST_QUESTIONS = 4  # an answer may bring up another question: what a function names in its body
 
 
 def run(flow: Flow[Result]) -> Result:
@@ -140,11 +141,12 @@ def note_changes(driver: Driver, connection: Any, session: Session, names: Seque
 
 def settle_doubts(driver: Driver, connection: Any, session: Session) -> Flow[None]:
     """Ask the server what it alone can tell: what is in doubt, and pristine values that could not be read before."""
-    if not session.on_server.wants_asking or session.shared:
-        return
-    found = yield partial(driver.ask, connection)
-    for name, value in found.items():
-        tell_fetched(driver, connection, session, name, value)
+    for _ in range(_MOST_QUESTIONS):
+        if not session.on_server.wants_asking or session.shared:
+            return
+        found = yield partial(driver.ask, connection)
+        for name, value in found.items():
+            tell_fetched(driver, connection, session, name, value)
 
 
 def tell_fetched(driver: Driver, connection: Any, session: Session, setting: str, value: Any) -> None:

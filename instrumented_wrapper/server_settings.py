@@ -17,6 +17,7 @@ __all__ = ["ANY", "Assignment", "Change", "ServerSettings", "Told"]
 
 ANY: Final = ""  # a doubt about no setting in particular
 _ENDS: Final = (statement.COMMIT, statement.ROLLBACK)
+_OF_TRANSACTIONS: Final = statement.OF_TRANSACTIONS - {statement.BEGIN}
 
 
 class Change(NamedTuple):
@@ -136,8 +137,13 @@ class ServerSettings:
         return tuple(dict.fromkeys(n for n in changed if isinstance(n, str) and self._is_unfetched(n)))
 
     def _is_unfetched(self, name: str) -> bool:
-        """A configured value that a SET LOCAL hides now is known well enough."""
-        return not self.knows(name) and not (name in self._configured and self.is_masked(name))
+        """What may have been set already is read later; a configured value that is hidden now is known well enough."""
+        hidden = name in self._configured and self.is_masked(name)
+        return not (self.knows(name) or hidden or self._may_be_set(name))
+
+    def _may_be_set(self, name: str) -> bool:
+        doubts = [self.doubts, *(level.doubts for level in self._levels)]
+        return any(ANY in those or name in those for those in doubts)
 
     def knows(self, name: str) -> bool:
         """Tell whether the pristine value was fetched, or the setting has been changed already."""
@@ -236,6 +242,21 @@ class ServerSettings:
         if value is not None:
             self._pristine[name] = value
             self._configured.add(name)
+
+    def uncertain(self, steps: Iterable[Step], because: str) -> None:
+        """Nobody knows which of these were taken."""
+        given = tuple(steps)
+        if any(step.kind in _OF_TRANSACTIONS for step in given):
+            doubts = self.doubts  # a commit may be among them: no rollback takes these back for certain
+            for level in self._levels:
+                doubts.update({**level.doubts, **dict.fromkeys(level.values, because)})
+        else:
+            doubts = self._top.doubts
+        for step in given:
+            if step.kind in (statement.SET, statement.DOUBT):
+                doubts[str(step.name)] = str(step.value) if step.kind == statement.DOUBT else because
+            elif step.kind == statement.RESET_ALL:
+                doubts.update(dict.fromkeys((n for n in self.names if not self._survives(n)), because))
 
     def unclear(self, because: str) -> None:
         """Nobody knows how far what was sent has come: everything that the transaction touched is in doubt."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from instrumented_wrapper.errors import Address, FailoverError, remembered
 from instrumented_wrapper.options import Options
@@ -52,6 +52,9 @@ class Loss:
     later: bool = False
     cause: BaseException | None = None
     hosts: tuple[Address, ...] = ()
+
+
+_NO_ANSWER: Final = "SET"  # because of what a setting is in doubt that nobody has answered for
 
 
 class Session:
@@ -151,8 +154,11 @@ class Session:
     def origins(self) -> tuple[object, ...]:
         """Return where the settings that are not pristine were set, as telemetry marked it."""
         marks = {**self._origins, **self.on_server.origins}
-        found = (marks.get(name) for name in self.changed_settings())
-        return tuple(dict.fromkeys(mark for mark in found if mark is not None))
+        found: list[object] = []
+        for name in self.changed_settings():
+            if (mark := marks.get(name)) is not None and mark not in found:
+                found.append(mark)
+        return tuple(found)
 
     def reset_plan(self, read: Callable[[str], Any]) -> tuple[Change, ...]:
         """Plan the driver's settings back to pristine: changed, different and not already back (`read` tells)."""
@@ -207,22 +213,24 @@ class Session:
             noted = [replace(noted[0], steps=tuple(map(self._as_reported, noted[0].steps)))]
         touched = idle and bool(noted)
         for effects in noted:
-            self._settle(effects, for_good, certain, aborted)
+            self._settle(effects, for_good)
             touched = touched or bool(effects.steps)
+            if certain:
+                self.on_server.apply(effects.steps, effects.origin, effects.configured, aborted)
+        if not certain and noted:
+            self.on_server.uncertain((step for effects in noted for step in effects.steps), _NO_ANSWER)
         if idle:
-            self.on_server.end(commit=True) if certain else self.on_server.unclear("an interruption")
+            self.on_server.end(commit=True) if certain else self.on_server.unclear(_NO_ANSWER)
         if touched:
             self.refresh_changed()
 
-    def _settle(self, effects: Effects, for_good: bool, certain: bool, aborted: bool) -> None:
+    def _settle(self, effects: Effects, for_good: bool) -> None:
         if effects.clears and for_good:
             self._clear(effects.clears)
         if effects.leaves:
             self.left.update(dict.fromkeys(effects.leaves))
         if effects.read_only or self.asked_read_only:
             self.asked_read_only = self._asked_after(effects)
-        if steps := effects.steps if certain else tuple(_doubts(effects.steps)):
-            self.on_server.apply(steps, effects.origin, effects.configured, aborted)
 
     def _as_reported(self, step: Step) -> Step:
         """Return a step with the value that the server has reported, which is the truth and costs nothing."""
@@ -270,7 +278,7 @@ class Session:
             transaction: what became of it: ``none``, ``rolled_back`` or ``unknown``; then what it set is in doubt.
         """
         for effects in self.noted:
-            self._settle(effects, for_good=False, certain=False, aborted=False)
+            self._settle(effects, for_good=False)
             if transaction == "none":
                 under_way = ((str(s.name), str(s.value)) for s in effects.steps if s.kind == DOUBT)
                 self.on_server.doubts.update(under_way)
@@ -289,10 +297,3 @@ class Session:
 
 def _not_reported(name: str) -> str | None:
     return None
-
-
-def _doubts(steps: tuple[Step, ...]) -> Iterator[Step]:
-    """What steps mean if nobody knows whether they were taken."""
-    for step in steps:
-        if step.kind in (SET, DOUBT):
-            yield Step(DOUBT, step.name, step.value if step.kind == DOUBT else "SET")

@@ -49,8 +49,14 @@ def _doubts(statement: Sequence[Token]) -> Iterator[Step]:
         arguments = _arguments(statement[place + 2 : place + 2 + _MOST_ARGUMENT_TOKENS])
         if len(arguments) == 3 and [token.text for token in arguments[2]] == ["true"]:
             continue  # it ends with the transaction
-        named = len(arguments[0]) == 1 and arguments[0][0].kind == "string"
-        yield Step(DOUBT, setting_name(arguments[0][0].text) if named else "", SET_CONFIG)
+        before = sum(token.kind == "parameter" and token.text[:1] == "%" for token in statement[:place])
+        yield Step(DOUBT, _named(arguments[0], before), SET_CONFIG)
+
+
+def _named(argument: Sequence[Token], position: int) -> str | Placeholder:
+    if len(argument) == 1 and argument[0].kind == "parameter":
+        return placeholder(argument[0].text, position)
+    return setting_name(argument[0].text) if len(argument) == 1 and argument[0].kind == "string" else ""
 
 
 def _arguments(tokens: Sequence[Token]) -> list[list[Token]]:

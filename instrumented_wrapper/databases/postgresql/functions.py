@@ -95,17 +95,16 @@ _SERVER: Final = (
 HARMLESS: Final = frozenset(
     " ".join((_AGGREGATES, _NUMBERS_AND_TEXT, _TIMES, _STRUCTURES, _SEARCH_AND_SHAPES, _SERVER)).split()
 )
-# Words that stand before a parenthesis without calling anything.
+# Words that stand before a parenthesis without calling anything: reserved ones, names of types, and some of clauses.
 _NOT_CALLED: Final = frozenset(
-    "all and any as asymmetric between by case check collate conflict constraint cross cube current_of default distinct"
-    " do else end escape except exclude exists explain filter first for foreign from full group having identity if"
-    " ilike in include inherits inner insert intersect interval into is isnull join key last lateral left like limit"
-    " list match materialized merge natural not nothing notnull nulls of offset on only operator or order ordinality"
-    " out outer over partition primary range references rename returning right rollup rows select set sets similar"
-    " some symmetric table tablesample then to unique update user using values view when where window with within"
-    " without bigint bit bool boolean bpchar bytea char character date dec decimal double float float4 float8 geography"
-    " geometry inet int int2 int4 int8 integer json jsonb name numeric oid precision real smallint text time timestamp"
-    " timestamptz timetz uuid varbit varchar varying vector xml analyze verbose copy bernoulli system".split()
+    "all and any array as asymmetric between by case check collate constraint cross default distinct do else end except"
+    " exists for foreign from full group grouping having if ilike in inner intersect interval into is isnull join"
+    " lateral left like limit natural not notnull offset on only or order out outer overlay primary references"
+    " returning right row select similar some symmetric table tablesample then to union unique user using values when"
+    " where window with bernoulli conflict copy explain filter include materialized ordinality over system within"
+    " bigint bit bool boolean bpchar bytea char character date dec decimal double float float4 float8 int int2 int4"
+    " int8 integer json jsonb name numeric oid precision real smallint text time timestamp timestamptz timetz uuid"
+    " varbit varchar varying xml".split()
 )
 # What may stand before the name of a table, a CTE or an alias that has a list of columns.
 _BEFORE_COLUMNS: Final = frozenset("into table as references only update with recursive join on".split())

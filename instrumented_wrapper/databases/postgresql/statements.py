@@ -161,7 +161,7 @@ def _reset(statement: list[Token], words: list[str]) -> Effects:
 
 def _discard(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["all"]:
-        steps = (*(Step(SET, name, None) for name in IDENTITY), Step(RESET_ALL))
+        steps = (*(Step(SET, name, None) for name in IDENTITY), Step(RESET_ALL), Step(COMMIT))  # in a pipeline, too
         return Effects(steps=steps, clears=("*",), read_only="ended")
     return Effects(clears=(TEMPORARY,)) if words[1:2] in (["temp"], ["temporary"]) else Effects()
 

@@ -17,7 +17,7 @@ from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.drivers import Refused
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, PrepareManager, execute
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
-from instrumented_wrapper.server_settings import Assignment, Told
+from instrumented_wrapper.server_settings import ANY, Assignment, Told
 
 __all__ = ["Asking", "fresh_prepared"]
 
@@ -154,7 +154,7 @@ def _asked(connection: Any) -> Generator[Any, Any, Values]:
     known = record.on_server
     unknown = known.without_pristine()
     everything = known.in_doubt_at_all
-    functions = record.functions.not_asked(known.doubts.values()) if everything else ()
+    functions = record.functions.not_asked(record.called) if everything else ()
     rows = yield from _send(connection, questions.ask(known.names_in_doubt(), unknown, functions, everything))
     bodies = [
         (str(name), str(language), str(body)) for kind, name, language, body in rows if kind == questions.FUNCTION
@@ -167,10 +167,20 @@ def _asked(connection: Any) -> Generator[Any, Any, Values]:
     left = tuple(str(row[1]) for row in rows if row[0] == questions.STATE) if everything else None
     record.told(Told({str(n): value for n, value, _ in settings}, defaults), left)
     record.functions.learn(functions, bodies)
-    for step in record.functions.doubts(functions):
-        if step.name and not known.knows(str(step.name)):
-            known.doubts[str(step.name)] = str(step.value)  # its body names a setting that no list shows
+    _ask_further(record)
     return defaults
+
+
+def _ask_further(record: Record) -> None:
+    """A function may call others, which are asked about next, or its body name a setting that no list shows."""
+    known = record.on_server
+    for step in record.functions.doubts(record.called):
+        if step.name and not known.knows(str(step.name)):
+            known.doubts[str(step.name)] = str(step.value)
+    if further := record.functions.not_asked(record.called):
+        known.doubts[ANY] = further[0]
+    else:
+        record.called.clear()
 
 
 def _process(connection: Any, record: Record) -> int | None:

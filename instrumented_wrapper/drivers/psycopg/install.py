@@ -74,6 +74,8 @@ def _look_after(patches: Patches, options: Options, flows: Flows) -> None:
     patches.close_over(AsyncConnection, "close", seams.closing_async(DRIVER, flows))
     patches.close_over(Connection, "__exit__", transactions.leaving_connection)
     patches.close_over(AsyncConnection, "__aexit__", transactions.leaving_connection_async)
+    patches.close_over(psycopg.Pipeline, "__exit__", seams.leaving_pipeline(DRIVER, flows))
+    patches.close_over(psycopg.AsyncPipeline, "__aexit__", seams.leaving_pipeline_async(DRIVER, flows))
     patches.close_over(psycopg.Transaction, "__enter__", transactions.entering)
     patches.close_over(psycopg.Transaction, "__exit__", transactions.leaving)
     patches.close_over(psycopg.AsyncTransaction, "__aenter__", transactions.entering_async)

@@ -14,7 +14,7 @@ __all__ = ["Facts", "found_before_sending", "found_demoted", "found_while_under_
 
 # Waits that send nothing (where no transaction is open), or that only listen: they never start a switch.
 SILENT_STEPS: Final = frozenset(
-    {"notifies", "_set_autocommit_gen", "_set_isolation_level_gen", "_set_read_only_gen", "_set_deferrable_gen"}
+    "notifies ask_quietly _set_autocommit_gen _set_isolation_level_gen _set_read_only_gen _set_deferrable_gen".split()
 )
 
 

@@ -44,6 +44,8 @@ _METHODS: Final[dict[Any, tuple[str, ...]]] = {
     AsyncConnection: ("wait", "connect", "close", "_get_connection_params"),
     BaseCursor: ("_convert_query", "_execute_gen", "_start_query"),
     BaseTransaction: ("_enter_gen", "_exit_gen", "_pop_savepoint"),
+    psycopg.Pipeline: ("__exit__",),
+    psycopg.AsyncPipeline: ("__aexit__",),
     Transaction: ("__enter__", "__exit__"),
     AsyncTransaction: ("__aenter__", "__aexit__"),
 }

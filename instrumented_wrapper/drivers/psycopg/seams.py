@@ -14,6 +14,7 @@ from psycopg import pq
 
 from instrumented_wrapper import events, handlers
 from instrumented_wrapper.drivers import Driver, Flow, Flows
+from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.adapter import silence
 from instrumented_wrapper.drivers.psycopg.baseline import is_the_apps_doing
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
@@ -23,6 +24,8 @@ __all__ = [
     "closing",
     "closing_async",
     "following",
+    "leaving_pipeline",
+    "leaving_pipeline_async",
     "resets_on_close",
     "setting",
 ]
@@ -77,6 +80,50 @@ def setting(name: str, driver: Driver, flows: Flows) -> Callable[[Method], Metho
         return _set_gen
 
     return make
+
+
+# --- pipelines --------------------------------------------------------------------------------------------------
+
+
+def leaving_pipeline(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
+    """``Pipeline.__exit__``: what the pipeline left in doubt is asked now, it could not be before."""
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def __exit__(self: Any, *error: Any) -> None:
+            try:
+                original(self, *error)
+            finally:
+                if question := _question_after(driver, flows, self):
+                    with getattr(self, "_lock", self._conn.lock):
+                        self._conn.wait(question)
+
+        return __exit__
+
+    return make
+
+
+def leaving_pipeline_async(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
+    """``AsyncPipeline.__aexit__``."""
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        async def __aexit__(self: Any, *error: Any) -> None:
+            try:
+                await original(self, *error)
+            finally:
+                if question := _question_after(driver, flows, self):
+                    async with getattr(self, "_lock", self._conn.lock):
+                        await self._conn.wait(question)
+
+        return __aexit__
+
+    return make
+
+
+def _question_after(driver: Driver, flows: Flows, pipeline: Any) -> Any:
+    record = record_of(pipeline._conn)
+    return steps.question_for(driver, flows, pipeline._conn, record) if record is not None and record.asks else None
 
 
 # --- the end ----------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Eff
 
 def _filled(step: Step, converted: Any) -> Step:
     name, value, local = (_given(part, converted) for part in (step.name, step.value, step.local))
-    if name is _UNSEEN or value is _UNSEEN or local is _UNSEEN:
+    if name is _UNSEEN or value is _UNSEEN or local is _UNSEEN or step.kind == DOUBT:
         return Step(DOUBT, "" if name is _UNSEEN else str(name).lower(), "set_config")
     kind = SET_LOCAL if isinstance(local, str) and local.encode() in _TRUE else step.kind
     return Step(kind, str(name).lower(), value)

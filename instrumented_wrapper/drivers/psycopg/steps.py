@@ -81,6 +81,7 @@ def note(record: Record, effects: Effects) -> None:
 def with_calls(record: Record, effects: Effects) -> Effects | None:
     """Add what the functions that are called may do; None where they are harmless, and there is nothing else."""
     if doubts := record.functions.doubts(effects.calls):
+        record.called |= effects.calls
         return replace(effects, steps=(*effects.steps, *doubts))
     return None if replace(effects, calls=frozenset(), several=False) == Effects() else effects
 
@@ -191,14 +192,15 @@ def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) 
     Then the next statement asks first; in a transaction, its end does.
     """
     idle = connection.pgconn.transaction_status == _IDLE
-    if not (idle and record.wants_to_ask()) or connection._pipeline is not None:
+    pipelined = connection._pipeline is not None and connection._pipeline.level > 0
+    if pipelined or not (idle and record.wants_to_ask()):
         record.ask_next(idle)
         return None
     record.ask_next(False)
-    return _quietly(flows.run_within(flows.settle_doubts(driver.within, connection, record)))
+    return ask_quietly(flows.run_within(flows.settle_doubts(driver.within, connection, record)))
 
 
-def _quietly(question: Any) -> Any:
+def ask_quietly(question: Any) -> Any:
     with contextlib.suppress(psycopg.Error):  # the doubts stay, and are told if the connection is lost
         yield from question
 

@@ -43,7 +43,8 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             raise news from loss.cause
 
     call, pause = _callable(original)
-    finish = _finishing(call, driver, flows, repair)
+    ask = _asking(call, driver, flows)
+    finish = _finishing(repair, ask)
 
     @functools.wraps(original)
     def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
@@ -69,6 +70,7 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             result = call(self, gen, interval, timeout)
         except psycopg.Error as error:
             if (loss := steps.after(driver, flows, self, record, step, error)) is None:
+                ask(self, record, interval)
                 raise
             repair(self, record, loss)
             rest = steps.once_more(step, error)
@@ -92,7 +94,8 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             raise news from loss.cause
 
     call, pause = _callable(original)
-    finish = _finishing_async(call, driver, flows, repair)
+    ask = _asking_async(call, driver, flows)
+    finish = _finishing_async(repair, ask)
 
     @functools.wraps(original)
     async def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
@@ -118,6 +121,7 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             result = await call(self, gen, interval, timeout)
         except psycopg.Error as error:
             if (loss := steps.after(driver, flows, self, record, step, error)) is None:
+                await ask(self, record, interval)
                 raise
             await repair(self, record, loss)
             rest = steps.once_more(step, error)
@@ -131,26 +135,46 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
     return wait
 
 
-def _finishing(call: Method, driver: Driver, flows: Flows, repair: Method) -> Method:
-    """What comes after an answer: keep what the step did, repair what it hid, ask what only the server can tell."""
+def _asking(call: Method, driver: Driver, flows: Flows) -> Method:
+    """Ask now what only the server can tell, where that disturbs nothing."""
+
+    def ask(connection: Any, record: Record, interval: Any) -> None:
+        if question := steps.question_for(driver, flows, connection, record):
+            call(connection, question, interval, None)
+
+    return ask
+
+
+def _asking_async(call: Method, driver: Driver, flows: Flows) -> Method:
+    """Do as `_asking` does, awaited."""
+
+    async def ask(connection: Any, record: Record, interval: Any) -> None:
+        if question := steps.question_for(driver, flows, connection, record):
+            await call(connection, question, interval, None)
+
+    return ask
+
+
+def _finishing(repair: Method, ask: Method) -> Method:
+    """What comes after an answer: keep what the step did, repair what it hid."""
 
     def finish(connection: Any, record: Record, step: str, interval: Any) -> None:
         if loss := steps.answered(connection, record, step):
             repair(connection, record, loss)
-        elif question := steps.question_for(driver, flows, connection, record):
-            call(connection, question, interval, None)
+        else:
+            ask(connection, record, interval)
 
     return finish
 
 
-def _finishing_async(call: Method, driver: Driver, flows: Flows, repair: Method) -> Method:
+def _finishing_async(repair: Method, ask: Method) -> Method:
     """Do as `_finishing` does, awaited."""
 
     async def finish(connection: Any, record: Record, step: str, interval: Any) -> None:
         if loss := steps.answered(connection, record, step):
             await repair(connection, record, loss)
-        elif question := steps.question_for(driver, flows, connection, record):
-            await call(connection, question, interval, None)
+        else:
+            await ask(connection, record, interval)
 
     return finish
 
