@@ -166,13 +166,13 @@ class ServerSettings:
             self._values[name] = self._baseline(name)
 
     def apply(self, steps: Iterable[Step], origin: object, configured: bool, aborted: bool) -> None:
-        """Do what a statement did. A COMMIT of an `aborted` transaction rolls it back."""
+        """Do what a statement did. A COMMIT of a transaction that is still `aborted` rolls it back."""
         for step in steps:
             if step.kind in _ENDS:
                 self.end(commit=step.kind == statement.COMMIT and not aborted)
-                aborted = False
             else:
                 self._do(step, origin, configured)
+            aborted = aborted and step.kind not in (*_ENDS, statement.ROLLBACK_TO)
 
     def _do(self, step: Step, origin: object, configured: bool) -> None:
         name = str(step.name)

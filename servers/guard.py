@@ -6,7 +6,8 @@ PR_SET_PDEATHSIG would do less: it fires when the *thread* that started the serv
 frozen server behind, and it exists on Linux only.
 
 This file is also the script of the guard process, so it needs nothing but the standard library. It knows how
-PostgreSQL names its processes and what it leaves behind after SIGKILL; it does not know clusters or their roles.
+PostgreSQL and PgBouncer name their processes and what is left behind after SIGKILL; it does not know clusters or their
+roles.
 """
 
 import atexit
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-TOOLS = ("postgres", "initdb", "pg_")
+TOOLS = ("postgres", "initdb", "pg_", "pgbouncer")
 POLL = 0.01
 
 
@@ -83,7 +84,7 @@ def _reachable(folder: Path) -> bool:
 
 
 def marked(marker: str) -> list[int]:
-    """Return the PostgreSQL processes whose command line (or title) contains the marker; no zombies."""
+    """Return the processes of ours whose command line (or title) contains the marker; no zombies."""
     return [pid for pid, line in _processes() if marker in line and _is_tool(line)]
 
 

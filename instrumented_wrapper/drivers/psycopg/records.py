@@ -57,6 +57,7 @@ class Record(Session):
         returning: the pool takes it back: a loss is then the pool's to handle.
         recording: changes are the app's doing.
         returned: it was reset on its way into the pool just now.
+        broken: something in the pipeline has failed, and what came after it was not done.
         called: functions of which the server has to be asked what they may do.
         asks: the server has to be asked before the next statement.
         reading: nothing of the app's statement was sent as yet, a pristine value is being read.
@@ -75,6 +76,7 @@ class Record(Session):
         self.muted = False  # psycopg converts a query without sending it
         self.asks = self.reading = False
         self.called: set[str] = set()
+        self.broken = False
         self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known
         self.recording, self.baseline_done = True, False
         self.closed_by_app = self.loss_told = False

@@ -104,6 +104,7 @@ def before(connection: Any, record: Record, gen: Any, phase: int) -> Loss | None
     if phase != _UNKNOWN:
         record.phase = phase
         if not is_pending(connection):
+            record.broken = False
             record.settle(for_good=False, certain=False, idle=phase == _IDLE)  # a stream, or an interrupted step
     reads = phase != _UNKNOWN and step not in losses.SILENT_STEPS  # notifies() waits for what we would read
     ended = reads and _read_what_came(connection, record)
@@ -194,7 +195,7 @@ def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) 
     idle = connection.pgconn.transaction_status == _IDLE
     pipelined = connection._pipeline is not None and connection._pipeline.level > 0
     if pipelined or not (idle and record.wants_to_ask()):
-        record.ask_next(idle)
+        record.ask_next(idle or pipelined)
         return None
     record.ask_next(False)
     return ask_quietly(flows.run_within(flows.settle_doubts(driver.within, connection, record)))
@@ -249,6 +250,8 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
     if not is_pending(connection) and status != _ACTIVE:
         record.refused(facts.pipelined, idle=status == _IDLE)  # else an earlier one, interrupted, has no answer yet
         record.ask_next(status == _IDLE)
+    else:
+        record.broken = True
     if stale and record.last_error is not None:
         raise again(record.last_error) from error
     if record.switchable and error.sqlstate == postgresql.READ_ONLY_SQL_TRANSACTION and _demoted(connection, record):
@@ -287,6 +290,7 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
         record.lost = None  # rolled back
         record.refresh()
     if status != _ACTIVE and not is_pending(connection):
-        alone = len(record.noted) == 1
-        record.settle(status == _IDLE and alone, idle=status == _IDLE, aborted=record.phase == _INERROR)
+        alone, certain, idle = len(record.noted) == 1, not record.broken, status == _IDLE
+        record.broken = False
+        record.settle(idle and alone, certain=certain, idle=idle, aborted=record.phase == _INERROR)
     return None
