@@ -257,7 +257,7 @@ class Session:
     def refused(self, pipelined: bool = False, idle: bool = False) -> None:
         """What was sent was refused: a single statement left nothing, of several some may have run."""
         lasting = [name for effects in self.noted for name in effects.lasting]
-        self.noted = [effects for effects in self.noted if effects.several or pipelined]
+        self.noted = [effects for effects in self.noted if effects.several or pipelined or effects.may_commit]
         if not self.noted and idle:
             self.on_server.end(commit=False)
         self.settle(for_good=False, certain=False, idle=idle)

@@ -96,6 +96,11 @@ class Effects:
     origin: object = None
 
     @property
+    def may_commit(self) -> bool:
+        """True for code that may have committed something before it failed."""
+        return any(step.kind == DOUBT and step.value in ("DO", "CALL") for step in self.steps)
+
+    @property
     def sets(self) -> bool:
         """True where settings are concerned, and not transactions only."""
         return any(step.kind not in OF_TRANSACTIONS for step in self.steps)

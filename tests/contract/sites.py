@@ -33,11 +33,8 @@ class PostgreSQL:
     # statement -> what it leaves in the session, as `.not_restored` names it
     leaving: Mapping[str, str] = MappingProxyType(
         {
-            "SET my.tenant = 'blue'": "my.tenant",
-            "SET search_path = pg_catalog": "search_path",
-            "SET ROLE app": "role",
-            "LISTEN news": "LISTEN",
             "PREPARE plan AS SELECT 1": "prepared statements",
+            "LISTEN news": "LISTEN",
             "CREATE TEMP TABLE scratch (id int)": "temporary tables",
             "SELECT pg_advisory_lock(42)": "advisory locks",
         }

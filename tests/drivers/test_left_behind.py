@@ -1,4 +1,4 @@
-"""What a session still has although statements failed, were rolled back or never sent: its loss is said.
+"""What a session still has although statements failed, were rolled back or never sent: carried, or its loss is said.
 
 That it has it is asked from the server first.
 """
@@ -52,22 +52,24 @@ async def check_told(connection: Any, watch: Watch, name: str) -> None:
     assert watch.words() == []
 
 
-async def check_role_told(connection: Any, watch: Watch, role: str, name: str = "role") -> None:
+async def check_role_carried(connection: Any, watch: Watch, role: str) -> None:
+    """Lose the session while it is idle: the next statement runs as the role, too."""
     assert await rows(connection, "SELECT current_user") == [(role,)]
-    await check_told(connection, watch, name)
+    watch.end_sessions()
+    assert await rows(connection, "SELECT current_user") == [(role,)]
 
 
 async def test_set_that_was_committed_before_the_pipeline_failed(side: Side, watch: Watch, role: str) -> None:
     connection = await side.connect(watch.dsn(), autocommit=True)
     await pipelined(connection, "BEGIN", f"SET ROLE {role}", "COMMIT", "SELECT 1/0")
-    await check_role_told(connection, watch, role)
+    await check_role_carried(connection, watch, role)
 
 
 async def test_reset_that_the_pipeline_rolled_back(side: Side, watch: Watch, role: str) -> None:
     connection = await side.connect(watch.dsn(), autocommit=True)
     await done(connection.execute(f"SET ROLE {role}"))
     await pipelined(connection, "BEGIN", "RESET ROLE", "ROLLBACK")
-    await check_role_told(connection, watch, role)
+    await check_role_carried(connection, watch, role)
 
 
 async def test_reset_that_was_only_mogrified(side: Side, watch: Watch, role: str) -> None:
@@ -75,7 +77,7 @@ async def test_reset_that_was_only_mogrified(side: Side, watch: Watch, role: str
     connection = await side.connect(watch.dsn(), autocommit=True, cursor_factory=kind)
     await done(connection.execute(f"SET ROLE {role}"))
     assert connection.cursor().mogrify("RESET ROLE") == "RESET ROLE"
-    await check_role_told(connection, watch, role)
+    await check_role_carried(connection, watch, role)
 
 
 @pytest.mark.parametrize("text", ["SET ROLE app", "BEGIN", "COMMIT"])
@@ -91,7 +93,7 @@ async def test_role_by_parameter_is_left_by_reset_all(side: Side, watch: Watch, 
     connection = await side.connect(watch.dsn(), autocommit=True)
     await done(connection.execute("SELECT set_config(%s, %s, false)", ["role", role]))
     await done(connection.execute("RESET ALL"))
-    await check_role_told(connection, watch, role, "set_config")
+    await check_role_carried(connection, watch, role)
 
 
 FAILING_LOCKS = [
@@ -131,4 +133,4 @@ async def test_code_that_committed_before_it_failed(side: Side, watch: Watch, ro
     body = f"$$ BEGIN PERFORM set_config('role', '{role}', false); COMMIT; RAISE 'no'; END $$"
     watch.sql(f"CREATE PROCEDURE {role}_taken() LANGUAGE plpgsql AS {body}")
     await refused(connection, f"DO {body}" if verb == "DO" else f"CALL {role}_taken()")
-    await check_role_told(connection, watch, role, verb)
+    await check_role_carried(connection, watch, role)

@@ -156,7 +156,8 @@ def ask(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str], 
     known = [name for name in names if name not in unknown]
     parts += [_settings(known, "NULL")] if known else []
     parts += [_functions(functions)] if functions else []
-    last = [a.name for a in ordered(Assignment(name, None) for name in unknown)]
+    last = sorted(unknown, key=_IDENTITY.__contains__)
+    last.sort(key="session_authorization".__eq__)  # to ask for its default ends the role, which is read before
     parts += [_settings(last, _DEFAULT)] if last else []
     return " UNION ALL ".join(parts)
 

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.databases.postgresql import questions
+from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.drivers import Refused
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, PrepareManager, execute
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
@@ -152,10 +153,11 @@ def _which(connection: Any, given: Sequence[Assignment]) -> Generator[Any, Any, 
 def _asked(connection: Any) -> Generator[Any, Any, Values]:
     record: Any = record_of(connection)
     known = record.on_server
-    unknown = known.without_pristine()
     everything = known.in_doubt_at_all
+    names = tuple(dict.fromkeys((*known.names_in_doubt(), *(IDENTITY if everything else ()))))
+    unknown = tuple(name for name in names if not known.has_pristine(name))
     functions = record.functions.not_asked(record.called) if everything else ()
-    rows = yield from _send(connection, questions.ask(known.names_in_doubt(), unknown, functions, everything))
+    rows = yield from _send(connection, questions.ask(names, unknown, functions, everything))
     bodies = [
         (str(name), str(language), str(body)) for kind, name, language, body in rows if kind == questions.FUNCTION
     ]
@@ -168,7 +170,7 @@ def _asked(connection: Any) -> Generator[Any, Any, Values]:
     record.told(Told({str(n): value for n, value, _ in settings}, defaults), left)
     record.functions.learn(functions, bodies)
     _ask_further(record)
-    return defaults
+    return {name: default for name, default in defaults.items() if known.knows(name)}
 
 
 def _ask_further(record: Record) -> None:

@@ -293,4 +293,5 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
         alone, certain, idle = len(record.noted) == 1, not record.broken, status == _IDLE
         record.broken = False
         record.settle(idle and alone, certain=certain, idle=idle, aborted=record.phase == _INERROR)
+        record.phase = status if status != _UNKNOWN else record.phase
     return None
