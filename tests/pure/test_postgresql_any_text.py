@@ -9,12 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from instrumented_wrapper.databases.postgresql import Effects, scan
+from instrumented_wrapper.databases.postgresql import scan
+from instrumented_wrapper.statement import Effects
 
 
 def leaves(text: str) -> list[str]:
     effects = scan(text)
-    return list(effects.leaves) if effects else []
+    return [str(step.name) for step in effects.steps] if effects else []
 
 
 PIECES = [
@@ -104,6 +105,8 @@ UNITS = [
     "--",
     "-- \n",
     "(",
+    "f(",
+    "f (1, ",
 ]
 UNITS += [",", ";", "a", "a.", "1", "\0", "é", "\n", "SET a=1;", "set_config(", "set_config('a'", "pg_advisory_lock("]
 UNITS += ["create function ", "CREATE FUNCTION f() BEGIN ATOMIC;", "into ", "SET LOCAL ", "RESET ALL;", "case ", "end "]

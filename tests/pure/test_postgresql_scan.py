@@ -1,20 +1,15 @@
-"""`databases/postgresql.scan`: what a text may leave in the session. A miss is a session that is lost in silence."""
+"""`databases/postgresql.scan`: what a text touches in the session. A miss is a session that is lost in silence.
+
+What exactly a text gives a setting is in test_postgresql_steps.py.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from instrumented_wrapper.databases.postgresql import (
-    ADVISORY,
-    HELD,
-    LISTEN,
-    PREPARED,
-    TEMPORARY,
-    UNKNOWN_SETTING,
-    Effects,
-    covers,
-    scan,
-)
+from instrumented_wrapper.databases.postgresql import covers, scan
+from instrumented_wrapper.databases.postgresql.statements import ADVISORY, HELD, LISTEN, PREPARED, TEMPORARY
+from instrumented_wrapper.statement import BEGIN, COMMIT, ROLLBACK, SET, SET_LOCAL, Effects, Placeholder, Step
 
 LEAVES = [
     ("SET work_mem = '1MB'", ["work_mem"]),
@@ -22,7 +17,7 @@ LEAVES = [
     ("SET SESSION work_mem = 1", ["work_mem"]),
     ("SET search_path TO a, b", ["search_path"]),
     ("SET search_path TO DEFAULT", ["search_path"]),
-    ("SET a FROM CURRENT", ["a"]),
+    ("SET a FROM CURRENT", ["SET"]),
     ('SET "Work_Mem" = 1', ["work_mem"]),
     ("SET app.tenant = '7'", ["app.tenant"]),
     ('SET "app"."tenant" = 7', ["app.tenant"]),
@@ -36,16 +31,16 @@ LEAVES = [
     ("SET ROLE bob", ["role"]),
     ("sEt RoLe NONE", ["role"]),
     ("SET SESSION ROLE bob", ["role"]),
-    ("SET SESSION AUTHORIZATION bob", ["session_authorization"]),
-    ("SET SESSION SESSION AUTHORIZATION bob", ["session_authorization"]),
+    ("SET SESSION AUTHORIZATION bob", ["session_authorization", "role"]),
+    ("SET SESSION SESSION AUTHORIZATION bob", ["session_authorization", "role"]),
     ("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", ["default_transaction_read_only"]),
     ("SET SESSION CHARACTERISTICS AS TRANSACTION NOT DEFERRABLE", ["default_transaction_deferrable"]),
     ("SELECT set_config('role', 'bob', false)", ["role"]),
     ("SELECT pg_catalog.set_config('search_path', '', false)", ["search_path"]),
     ("SELECT set_config ( 'A.b' , (SELECT f(1, 2)) , false )", ["a.b"]),
-    ("SELECT set_config($1, $2, false)", [UNKNOWN_SETTING]),
-    ("SELECT set_config(%s, %s, %s)", [UNKNOWN_SETTING]),
-    ("SELECT set_config('a' || 'b', 'x', false)", [UNKNOWN_SETTING]),
+    ("SELECT set_config($1, $2, false)", ["parameter 0"]),
+    ("SELECT set_config(%s, %s, %s)", ["parameter 0"]),
+    ("SELECT set_config('a' || 'b', 'x', false)", ["set_config"]),
     ("SELECT set_config('a', 'b', false), set_config('c', 'd', true), set_config('e', 'f', $1)", ["a", "e"]),
     ("((SELECT set_config('a', 'b', false)))", ["a"]),
     ("EXPLAIN ANALYZE SELECT set_config('a', 'b', false)", ["a"]),
@@ -99,12 +94,9 @@ NOTHING = [
     "/* SET ROLE bob */ SELECT 1",
     "/* /* */ ; SET ROLE bob; */ SELECT 1",
     "/* /* /* */ */ ; SET ROLE bob; */ SELECT 1",
-    "SET LOCAL work_mem = 1",
-    "SET LOCAL ROLE bob",
     "SET CONSTRAINTS ALL DEFERRED",
     "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
     "SET TRANSACTION SNAPSHOT '1'",
-    "SELECT set_config('a', 'b', true)",
     "SELECT pg_advisory_xact_lock(1), pg_try_advisory_xact_lock(1)",
     "SELECT pg_advisory_unlock(1)",
     "UPDATE t SET a = 1",
@@ -116,6 +108,10 @@ NOTHING = [
     "CREATE TEMP TABLE t (a int) ON COMMIT DROP",
     "ALTER ROLE bob SET work_mem = 1",
     "ALTER SYSTEM SET work_mem = 1",
+    "SELECT count(*), max(a) FROM t WHERE a IN (1, 2) AND EXISTS (SELECT FROM u)",
+    "INSERT INTO t (a, b) VALUES (1, lower('x')) ON CONFLICT (a) DO NOTHING RETURNING (a)",
+    "SELECT a::numeric(10, 2), CAST(b AS varchar(20)) FROM t AS x(a, b)",
+    "WITH x (a) AS (SELECT 1) SELECT sum(a) FILTER (WHERE true) OVER (PARTITION BY a) FROM x",
     "CREATE FUNCTION f() RETURNS void LANGUAGE sql SET search_path = x AS $$ SET ROLE bob $$",
     "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT set_config('a', 'b', false); END",
     "DECLARE c CURSOR FOR SELECT 1",
@@ -124,10 +120,6 @@ NOTHING = [
     "DEALLOCATE p",
     "UNLISTEN news",
     "DISCARD PLANS",
-    "SAVEPOINT a",
-    "ROLLBACK TO a",
-    "ROLLBACK WORK TO SAVEPOINT a",
-    "RELEASE SAVEPOINT a",
     "COPY t FROM STDIN",
     "FETCH 1 FROM c",
 ]
@@ -180,8 +172,16 @@ BEFORE = [
 
 
 def leaves(text: str) -> list[str]:
+    """Return what a text may leave: settings, doubts about settings, other state."""
     effects = scan(text)
-    return list(effects.leaves) if effects else []
+    steps = [step for step in effects.steps if step.kind in ("set", "doubt")] if effects else []
+    return [*map(named, steps), *(effects.leaves if effects else ())]
+
+
+def named(step: Step) -> str:
+    if isinstance(step.name, Placeholder):
+        return f"parameter {step.name.key}"
+    return step.name or str(step.value)
 
 
 @pytest.mark.parametrize(("text", "names"), LEAVES)
@@ -203,7 +203,7 @@ def test_what_stands_around_a_statement(around):
 def test_a_statement_after_another(before):
     effects = scan(f"{before}; SET ROLE bob; SELECT 'a'")
     assert effects is not None
-    assert effects.leaves == ("role",)
+    assert leaves(f"{before}; SET ROLE bob; SELECT 'a'") == ["role"]
     assert effects.several
 
 
@@ -216,11 +216,6 @@ def test_a_statement_after_another_in_a_long_text(before):
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("RESET work_mem", ["work_mem"]),
-        ("RESET TIME ZONE", ["timezone"]),
-        ("RESET SESSION AUTHORIZATION", ["session_authorization"]),
-        ("RESET ROLE", ["role"]),
-        ("RESET app.tenant", ["app.tenant"]),
         ("DISCARD TEMP", [TEMPORARY]),
         ("DISCARD TEMPORARY", [TEMPORARY]),
         ("UNLISTEN *", [LISTEN]),
@@ -234,39 +229,43 @@ def test_clears(text, names):
     assert scan(text) == Effects(clears=tuple(names))
 
 
-@pytest.mark.parametrize(("text", "name"), [("RESET ALL", "settings"), ("DISCARD ALL", "*")])
-def test_clears_all(text, name):
-    effects = scan(text)
+def test_clears_all():
+    effects = scan("DISCARD ALL")
     assert effects is not None
-    assert effects.clears == (name,)
+    assert effects.clears == ("*",)
     assert effects.leaves == ()
+
+
+BEGINS, COMMITS, ROLLS_BACK = Step(BEGIN), Step(COMMIT), Step(ROLLBACK)
 
 
 @pytest.mark.parametrize(
     ("text", "effects"),
     [
-        ("BEGIN", Effects(begins=True)),
-        ("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", Effects(begins=True, read_only="transaction")),
-        ("START TRANSACTION", Effects(begins=True)),
-        ("COMMIT", Effects(in_doubt=True)),
-        ("END", Effects(in_doubt=True)),
-        ("commit and chain", Effects(in_doubt=True)),
-        ("PREPARE TRANSACTION 'a'", Effects(in_doubt=True)),
+        ("BEGIN", Effects((BEGINS,), begins=True)),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY", Effects((BEGINS,), begins=True, read_only="transaction")),
+        ("START TRANSACTION", Effects((BEGINS,), begins=True)),
+        ("COMMIT", Effects((COMMITS,), in_doubt=True)),
+        ("END", Effects((COMMITS,), in_doubt=True)),
+        ("commit and chain", Effects((COMMITS, BEGINS), in_doubt=True)),
+        ("commit and no chain", Effects((COMMITS,), in_doubt=True)),
+        ("PREPARE TRANSACTION 'a'", Effects((COMMITS,), in_doubt=True)),
         ("COMMIT PREPARED 'a'", Effects(in_doubt=True)),
         ("ROLLBACK PREPARED 'a'", Effects(in_doubt=True)),
-        ("ROLLBACK", Effects(rolls_back=True)),
-        ("ROLLBACK TRANSACTION", Effects(rolls_back=True)),
-        ("ABORT", Effects(rolls_back=True)),
+        ("ROLLBACK", Effects((ROLLS_BACK,), rolls_back=True)),
+        ("ROLLBACK TRANSACTION", Effects((ROLLS_BACK,), rolls_back=True)),
+        ("ROLLBACK AND CHAIN", Effects((ROLLS_BACK, BEGINS), rolls_back=True)),
+        ("ABORT", Effects((ROLLS_BACK,), rolls_back=True)),
         ("SET TRANSACTION READ ONLY", Effects(read_only="transaction")),
-        ("SELECT 1; COMMIT", Effects(in_doubt=True, several=True)),
-        ("BEGIN; COMMIT", Effects(begins=True, in_doubt=True, several=True)),
+        ("SELECT 1; COMMIT", Effects((COMMITS,), in_doubt=True, several=True)),
+        ("BEGIN; COMMIT", Effects((BEGINS, COMMITS), begins=True, in_doubt=True, several=True)),
         (
             "SET default_transaction_read_only = on",
-            Effects(leaves=("default_transaction_read_only",), read_only="session"),
+            Effects((Step(SET, "default_transaction_read_only", "on"),), read_only="session"),
         ),
         (
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-            Effects(leaves=("default_transaction_read_only",), read_only="session"),
+            Effects((Step(SET, "default_transaction_read_only", "on"),), read_only="session"),
         ),
     ],
 )
@@ -277,25 +276,30 @@ def test_transactions(text, effects):
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("SET a = 1; SET b = 2; SET a = 2", ["a", "b"]),
-        ("RESET a; SET a = 1", ["a"]),
-        ("SET a = 1; DISCARD ALL; SET b = 1", ["b"]),
-        ("SET a = 1; BEGIN; RESET a; ROLLBACK", ["a"]),
+        ("LISTEN a; PREPARE b AS SELECT 1; LISTEN a", [LISTEN, PREPARED]),
+        ("UNLISTEN *; LISTEN a", [LISTEN]),
+        ("LISTEN a; BEGIN; UNLISTEN *; ROLLBACK", [LISTEN]),
     ],
 )
 def test_of_several_statements_what_may_be_left_is_left(text, left):
     """What one of them clears may come back, if a later one rolls back."""
     effects = scan(text)
     assert effects is not None
-    assert set(left) <= set(effects.leaves)
+    assert list(effects.leaves) == left
     assert effects.clears == ()
     assert effects.several
 
 
+@pytest.mark.parametrize("text", ["SET LOCAL work_mem = 1", "SET LOCAL ROLE bob", "SELECT set_config('a', 'b', true)"])
+def test_what_ends_with_the_transaction_is_left_by_nobody(text):
+    effects = scan(text)
+    assert effects is not None
+    assert {step.kind for step in effects.steps} == {SET_LOCAL}
+    assert leaves(text) == []
+
+
 def test_what_clears_what():
-    assert covers("*", ADVISORY) and covers("*", "role") and covers("*", "work_mem")
-    assert covers("settings", "work_mem") and covers("settings", "app.tenant")
-    assert not any(covers("settings", name) for name in ("role", LISTEN, PREPARED, TEMPORARY, HELD, ADVISORY, "DO"))
+    assert covers("*", ADVISORY) and covers("*", LISTEN) and not covers("*", "LOAD")
     assert covers("a", "a") and not covers("a", "b")
 
 

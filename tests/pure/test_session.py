@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from instrumented_wrapper import SessionState, SettingState
-from instrumented_wrapper.databases.postgresql import Effects, covers, scan
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql import scan
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.session import Change, Session
+from instrumented_wrapper.server_settings import Change
+from instrumented_wrapper.session import Session
 
 
 class Level(Enum):
@@ -21,7 +23,7 @@ class Level(Enum):
 
 @pytest.fixture
 def session() -> Session:
-    return Session(Options(), covers)
+    return Session(Options(), postgresql)
 
 
 def change(session: Session, there: dict, name: str, value: object) -> None:
@@ -112,10 +114,10 @@ def test_mark_pristine_takes_what_is_there(session):
 
 
 def test_mark_pristine_does_not_hide_what_cannot_be_carried(session):
-    """The baseline, too, is to be there after a switch; a role that was set by text would not be."""
-    run(session, "SET ROLE bob")
+    """The baseline, too, is to be there after a switch; a channel would not be."""
+    run(session, "LISTEN x")
     session.mark_pristine({}.__getitem__)
-    assert session.take_left() == ("role",)
+    assert session.take_left("none") == ("LISTEN",)
 
 
 def test_a_twin_goes_its_own_way(session):
@@ -146,7 +148,7 @@ class Connection(RuleBasedStateMachine):
 
     @initialize(values=st.tuples(values, values, values, values))
     def connect(self, values):
-        self.session = Session(Options(), covers)
+        self.session = Session(Options(), postgresql)
         self.there = dict(zip("abcd", values, strict=True))
         self.baseline = dict(self.there)
         self.known: set[str] = set()
@@ -219,24 +221,21 @@ def run(session: Session, *texts: str) -> None:
 @pytest.mark.parametrize(
     ("texts", "left"),
     [
-        (["SET ROLE bob"], ["role"]),
-        (["SET a = 1", "SET b = 1", "SET a = 2"], ["a", "b"]),
-        (["SET a = 1", "RESET a"], []),
-        (["SET a = 1", "SET b = 1", "RESET a"], ["b"]),
-        (["SET a = 1", "SET ROLE bob", "RESET ALL"], ["role"]),
-        (["SET a = 1", "SET ROLE bob", "LISTEN x", "DISCARD ALL"], []),
-        (["SET a = 1", "DISCARD ALL", "SET b = 1"], ["b"]),
+        (["LISTEN x"], ["LISTEN"]),
+        (["LISTEN x", "PREPARE p AS SELECT 1", "LISTEN y"], ["LISTEN", "prepared statements"]),
         (["LISTEN x", "UNLISTEN x"], ["LISTEN"]),
         (["LISTEN x", "UNLISTEN *"], []),
+        (["LISTEN x", "LOAD 'y'", "DISCARD ALL"], ["LOAD"]),
         (["SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"], ["advisory locks"]),
         (["SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock_all()"], []),
-        (["SET a = 1; RESET a; SET a = 2"], ["a"]),
+        (["LISTEN x; UNLISTEN *; LISTEN y"], ["LISTEN"]),
+        (["SET a = 1", "SET ROLE bob"], []),
     ],
 )
 def test_what_is_left(session, texts, left):
     run(session, *texts)
-    assert session.take_left() == tuple(left)
-    assert session.take_left() == (), "it is told once"
+    assert session.take_left("none") == tuple(left)
+    assert session.take_left("none") == (), "it is told once"
 
 
 def test_under_way(session):
@@ -249,37 +248,44 @@ def test_under_way(session):
 
 
 def test_a_statement_under_way_counts_as_left(session):
-    send(session, "SET ROLE bob")
-    assert session.take_left() == ("role",)
+    send(session, "LISTEN x")
+    assert session.take_left("none") == ("LISTEN",)
 
 
 def test_what_is_cleared_in_a_transaction_may_come_back(session):
-    run(session, "SET a = 1")
-    send(session, "RESET a")
+    run(session, "LISTEN x")
+    send(session, "UNLISTEN *")
     session.settle(for_good=False)
-    assert session.take_left() == ("a",)
+    assert session.take_left("none") == ("LISTEN",)
 
 
 def test_a_refused_statement_left_nothing(session):
-    send(session, "SET a = 1")
+    send(session, "LISTEN x")
     session.refused()
-    assert session.take_left() == ()
+    assert session.take_left("none") == ()
 
 
 def test_of_several_that_were_refused_some_may_have_run(session):
-    send(session, "SET a = 1; SELECT 1/0")
-    session.refused()
-    assert session.take_left() == ("a",)
+    send(session, "LISTEN x; SET a = 1; COMMIT; SELECT 1/0")
+    session.refused(idle=True)
+    assert session.take_left("none") == ("LISTEN", "a")
 
 
-@pytest.mark.parametrize(
-    "text", ["RESET a", "RESET ALL", "DISCARD ALL", "RESET ALL; SELECT 1/0", "RESET a; SET b = 'x'"]
-)
+@pytest.mark.parametrize(("transaction", "left"), [("none", ("DO",)), ("rolled_back", ()), ("unknown", ("a",))])
+def test_what_is_in_doubt_if_the_connection_is_lost(session, transaction, left):
+    if transaction != "none":
+        send(session, "SET a = 1")
+        session.settle(for_good=False)
+    send(session, "COMMIT" if transaction == "unknown" else "DO $$ $$")
+    assert session.take_left(transaction) == left
+
+
+@pytest.mark.parametrize("text", ["UNLISTEN *", "DISCARD ALL", "DISCARD ALL; SELECT 1/0"])
 def test_what_was_refused_cleared_nothing(session, text):
-    run(session, "SET a = 1")
+    run(session, "LISTEN x")
     send(session, text)
     session.refused()
-    assert "a" in session.take_left()
+    assert session.take_left("none")[0] == "LISTEN"
 
 
 @pytest.mark.parametrize(
@@ -308,8 +314,3 @@ def test_what_was_refused_cleared_nothing(session, text):
 def test_whether_the_app_asked_for_read_only(session, texts, asked):
     run(session, *texts)
     assert session.asked_read_only == asked
-
-
-def test_effects_of_a_database_are_what_a_session_asks_for():
-    fields = {"leaves", "clears", "in_doubt", "several", "begins", "rolls_back", "read_only"}
-    assert fields <= set(dir(Effects()))

@@ -30,7 +30,7 @@ def client(pooler: PgBouncer | Server, **extra: object) -> Iterator[pq.abc.PGcon
 
 
 @contextlib.contextmanager
-def two_clients(pooler: PgBouncer) -> Iterator[tuple[pq.PGconn, pq.abc.PGconn]]:
+def two_clients(pooler: PgBouncer) -> Iterator[tuple[pq.abc.PGconn, pq.abc.PGconn]]:
     """Connect twice."""
     with client(pooler) as one, client(pooler) as other:
         yield one, other

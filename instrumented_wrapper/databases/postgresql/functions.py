@@ -97,9 +97,9 @@ HARMLESS: Final = frozenset(
 )
 # Words that stand before a parenthesis without calling anything: reserved ones, names of types, and some of clauses.
 _NOT_CALLED: Final = frozenset(
-    "all and any array as asymmetric between by case check collate constraint cross default distinct do else end except"
-    " exists for foreign from full group grouping having if ilike in inner intersect interval into is isnull join"
-    " lateral left like limit natural not notnull offset on only or order out outer overlay primary references"
+    "all and any array as asymmetric between by case cast check collate constraint cross default distinct do else end"
+    " except exists for foreign from full group grouping having if ilike in inner intersect interval into is isnull"
+    " join lateral left like limit natural not notnull offset on only or order out outer overlay primary references"
     " returning right row select similar some symmetric table tablesample then to union unique user using values when"
     " where window with bernoulli conflict copy explain filter include materialized ordinality over system within"
     " bigint bit bool boolean bpchar bytea char character date dec decimal double float float4 float8 int int2 int4"
