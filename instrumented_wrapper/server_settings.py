@@ -76,6 +76,7 @@ class ServerSettings:
         self._configured: set[str] = set()  # pristine values that SQL has set: the server's default is another one
         self._values: dict[str, str | None] = {}
         self._levels: list[_Level] = []
+        self._named: set[str] = set()  # what prepared statements may set, whatever becomes of their transaction
 
     def twin(self) -> ServerSettings:
         """Return the same settings, for another physical connection."""
@@ -118,7 +119,7 @@ class ServerSettings:
     def names_in_doubt(self) -> tuple[str, ...]:
         """Return what the server has to be asked for: all that is known, where any setting may have changed."""
         named = tuple(name for name in self.doubts if name != ANY)
-        known = self.names if self.in_doubt_at_all else ()
+        known = (*self.names, *sorted(self._named)) if self.in_doubt_at_all else ()
         return tuple(dict.fromkeys((*known, *named, *self.without_pristine())))
 
     def has_pristine(self, name: str) -> bool:
@@ -183,6 +184,8 @@ class ServerSettings:
             self._top.local.add(name)
         elif step.kind == statement.DOUBT:
             self._top.doubts[name] = str(step.value)
+        elif step.kind == statement.NAMED:
+            self._named.add(name)
         elif step.kind == statement.RESET_ALL:
             self._reset_all(origin, configured)
         elif step.kind == statement.SAVEPOINT:
@@ -255,6 +258,8 @@ class ServerSettings:
         for step in given:
             if step.kind in (statement.SET, statement.DOUBT):
                 doubts[str(step.name)] = str(step.value) if step.kind == statement.DOUBT else because
+            elif step.kind == statement.NAMED:
+                self._named.add(str(step.name))
             elif step.kind == statement.RESET_ALL:
                 doubts.update(dict.fromkeys((n for n in self.names if not self._survives(n)), because))
 

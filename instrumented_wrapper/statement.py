@@ -12,6 +12,7 @@ __all__ = [
     "BEGIN",
     "COMMIT",
     "DOUBT",
+    "NAMED",
     "OF_TRANSACTIONS",
     "RELEASE",
     "RESET_ALL",
@@ -29,6 +30,7 @@ SET: Final = "set"
 SET_LOCAL: Final = "set_local"
 RESET_ALL: Final = "reset_all"
 DOUBT: Final = "doubt"
+NAMED: Final = "named"
 BEGIN: Final = "begin"
 COMMIT: Final = "commit"
 ROLLBACK: Final = "rollback"
@@ -50,7 +52,7 @@ class Step(NamedTuple):
     Attributes:
         kind: ``set``: the setting `name` has `value` from now on (None: the server's default); ``set_local``: until
             the transaction ends; ``reset_all``; ``doubt``: the setting `name`, or any one where that is empty, may
-            have another value, `value` says because of what; ``begin``, ``commit`` and ``rollback``: of the whole
+            have another value, `value` says because of what; ``named``: a later statement may set `name`; ``begin``, ``commit`` and ``rollback``: of the whole
             transaction; ``savepoint``, ``release`` and ``rollback_to`` the savepoint `name`.
         name: of the setting (lower case) or of the savepoint.
         value: the text that the server is given, unquoted.

@@ -19,6 +19,7 @@ from instrumented_wrapper.statement import (
     BEGIN,
     COMMIT,
     DOUBT,
+    NAMED,
     RELEASE,
     RESET_ALL,
     ROLLBACK,
@@ -133,7 +134,7 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
     names = [token.text if token.kind in ("word", "name") else "" for token in statement]
     if _defines_routine(statement):
         names = names[:6]  # what it does, it does when it is called; where it is, counts
-    else:
+    elif words[0] != "prepare":
         yield Effects(steps=tuple(config_steps(statement)), calls=calls_of(statement))
     for index, word in enumerate(names):
         if word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
@@ -169,7 +170,8 @@ def _discard(statement: list[Token], words: list[str]) -> Effects:
 def _prepare(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(steps=(Step(COMMIT),), in_doubt=True)
-    return Effects(leaves=(PREPARED,))
+    named = (Step(NAMED, step.name) for step in config_steps(statement) if step.name)
+    return Effects(steps=tuple(named), leaves=(PREPARED,))
 
 
 def _deallocate(statement: list[Token], words: list[str]) -> Effects:
