@@ -52,8 +52,9 @@ class Step(NamedTuple):
     Attributes:
         kind: ``set``: the setting `name` has `value` from now on (None: the server's default); ``set_local``: until
             the transaction ends; ``reset_all``; ``doubt``: the setting `name`, or any one where that is empty, may
-            have another value, `value` says because of what; ``named``: a later statement may set `name`; ``begin``, ``commit`` and ``rollback``: of the whole
-            transaction; ``savepoint``, ``release`` and ``rollback_to`` the savepoint `name`.
+            have another value, `value` says because of what; ``named``: a later statement may set `name`;
+            ``begin``, ``commit`` and ``rollback``: of the whole transaction; ``savepoint``, ``release`` and
+            ``rollback_to`` the savepoint `name`.
         name: of the setting (lower case) or of the savepoint.
         value: the text that the server is given, unquoted.
         local: a parameter that says whether it is a ``set_local``.

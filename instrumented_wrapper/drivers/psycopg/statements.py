@@ -88,7 +88,10 @@ def _read_first(
     record = record_of(connection)
     if record is not None and not cursor.closed and _may_read(connection, record):
         found = tuple(_named(step, given) for step in effects.steps)
-        if names := record.on_server.unfetched(found):
+        names = record.on_server.unfetched(found)
+        if record.shared:
+            names = tuple(driver.reported(connection, names))
+        if names:
             flow = flows.note_changes(driver.within, connection, record, names)
             yield from _reading(connection, record, flows.run_within(flow))
     yield from go_on
@@ -96,7 +99,7 @@ def _read_first(
 
 def _may_read(connection: Any, record: Record) -> bool:
     """Tell whether a question disturbs nothing, and what is changed is the app's doing."""
-    watched = record.recording and not (record.off or record.shared or record.internal)
+    watched = record.recording and not (record.off or record.internal)
     quiet = connection._pipeline is None and connection.pgconn.transaction_status in _QUIET
     return watched and quiet and not is_before_the_app(connection, record)
 

@@ -1,0 +1,97 @@
+"""Behind a real PgBouncer: what SQL sets may land on anybody's session, so it is left alone, and that is said."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import psycopg
+import pytest
+
+import instrumented_wrapper
+from instrumented_wrapper import FailoverSuccessError
+from instrumented_wrapper.drivers.psycopg import asking
+from servers import Cluster, PgBouncer
+from servers.pgbouncer import available
+
+from .side import Side, done, rows
+
+pytestmark = pytest.mark.skipif(not available(), reason="pgbouncer is not on this machine")
+
+
+@pytest.fixture(autouse=True)
+def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_warned", set())
+
+
+def verb(side: Side, name: str) -> Any:
+    return getattr(instrumented_wrapper, f"{name}_async" if side.is_async else name)
+
+
+async def test_transaction_mode_is_recognised(side: Side, cluster: Cluster, caplog: Any, spans: Any) -> None:
+    with PgBouncer(cluster.primary, "transaction") as pooler:
+        for _ in range(2):
+            connection = await side.connect(pooler.dsn(), autocommit=True)
+            await done(connection.execute("SET app.tenant = 'seven'"))
+            assert await done(verb(side, "reset_session")(connection))
+            assert await rows(connection, "SHOW app.tenant") == [("seven",)], "it is another client's by now, perhaps"
+            await done(connection.close())
+    assert not spans.named("session_state.reset")
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1, "once for each pooler"
+    assert f"{pooler.host}:{pooler.port} is a pooler" in warnings[0]
+    assert "INSTRUMENTED_WRAPPER_POOLER=session" in warnings[0]
+
+
+async def test_a_switch_names_what_it_leaves(side: Side, cluster: Cluster) -> None:
+    with PgBouncer(cluster.primary, "transaction") as pooler:
+        connection = await side.connect(pooler.dsn(), autocommit=True)
+        await done(connection.execute("SET app.tenant = 'seven'"))
+        with pytest.raises(FailoverSuccessError) as told:
+            await done(verb(side, "switch")(connection))
+    assert told.value.not_restored == ("app.tenant",)
+
+
+async def test_a_change_that_was_reported_is_not_reset_either(side: Side, cluster: Cluster) -> None:
+    """Its pristine value costs no question, so the pooler is met by the reset itself: which then sets nothing."""
+    with PgBouncer(cluster.primary, "transaction") as pooler:
+        connection = await side.connect(pooler.dsn(), autocommit=True)
+        await done(connection.execute("SET TIME ZONE 'Asia/Tokyo'"))
+        assert await done(verb(side, "reset_session")(connection))
+        assert await rows(connection, "SHOW timezone") == [("Asia/Tokyo",)]
+
+
+async def test_the_app_says_that_there_is_one(side: Side, cluster: Cluster, caplog: Any) -> None:
+    with PgBouncer(cluster.primary, "transaction") as pooler:
+        options = {"pooler": "transaction"}
+        connection = await side.connect(pooler.dsn(), autocommit=True, instrumented_wrapper=options)
+        await done(connection.execute("SET app.tenant = 'seven'"))
+        await done(verb(side, "reset_session")(connection))
+        assert await rows(connection, "SHOW app.tenant") == [("seven",)]
+    assert not caplog.records
+
+
+async def test_session_mode_by_its_word(side: Side, cluster: Cluster, caplog: Any) -> None:
+    with PgBouncer(cluster.primary, "session", default_pool_size=2) as pooler:
+        options = {"pooler": "session"}
+        connection = await side.connect(pooler.dsn(), autocommit=True, instrumented_wrapper=options)
+        await done(connection.execute("SET app.tenant = 'seven'"))
+        await done(connection.execute("SET search_path TO seven"))
+        await done(verb(side, "switch")(connection))
+        assert await rows(connection, "SHOW search_path") == [("seven",)]
+        assert await done(verb(side, "reset_session")(connection))
+        assert await rows(connection, "SELECT current_setting('app.tenant')") == [("",)]
+        await done(connection.close())
+    assert not caplog.records
+
+
+def test_in_a_transaction_too(cluster: Cluster) -> None:
+    """There the process is not asked for: the reset is where the pooler is met."""
+    with PgBouncer(cluster.primary, "transaction") as pooler:
+        connection = psycopg.connect(pooler.dsn())
+        connection.execute("SELECT 1")
+        connection.execute("SET app.tenant = 'seven'")
+        connection.commit()
+        assert instrumented_wrapper.reset_session(connection)
+        assert connection.execute("SHOW app.tenant").fetchone() == ("seven",)
+        connection.close()
