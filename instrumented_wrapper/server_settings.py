@@ -7,10 +7,10 @@ when it is asked; what neither tells is kept as a doubt.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from instrumented_wrapper import statement
+from instrumented_wrapper.savepoints import Held, Level, Savepoints
 from instrumented_wrapper.statement import Step
 
 __all__ = ["ANY", "Assignment", "Change", "ServerSettings", "Told"]
@@ -42,24 +42,6 @@ class Told(NamedTuple):
     defaults: Mapping[str, str | None]
 
 
-class _Held(NamedTuple):
-    """A value that is not committed yet. `configured`: it belongs to the baseline."""
-
-    value: str | None
-    origin: object
-    configured: bool
-
-
-@dataclass(slots=True)
-class _Level:
-    """What happened since the transaction, or a savepoint of it, began."""
-
-    savepoint: str | None = None
-    values: dict[str, _Held] = field(default_factory=dict)
-    doubts: dict[str, str] = field(default_factory=dict)
-    local: set[str] = field(default_factory=set)
-
-
 class ServerSettings:
     """Values, pristine values and doubts of one session.
 
@@ -75,7 +57,7 @@ class ServerSettings:
         self._pristine: dict[str, str | None] = {}
         self._configured: set[str] = set()  # pristine values that SQL has set: the server's default is another one
         self._values: dict[str, str | None] = {}
-        self._levels: list[_Level] = []
+        self._levels = Savepoints()
         self._named: set[str] = set()  # what prepared statements may set, whatever becomes of their transaction
 
     def twin(self) -> ServerSettings:
@@ -100,6 +82,11 @@ class ServerSettings:
         for level in self._levels:
             seen.update({name: held.value for name, held in level.values.items() if not held.configured})
         return {name: (self._meant(name, value), self._pristine.get(name)) for name, value in seen.items()}
+
+    @property
+    def is_open(self) -> bool:
+        """True where something was set, or a savepoint, in a transaction that has not ended."""
+        return self._levels.is_open
 
     @property
     def is_changed(self) -> bool:
@@ -178,61 +165,37 @@ class ServerSettings:
     def _do(self, step: Step, origin: object, configured: bool) -> None:
         name = str(step.name)
         if step.kind == statement.SET:
-            self._top.values[name] = _Held(_text(step.value), origin, configured)
-            self._top.doubts.pop(name, None)
+            self._levels.top.values[name] = Held(_text(step.value), origin, configured)
+            self._levels.top.doubts.pop(name, None)
         elif step.kind == statement.SET_LOCAL:
-            self._top.local.add(name)
+            self._levels.top.local.add(name)
         elif step.kind == statement.DOUBT:
-            self._top.doubts[name] = str(step.value)
+            self._levels.top.doubts[name] = str(step.value)
         elif step.kind == statement.NAMED:
             self._named.add(name)
         elif step.kind == statement.RESET_ALL:
             self._reset_all(origin, configured)
         elif step.kind == statement.SAVEPOINT:
-            self._top  # noqa: B018 - the transaction's own level is below
-            self._levels.append(_Level(name))
+            self._levels.savepoint(name)
         elif step.kind == statement.RELEASE:
-            self._release(name)
+            self._levels.release(name)
         elif step.kind == statement.ROLLBACK_TO:
-            self._roll_back_to(name)
-
-    @property
-    def _top(self) -> _Level:
-        if not self._levels:
-            self._levels.append(_Level())
-        return self._levels[-1]
+            self._levels.roll_back_to(name)
 
     def _reset_all(self, origin: object, configured: bool) -> None:
         for name in self.names + tuple(n for level in self._levels for n in level.values):
             if not self._survives(name):
-                self._top.values[name] = _Held(None, origin, configured)
-
-    def _place(self, savepoint: str) -> int:
-        """Return where the latest savepoint of that name is; 0 where there is none, which the server refuses."""
-        places = [place for place, level in enumerate(self._levels) if level.savepoint == savepoint]
-        return places[-1] if places else 0
-
-    def _release(self, savepoint: str) -> None:
-        if place := self._place(savepoint):
-            for level in self._levels[place:]:
-                self._levels[place - 1].values.update(level.values)
-                self._levels[place - 1].doubts.update(level.doubts)
-                self._levels[place - 1].local |= level.local
-            del self._levels[place:]
-
-    def _roll_back_to(self, savepoint: str) -> None:
-        if place := self._place(savepoint):
-            self._levels[place:] = [_Level(savepoint)]
+                self._levels.top.values[name] = Held(None, origin, configured)
 
     def end(self, commit: bool) -> None:
         """The transaction has ended: what it did counts, or never was."""
-        levels, self._levels = self._levels, []
-        for level in levels if commit else ():
-            self.doubts.update(level.doubts)
-            for name, held in level.values.items():
+        whole = self._levels.end()
+        if commit:
+            self.doubts.update(whole.doubts)
+            for name, held in whole.values.items():
                 self._settle(name, held)
 
-    def _settle(self, name: str, held: _Held) -> None:
+    def _settle(self, name: str, held: Held) -> None:
         if held.configured:
             self._configure(name, held.value)
         elif held.value is not None or name in self._values or name in self._pristine:
@@ -252,9 +215,9 @@ class ServerSettings:
         if any(step.kind in _OF_TRANSACTIONS for step in given):
             doubts = self.doubts  # a commit may be among them: no rollback takes these back for certain
             for level in self._levels:
-                doubts.update({**level.doubts, **dict.fromkeys(level.values, because)})
+                doubts.update(_touched(level, because))
         else:
-            doubts = self._top.doubts
+            doubts = self._levels.top.doubts
         for step in given:
             if step.kind in (statement.SET, statement.DOUBT):
                 doubts[str(step.name)] = str(step.value) if step.kind == statement.DOUBT else because
@@ -265,9 +228,7 @@ class ServerSettings:
 
     def unclear(self, because: str) -> None:
         """Nobody knows how far what was sent has come: everything that the transaction touched is in doubt."""
-        for level in self._levels:
-            self.doubts.update({**level.doubts, **dict.fromkeys(level.values, because)})
-        self._levels.clear()
+        self.doubts.update(_touched(self._levels.end(), because))
 
     def told(self, told: Told, configured: bool) -> None:
         """Take what the server said as it is; no doubt is left."""
@@ -347,7 +308,11 @@ class ServerSettings:
         self._values.clear()
         self.origins.clear()
         self.doubts.clear()
-        self._levels.clear()
+        self._levels.end()
+
+
+def _touched(level: Level, because: str) -> dict[str, str]:
+    return {**level.doubts, **dict.fromkeys(level.values, because)}
 
 
 def _text(value: Any) -> str | None:

@@ -211,18 +211,21 @@ class Session:
         noted, self.noted = self.noted, []
         if certain and len(noted) == 1 and not noted[0].several and noted[0].sets:
             noted = [replace(noted[0], steps=tuple(map(self._as_reported, noted[0].steps)))]
-        touched = idle and bool(noted)
+        touched = self.on_server.is_open
         for effects in noted:
             self._settle(effects, for_good)
-            touched = touched or bool(effects.steps)
-            if certain:
+            touched = touched or effects.sets or bool(effects.leaves or effects.clears)
+            if certain and touched:
                 self.on_server.apply(effects.steps, effects.origin, effects.configured, aborted)
-        if not certain and noted:
+        if touched:
+            self._end(noted, certain, idle)
+
+    def _end(self, noted: list[Effects], certain: bool, idle: bool) -> None:
+        if not certain:
             self.on_server.uncertain((step for effects in noted for step in effects.steps), _NO_ANSWER)
         if idle:
             self.on_server.end(commit=True) if certain else self.on_server.unclear(_NO_ANSWER)
-        if touched:
-            self.refresh_changed()
+        self.refresh_changed()
 
     def _settle(self, effects: Effects, for_good: bool) -> None:
         if effects.clears and for_good:

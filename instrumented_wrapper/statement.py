@@ -5,7 +5,7 @@ Pure: no SQL, no driver. Where the text does not tell, a `Step` of doubt says so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 __all__ = [
@@ -37,6 +37,7 @@ ROLLBACK: Final = "rollback"
 SAVEPOINT: Final = "savepoint"
 RELEASE: Final = "release"
 ROLLBACK_TO: Final = "rollback_to"
+_WHOLE: Final = frozenset({BEGIN, COMMIT, ROLLBACK})
 OF_TRANSACTIONS: Final = frozenset({BEGIN, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK_TO})
 
 
@@ -83,6 +84,7 @@ class Effects:
         several: it is more than one statement.
         configured: it was sent before the app had the connection: what it sets is baseline.
         origin: where it was sent from, as telemetry marked it.
+        sets: settings or savepoints are concerned, and not whole transactions only.
     """
 
     steps: tuple[Step, ...] = ()
@@ -97,13 +99,12 @@ class Effects:
     several: bool = False
     configured: bool = False
     origin: object = None
+    sets: bool = field(init=False, compare=False, default=False)
 
     @property
     def may_commit(self) -> bool:
         """True for code that may have committed something before it failed."""
         return any(step.kind == DOUBT and step.value in ("DO", "CALL") for step in self.steps)
 
-    @property
-    def sets(self) -> bool:
-        """True where settings are concerned, and not transactions only."""
-        return any(step.kind not in OF_TRANSACTIONS for step in self.steps)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sets", any(step.kind not in _WHOLE for step in self.steps))

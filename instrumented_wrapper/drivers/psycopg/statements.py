@@ -56,10 +56,9 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def _start_query(self: Any, query: Any = None) -> Any:
-            text = query if type(query) is str else _text_of(self, query)
-            effects: Any = memo.get(text, _UNSEEN)
-            if effects is _UNSEEN:
-                effects = effects_of(text)
+            if type(query) is str and memo.get(query, _UNSEEN) is None:
+                return original(self, query)
+            effects = effects_of(query if type(query) is str else _text_of(self, query))
             if effects is None or not effects.sets:
                 return original(self, query)
             given = sys._getframe(1).f_locals

@@ -1,0 +1,96 @@
+"""What a transaction set and has not committed yet, level by level: one for itself and one for each savepoint.
+
+Pure, as PostgreSQL documents it: RELEASE keeps what was set since the savepoint, ROLLBACK TO undoes it and keeps the
+savepoint, and of savepoints with the same name the latest is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = ["Held", "Level", "Savepoints"]
+
+
+class Held(NamedTuple):
+    """A value that is not committed yet. `configured`: it belongs to the baseline."""
+
+    value: str | None
+    origin: object
+    configured: bool
+
+
+@dataclass(slots=True)
+class Level:
+    """What happened since the transaction, or a savepoint of it, began.
+
+    Attributes:
+        savepoint: its name, None for the transaction's own level.
+        values: what was set for the session.
+        doubts: settings that may have been set, and because of what.
+        local: settings that a SET LOCAL hides until the transaction ends.
+    """
+
+    savepoint: str | None = None
+    values: dict[str, Held] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
+    local: set[str] = field(default_factory=set)
+
+    def absorb(self, later: Level) -> None:
+        """Take over what a later level did."""
+        self.values.update(later.values)
+        self.doubts.update(later.doubts)
+        self.local |= later.local
+
+
+class Savepoints:
+    """The levels of the transaction that is open; none where nothing was set in it."""
+
+    def __init__(self) -> None:
+        self._levels: list[Level] = []
+
+    @property
+    def is_open(self) -> bool:
+        """True where something was set, or a savepoint, in a transaction that has not ended."""
+        return bool(self._levels)
+
+    @property
+    def top(self) -> Level:
+        """The level that a statement acts on now."""
+        if not self._levels:
+            self._levels.append(Level())
+        return self._levels[-1]
+
+    def __iter__(self) -> Iterator[Level]:
+        return iter(self._levels)
+
+    def savepoint(self, name: str) -> None:
+        """Begin a level."""
+        self.top  # noqa: B018 - the transaction's own level is below
+        self._levels.append(Level(name))
+
+    def release(self, name: str) -> None:
+        """Keep what was done since the savepoint."""
+        if place := self._place(name):
+            for level in self._levels[place:]:
+                self._levels[place - 1].absorb(level)
+            del self._levels[place:]
+
+    def roll_back_to(self, name: str) -> None:
+        """Undo what was done since the savepoint."""
+        if place := self._place(name):
+            self._levels[place:] = [Level(name)]
+
+    def _place(self, name: str) -> int:
+        """Return where the latest savepoint of that name is; 0 where there is none, which the server refuses."""
+        places = [place for place, level in enumerate(self._levels) if level.savepoint == name]
+        return places[-1] if places else 0
+
+    def end(self) -> Level:
+        """The transaction has ended: return all that it did."""
+        levels, self._levels = self._levels, []
+        whole = Level()
+        for level in levels:
+            whole.absorb(level)
+        return whole
