@@ -6,7 +6,6 @@ savepoint, and of savepoints with the same name the latest is meant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -45,51 +44,47 @@ class Level:
 
 
 class Savepoints:
-    """The levels of the transaction that is open; none where nothing was set in it."""
+    """The levels of the transaction that is open.
+
+    Attributes:
+        levels: none where nothing was set in it, and no savepoint.
+    """
 
     def __init__(self) -> None:
-        self._levels: list[Level] = []
-
-    @property
-    def is_open(self) -> bool:
-        """True where something was set, or a savepoint, in a transaction that has not ended."""
-        return bool(self._levels)
+        self.levels: list[Level] = []
 
     @property
     def top(self) -> Level:
         """The level that a statement acts on now."""
-        if not self._levels:
-            self._levels.append(Level())
-        return self._levels[-1]
-
-    def __iter__(self) -> Iterator[Level]:
-        return iter(self._levels)
+        if not self.levels:
+            self.levels.append(Level())
+        return self.levels[-1]
 
     def savepoint(self, name: str) -> None:
         """Begin a level."""
         self.top  # noqa: B018 - the transaction's own level is below
-        self._levels.append(Level(name))
+        self.levels.append(Level(name))
 
     def release(self, name: str) -> None:
         """Keep what was done since the savepoint."""
         if place := self._place(name):
-            for level in self._levels[place:]:
-                self._levels[place - 1].absorb(level)
-            del self._levels[place:]
+            for level in self.levels[place:]:
+                self.levels[place - 1].absorb(level)
+            del self.levels[place:]
 
     def roll_back_to(self, name: str) -> None:
         """Undo what was done since the savepoint."""
         if place := self._place(name):
-            self._levels[place:] = [Level(name)]
+            self.levels[place:] = [Level(name)]
 
     def _place(self, name: str) -> int:
         """Return where the latest savepoint of that name is; 0 where there is none, which the server refuses."""
-        places = [place for place, level in enumerate(self._levels) if level.savepoint == name]
+        places = [place for place, level in enumerate(self.levels) if level.savepoint == name]
         return places[-1] if places else 0
 
     def end(self) -> Level:
         """The transaction has ended: return all that it did."""
-        levels, self._levels = self._levels, []
+        levels, self.levels = self.levels, []
         whole = Level()
         for level in levels:
             whole.absorb(level)

@@ -63,6 +63,7 @@ class Session:
     Attributes:
         options: what is switched on for this connection.
         changed: True while a reset has something to do.
+        unsure: True while something has to be asked of the server.
         on_server: the settings that live on the server.
         left: names of session state that may have been left by statements, in the order in which they came.
         noted: effects of the statements that were sent since the last answer.
@@ -76,7 +77,7 @@ class Session:
 
     def __init__(self, options: Options, database: Database) -> None:
         self.options = options
-        self.changed = False
+        self.changed = self.unsure = False
         self.on_server = ServerSettings(database.survives_reset_all)
         self.left: dict[str, None] = {}
         self.noted: list[Effects] = []
@@ -144,8 +145,9 @@ class Session:
         return SessionState({**self._settings, **{n: SettingState(n, *values, on_server=True) for n, values in shown}})
 
     def refresh_changed(self) -> None:
-        """Recompute `changed`, which returns to pools look at."""
+        """Recompute `changed`, which returns to pools look at, and `unsure`."""
         self.changed = bool(self.to_clear()) or self.on_server.is_changed or bool(self.transfer_plan())
+        self.unsure = self.on_server.wants_asking
 
     def changed_settings(self) -> tuple[str, ...]:
         """Return the names of the settings that are not pristine."""
@@ -209,18 +211,14 @@ class Session:
             aborted: the transaction in which they ran had failed before.
         """
         noted, self.noted = self.noted, []
+        if not (self.on_server.is_open or self.asked_read_only) and all(effects.is_plain for effects in noted):
+            return
         if certain and len(noted) == 1 and not noted[0].several and noted[0].sets:
             noted = [replace(noted[0], steps=tuple(map(self._as_reported, noted[0].steps)))]
-        touched = self.on_server.is_open
         for effects in noted:
             self._settle(effects, for_good)
-            touched = touched or effects.sets or bool(effects.leaves or effects.clears)
-            if certain and touched:
+            if certain:
                 self.on_server.apply(effects.steps, effects.origin, effects.configured, aborted)
-        if touched:
-            self._end(noted, certain, idle)
-
-    def _end(self, noted: list[Effects], certain: bool, idle: bool) -> None:
         if not certain:
             self.on_server.uncertain((step for effects in noted for step in effects.steps), _NO_ANSWER)
         if idle:

@@ -85,6 +85,7 @@ class Effects:
         configured: it was sent before the app had the connection: what it sets is baseline.
         origin: where it was sent from, as telemetry marked it.
         sets: settings or savepoints are concerned, and not whole transactions only.
+        is_plain: it begins or ends a transaction, and does nothing to the session.
     """
 
     steps: tuple[Step, ...] = ()
@@ -100,6 +101,7 @@ class Effects:
     configured: bool = False
     origin: object = None
     sets: bool = field(init=False, compare=False, default=False)
+    is_plain: bool = field(init=False, compare=False, default=False)
 
     @property
     def may_commit(self) -> bool:
@@ -107,4 +109,6 @@ class Effects:
         return any(step.kind == DOUBT and step.value in ("DO", "CALL") for step in self.steps)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sets", any(step.kind not in _WHOLE for step in self.steps))
+        sets = any(step.kind not in _WHOLE for step in self.steps)
+        object.__setattr__(self, "sets", sets)
+        object.__setattr__(self, "is_plain", not (sets or self.leaves or self.clears or self.read_only))

@@ -183,6 +183,7 @@ def _ask_further(record: Record) -> None:
         known.doubts[ANY] = further[0]
     else:
         record.called.clear()
+    record.refresh_changed()
 
 
 def _process(connection: Any, record: Record) -> int | None:

@@ -161,7 +161,7 @@ def _finishing(repair: Method, ask: Method) -> Method:
     def finish(connection: Any, record: Record, step: str, interval: Any) -> None:
         if loss := steps.answered(connection, record, step):
             repair(connection, record, loss)
-        else:
+        elif record.unsure or record.asks:
             ask(connection, record, interval)
 
     return finish
@@ -173,7 +173,7 @@ def _finishing_async(repair: Method, ask: Method) -> Method:
     async def finish(connection: Any, record: Record, step: str, interval: Any) -> None:
         if loss := steps.answered(connection, record, step):
             await repair(connection, record, loss)
-        else:
+        elif record.unsure or record.asks:
             await ask(connection, record, interval)
 
     return finish
