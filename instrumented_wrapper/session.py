@@ -213,8 +213,8 @@ class Session:
         noted, self.noted = self.noted, []
         if not (self.on_server.is_open or self.asked_read_only) and all(effects.is_plain for effects in noted):
             return
-        if certain and len(noted) == 1 and not noted[0].several and noted[0].sets:
-            noted = [replace(noted[0], steps=tuple(map(self._as_reported, noted[0].steps)))]
+        if certain and noted:
+            noted[-1] = self._last_as_reported(noted)
         for effects in noted:
             self._settle(effects, for_good)
             if certain:
@@ -232,6 +232,13 @@ class Session:
             self.left.update(dict.fromkeys(effects.leaves))
         if effects.read_only or self.asked_read_only:
             self.asked_read_only = self._asked_after(effects)
+
+    def _last_as_reported(self, noted: list[Effects]) -> Effects:
+        """What the server reports is what the last statement has left, if nothing else has set anything."""
+        *before, last = noted
+        if not last.sets or last.several or not all(effects.is_plain for effects in before):
+            return last
+        return replace(last, steps=tuple(map(self._as_reported, last.steps)))
 
     def _as_reported(self, step: Step) -> Step:
         """Return a step with the value that the server has reported, which is the truth and costs nothing."""

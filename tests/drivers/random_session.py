@@ -1,12 +1,12 @@
-"""A random walk of an app through its session, and the server's own account of it to compare with.
+"""What an app may do with its session, at random, and the server's own account of it to compare with.
 
-The walk knows nothing of what statements mean: it only sends them. Whether what we say of the session is right, the
+The app knows nothing of what its statements mean: it only sends them. Whether what we say of the session is right, the
 server says, asked on the same physical connection past everything that is patched.
 """
 
 from __future__ import annotations
 
-import random
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -22,6 +22,7 @@ WATCHED = (
     *("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"),
     *("extra_float_digits", "client_encoding", "xmloption", "intervalstyle", "role", "session_authorization", *CUSTOM),
 )
+OF_THE_TRANSACTION = {"seed", "transaction_isolation", "transaction_read_only", "transaction_deferrable"}
 SETUP = """
 CREATE SCHEMA IF NOT EXISTS walk;
 CREATE OR REPLACE FUNCTION walk.sets(v text) RETURNS text LANGUAGE plpgsql AS
@@ -96,6 +97,8 @@ PLAIN = (
     "CALL walk.commits()",
     "SELECT 1",
     "SELECT 1 / 0",
+    "SELECT pg_terminate_backend(pg_backend_pid())",
+    "SET app.tenant = 'lost'; SELECT pg_terminate_backend(pg_backend_pid())",
     "SET no_such_setting = 1",
     "SET work_mem = 'no amount'",
     "SET app.tenant = 'five'; SET app.trace = 'six'",
@@ -124,27 +127,24 @@ PLAIN = (
 )
 
 
-class Walk:
-    """One app with one connection."""
+# What is known only when the transaction has ended: until then, what the server has is not compared.
+LATER = re.compile(r"local|set_config|\bdo\b|call|execute|walk\.|sql\.|;", re.IGNORECASE)
+IDLE, INTRANS, ACTIVE = (
+    psycopg.pq.TransactionStatus.IDLE,
+    psycopg.pq.TransactionStatus.INTRANS,
+    psycopg.pq.TransactionStatus.ACTIVE,
+)
 
-    def __init__(self, connection: Any, seed: int) -> None:
-        self.connection, self.dice = connection, random.Random(seed)
+
+class RandomApp:
+    """One app with one connection. `dice` decides what it does."""
+
+    def __init__(self, connection: Any, end_session: Callable[[int], object]) -> None:
+        self.connection, self.end_session = connection, end_session
+        self.dice: Any = None
         self.log: list[str] = []
+        self.exact = True  # nothing in this transaction is known only when it has ended
         self.pristine = {name: self.server(name) for name in WATCHED}
-        self.steps: list[tuple[int, Callable[[], None]]] = [
-            (60, self.plain),
-            (6, self.parameters),
-            (3, self.composed),
-            (3, self.client_side),
-            (2, self.many),
-            (4, self.pipeline),
-            (4, self.block),
-            (4, self.finish),
-            (1, self.prepared),
-            (1, self.server_cursor),
-            (1, self.switch),
-            (1, self.reset),
-        ]
 
     # --- what the server says ------------------------------------------------------------------------------------
 
@@ -159,22 +159,35 @@ class Walk:
         return self.rows(f"SELECT current_setting('{name}', true)")[0][0]
 
     def spelled(self, name: str, value: str | None) -> str | None:
-        """Return a value as the server spells it, asked for in a transaction that is rolled back."""
-        quoted = "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+        """Return a value as the server spells it; nothing of the question remains."""
         if name in ("role", "session_authorization"):
             return value
-        return self.rows(f"SELECT set_config('{name}', {quoted}, true)")[0][0]
+        quoted = "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+        question = f"SELECT set_config('{name}', {quoted}, true)"
+        if self.status == IDLE:
+            return self.rows(question)[0][0]
+        self.rows("SAVEPOINT question")
+        answer = self.rows(question)[0][0]
+        self.rows("ROLLBACK TO question")
+        self.rows("RELEASE question")
+        return answer
+
+    @property
+    def status(self) -> psycopg.pq.TransactionStatus:
+        return self.connection.info.transaction_status
 
     def compare(self) -> None:
-        """Compare what we say with what the server says; nothing may be open."""
+        """Compare what we say with what the server says, where both can be asked."""
+        if self.status not in (IDLE, INTRANS) or (self.status == INTRANS and not self.exact):
+            return
+        self.exact = True
         state = instrumented_wrapper.session_state(self.connection)
         for name in WATCHED:
-            there = self.server(name)
-            known = state.get(name)
+            there, known = self.server(name), state.get(name)
             told = self.pristine[name] if known is None or known.is_pristine else self.spelled(name, known.value)
             assert (told or "") == (there or ""), f"{name}: we say {told!r}, the server {there!r}\n" + self.story()
         listed = {row[0] for row in self.rows("SELECT lower(name) FROM pg_settings WHERE source = 'session'")}
-        unknown = listed - set(state) - {"seed", "transaction_isolation", "transaction_read_only"}
+        unknown = listed - set(state) - OF_THE_TRANSACTION
         assert all(self.server(str(name)) == self.pristine.get(str(name)) for name in unknown), self.story()
 
     def story(self) -> str:
@@ -182,18 +195,19 @@ class Walk:
 
     # --- what the app does ---------------------------------------------------------------------------------------
 
-    def step(self) -> None:
-        """Do one thing, and compare where nothing is left open."""
-        weights, things = zip(*self.steps, strict=True)
-        thing = self.dice.choices(things, weights)[0]
+    def do(self, thing: str, dice: Any) -> None:
+        """Do one thing; errors are the app's own business."""
+        self.dice = dice
         with suppress(psycopg.Error, psycopg.Rollback):
-            thing()
-        if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-            self.compare()
+            getattr(self, thing)()
 
     def send(self, text: Any, *args: Any, **keywords: Any) -> Any:
-        self.log.append(f"{text!r} {args or ''} {keywords or ''}")
+        self.note(f"{text!r} {args or ''} {keywords or ''}")
         return self.connection.execute(text, *args, **keywords)
+
+    def note(self, line: str) -> None:
+        self.log.append(line)
+        self.exact = self.exact and not LATER.search(line)
 
     def plain(self) -> None:
         self.send(self.dice.choice(PLAIN))
@@ -220,16 +234,16 @@ class Walk:
     def client_side(self) -> None:
         cursor = psycopg.ClientCursor(self.connection)
         text, value = self.dice.choice([("SET application_name = %s", self.word()), ("SET lock_timeout TO %s", 77)])
-        self.log.append(f"client side {text} {value!r}")
+        self.note(f"client side {text} {value!r}")
         cursor.execute(text, [value])
 
     def many(self) -> None:
         rows = [(self.dice.choice(CUSTOM), self.word()) for _ in range(3)]
-        self.log.append(f"executemany {rows}")
+        self.note(f"executemany {rows}")
         self.connection.cursor().executemany("SELECT set_config(%s, %s, false)", rows)
 
     def pipeline(self) -> None:
-        self.log.append("pipeline {")
+        self.note("pipeline {")
         try:
             with self.connection.pipeline() as pipeline:
                 for _ in range(self.dice.randint(1, 4)):
@@ -237,16 +251,16 @@ class Walk:
                     if ";" not in text and "CALL" not in text:
                         self.send(text)
                     if self.dice.random() < 0.2:
-                        self.log.append("sync")
+                        self.note("sync")
                         pipeline.sync()
         finally:
-            self.log.append("}")
-            if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            self.note("}")
+            if self.status == IDLE:
                 self.connection.execute("SELECT 1")  # what a pipeline leaves in doubt is asked before what comes next
                 self.connection.rollback()
 
     def block(self, depth: int = 0) -> None:
-        self.log.append("block {")
+        self.note("block {")
         try:
             with self.connection.transaction(force_rollback=self.dice.random() < 0.1):
                 for _ in range(self.dice.randint(0, 4)):
@@ -257,12 +271,12 @@ class Walk:
                 if self.dice.random() < 0.2:
                     raise psycopg.Rollback
         finally:
-            self.log.append("}")
+            self.note("}")
 
     def finish(self) -> None:
-        if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
+        if self.status != ACTIVE:
             end = self.dice.choice(["commit", "rollback"])
-            self.log.append(end)
+            self.note(end)
             getattr(self.connection, end)()
 
     def prepared(self) -> None:
@@ -270,17 +284,23 @@ class Walk:
             self.send("SELECT set_config('app.trace', %s, false)", [self.word()], prepare=True)
 
     def server_cursor(self) -> None:
-        self.log.append("server cursor")
+        self.note("server cursor")
         with self.connection.transaction(), self.connection.cursor("walk") as cursor:
             cursor.execute("SELECT set_config('app.trace', n::text, false) FROM generate_series(1, 5) n")
             cursor.fetchone()
 
     def switch(self) -> None:
-        self.log.append("switch")
+        self.note("switch")
         with suppress(psycopg.ProgrammingError, instrumented_wrapper.FailoverSuccessError):
             instrumented_wrapper.switch(self.connection)
 
     def reset(self) -> None:
-        self.log.append("reset")
+        self.note("reset")
         with suppress(psycopg.ProgrammingError):
             assert instrumented_wrapper.reset_session(self.connection), self.story()
+
+    def lose(self) -> None:
+        """The server ends the session, and the app goes on."""
+        self.note("lost")
+        self.end_session(self.connection.info.backend_pid)
+        self.send("SELECT 1")
