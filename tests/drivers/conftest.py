@@ -16,7 +16,8 @@ import pytest
 
 from servers import Cluster, Proxy
 
-from .side import Side
+from .random_session import SETUP
+from .side import Side, dsn
 from .watch import Watch
 
 _numbers = count(1)
@@ -76,3 +77,14 @@ def standby_proxy(cluster: Cluster) -> Iterator[Proxy]:
     """A proxy in front of the standby."""
     with Proxy(cluster.standby.host, cluster.standby.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def superuser(cluster: Cluster) -> str:
+    """A role that may set session authorization, and what the walks call."""
+    sql = cluster.primary.sql
+    if not sql("SELECT 1 FROM pg_roles WHERE rolname = 'walker'"):
+        sql("CREATE ROLE walker SUPERUSER LOGIN PASSWORD 'walker'")
+        sql("CREATE ROLE walk_tenant")
+    sql(SETUP, database="app")
+    return dsn(cluster.primary, user="walker", password="walker")

@@ -128,7 +128,7 @@ PLAIN = (
 
 
 # What is known only when the transaction has ended: until then, what the server has is not compared.
-LATER = re.compile(r"local|set_config|\bdo\b|call|execute|walk\.|sql\.|;", re.IGNORECASE)
+LATER = re.compile(r"local|cursor|set_config|\bdo\b|call|execute|walk\.|sql\.|;", re.IGNORECASE)
 IDLE, INTRANS, ACTIVE = (
     psycopg.pq.TransactionStatus.IDLE,
     psycopg.pq.TransactionStatus.INTRANS,

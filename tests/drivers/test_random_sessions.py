@@ -15,10 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from servers import Cluster
-
-from .random_session import PLAIN, SETUP, RandomApp
-from .side import dsn
+from .random_session import PLAIN, RandomApp
 
 WALKS = int(os.environ.get("WALKS", "10"))
 STEPS = 50
@@ -74,17 +71,6 @@ class _Always:
 
     def choice(self, _: Any) -> str:
         return self.value
-
-
-@pytest.fixture
-def superuser(cluster: Cluster) -> str:
-    """A role that may set session authorization, and what the walks call."""
-    sql = cluster.primary.sql
-    if not sql("SELECT 1 FROM pg_roles WHERE rolname = 'walker'"):
-        sql("CREATE ROLE walker SUPERUSER LOGIN PASSWORD 'walker'")
-        sql("CREATE ROLE walk_tenant")
-    sql(SETUP, database="app")
-    return dsn(cluster.primary, user="walker", password="walker")
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
