@@ -218,7 +218,7 @@ def _put_back(driver: Driver, connection: Any, session: Session) -> Flow[tuple[t
     clears = session.to_clear() if driver.is_idle(connection) and not session.shared else ()
     if not (plan or clears):
         return (), 0
-    before = yield partial(driver.assign, connection, session.on_server.reset_assignments(), clears)
+    before = yield partial(driver.assign, connection, session.reset_assignments(clears), clears)
     if before is None:  # not our session: another client has it meanwhile
         return tuple(SettingChange(c.setting, c.before, c.after, "skipped") for c in plan), 1
     session.were_reset()

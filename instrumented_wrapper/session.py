@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from instrumented_wrapper.errors import Address, FailoverError, remembered
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.server_settings import Change, ServerSettings, Told
+from instrumented_wrapper.server_settings import Assignment, Change, ServerSettings, Told
 from instrumented_wrapper.snapshot import SessionState, SettingState
 from instrumented_wrapper.statement import DOUBT, SET, Effects, Step
 
@@ -24,6 +24,9 @@ class Database(Protocol):
 
     def covers(self, cleared: str, name: str) -> bool:
         """Tell whether clearing `cleared` takes the state `name` away."""
+
+    def is_listed(self, name: str) -> bool:
+        """Tell whether the server says that the state `name` is there, where it is asked."""
 
     def survives_reset_all(self, name: str) -> bool:
         """Tell whether RESET ALL leaves the setting `name` alone."""
@@ -66,6 +69,7 @@ class Session:
         unsure: True while something has to be asked of the server.
         on_server: the settings that live on the server.
         left: names of session state that may have been left by statements, in the order in which they came.
+        built: what of it was there before the app had the connection, and belongs to the baseline.
         noted: effects of the statements that were sent since the last answer.
         configuring: what is being set belongs to the baseline.
         shared: others use the server session too, between our transactions (a pooler): its settings are left alone.
@@ -80,6 +84,7 @@ class Session:
         self.changed = self.unsure = False
         self.on_server = ServerSettings(database.survives_reset_all)
         self.left: dict[str, None] = {}
+        self.built: set[str] = set()
         self.noted: list[Effects] = []
         self.configuring = self.shared = False
         self.lost: FailoverError | None = None
@@ -109,7 +114,7 @@ class Session:
         """Return a session with the same settings, for the physical connection that is left behind in a switch."""
         twin = Session(self.options, self._database)
         twin._settings, twin._origins, twin.left = dict(self._settings), dict(self._origins), dict(self.left)
-        twin.on_server, twin.changed = self.on_server.twin(), self.changed
+        twin.on_server, twin.changed, twin.built = self.on_server.twin(), self.changed, set(self.built)
         return twin
 
     # --- settings of the driver ----------------------------------------------------------------------------------
@@ -180,11 +185,18 @@ class Session:
             self.left.pop(name, None)
         self.refresh_changed()
 
+    def reset_assignments(self, clears: tuple[str, ...]) -> tuple[Assignment, ...]:
+        """Return what the server is to be given by a reset; clearing all settings takes the baseline with it."""
+        given = self.on_server.reset_assignments()
+        if not any(self._database.covers("settings", name) for name in clears):
+            return given
+        named = {assignment.name for assignment in given}
+        return (*given, *(a for a in self.on_server.baseline_assignments() if a.name not in named))
+
     def to_clear(self) -> tuple[str, ...]:
         """Return the names of what a reset has to clear besides settings."""
-        if self.options.reset_scope != "session":
-            return ()
-        return tuple(name for name in self.left if self._database.covers("*", name))
+        scope = "*" if self.options.reset_scope == "session" else "settings"
+        return tuple(n for n in self.left if n not in self.built and self._database.covers(scope, n))
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Take the present values as the baseline; what cannot be carried is still told of."""
@@ -230,6 +242,7 @@ class Session:
             self._clear(effects.clears)
         if effects.leaves:
             self.left.update(dict.fromkeys(effects.leaves))
+            self.built.update(effects.leaves if effects.configured else ())
         if effects.read_only or self.asked_read_only:
             self.asked_read_only = self._asked_after(effects)
 
@@ -275,7 +288,7 @@ class Session:
         """Take what the server said when it was asked: settings and, unless `left` is None, all other state."""
         self.on_server.told(told, self.configuring)
         if left is not None:
-            kept = (name for name in self.left if not self._database.covers("*", name))
+            kept = (name for name in self.left if not self._database.is_listed(name))
             self.left = dict.fromkeys((*left, *kept))
         self.refresh_changed()
 
@@ -293,9 +306,14 @@ class Session:
         self.noted = []
         self.on_server.unclear("COMMIT") if transaction == "unknown" else self.on_server.end(commit=False)
         names = self.not_carried()
-        self.left.clear()
+        self.forget_left()
         self.on_server.doubts.clear()
         return names
+
+    def forget_left(self) -> None:
+        """The session that had it is gone."""
+        self.left.clear()
+        self.built.clear()
 
     def not_carried(self) -> tuple[str, ...]:
         """Return the names of state that a switch cannot carry over; of a setting in doubt, its own name."""

@@ -81,6 +81,7 @@ class Effects:
         begins: it opens a transaction.
         rolls_back: it rolls a transaction back as a whole.
         read_only: the app asks for read-only: ``transaction``, ``session``; ``ended``: no more; or nothing.
+        defines: it may replace a function of which something is known.
         several: it is more than one statement.
         configured: it was sent before the app had the connection: what it sets is baseline.
         origin: where it was sent from, as telemetry marked it.
@@ -97,6 +98,7 @@ class Effects:
     begins: bool = False
     rolls_back: bool = False
     read_only: str = ""
+    defines: bool = False
     several: bool = False
     configured: bool = False
     origin: object = None

@@ -114,7 +114,7 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
             if isinstance(error, Exception):
                 raise _failure(this, error) from error
             raise
-        session.left.clear()
+        session.forget_left()
         observed.outcome = FailoverEnd("success", "requested", driver.peer(connection), old.attempts)
         news = _news(this, old.address)
         session.owe(news)  # should the app interrupt what follows

@@ -16,7 +16,7 @@ from psycopg import sql
 
 import instrumented_wrapper
 
-CUSTOM = ("app.tenant", "app.trace", "app.by_function", "app.by_do")
+CUSTOM = ("app.tenant", "app.trace", "app.by_function", "app.by_do", "app.by_call")
 WATCHED = (
     *("search_path", "statement_timeout", "lock_timeout", "work_mem", "timezone", "datestyle", "application_name"),
     *("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"),
@@ -32,6 +32,9 @@ CREATE OR REPLACE FUNCTION walk.outer_sets(v text) RETURNS text LANGUAGE sql AS 
 CREATE OR REPLACE FUNCTION walk.harmless(v text) RETURNS text LANGUAGE sql AS $$ SELECT upper(v) $$;
 CREATE OR REPLACE PROCEDURE walk.commits() LANGUAGE plpgsql AS
   $$ BEGIN SET work_mem = '6MB'; COMMIT; SET lock_timeout = 9; END $$;
+CREATE OR REPLACE PROCEDURE walk.names() LANGUAGE plpgsql AS $$ BEGIN SET app.by_call = 'x'; END $$;
+CREATE OR REPLACE FUNCTION walk.nameless(n text, v text) RETURNS text LANGUAGE sql AS
+  $$ SELECT set_config('app.' || n, v, false) $$;
 GRANT USAGE ON SCHEMA walk TO PUBLIC;
 """
 
@@ -88,13 +91,14 @@ PLAIN = (
     "SELECT set_config('lock_timeout', NULL, false)",
     "SELECT set_config('app.trace', n::text, false) FROM generate_series(1, 3) n",
     "SELECT set_config('app.trace', 'never', false) WHERE false",
-    "SELECT CASE WHEN random() < 0.5 THEN set_config('app.tenant', 'maybe', false) END",
+    "SELECT CASE WHEN now() > '2000-01-01' THEN set_config('app.tenant', 'maybe', false) END",
     "DO $$ BEGIN SET app.by_do = 'x'; PERFORM set_config('search_path', 'walk', false); END $$",
     "DO $$ BEGIN EXECUTE 'SET statement_timeout = 60000'; END $$",
     "SELECT walk.sets('f')",
     "SELECT walk.outer_sets('g')",
     "SELECT walk.harmless('h')",
     "CALL walk.commits()",
+    "CALL walk.names()",
     "SELECT 1",
     "SELECT 1 / 0",
     "SELECT pg_terminate_backend(pg_backend_pid())",
@@ -128,7 +132,7 @@ PLAIN = (
 
 
 # What is known only when the transaction has ended: until then, what the server has is not compared.
-LATER = re.compile(r"local|cursor|set_config|\bdo\b|call|execute|walk\.|sql\.|;", re.IGNORECASE)
+LATER = re.compile(r"local|cursor|pipeline|set_config|\bdo\b|call|execute|walk\.|sql\.|;", re.IGNORECASE)
 IDLE, INTRANS, ACTIVE = (
     psycopg.pq.TransactionStatus.IDLE,
     psycopg.pq.TransactionStatus.INTRANS,
@@ -223,6 +227,7 @@ class RandomApp:
             ("SELECT set_config(%(n)s, %(v)s::text, false)", {"n": name, "v": self.word()}),
             ("SELECT set_config(%s, %s || 'b', false)", [name, self.word()]),
             ("SELECT walk.sets(%s)", [self.word()]),
+            ("SELECT walk.nameless('tenant', %s)", [self.word()]),
             ("SELECT %s", [1]),
         ]
         self.send(*self.dice.choice(ways))

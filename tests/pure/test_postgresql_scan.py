@@ -40,7 +40,7 @@ LEAVES = [
     ("SELECT set_config ( 'A.b' , (SELECT f(1, 2)) , false )", ["a.b"]),
     ("SELECT set_config($1, $2, false)", ["parameter 0"]),
     ("SELECT set_config(%s, %s, %s)", ["parameter 0"]),
-    ("SELECT set_config('a' || 'b', 'x', false)", ["set_config"]),
+    ("SELECT set_config('a' || 'b', 'x', false)", ["set_config", "custom settings"]),
     ("SELECT set_config('a', 'b', false), set_config('c', 'd', true), set_config('e', 'f', $1)", ["a", "e"]),
     ("((SELECT set_config('a', 'b', false)))", ["a"]),
     ("EXPLAIN ANALYZE SELECT set_config('a', 'b', false)", ["a"]),
@@ -112,8 +112,6 @@ NOTHING = [
     "INSERT INTO t (a, b) VALUES (1, lower('x')) ON CONFLICT (a) DO NOTHING RETURNING (a)",
     "SELECT a::numeric(10, 2), CAST(b AS varchar(20)) FROM t AS x(a, b)",
     "WITH x (a) AS (SELECT 1) SELECT sum(a) FILTER (WHERE true) OVER (PARTITION BY a) FROM x",
-    "CREATE FUNCTION f() RETURNS void LANGUAGE sql SET search_path = x AS $$ SET ROLE bob $$",
-    "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT set_config('a', 'b', false); END",
     "DECLARE c CURSOR FOR SELECT 1",
     "DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1",
     "CLOSE c",
@@ -192,6 +190,19 @@ def test_leaves(text, names):
 @pytest.mark.parametrize("text", NOTHING)
 def test_nothing_that_matters(text):
     assert scan(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE FUNCTION f() RETURNS void LANGUAGE sql SET search_path = x AS $$ SET ROLE bob $$",
+        "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT set_config('a', 'b', false); END",
+        "ALTER FUNCTION f() RENAME TO g",
+        "create  procedure p() language sql as 'SELECT 1'",
+    ],
+)
+def test_a_routine_does_nothing_until_it_is_called(text):
+    assert scan(text) == Effects(defines=True)
 
 
 @pytest.mark.parametrize("around", AROUND)

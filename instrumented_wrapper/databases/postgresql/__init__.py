@@ -1,15 +1,24 @@
 """PostgreSQL: what its statements do to a session, what it is asked about one, and the codes that matter to a switch.
 
 Pure text: no driver, no server. `statements` reads a text into effects, `settings` the SET family, `functions` what
-functions do; `questions` are the texts that are sent.
+functions do; `state` names the rest of a session; `questions` are the texts that are sent.
 """
 
 from typing import Final
 
 from instrumented_wrapper.databases.postgresql.questions import survives_reset_all
-from instrumented_wrapper.databases.postgresql.statements import covers, scan
+from instrumented_wrapper.databases.postgresql.state import covers, is_listed
+from instrumented_wrapper.databases.postgresql.statements import scan
 
-__all__ = ["ABORTED_TRANSACTION", "READ_ONLY_SQL_TRANSACTION", "SYSTEM", "covers", "scan", "survives_reset_all"]
+__all__ = [
+    "ABORTED_TRANSACTION",
+    "READ_ONLY_SQL_TRANSACTION",
+    "SYSTEM",
+    "covers",
+    "is_listed",
+    "scan",
+    "survives_reset_all",
+]
 
 SYSTEM: Final = "postgresql"
 READ_ONLY_SQL_TRANSACTION: Final = "25006"

@@ -9,7 +9,7 @@ from instrumented_wrapper.databases.postgresql.settings import placeholder, sett
 from instrumented_wrapper.databases.postgresql.tokens import Token
 from instrumented_wrapper.statement import DOUBT, SET, SET_LOCAL, Placeholder, Step
 
-__all__ = ["config_steps"]
+__all__ = ["config_steps", "doubtful_calls"]
 
 SET_CONFIG: Final = "set_config"
 _MOST_ARGUMENT_TOKENS: Final = 200
@@ -29,7 +29,7 @@ def config_steps(statement: Sequence[Token]) -> Iterator[Step]:
     try:
         yield from _Select(statement).steps()
     except _OtherwiseError:
-        yield from _doubts(statement)
+        yield from doubtful_calls(statement)
 
 
 def _calls(statement: Sequence[Token], place: int) -> bool:
@@ -41,8 +41,8 @@ def _calls(statement: Sequence[Token], place: int) -> bool:
     )
 
 
-def _doubts(statement: Sequence[Token]) -> Iterator[Step]:
-    """Each call may run or not, once or often, with whatever arguments."""
+def doubtful_calls(statement: Sequence[Token]) -> Iterator[Step]:
+    """Yield a doubt for each call: it may run or not, once or often, with whatever arguments."""
     for place in range(len(statement)):
         if not _calls(statement, place):
             continue

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from instrumented_wrapper.databases.postgresql.config_calls import doubtful_calls
 from instrumented_wrapper.databases.postgresql.tokens import Token, tokens_of
 
-__all__ = ["HARMLESS", "Verdict", "calls_of", "judge", "may_call", "settings_in"]
+__all__ = ["HARMLESS", "Verdict", "calls_of", "judge", "may_call"]
 
 _AGGREGATES: Final = (
     "any_value array_agg avg bit_and bit_or bit_xor bool_and bool_or corr count covar_pop covar_samp cume_dist"
@@ -146,17 +147,20 @@ def _is_called(statement: Sequence[Token], place: int) -> bool:
 
 
 class Verdict(NamedTuple):
-    """What a function may do: change the session by itself; call others; and which custom settings it names."""
+    """What a function may do: change the session by itself; call others; set custom settings, named there or not."""
 
     sets: bool
     calls: frozenset[str]
     settings: frozenset[str]
+    nameless: bool
 
 
 _SETTING_IN_C: Final = frozenset({"set_limit", "dblink_exec"})
 _WORDS: Final = frozenset(
     "set_config reset discard execute call do listen unlisten load deallocate prepare temp temporary pg_temp".split()
 )
+_MAY_SET: Final = re.compile(r"\s*set\b|.*\bset_config\b", re.IGNORECASE | re.DOTALL)
+_EXECUTE: Final = Token("word", "execute")
 _STARTS: Final = frozenset({"", ";", "begin", "then", "else", "loop", "as"})
 _NAMED: Final = re.compile(
     r"(?:\bset(?:\s+(?:session|local))?|\breset|set_config\s*\(\s*'+)\s*\"?([^\W\d][\w$]*(?:\.[^\W\d][\w$]*)+)",
@@ -167,13 +171,14 @@ _NAMED: Final = re.compile(
 def judge(name: str, language: str, body: str) -> Verdict:
     """Judge a function by its language and its body, as ``pg_proc`` has them."""
     if language in ("internal", "c"):
-        return Verdict(name in _SETTING_IN_C or name == "set_config", frozenset(), frozenset())
+        return Verdict(name in _SETTING_IN_C or name == "set_config", frozenset(), frozenset(), False)
     if language not in ("sql", "plpgsql"):
-        return Verdict(True, frozenset(), frozenset(settings_in(body)))
+        return Verdict(True, frozenset(), _settings_in(body), bool(_MAY_SET.search(body)))
     tokens = list(tokens_of(body))
     calls = (place for place, token in enumerate(tokens[:-1]) if tokens[place + 1].text == "(")
     called = frozenset(tokens[p].text for p in calls if tokens[p].kind in ("word", "name") and _is_called(tokens, p))
-    return Verdict(any(_sets(tokens, p) for p in range(len(tokens))), called, frozenset(settings_in(body)))
+    sets = any(_sets(tokens, p) for p in range(len(tokens)))
+    return Verdict(sets, called, _settings_in(body), sets and _sets_nameless(tokens))
 
 
 def _sets(tokens: Sequence[Token], place: int) -> bool:
@@ -186,6 +191,22 @@ def _sets(tokens: Sequence[Token], place: int) -> bool:
     return token.text in _WORDS or "advisory_lock" in token.text or (token.text == "set" and before in _STARTS)
 
 
-def settings_in(body: str) -> tuple[str, ...]:
+def _settings_in(body: str) -> frozenset[str]:
     """Return the custom settings that a body names where it may set them; the server lists all others."""
-    return tuple(dict.fromkeys(name.lower() for name in _NAMED.findall(body)))
+    return frozenset(name.lower() for name in _NAMED.findall(body))
+
+
+def _sets_nameless(tokens: Sequence[Token]) -> bool:
+    """Tell whether a body may set something of which the name is found when it runs."""
+    if any(not isinstance(step.name, str) or not step.name for step in doubtful_calls(tokens)):
+        return True
+    return any(_runs_unseen(tokens[place + 1 :]) for place, token in enumerate(tokens) if token == _EXECUTE)
+
+
+def _runs_unseen(what: Sequence[Token]) -> bool:
+    """Tell whether the text after EXECUTE, or its format, may set something and does not spell its name."""
+    if [token.text for token in what[:2]] == ["format", "("]:
+        what = what[2:]
+    if not what or what[0].kind not in ("string", "escaped"):
+        return True
+    return bool(_MAY_SET.match(what[0].text)) and not _NAMED.search(what[0].text)

@@ -1,7 +1,7 @@
 """What is known of the functions of one database: which of them leave the session as it is, and what others may set.
 
-Pure: told what the server says of a function, once for each name. A function that is replaced later by somebody else
-is not noticed.
+Pure: told what the server says of a function, once for each name. A function that another process replaces later is
+not noticed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,16 @@ class Functions:
         self._harmless: set[str] = set()
         self._settings: dict[str, frozenset[str]] = {}
         self._calls: dict[str, frozenset[str]] = {}
+        self._nameless: set[str] = set()
+
+    def forget(self) -> None:
+        """A function was replaced: ask anew."""
+        for known in (self._harmless, self._settings, self._calls, self._nameless):
+            known.clear()
+
+    def set_nameless(self, calls: Iterable[str]) -> bool:
+        """Tell whether one of the functions may set a custom setting that its body does not name."""
+        return not self._nameless.isdisjoint(self._with_inner(calls))
 
     def unknown(self, calls: Iterable[str]) -> tuple[str, ...]:
         """Return those of the functions that may change the session, or of which nothing is known."""
@@ -52,6 +62,8 @@ class Functions:
     def _learn(self, name: str, found: list[tuple[str, str]]) -> None:
         verdicts = [judge(name, language, body) for language, body in found]
         self._settings[name] = frozenset(setting for verdict in verdicts for setting in verdict.settings)
+        if any(verdict.nameless for verdict in verdicts):
+            self._nameless.add(name)
         calls = frozenset(call for verdict in verdicts for call in verdict.calls) - {name}
         if not any(verdict.sets for verdict in verdicts):
             self._calls[name] = calls  # harmless, once these are

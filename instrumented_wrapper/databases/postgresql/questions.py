@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from instrumented_wrapper.databases.postgresql.state import ADVISORY, HELD, LISTEN, PREPARED, TEMPORARY, clearing
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = [
@@ -113,16 +114,8 @@ def assign(assignments: Sequence[Assignment], clears: Sequence[str], process: in
         "SELECT n, pg_catalog.current_setting(n, true), pg_catalog.set_config(n, v, false)"
         f" FROM unnest({names}, {texts}) AS s(n, v){only}"
     )
-    return "; ".join([*(_CLEARING[name] for name in clears if name in _CLEARING), *([setting] if assignments else [])])
+    return "; ".join([*map(clearing, clears), *([setting] if assignments else [])])
 
-
-_CLEARING: Final = {
-    "held cursors": "CLOSE ALL",
-    "LISTEN": "UNLISTEN *",
-    "advisory locks": "SELECT pg_catalog.pg_advisory_unlock_all()",
-    "prepared statements": "DEALLOCATE ALL",
-    "temporary tables": "DISCARD TEMP",
-}
 
 _ALL_SETTINGS: Final = (
     f"SELECT '{SETTING}', pg_catalog.lower(name), pg_catalog.current_setting(name, true), reset_val"
@@ -131,13 +124,13 @@ _ALL_SETTINGS: Final = (
 )
 _ALL_STATE: Final = (
     f"SELECT '{STATE}', s, NULL, NULL FROM (VALUES"
-    " ('temporary tables', EXISTS (SELECT FROM pg_catalog.pg_class"
+    f" ('{TEMPORARY}', EXISTS (SELECT FROM pg_catalog.pg_class"
     " WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())),"
-    " ('advisory locks', EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
+    f" ('{ADVISORY}', EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
     " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())),"
-    " ('LISTEN', EXISTS (SELECT FROM pg_catalog.pg_listening_channels())),"
-    " ('prepared statements', EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)),"
-    " ('held cursors', EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable))"
+    f" ('{LISTEN}', EXISTS (SELECT FROM pg_catalog.pg_listening_channels())),"
+    f" ('{PREPARED}', EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)),"
+    f" ('{HELD}', EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable))"
     ") AS found(s, there) WHERE there"
 )
 

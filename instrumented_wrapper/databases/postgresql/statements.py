@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Final
 
 from instrumented_wrapper.databases.postgresql.config_calls import config_steps
-from instrumented_wrapper.databases.postgresql.functions import calls_of, may_call, settings_in
+from instrumented_wrapper.databases.postgresql.functions import calls_of, judge, may_call
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY, asks_read_only, reset_steps, set_steps
+from instrumented_wrapper.databases.postgresql.state import ADVISORY, CUSTOM, HELD, LISTEN, LOADED, PREPARED, TEMPORARY
 from instrumented_wrapper.databases.postgresql.tokens import Token, tokens_of
 from instrumented_wrapper.statement import (
     BEGIN,
@@ -30,23 +31,17 @@ from instrumented_wrapper.statement import (
     Step,
 )
 
-__all__ = ["covers", "scan"]
-
-LISTEN: Final = "LISTEN"
-PREPARED: Final = "prepared statements"
-TEMPORARY: Final = "temporary tables"
-HELD: Final = "held cursors"
-ADVISORY: Final = "advisory locks"
-LOADED: Final = "LOAD"
+__all__ = ["scan"]
 
 _TRIGGERS: Final = re.compile(
     r"\b(set|reset|set_config|listen|unlisten|prepare|prepared|deallocate|discard|temp|temporary|pg_temp|declare|close"
-    r"|pg_(try_)?advisory_\w+|do|call|execute|load|commit|end|begin|start|rollback|abort|savepoint|release)\b",
+    r"|pg_(try_)?advisory_\w+|do|call|execute|load|commit|end|begin|start|rollback|abort|savepoint|release|(create|replace|alter)\s+(function|procedure|routine))\b",
     re.IGNORECASE,
 )
 _LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
 _NOT_PLAIN: Final = re.compile(r'--|/\*|[$"\\]')  # comments, other kinds of quotes, escapes
 _LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
+_ROUTINES: Final = (["function"], ["procedure"], ["routine"])
 _LASTING: Final = frozenset({ADVISORY, LOADED})
 
 
@@ -84,13 +79,9 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         begins=any(e.begins for e in found),
         rolls_back=any(e.rolls_back for e in found),
         read_only=next((e.read_only for e in reversed(found) if e.read_only), ""),
+        defines=any(e.defines for e in found),
         several=several,
     )
-
-
-def covers(cleared: str, name: str) -> bool:
-    """Tell whether clearing `cleared` takes the state `name` away."""
-    return name != LOADED if cleared == "*" else cleared == name
 
 
 def _statements(text: str) -> Iterator[list[Token]]:
@@ -135,7 +126,9 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
     if _defines_routine(statement):
         names = names[:6]  # what it does, it does when it is called; where it is, counts
     elif words[0] != "prepare":
-        yield Effects(steps=tuple(config_steps(statement)), calls=calls_of(statement))
+        steps = tuple(config_steps(statement))
+        nameless = any(step.kind == DOUBT and not step.name for step in steps)
+        yield Effects(steps=steps, calls=calls_of(statement), leaves=(CUSTOM,) if nameless else ())
     for index, word in enumerate(names):
         if word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
             yield Effects(leaves=(ADVISORY,))
@@ -157,7 +150,8 @@ def _set(statement: list[Token], words: list[str]) -> Effects:
 def _reset(statement: list[Token], words: list[str]) -> Effects:
     steps = tuple(reset_steps(statement))
     ended = any(step.kind == RESET_ALL or step.name == "default_transaction_read_only" for step in steps)
-    return Effects(steps=steps, read_only="ended" if ended else "")
+    cleared = ("settings",) if steps and steps[-1].kind == RESET_ALL else ()
+    return Effects(steps=steps, clears=cleared, read_only="ended" if ended else "")
 
 
 def _discard(statement: list[Token], words: list[str]) -> Effects:
@@ -171,7 +165,8 @@ def _prepare(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(steps=(Step(COMMIT),), in_doubt=True)
     named = (Step(NAMED, step.name) for step in config_steps(statement) if step.name)
-    return Effects(steps=tuple(named), leaves=(PREPARED,))
+    what = statement[words.index("as") + 1 :] if "as" in words else []
+    return Effects(steps=tuple(named), calls=calls_of(what), leaves=(PREPARED,))
 
 
 def _deallocate(statement: list[Token], words: list[str]) -> Effects:
@@ -179,6 +174,8 @@ def _deallocate(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _create(statement: list[Token], words: list[str]) -> Effects:
+    if _defines_routine(statement):
+        return Effects(defines=True)
     is_temporary = any(word in ("temp", "temporary") for word in words[1:5])
     ends_with_transaction = " on commit drop" in " ".join(words)
     return Effects(leaves=(TEMPORARY,)) if is_temporary and not ends_with_transaction else Effects()
@@ -212,8 +209,15 @@ def _begin(statement: list[Token], words: list[str]) -> Effects:
 
 def _do(statement: list[Token], words: list[str]) -> Effects:
     bodies = "\n".join(token.text for token in statement if token.kind in ("string", "escaped"))
-    named = tuple(Step(DOUBT, name, "DO") for name in settings_in(bodies))
-    return Effects(steps=(*named, Step(DOUBT, "", "DO")))
+    language = words[words.index("language") + 1] if "language" in words[:-1] else "plpgsql"
+    found = judge("", language, bodies)
+    named = tuple(Step(DOUBT, name, "DO") for name in sorted(found.settings))
+    return Effects(steps=(*named, Step(DOUBT, "", "DO")), calls=found.calls, leaves=(CUSTOM,) if found.nameless else ())
+
+
+def _call(statement: list[Token], words: list[str]) -> Effects:
+    called = next((token.text for place, token in enumerate(statement[:-1]) if statement[place + 1].text == "("), "")
+    return Effects(steps=(Step(DOUBT, "", "CALL"),), calls=frozenset({called} if called else ()))
 
 
 _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = {
@@ -232,11 +236,12 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "release": lambda statement, words: Effects(steps=(Step(RELEASE, statement[-1].text),)),
     "rollback": _rollback,
     "abort": _rollback,
+    "alter": lambda statement, words: Effects(defines=words[1:2] in _ROUTINES),
     "listen": lambda statement, words: Effects(leaves=(LISTEN,)),
     "unlisten": lambda statement, words: Effects(clears=(LISTEN,) if statement[-1].text == "*" else ()),
     "close": lambda statement, words: Effects(clears=(HELD,) if words[1:2] == ["all"] else ()),
     "do": _do,
-    "call": lambda statement, words: Effects(steps=(Step(DOUBT, "", "CALL"),)),
+    "call": _call,
     "execute": lambda statement, words: Effects(steps=(Step(DOUBT, "", "EXECUTE"),)),
     "load": lambda statement, words: Effects(leaves=(LOADED,)),
 }

@@ -15,6 +15,7 @@ from psycopg import pq
 
 from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY
+from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers import Refused
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, PrepareManager, execute
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
@@ -176,6 +177,8 @@ def _asked(connection: Any) -> Generator[Any, Any, Values]:
 def _ask_further(record: Record) -> None:
     """A function may call others, which are asked about next, or its body name a setting that no list shows."""
     known = record.on_server
+    if record.functions.set_nameless(record.called):
+        record.left[CUSTOM] = None
     for step in record.functions.doubts(record.called):
         if step.name and not known.knows(str(step.name)):
             known.doubts[str(step.name)] = str(step.value)

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
@@ -150,7 +151,7 @@ def converting(original: Method) -> Method:
         if record is not None and effects.calls:
             effects = steps.with_calls(record, effects)
         if record is not None and effects is not None:
-            steps.note(record, _exact(self, record, effects, converted) if effects.sets else effects)
+            steps.note(record, _exact(self, record, effects, converted) if effects.sets or effects.leaves else effects)
         return converted
 
     return _convert_query
@@ -162,7 +163,9 @@ def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Eff
         rows = sys._getframe(2).f_locals.get("params_seq")  # executemany: converted are those of the first
         exact = effects_of(converted.query) or effects
         found = (_filled(step, converted) for step in exact.steps) if rows is None else _of_many(effects, rows)
-        effects = replace(exact, steps=tuple(found))
+        steps_found = tuple(found)
+        nameless = any(step.kind == DOUBT and not step.name for step in steps_found)
+        effects = replace(exact, steps=steps_found, leaves=(*exact.leaves, *((CUSTOM,) if nameless else ())))
     record.configuring = is_before_the_app(cursor._conn, record)
     return steps.placed(record, effects)
 

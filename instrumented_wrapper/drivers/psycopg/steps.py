@@ -16,6 +16,7 @@ from psycopg import pq
 
 from instrumented_wrapper import events, statement
 from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.psycopg import losses
 from instrumented_wrapper.drivers.psycopg.facts import (
@@ -75,6 +76,8 @@ def note(record: Record, effects: Effects) -> None:
         return
     if record.lost is not None and effects.in_doubt:
         raise again(record.lost)
+    if effects.defines:
+        record.functions.forget()
     record.noted.append(effects)
 
 
@@ -82,7 +85,8 @@ def with_calls(record: Record, effects: Effects) -> Effects | None:
     """Add what the functions that are called may do; None where they are harmless, and there is nothing else."""
     if doubts := record.functions.doubts(effects.calls):
         record.called |= effects.calls
-        return replace(effects, steps=(*effects.steps, *doubts))
+        left = (CUSTOM,) if record.functions.set_nameless(effects.calls) else ()
+        return replace(effects, steps=(*effects.steps, *doubts), leaves=(*effects.leaves, *left))
     return None if replace(effects, calls=frozenset(), several=False) == Effects() else effects
 
 

@@ -1,0 +1,44 @@
+"""What a session has besides settings that are known by name: the names of it, and what takes it away.
+
+Pure. The names are what ``.not_restored`` and telemetry say.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["ADVISORY", "CUSTOM", "HELD", "LISTEN", "LOADED", "PREPARED", "TEMPORARY", "clearing", "covers", "is_listed"]
+
+LISTEN: Final = "LISTEN"
+PREPARED: Final = "prepared statements"
+TEMPORARY: Final = "temporary tables"
+HELD: Final = "held cursors"
+ADVISORY: Final = "advisory locks"
+LOADED: Final = "LOAD"
+CUSTOM: Final = "custom settings"  # of which no text spells the name: the server lists all others, but not these
+
+_CLEARING: Final = {
+    CUSTOM: "RESET ALL",
+    HELD: "CLOSE ALL",
+    LISTEN: "UNLISTEN *",
+    ADVISORY: "SELECT pg_catalog.pg_advisory_unlock_all()",
+    PREPARED: "DEALLOCATE ALL",
+    TEMPORARY: "DISCARD TEMP",
+}
+
+
+def covers(cleared: str, name: str) -> bool:
+    """Tell whether clearing `cleared` takes `name` away; ``*`` is DISCARD ALL, ``settings`` RESET ALL."""
+    if cleared == "settings":
+        return name == CUSTOM
+    return name in _CLEARING if cleared == "*" else cleared == name
+
+
+def is_listed(name: str) -> bool:
+    """Tell whether the server says that the state `name` is there."""
+    return name not in (LOADED, CUSTOM)
+
+
+def clearing(name: str) -> str:
+    """Return the statement that takes the state `name` away."""
+    return _CLEARING[name]
