@@ -227,7 +227,7 @@ class RandomApp:
             ("SELECT set_config(%(n)s, %(v)s::text, false)", {"n": name, "v": self.word()}),
             ("SELECT set_config(%s, %s || 'b', false)", [name, self.word()]),
             ("SELECT walk.sets(%s)", [self.word()]),
-            ("SELECT walk.nameless('tenant', %s)", [self.word()]),
+            ("SELECT walk.nameless('hidden', %s)", [self.word()]),
             ("SELECT %s", [1]),
         ]
         self.send(*self.dice.choice(ways))
