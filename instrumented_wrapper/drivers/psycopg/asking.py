@@ -106,7 +106,8 @@ def _present(connection: Any, names: Sequence[str]) -> Generator[Any, Any, Value
 def _shown(connection: Any, names: Sequence[str]) -> Generator[Any, Any, Values]:
     """Ask within the app's transaction, which must go on as if nothing had been asked."""
     record: Any = record_of(connection)
-    defaults = [name for name in names if "." in name or record.on_server.is_masked(name)]
+    known = record.on_server
+    defaults = [n for n in names if ("." in n and not known.is_configured(n)) or known.is_masked(n)]
     try:
         rows = yield from _send(connection, questions.show(names, defaults))
     except psycopg.Error:
