@@ -128,9 +128,6 @@ async def test_what_configure_set_comes_back_and_is_still_the_baseline(
         await done(connection.execute("SET work_mem = '7MB'"))
         await done(connection.commit())
         lose(administrator, connection)
-        with pytest.raises(FailoverSuccessError):
-            await done(connection.execute("SELECT 1"))
-        await done(connection.rollback())
         assert await rows(connection, "SELECT current_setting('app.tenant'), current_setting('work_mem')") == [
             ("base", "7MB")
         ]
@@ -166,7 +163,7 @@ async def test_a_value_that_the_new_server_refuses(side: Side, superuser: str, a
     administrator.execute("DROP ROLE walk_gone")
     if lost:
         lose(administrator, connection)
-    with pytest.raises(FailoverFailedError, match="refused the setting role .22023") as told:
+    with pytest.raises(FailoverFailedError, match=r"refused the setting role \(22023\)") as told:
         await (done(connection.execute("SELECT 1")) if lost else switched(side, connection))
     assert "walk_gone" not in str(told.value)
     assert connection.closed == lost, "a planned switch leaves the session where it was"
