@@ -34,11 +34,14 @@ class Outage:
     def __init__(self, watch: Watch, old: Proxy, new: Proxy) -> None:
         self.watch, self.old, self.new = watch, old, new
 
-    def strike(self) -> None:
+    def strike(self, connections: list[Any]) -> None:
+        """Kill it, and wait until the end has come to each of the connections."""
         self.watch.cluster.wait_streaming()
         self.old.clear()
         self.new.clear()
         self.watch.cluster.primary.kill()
+        for connection in connections:
+            assert select.select([connection.fileno()], [], [], 10)[0]
 
     def repair_when_searched(self) -> float:
         """Return the moment of the promotion."""
@@ -69,7 +72,7 @@ def test_fifty_threads(watch: Watch, outage: Outage, spans: Any) -> None:
     with ThreadPoolExecutor(MANY) as threads:
         connections = list(threads.map(lambda _: psycopg.connect(conninfo, autocommit=True), range(MANY)))
         before = [id(connection) for connection in connections]
-        outage.strike()
+        outage.strike(connections)
         answers = [threads.submit(c.execute, f"SELECT {n}") for n, c in enumerate(connections)]
         promoted = outage.repair_when_searched()
         values = [answer.result(30).fetchone()[0] for answer in answers]
@@ -88,7 +91,7 @@ def test_fifty_tasks_and_the_loop_goes_on(watch: Watch, outage: Outage, spans: A
         connect = psycopg.AsyncConnection.connect
         conninfo = dsn(outage.old, outage.new)
         connections = [await connect(conninfo, autocommit=True) for _ in range(MANY)]
-        await asyncio.to_thread(outage.strike)
+        await asyncio.to_thread(outage.strike, connections)
         gaps: list[float] = []
         ticking = asyncio.create_task(_tick(gaps))
         use = [asyncio.create_task(rows(c, f"SELECT {n}")) for n, c in enumerate(connections)]
@@ -145,7 +148,7 @@ def test_threads_and_tasks_share_one_search(watch: Watch, outage: Outage, spans:
 
     async def main() -> list[Any]:
         theirs = [await psycopg.AsyncConnection.connect(conninfo, autocommit=True) for _ in range(3)]
-        await asyncio.to_thread(outage.strike)
+        await asyncio.to_thread(outage.strike, [*plain, *theirs])
         use = [asyncio.to_thread(lambda c: c.execute("SELECT 1").fetchall(), c) for c in plain]
         tasks = [asyncio.create_task(job) for job in (*use, *(rows(c, "SELECT 1") for c in theirs))]
         await asyncio.to_thread(outage.repair_when_searched)
