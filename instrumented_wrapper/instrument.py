@@ -198,7 +198,10 @@ def session_state(connection: Any) -> SessionState:
     """
     driver = _driver_of(connection)
     session = driver.session_of(connection) if driver else None
-    return session.snapshot() if session else SessionState({})
+    if driver is None or session is None:
+        return SessionState({})
+    driver.notice(connection)
+    return session.snapshot()
 
 
 def reset_session(connection: Any) -> bool:

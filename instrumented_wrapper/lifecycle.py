@@ -172,8 +172,9 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     handler = handlers.reset_handler()
     idle = driver.is_idle(connection)
     if not session.resetting and idle:
-        with driver.unobserved(connection, deadline):
-            yield from settle_doubts(driver, connection, session)
+        driver.notice(connection)
+        if session.unsure and not (yield from _ask_first(driver, connection, session, deadline)):
+            return False
     plan = _reset_plan(session, read, idle)
     if session.resetting or not (plan or handler or (idle and session.to_clear())):
         keep_present(session, read)  # the app's handler may close its connection
@@ -186,6 +187,17 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
         except Exception as error:  # noqa: BLE001 - the close goes on, whatever the app's handler or the server did
             _reset_failed(observed, plan, error)
             return False
+    return True
+
+
+def _ask_first(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[bool]:
+    """Ask what only the server can tell; where it does not tell, nobody knows what has to be reset."""
+    try:
+        with driver.unobserved(connection, deadline):
+            yield from settle_doubts(driver, connection, session)
+    except Exception as error:  # noqa: BLE001 - the close goes on
+        logger.error("session reset failed: the server does not tell what was set: %s", error_type(error))
+        return False
     return True
 
 
@@ -218,7 +230,7 @@ def _put_back(driver: Driver, connection: Any, session: Session) -> Flow[tuple[t
     clears = session.to_clear() if driver.is_idle(connection) and not session.shared else ()
     if not (plan or clears):
         return (), 0
-    before = yield partial(driver.assign, connection, session.reset_assignments(clears), clears)
+    before = yield partial(driver.assign, connection, session.reset_assignments(clears), clears, back=True)
     if before is None:  # not our session: another client has it meanwhile
         return tuple(SettingChange(c.setting, c.before, c.after, "skipped") for c in plan), 1
     session.were_reset()

@@ -239,6 +239,12 @@ class ServerSettings:
             self._take(name, value, configured)
         self.doubts.clear()
 
+    def noticed(self, name: str, pristine: str, value: str) -> None:
+        """The server reports another value than at the beginning, whoever has set it."""
+        if name not in self._configured:
+            self._pristine.setdefault(name, pristine)
+            self._take(name, value, configured=False)
+
     def _take(self, name: str, value: str | None, configured: bool) -> None:
         if configured:
             self._configure(name, value)

@@ -282,7 +282,9 @@ class Session:
         if not self.noted and idle:
             self.on_server.end(commit=False)
         self.settle(for_good=False, certain=False, idle=idle)
-        self.left.update(dict.fromkeys(lasting))
+        if lasting:
+            self.left.update(dict.fromkeys(lasting))
+            self.refresh_changed()
 
     def told(self, told: Told, left: tuple[str, ...] | None) -> None:
         """Take what the server said when it was asked: settings and, unless `left` is None, all other state."""

@@ -7,11 +7,10 @@ it; a lost transaction is refused until the app rolls back; what may have run is
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
 from instrumented_wrapper.errors import (
     Address,
@@ -25,45 +24,18 @@ from instrumented_wrapper.errors import (
 from instrumented_wrapper.events import (
     Failover,
     FailoverEnd,
-    SettingChange,
-    SettingsEnd,
-    Transfer,
     error_type,
     observe,
 )
 from instrumented_wrapper.failover import ClosedMeanwhile, NoServer
 from instrumented_wrapper.lifecycle import (
-    ask,
-    fetch,
-    keep_present,
-    read_anew,
     reset,
-    restore,
-    tell_fetched,
     where,
 )
-from instrumented_wrapper.server_settings import Assignment, Change
 from instrumented_wrapper.session import Loss, Session
+from instrumented_wrapper.transfer import Switch, configure
 
 __all__ = ["observe_loss", "planned_switch", "replace_lost"]
-
-
-@dataclass(slots=True)
-class _Switch:
-    """One switch under way."""
-
-    driver: Driver
-    connection: Any
-    session: Session
-    loss: Loss
-    not_restored: tuple[str, ...]
-    started: float
-    deadline: float
-    attempts: int = 0
-    asks_handler: bool = False
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
 
 
 def replace_lost(
@@ -74,6 +46,8 @@ def replace_lost(
     Raises:
         FailoverFailedError: no server took over in time or the new one could not be configured; closed for good.
     """
+    if loss.transaction == "none":
+        driver.notice(connection)
     this = _begin(driver, connection, session, loss, session.take_left(loss.transaction), seconds)
     with observe(_failover(this)) as observed:
         try:
@@ -103,6 +77,7 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
         FailoverSuccessError: it moved, but not all of its state could be carried over.
     """
     session.settle(for_good=True)
+    driver.notice(connection)
     loss = Loss("requested", silent=True, hosts=hosts)
     this = _begin(driver, connection, session, loss, session.not_carried(), None)
     with observe(_failover(this)) as observed:
@@ -132,26 +107,26 @@ def observe_loss(driver: Driver, connection: Any, session: Session, loss: Loss) 
 
 def _begin(
     driver: Driver, connection: Any, session: Session, loss: Loss, left: tuple[str, ...], seconds: float | None
-) -> _Switch:
+) -> Switch:
     now = time.monotonic()
     limit = session.options.failover_timeout
     deadline = now + (limit if seconds is None else min(limit, seconds))
-    return _Switch(driver, connection, session, loss, left, now, deadline)
+    return Switch(driver, connection, session, loss, left, now, deadline)
 
 
-def _failover(this: _Switch) -> Failover:
+def _failover(this: Switch) -> Failover:
     loss = this.loss
     known = where(this.driver, this.connection, this.session)
     return Failover(**known, trigger=loss.trigger, transaction=loss.transaction, may_have_run=loss.may_have_run)
 
 
-def _switch(this: _Switch) -> Flow[Replacement]:
+def _switch(this: Switch) -> Flow[Replacement]:
     """Open, configure, graft. What is returned has the old physical connection."""
     driver, session = this.driver, this.session
     new: Replacement = yield partial(driver.replacement, this.connection, this.loss, this.deadline)
     this.attempts = new.attempts
     try:
-        yield from _configure(this, new)
+        yield from configure(this, new)
         if this.loss.refuse:
             yield partial(driver.abort_transaction, new)
         driver.graft(this.connection, new)
@@ -164,102 +139,7 @@ def _switch(this: _Switch) -> Flow[Replacement]:
     return new
 
 
-def _configure(this: _Switch, new: Replacement) -> Flow[None]:
-    """Bring the new connection from the baseline to the values, or let the app's handler do it."""
-    driver, session = this.driver, this.session
-    handler = handlers.transfer_handler()
-    carries = session.options.transfer_session_state_on_switch
-    names = session.changed_settings() if carries else ()
-    baseline = session.on_server.baseline_assignments()
-    if not (carries and (names or handler or this.not_restored)) and not baseline:
-        return
-    with observe(Transfer(**where(driver, new.connection, session), settings=names)) as observed:
-        try:
-            steps = _carry(this, new, handler) if carries else _to_baseline(this, new)
-            done, handled, trips = yield from steps
-        except Exception as error:
-            observed.outcome = _transfer_failed(this, error)
-            raise
-        by = "custom" if handled else "default"
-        observed.outcome = SettingsEnd(done, by, trips, this.not_restored)
-
-
-def _transfer_failed(this: _Switch, error: Exception) -> SettingsEnd:
-    """What could be set is not the app's either: the new connection is thrown away."""
-    refused, cause = (error.setting, error.cause) if isinstance(error, Refused) else (None, error)
-    plan = (*this.session.transfer_plan(), *this.session.on_server.transfer_plan())
-    failed = tuple(
-        SettingChange(c.setting, c.before, c.after, "failed" if refused in (None, c.setting) else "skipped")
-        for c in plan
-    )
-    return SettingsEnd(failed, "default", 0, this.not_restored, error_type(cause))
-
-
-_Carried = tuple[tuple[SettingChange, ...], bool, int]
-
-
-def _to_baseline(this: _Switch, new: Replacement) -> Flow[_Carried]:
-    """Do what the app's own configuration of each new connection did, where that was SQL."""
-    baseline = this.session.on_server.baseline_assignments()
-    yield from _assign(this, new, baseline)
-    return (), False, 1
-
-
-def _carry(this: _Switch, new: Replacement, handler: handlers.Handler | None) -> Flow[_Carried]:
-    driver, session = this.driver, this.session
-    for setting in (change.setting for change in session.transfer_plan()):
-        fetch(driver, new.connection, session, setting)
-    if handler is None:
-        return (yield from _to_values(this, new, session.on_server.baseline_assignments()))
-    trips = 0
-    if session.on_server.baseline_assignments():
-        trips = (yield from _to_baseline(this, new))[2]
-    this.asks_handler = True
-    handled = yield from ask(driver, handler, session, new.connection, this.deadline)
-    this.asks_handler = False
-    if not handled:
-        done, _, more = yield from _to_values(this, new, ())
-        return done, False, trips + more
-    more = yield from read_anew(driver, new.connection, session)
-    keep_present(session, partial(driver.read, new.connection))
-    return (), True, trips + more
-
-
-def _to_values(this: _Switch, new: Replacement, baseline: tuple[Assignment, ...]) -> Flow[_Carried]:
-    """Apply the values: those of the driver without a round trip, those on the server in one, baseline included."""
-    driver, session = this.driver, this.session
-    done = tuple(restore(driver, new.connection, change, "restored") for change in session.transfer_plan())
-    keep_present(session, partial(driver.read, new.connection))
-    plan = session.on_server.transfer_plan()
-    values = session.on_server.transfer_assignments()
-    set_anyway = {assignment.name for assignment in values}
-    wanted = (*(assignment for assignment in baseline if assignment.name not in set_anyway), *values)
-    before = yield from _assign(this, new, wanted)
-    if before is None:
-        return (*done, *_changes(plan, "skipped")), False, 1
-    for change in plan:
-        pristine = change.before if session.on_server.is_configured(change.setting) else before[change.setting]
-        tell_fetched(driver, new.connection, session, change.setting, pristine)
-    return (*done, *_changes(plan, "restored")), False, 1 if wanted else 0
-
-
-def _changes(plan: tuple[Change, ...], outcome: str) -> tuple[SettingChange, ...]:
-    return tuple(SettingChange(*change, outcome) for change in plan)
-
-
-def _assign(this: _Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> Flow[dict[str, str | None] | None]:
-    """Set settings on the server. None: another client may get that session, and they are not carried over."""
-    if not wanted:
-        return {}
-    before: dict[str, str | None] | None = None
-    if not this.driver.is_shared(new.connection):
-        before = yield partial(this.driver.assign, new.connection, wanted, ())
-    if before is None:
-        this.not_restored = tuple(dict.fromkeys((*this.not_restored, *(a.name for a in wanted))))
-    return before
-
-
-def _retire(this: _Switch, old: Replacement, left_behind: Session) -> Flow[None]:
+def _retire(this: Switch, old: Replacement, left_behind: Session) -> Flow[None]:
     """Reset the old physical connection and close it."""
     try:
         if left_behind.options.reset_session_state_on_close:
@@ -268,14 +148,14 @@ def _retire(this: _Switch, old: Replacement, left_behind: Session) -> Flow[None]
         this.driver.discard(old)
 
 
-def _failed_end(this: _Switch, error: BaseException) -> FailoverEnd:
+def _failed_end(this: Switch, error: BaseException) -> FailoverEnd:
     attempts = error.attempts if isinstance(error, NoServer) else this.attempts
     cause = error.cause if isinstance(error, Refused) else error
     code = error_type((this.loss.cause or error) if isinstance(error, NoServer) else cause)
     return FailoverEnd("failed", this.loss.trigger, None, attempts, code)
 
 
-def _failure(this: _Switch, error: Exception) -> FailoverError:
+def _failure(this: Switch, error: Exception) -> FailoverError:
     what, then = ("failover", _OF_TRANSACTION[this.loss.transaction])
     if this.loss.trigger == "requested":
         what, then = ("switch", "the session stays where it was")
@@ -283,7 +163,7 @@ def _failure(this: _Switch, error: Exception) -> FailoverError:
     return _error(this, FailoverFailedError, message, None)
 
 
-def _why(this: _Switch, error: Exception) -> str:
+def _why(this: Switch, error: Exception) -> str:
     if isinstance(error, NoServer):
         said = "; ".join(f"{_named(host)} {answer}" for host, answer in error.answers.items())
         return f"no server took over ({said or 'none answered'})"
@@ -308,7 +188,7 @@ _OF_TRANSACTION = {
 }
 
 
-def _news(this: _Switch, address: Address) -> FailoverError | None:
+def _news(this: Switch, address: Address) -> FailoverError | None:
     """Make what the app must be told; what it need not know now waits in the session."""
     loss, session = this.loss, this.session
     if loss.silent and not this.not_restored:
@@ -323,12 +203,12 @@ def _news(this: _Switch, address: Address) -> FailoverError | None:
     return error
 
 
-def _owed(this: _Switch) -> _Switch:
+def _owed(this: Switch) -> Switch:
     """What is left to tell of a switch in a rollback: that some state was not carried over."""
     return replace(this, loss=replace(this.loss, transaction="none", may_have_run=False, cause=None))
 
 
-def _sentence(this: _Switch, address: Address) -> str:
+def _sentence(this: Switch, address: Address) -> str:
     parts = [f"the session was moved to {_named(address)} after {this.seconds():.2f} s"]
     parts += [_OF_TRANSACTION[this.loss.transaction]]
     if this.loss.transaction == "none":
@@ -338,7 +218,7 @@ def _sentence(this: _Switch, address: Address) -> str:
     return "; ".join(parts)
 
 
-def _error(this: _Switch, kind: type[FailoverError], message: str, address: Address | None) -> FailoverError:
+def _error(this: Switch, kind: type[FailoverError], message: str, address: Address | None) -> FailoverError:
     facts = {
         "transaction": this.loss.transaction,
         "may_have_run": this.loss.may_have_run,

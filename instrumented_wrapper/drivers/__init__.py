@@ -78,14 +78,21 @@ class Driver(Protocol):
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
         """Return the values of those server-side settings that the server reports unasked."""
 
+    def notice(self, connection: Any) -> None:
+        """Tell the session what the server has reported, unasked, of settings that no statement named."""
+
     def present(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask the server for the values of settings, and return them by name. May wait.
 
         Within a transaction that does no more than a SHOW does: no snapshot is taken, nothing fails.
         """
 
-    def assign(self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str]) -> Any:
+    def assign(
+        self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
+    ) -> Any:
         """Clear state, then give the server settings, in one round trip. May wait.
+
+        `back`: to the baseline, so that who the session is comes first.
 
         Returns what each setting was before, by name; None where the server session is not the connection's own.
 

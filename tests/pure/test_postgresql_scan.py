@@ -17,7 +17,7 @@ LEAVES = [
     ("SET SESSION work_mem = 1", ["work_mem"]),
     ("SET search_path TO a, b", ["search_path"]),
     ("SET search_path TO DEFAULT", ["search_path"]),
-    ("SET a FROM CURRENT", ["SET"]),
+    ("SET a FROM CURRENT", ["SET", "custom settings"]),
     ('SET "Work_Mem" = 1', ["work_mem"]),
     ("SET app.tenant = '7'", ["app.tenant"]),
     ('SET "app"."tenant" = 7', ["app.tenant"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from instrumented_wrapper.databases.postgresql.settings import placeholder, setting_name
+from instrumented_wrapper.databases.postgresql.settings import boolean, is_state, placeholder, setting_name
 from instrumented_wrapper.databases.postgresql.tokens import Token
 from instrumented_wrapper.statement import DOUBT, SET, SET_LOCAL, Placeholder, Step
 
@@ -14,7 +14,6 @@ __all__ = ["config_steps", "doubtful_calls"]
 SET_CONFIG: Final = "set_config"
 _MOST_ARGUMENT_TOKENS: Final = 200
 _TYPES: Final = frozenset({"text", "varchar", "bool", "boolean", "name"})
-_TRUE: Final = frozenset({"true", "t", "on", "yes", "1"})
 _COMMA, _OPEN, _CLOSE = Token("mark", ","), Token("mark", "("), Token("mark", ")")
 
 
@@ -27,9 +26,10 @@ def config_steps(statement: Sequence[Token]) -> Iterator[Step]:
     if not any(_calls(statement, place) for place in range(len(statement))):
         return
     try:
-        yield from _Select(statement).steps()
+        steps = _Select(statement).steps()
     except _OtherwiseError:
-        yield from doubtful_calls(statement)
+        steps = list(doubtful_calls(statement))
+    yield from (step for step in steps if not isinstance(step.name, str) or is_state(step.name))
 
 
 def _calls(statement: Sequence[Token], place: int) -> bool:
@@ -164,7 +164,7 @@ def _step(name: Token, value: Token, local: Token) -> Step:
         return Step(DOUBT, known, SET_CONFIG)
     if local.kind == "parameter":
         return Step(SET, known, _or_default(value, text), placeholder(local.text, 0))
-    return Step(SET_LOCAL if local.text in _TRUE else SET, known, _or_default(value, text))
+    return Step(SET_LOCAL if boolean(local.text) else SET, known, _or_default(value, text))
 
 
 def _or_default(value: Token, text: str | Placeholder) -> str | Placeholder | None:

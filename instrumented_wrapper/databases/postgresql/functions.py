@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from instrumented_wrapper.databases.postgresql.config_calls import doubtful_calls
-from instrumented_wrapper.databases.postgresql.tokens import Token, tokens_of
+from instrumented_wrapper.databases.postgresql.tokens import Token, folded, tokens_of
 
 __all__ = ["HARMLESS", "Verdict", "calls_of", "judge", "may_call"]
 
@@ -112,7 +112,7 @@ _BEFORE_COLUMNS: Final = frozenset("into table as references only update with re
 _QUERIES: Final = frozenset(
     "select with values insert update delete merge table explain copy declare create refresh set".split()
 )
-_CALLED: Final = re.compile(r"([\w$]+|\")\s*\(")
+_CALLED: Final = re.compile(r"(\.?[\w$]+|\")\s*\(")  # a name after a dot is known to nobody
 _INTO: Final = re.compile(r"\s*insert\s+into\s+[\w$.\"]+(?:\s+as\s+\w+)?\s*\(", re.IGNORECASE)
 
 
@@ -137,13 +137,19 @@ def calls_of(statement: Sequence[Token]) -> frozenset[str]:
 
 
 def _is_called(statement: Sequence[Token], place: int) -> bool:
-    token = statement[place]
-    if token.text in HARMLESS or token.text == "set_config" or (token.kind == "word" and token.text in _NOT_CALLED):
+    token, of_the_apps = statement[place], _is_of_the_apps(statement, place)
+    plain = token.text in HARMLESS or (token.kind == "word" and token.text in _NOT_CALLED)
+    if token.text == "set_config" or (plain and not of_the_apps):
         return False
     while place > 1 and statement[place - 1].text == ".":
         place -= 2
     before = statement[place - 1] if place else None
     return not (before is not None and before.kind == "word" and before.text in _BEFORE_COLUMNS)
+
+
+def _is_of_the_apps(statement: Sequence[Token], place: int) -> bool:
+    """Tell whether a name stands in a schema that is not PostgreSQL's own."""
+    return place > 1 and statement[place - 1].text == "." and statement[place - 2].text != "pg_catalog"
 
 
 class Verdict(NamedTuple):
@@ -193,7 +199,7 @@ def _sets(tokens: Sequence[Token], place: int) -> bool:
 
 def _settings_in(body: str) -> frozenset[str]:
     """Return the custom settings that a body names where it may set them; the server lists all others."""
-    return frozenset(name.lower() for name in _NAMED.findall(body))
+    return frozenset(folded(name) for name in _NAMED.findall(body))
 
 
 def _sets_nameless(tokens: Sequence[Token]) -> bool:

@@ -13,6 +13,7 @@ from instrumented_wrapper.databases.postgresql.state import ADVISORY, HELD, LIST
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = [
+    "ELSEWHERE",
     "FUNCTION",
     "NOTHING_SHOWN",
     "REPORTED",
@@ -23,6 +24,7 @@ __all__ = [
     "assign",
     "ordered",
     "present",
+    "readable",
     "show",
     "survives_reset_all",
 ]
@@ -44,6 +46,8 @@ REPORTED: Final = {
 _IDENTITY: Final = ("session_authorization", "role")
 # Shown as set by the session, but not settings that outlast a transaction or could be read again.
 _NOT_STATE: Final = ("seed", "transaction_isolation", "transaction_read_only", "transaction_deferrable")
+# A question is no transaction of the app's: it neither waits for a safe snapshot nor fails to serialize.
+_PLAIN: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; "
 _SAVEPOINT: Final = "instrumented_wrapper"
 SETTING, STATE, FUNCTION, SESSION = "setting", "state", "function", "session"
 
@@ -61,11 +65,24 @@ def ordered(assignments: Iterable[Assignment], back: bool = False) -> list[Assig
 
 
 def literal(text: str | None) -> str:
-    """Quote a value, whatever ``standard_conforming_strings`` is."""
+    """Quote a value, whatever ``standard_conforming_strings`` and ``client_encoding`` are."""
     if text is None:
         return "NULL"
+    if not text.isascii():
+        data = text.encode(errors="surrogateescape").hex()
+        return f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), 'UTF8')"
     quoted = text.replace("'", "''")
     return f" E'{quoted}'".replace("\\", "\\\\") if "\\" in text else f"'{quoted}'"
+
+
+def readable(cell: str | None) -> str | None:
+    """Return the text of a cell that was asked for by `_armored`."""
+    return None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape")
+
+
+def _armored(value: str) -> str:
+    """Ask for a text in hexadecimal: its characters may be missing in the ``client_encoding``, which may change."""
+    return f"pg_catalog.encode(pg_catalog.convert_to({value}, 'UTF8'), 'hex')"
 
 
 def identifier(name: str) -> str:
@@ -78,10 +95,10 @@ def _array(texts: Iterable[str | None]) -> str:
 
 
 def present(names: Sequence[str]) -> str:
-    """Ask for values outside a transaction, and for the server session that answers: name, value, process."""
+    """Ask for values outside a transaction, and for the server session that answers: place, value, process."""
     return (
-        "SELECT n, pg_catalog.current_setting(n, true), pg_catalog.pg_backend_pid()"
-        f" FROM pg_catalog.unnest({_array(names)}) AS s(n)"
+        f"{_PLAIN}SELECT i, {_armored('pg_catalog.current_setting(n, true)')}, pg_catalog.pg_backend_pid()"
+        f" FROM pg_catalog.unnest({_array(names)}) WITH ORDINALITY AS s(n, i)"
     )
 
 
@@ -104,28 +121,42 @@ NOTHING_SHOWN: Final = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {
 
 
 def assign(assignments: Sequence[Assignment], clears: Sequence[str], process: int | None) -> str:
-    """Clear state and set settings in the server session `process`, in one: name, value before, value after.
+    """Clear state and set settings in the server session `process`, in one: place, value before.
 
-    Elsewhere, behind a pooler, nothing is set and no row comes back. None: whichever answers.
+    Elsewhere, behind a pooler, nothing is done: no row comes back, or `ELSEWHERE`. None: whichever answers.
     """
-    only = "" if process is None else f" WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {process}"
+    here = f"pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {process}"
+    guard = [f"SELECT 1 OPERATOR(pg_catalog./) ({here})::pg_catalog.int4"] if clears and process is not None else []
     names, texts = _array(a.name for a in assignments), _array(a.text for a in assignments)
     setting = (
-        "SELECT n, pg_catalog.current_setting(n, true), pg_catalog.set_config(n, v, false)"
-        f" FROM unnest({names}, {texts}) AS s(n, v){only}"
+        f"SELECT i, {_armored('pg_catalog.current_setting(n, true)')}, pg_catalog.set_config(n, v, false) IS NULL"
+        f" FROM unnest({names}, {texts}) WITH ORDINALITY AS s(n, v, i){'' if process is None else f' WHERE {here}'}"
     )
-    return "; ".join([*map(clearing, clears), *([setting] if assignments else [])])
+    return _PLAIN + "; ".join([*guard, *map(clearing, clears), *([setting] if assignments else [])])
 
 
+ELSEWHERE: Final = "22012"  # division by zero: another process than the one that is meant
+
+_NAME: Final = 'pg_catalog.lower(name COLLATE pg_catalog."C")'
+# What a setting would be without any SQL, spelled as the server shows it. A few cannot be set at any time.
+_RESET_VALUE: Final = (
+    "CASE WHEN setting OPERATOR(pg_catalog.=) reset_val THEN pg_catalog.current_setting(name, true)"
+    " WHEN context OPERATOR(pg_catalog.=) 'user' AND name OPERATOR(pg_catalog.<>) 'temp_buffers'"
+    " THEN pg_catalog.set_config(name, NULL, true) ELSE reset_val END"
+)
 _ALL_SETTINGS: Final = (
-    f"SELECT '{SETTING}', pg_catalog.lower(name), pg_catalog.current_setting(name, true), reset_val"
+    f"SELECT '{SETTING}', {_NAME}, pg_catalog.current_setting(name, true), {_RESET_VALUE}"
     " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'"
     f" AND name OPERATOR(pg_catalog.<>) ALL ({_array(_NOT_STATE)})"
 )
 _ALL_STATE: Final = (
     f"SELECT '{STATE}', s, NULL, NULL FROM (VALUES"
     f" ('{TEMPORARY}', EXISTS (SELECT FROM pg_catalog.pg_class"
-    " WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())),"
+    " WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"
+    " OR EXISTS (SELECT FROM pg_catalog.pg_proc"
+    " WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"
+    " OR EXISTS (SELECT FROM pg_catalog.pg_type"
+    " WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())),"
     f" ('{ADVISORY}', EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
     " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())),"
     f" ('{LISTEN}', EXISTS (SELECT FROM pg_catalog.pg_listening_channels())),"
@@ -145,21 +176,23 @@ def ask(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str], 
         everything: any setting may have been set, any other state may be there.
     """
     parts = [f"SELECT '{SESSION}', NULL, pg_catalog.pg_backend_pid()::pg_catalog.text, NULL"]
-    parts += [_ALL_SETTINGS, _ALL_STATE] if everything else []
     known = [name for name in names if name not in unknown]
     parts += [_settings(known, "NULL")] if known else []
     parts += [_functions(functions)] if functions else []
+    others = f"{_ALL_SETTINGS} AND {_NAME} OPERATOR(pg_catalog.<>) ALL ({_array(names)})"
+    parts += [_ALL_STATE, others] if everything else []
     last = sorted(unknown, key=_IDENTITY.__contains__)
     last.sort(key="session_authorization".__eq__)  # to ask for its default ends the role, which is read before
     parts += [_settings(last, _DEFAULT)] if last else []
-    return " UNION ALL ".join(parts)
+    cells = ", ".join(map(_armored, ("n", "v", "d")))
+    return f"{_PLAIN}SELECT k, {cells} FROM ({' UNION ALL '.join(parts)}) AS found(k, n, v, d)"
 
 
-# What a setting would be without any SQL. Those that the server lists are looked up: a few cannot be set at any time.
 _DEFAULT: Final = (
-    "CASE WHEN n OPERATOR(pg_catalog.~~) '%.%' OR n OPERATOR(pg_catalog.=) ANY"
+    "CASE WHEN pg_catalog.current_setting(n, true) IS NULL THEN NULL"  # a custom setting that is not there stays so
+    " WHEN n OPERATOR(pg_catalog.~~) '%.%' OR n OPERATOR(pg_catalog.=) ANY"
     f" ({_array(_IDENTITY)}) THEN pg_catalog.set_config(n, NULL, true) ELSE"
-    " (SELECT reset_val FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) n) END"
+    f" (SELECT {_RESET_VALUE} FROM pg_catalog.pg_settings WHERE {_NAME} OPERATOR(pg_catalog.=) n) END"
 )
 
 
@@ -168,9 +201,16 @@ def _settings(names: Sequence[str], default: str) -> str:
     return f"{asked} FROM pg_catalog.unnest({_array(names)}) AS s(n)"
 
 
+# The body of a routine by the SQL standard (BEGIN ATOMIC) is not kept as text.
+_BODY: Final = (
+    "CASE WHEN lanname OPERATOR(pg_catalog.=) 'sql' AND prosrc OPERATOR(pg_catalog.=) ''"
+    " THEN pg_catalog.pg_get_functiondef(p.oid) ELSE prosrc END"
+)
+
+
 def _functions(names: Sequence[str]) -> str:
     return (
-        f"SELECT '{FUNCTION}', proname::pg_catalog.text, lanname::pg_catalog.text, prosrc FROM pg_catalog.pg_proc p"
+        f"SELECT '{FUNCTION}', proname::pg_catalog.text, lanname::pg_catalog.text, {_BODY} FROM pg_catalog.pg_proc p"
         " JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang"
         f" WHERE proname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ({_array(names)})"
     )

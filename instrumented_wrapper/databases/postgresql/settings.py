@@ -9,10 +9,19 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from instrumented_wrapper.databases.postgresql.tokens import Token
+from instrumented_wrapper.databases.postgresql.tokens import Token, folded
 from instrumented_wrapper.statement import DOUBT, RESET_ALL, SET, SET_LOCAL, Placeholder, Step
 
-__all__ = ["IDENTITY", "asks_read_only", "placeholder", "reset_steps", "set_steps", "setting_name"]
+__all__ = [
+    "IDENTITY",
+    "asks_read_only",
+    "boolean",
+    "is_state",
+    "placeholder",
+    "reset_steps",
+    "set_steps",
+    "setting_name",
+]
 
 IDENTITY: Final = ("session_authorization", "role")
 _SETTING_NAME: Final = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
@@ -29,6 +38,7 @@ _LISTS: Final = frozenset(
         "unix_socket_directories",
     }
 )
+_GREATEST_INTEGER: Final = 2**31 - 1
 _PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
 _RESERVED: Final = frozenset(
     "all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast"
@@ -50,7 +60,20 @@ class _UnreadableError(Exception):
 
 def setting_name(text: str) -> str:
     """Return a setting's name in lower case; empty where it does not look like one: it may be a value."""
-    return text.lower() if _SETTING_NAME.fullmatch(text) else ""
+    return folded(text) if _SETTING_NAME.fullmatch(text) else ""
+
+
+def is_state(name: str) -> bool:
+    """Tell whether a setting outlasts the transaction and can be put back."""
+    return name not in _NO_STATE
+
+
+def boolean(text: str) -> bool | None:
+    """Read a boolean as PostgreSQL does, by its beginning; None: it is none."""
+    word = text.strip().lower()
+    if word and (word == "1" or word == "on" or any(full.startswith(word) for full in ("true", "yes"))):
+        return True
+    return False if word and (word in ("0", "of", "off") or any(f.startswith(word) for f in ("false", "no"))) else None
 
 
 def placeholder(text: str, position: int) -> Placeholder:
@@ -85,8 +108,7 @@ def _assignment(rest: list[Token], words: list[str], kind: str) -> Iterator[Step
     try:
         text = _value(name, value)
     except _UnreadableError:
-        if kind == SET:
-            yield Step(DOUBT, name, "SET")
+        yield Step(DOUBT, name, "SET") if kind == SET else Step(SET_LOCAL, name)
         return
     yield Step(kind, name, text)
     if name == "session_authorization":
@@ -160,9 +182,15 @@ def _element(name: str, tokens: list[Token]) -> str:
         sign, tokens = tokens[0].text.removeprefix("+"), tokens[1:]
     if len(tokens) != 1 or tokens[0].kind not in ("word", "name", "string", "number"):
         raise _UnreadableError
-    text = sign + tokens[0].text
+    text = _number(sign, tokens[0].text) if tokens[0].kind == "number" else tokens[0].text
     is_plain = tokens[0].kind == "number" or (_PLAIN.fullmatch(text) and text not in _RESERVED)
     return text if name not in _LISTS or is_plain else '"' + text.replace('"', '""') + '"'
+
+
+def _number(sign: str, digits: str) -> str:
+    """Return a number as the server keeps it: an integer by its value, another one by its text."""
+    is_integer = digits.isdecimal() and int(digits) <= _GREATEST_INTEGER
+    return str(int(sign + digits)) if is_integer else sign + digits
 
 
 def _characteristics(words: list[str]) -> Iterator[Step]:

@@ -143,8 +143,9 @@ def _set(statement: list[Token], words: list[str]) -> Effects:
         return Effects(read_only="transaction" if asks_read_only(words) else "")
     steps = tuple(set_steps(statement))
     given = [step.value for step in steps if step.name == "default_transaction_read_only" and step.kind == SET]
+    nameless = any(step.kind == DOUBT and not step.name for step in steps)
     asked = "" if not given else "session" if given[-1] in ("on", "true", "1", "yes") else "ended"
-    return Effects(steps=steps, read_only=asked)
+    return Effects(steps=steps, read_only=asked, leaves=(CUSTOM,) if nameless else ())
 
 
 def _reset(statement: list[Token], words: list[str]) -> Effects:
@@ -164,9 +165,11 @@ def _discard(statement: list[Token], words: list[str]) -> Effects:
 def _prepare(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(steps=(Step(COMMIT),), in_doubt=True)
-    named = (Step(NAMED, step.name) for step in config_steps(statement) if step.name)
+    steps = tuple(config_steps(statement))
+    named = (Step(NAMED, step.name) for step in steps if step.name)
+    left = (PREPARED,) if all(isinstance(step.name, str) and step.name for step in steps) else (PREPARED, CUSTOM)
     what = statement[words.index("as") + 1 :] if "as" in words else []
-    return Effects(steps=tuple(named), calls=calls_of(what), leaves=(PREPARED,))
+    return Effects(steps=tuple(named), calls=calls_of(what), leaves=left)
 
 
 def _deallocate(statement: list[Token], words: list[str]) -> Effects:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["Token", "tokens_of"]
+__all__ = ["Token", "folded", "tokens_of"]
 
 # What is not terminated goes to the end of the text, and nothing is read twice: the time is linear in the length.
 _TOKENS: Final = r"""--[^\r\n]*
@@ -22,6 +22,7 @@ _TOKENS: Final = r"""--[^\r\n]*
     | (?P<word>[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)
     | (?P<mark>::|[^\s])
     """
+_LONGEST_NAME: Final = 63  # bytes (NAMEDATALEN)
 _COMMENT_EDGES: Final = re.compile(r"/\*|\*/")
 
 
@@ -50,6 +51,18 @@ def tokens_of(text: str) -> Iterator[Token]:
             yield _token(kind, match)
 
 
+def folded(name: str) -> str:
+    """Return an identifier as PostgreSQL folds it: letters of ASCII only."""
+    return name.lower() if name.isascii() else "".join(c.lower() if c.isascii() else c for c in name)
+
+
+def cut(name: str) -> str:
+    """Return as much of an identifier as PostgreSQL keeps."""
+    if len(name) * 4 <= _LONGEST_NAME:
+        return name
+    return name.encode(errors="surrogateescape")[:_LONGEST_NAME].decode(errors="ignore")
+
+
 def _end_of_comment(text: str, position: int) -> int:
     """Return where a block comment ends; they nest in PostgreSQL."""
     depth = 1
@@ -63,9 +76,9 @@ def _end_of_comment(text: str, position: int) -> int:
 def _token(kind: str, match: re.Match[str]) -> Token:
     value = match[0]
     if kind == "word":
-        return Token("word", value.lower())
+        return Token("word", cut(folded(value)))
     if kind == "quoted":
-        return Token("name", value[1:].removesuffix('"').replace('""', '"'))
+        return Token("name", cut(value[1:].removesuffix('"').replace('""', '"')))
     if kind == "dollar":
         mark = f"${match['tag']}$"
         return Token("string", value.removeprefix(mark).removesuffix(mark))

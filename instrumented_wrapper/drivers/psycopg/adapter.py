@@ -152,6 +152,7 @@ class Psycopg(Asking):
             connection._prepared = fresh_prepared(connection._prepared)
             record.look_at(connection.pgconn)
             record.shared = self.is_shared(other)
+            record.reported_first = vars(other)[KEY].reported_first
             record.loss_told = False
 
     def abandon(self, connection: Any) -> None:

@@ -14,11 +14,12 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.databases.postgresql import questions
+from instrumented_wrapper.databases.postgresql.questions import readable
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers import Refused
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, PrepareManager, execute
-from instrumented_wrapper.drivers.psycopg.records import Record, record_of
+from instrumented_wrapper.drivers.psycopg.records import Record, encoding_of, record_of
 from instrumented_wrapper.server_settings import ANY, Assignment, Told
 
 __all__ = ["Asking", "fresh_prepared"]
@@ -59,15 +60,22 @@ class Asking:
         told = {n: known.reported(n) for n in names if known and not known.on_server.is_masked(n)}
         return {name: value for name, value in told.items() if value is not None}
 
+    def notice(self, connection: Any) -> None:
+        """Take what the server has reported of settings that no statement named: a trigger, a view has set them."""
+        if (known := record_of(connection)) is not None:
+            known.notice()
+
     def present(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask for the values of settings."""
         if connection.pgconn.transaction_status == _IDLE:
             return self.waiting(connection, _present(connection, names))
         return self.waiting(connection, _shown(connection, names))
 
-    def assign(self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str]) -> Any:
+    def assign(
+        self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
+    ) -> Any:
         """Clear state and give the server settings, in one round trip."""
-        return self.waiting(connection, _assigned(connection, assignments, clears))
+        return self.waiting(connection, _assigned(connection, assignments, clears, back))
 
     def ask(self, connection: Any) -> Any:
         """Ask for all that is in doubt, and tell the session."""
@@ -81,13 +89,21 @@ async def _alone_async(connection: Any, gen: Any) -> Any:
 
 def _send(connection: Any, text: str) -> Generator[Any, Any, Rows]:
     """Send a text by the simple protocol and return the rows of its answers, one after the other."""
-    encoding = connection.info.encoding
+    encoding = encoding_of(connection)
     connection.pgconn.send_query(text.encode(encoding))
     results = yield from execute(connection.pgconn)
     for result in results:
         if result.status in _FAILED:
-            raise psycopg.errors.error_from_result(result, encoding=encoding)
+            raise _without_values(result)
     return [row for result in results for row in _rows(result, encoding)]
+
+
+def _without_values(result: Any) -> psycopg.Error:
+    """Return the server's error without its text, which may quote what the app has set."""
+    state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+    error = type(psycopg.errors.error_from_result(result))(f"the server refused what keeps the session ({state})")
+    error.sqlstate = state
+    return error
 
 
 def _rows(result: Any, encoding: str) -> Rows:
@@ -100,7 +116,7 @@ def _present(connection: Any, names: Sequence[str]) -> Generator[Any, Any, Value
     record: Any = record_of(connection)
     if rows:
         _look_for_pooler(connection, record, rows[0][2])
-    return {str(name): value for name, value, _ in rows}
+    return {names[int(str(place)) - 1]: readable(value) for place, value, _ in rows}
 
 
 def _shown(connection: Any, names: Sequence[str]) -> Generator[Any, Any, Values]:
@@ -118,28 +134,27 @@ def _shown(connection: Any, names: Sequence[str]) -> Generator[Any, Any, Values]
 
 
 def _assigned(
-    connection: Any, assignments: Sequence[Assignment], clears: Sequence[str]
+    connection: Any, assignments: Sequence[Assignment], clears: Sequence[str], back: bool
 ) -> Generator[Any, Any, Values | None]:
     record: Any = record_of(connection)
-    given = questions.ordered(assignments, back=not record.internal)
+    given = questions.ordered(assignments, back)
     text = questions.assign(given, clears, _process(connection, record))
     try:
         rows = yield from _send(connection, text)
     except psycopg.Error as error:
+        if clears and error.sqlstate == questions.ELSEWHERE:
+            _shared(connection, record)
+            return None
         if connection.pgconn.status != pq.ConnStatus.OK or len(given) == 0:
             raise
         raise Refused((yield from _which(connection, given)), error) from error
     if "prepared statements" in clears:
         connection._prepared = fresh_prepared(connection._prepared)
-    if given and not _answers(rows, given):
+    answers = [row for row in rows if len(row) == 3]
+    if given and not answers:  # a session that is not ours sets nothing
         _shared(connection, record)
         return None
-    return {str(row[0]): row[1] for row in rows[-len(given) :]} if given else {}
-
-
-def _answers(rows: Rows, given: Sequence[Assignment]) -> bool:
-    """Tell whether the server gave back each setting: a session that is not ours sets nothing."""
-    return [row[0] for row in rows[-len(given) :]] == [assignment.name for assignment in given]
+    return {assignment.name: readable(row[1]) for assignment, row in zip(given, answers, strict=True)}
 
 
 def _which(connection: Any, given: Sequence[Assignment]) -> Generator[Any, Any, str]:
@@ -159,7 +174,8 @@ def _asked(connection: Any) -> Generator[Any, Any, Values]:
     names = tuple(dict.fromkeys((*known.names_in_doubt(), *(IDENTITY if everything else ()))))
     unknown = tuple(name for name in names if not known.has_pristine(name))
     functions = record.functions.not_asked(record.called) if everything else ()
-    rows = yield from _send(connection, questions.ask(names, unknown, functions, everything))
+    answer = yield from _send(connection, questions.ask(names, unknown, functions, everything))
+    rows = [[kind, *map(readable, cells)] for kind, *cells in answer]
     bodies = [
         (str(name), str(language), str(body)) for kind, name, language, body in rows if kind == questions.FUNCTION
     ]

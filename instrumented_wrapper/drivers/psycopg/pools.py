@@ -59,8 +59,9 @@ def _handing_out(original: Method) -> Method:
             with _within(self.timeout if timeout is None else timeout):
                 connection = original(self, timeout)
         record: Record | None = connection.__dict__.get(KEY)
-        if record is not None:
+        if record is not None and not record.handed_out:
             record.handed_out = True
+            record.keep_reported()
         return connection
 
     return getconn
@@ -75,8 +76,9 @@ def _handing_out_async(original: Method) -> Method:
             with _within(self.timeout if timeout is None else timeout):
                 connection = await original(self, timeout)
         record: Record | None = connection.__dict__.get(KEY)
-        if record is not None:
+        if record is not None and not record.handed_out:
             record.handed_out = True
+            record.keep_reported()
         return connection
 
     return getconn
@@ -96,7 +98,7 @@ def _taking_back(driver: Driver, flows: Flows, original: Method) -> Method:
     @functools.wraps(original)
     def putconn(self: Any, conn: Any) -> None:
         record: Record | None = conn.__dict__.get(KEY)
-        if record is None or not (record.changed or Handlers._reset) or not _is_ours(self, conn, record):
+        if record is None or not (record.notice() or Handlers._reset) or not _is_ours(self, conn, record):
             return original(self, conn)  # type: ignore[no-any-return]
         try:
             with _on_return(record, conn) as reset:
@@ -117,7 +119,7 @@ def _taking_back_async(driver: Driver, flows: Flows, original: Method) -> Method
     @functools.wraps(original)
     async def putconn(self: Any, conn: Any) -> None:
         record: Record | None = conn.__dict__.get(KEY)
-        if record is None or not (record.changed or Handlers._reset) or not _is_ours(self, conn, record):
+        if record is None or not (record.notice() or Handlers._reset) or not _is_ours(self, conn, record):
             return await original(self, conn)  # type: ignore[no-any-return]
         try:
             with _on_return(record, conn) as reset:

@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import ReferenceType, WeakSet, ref
 
+import psycopg
+
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.databases.postgresql.knowledge import Functions
@@ -23,10 +25,11 @@ from instrumented_wrapper.failover import Shared
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
-__all__ = ["KEY", "SHARED", "Arguments", "Record", "record_of"]
+__all__ = ["KEY", "SHARED", "Arguments", "Record", "encoding_of", "record_of"]
 
 KEY: Final = "_instrumented_wrapper"
 IDLE: Final = 0
+_WATCHED: Final = tuple(name.encode() for name in questions.REPORTED.values())
 
 SHARED: Final = Shared()
 FUNCTIONS: Final[dict[tuple[bytes, bytes, bytes], Functions]] = {}  # by server and database
@@ -83,6 +86,8 @@ class Record(Session):
         self.deadline: float | None = None
         self.phase = IDLE
         self.heard = 0.0
+        self.compared = 0.0  # when what the server reports was last looked at
+        self.reported_first: tuple[bytes | None, ...] = ()
         self.wanted = ""  # the app's target_session_attrs
         self.pipeline_error: FailoverError | None = None
         self.last_error: FailoverError | None = None
@@ -93,6 +98,7 @@ class Record(Session):
         self.peer: Peer | None = None
         self.reported = partial(_reported, self.connection)
         self.look_at(connection.pgconn)
+        self.keep_reported()
         _live.add(self)
 
     def look_at(self, pgconn: Any) -> None:
@@ -102,6 +108,39 @@ class Record(Session):
         self.shared = self.options.pooler == "transaction"
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
         self.poll = _poll_of(pgconn.socket) if self.failover else _never
+
+    def mark_pristine(self, read: Callable[[str], Any]) -> None:
+        """Do as any session does, with what the server has reported."""
+        self.notice()
+        super().mark_pristine(read)
+        self.keep_reported()
+
+    def keep_reported(self) -> None:
+        """What the server reports now is the baseline."""
+        self.compared, self.reported_first = self.heard, self._reported_now()
+
+    def _reported_now(self) -> tuple[bytes | None, ...]:
+        watched = self.connection()
+        try:
+            return () if watched is None else tuple(map(watched.pgconn.parameter_status, _WATCHED))
+        except psycopg.OperationalError:  # closed: nothing more is heard
+            return self.reported_first
+
+    def notice(self) -> bool:
+        """Take what the server has reported outside a transaction; tell whether there is anything to reset."""
+        if self.compared != self.heard and self.phase == IDLE and not self.off:
+            self.compared = self.heard
+            if (now := self._reported_now()) != self.reported_first:
+                self._take_reported(now)
+        return self.changed
+
+    def _take_reported(self, now: tuple[bytes | None, ...]) -> None:
+        watched = self.connection()
+        encoding = encoding_of(watched) if watched is not None else "utf-8"
+        for name, first, value in zip(questions.REPORTED, self.reported_first, now, strict=False):
+            if first is not None and value is not None and first != value:
+                self.on_server.noticed(name, first.decode(encoding), value.decode(encoding))
+        self.refresh_changed()
 
     def wants_to_ask(self) -> bool:
         """Tell whether the server has to be asked something, and may be."""
@@ -139,7 +178,15 @@ def _reported(connection: ReferenceType[Any], name: str) -> str | None:
     if watched is None or spelled is None:
         return None
     value = watched.pgconn.parameter_status(spelled.encode())
-    return None if value is None else str(value.decode(watched.info.encoding))
+    return None if value is None else str(value.decode(encoding_of(watched)))
+
+
+def encoding_of(connection: Any) -> str:
+    """Return Python's name of the connection's encoding; of one that Python does not know, the ASCII part is read."""
+    try:
+        return str(connection.info.encoding)
+    except psycopg.NotSupportedError:
+        return "latin-1"
 
 
 def record_of(connection: Any) -> Record | None:

@@ -192,4 +192,4 @@ def _may_reset(driver: Driver, connection: Any) -> bool:
 def resets_on_close(record: Record) -> bool:
     """Tell whether there may be something to reset."""
     wanted = record.options.reset_session_state_on_close and not (record.off or record.internal)
-    return wanted and (record.changed or handlers.reset_handler() is not None)
+    return wanted and (record.notice() or handlers.reset_handler() is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,11 +16,13 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.settings import boolean, is_state
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
+from instrumented_wrapper.databases.postgresql.tokens import folded
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
-from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
+from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
 
 __all__ = ["commanding", "converting", "mogrifying", "starting"]
@@ -31,7 +33,7 @@ _MEMO_SIZE: Final = 4096
 _MEMO_LONGEST: Final = 4096  # characters; longer texts are rarely sent twice
 _QUIET: Final = (int(pq.TransactionStatus.IDLE), int(pq.TransactionStatus.INTRANS))
 _TEXTS: Final = (0, 25, 1043)  # types of parameters whose text is the value: unknown, text, varchar
-_TRUE: Final = (b"t", b"true", b"on", b"1", b"\x01")
+_BOOLEAN: Final = 16
 _memo: dict[str | bytes, Effects | None] = {}
 
 
@@ -93,7 +95,7 @@ def _read_first(
             names = tuple(driver.reported(connection, names))
         if names:
             flow = flows.note_changes(driver.within, connection, record, names)
-            yield from _reading(connection, record, flows.run_within(flow))
+            yield from _reading(connection, record, names, flows.run_within(flow))
     yield from go_on
 
 
@@ -104,10 +106,13 @@ def _may_read(connection: Any, record: Record) -> bool:
     return watched and quiet and not is_before_the_app(connection, record)
 
 
-def _reading(connection: Any, record: Record, question: Any) -> Any:
+def _reading(connection: Any, record: Record, names: Sequence[str], question: Any) -> Any:
     record.reading = True
     try:
         yield from question
+    except psycopg.errors.QueryCanceled:
+        if "statement_timeout" not in names:  # otherwise it is the way out of one that is too short
+            raise
     except psycopg.Error:
         if connection.pgconn.status == pq.ConnStatus.BAD:
             raise
@@ -121,7 +126,7 @@ def _named(step: Step, given: Mapping[str, Any]) -> Step:
     if not isinstance(step.name, Placeholder):
         return step
     value = _parameter(given.get("params"), step.name)
-    return step._replace(name=value.lower()) if isinstance(value, str) else step
+    return step._replace(name=folded(value)) if isinstance(value, str) else step
 
 
 def _parameter(params: Any, placeholder: Placeholder) -> Any:
@@ -145,6 +150,8 @@ def converting(original: Method) -> Method:
         effects: Any = memo.get(text, _UNSEEN)
         if effects is None:
             return converted
+        if params is not None and type(query) is str and "%%" in query:
+            effects = effects_of(converted.query)
         if effects is _UNSEEN:
             effects = effects_of(text)
         record = record_of(self._conn) if effects is not None else None
@@ -162,33 +169,56 @@ def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Eff
     if any(isinstance(part, Placeholder) for step in effects.steps for part in step):
         rows = sys._getframe(2).f_locals.get("params_seq")  # executemany: converted are those of the first
         exact = effects_of(converted.query) or effects
-        found = (_filled(step, converted) for step in exact.steps) if rows is None else _of_many(effects, rows)
-        steps_found = tuple(found)
+        sent = _Sent(converted, encoding_of(cursor._conn))
+        found = (_filled(step, sent) for step in exact.steps) if rows is None else _of_many(effects, rows)
+        steps_found = tuple(step for step in found if is_state(str(step.name)))
         nameless = any(step.kind == DOUBT and not step.name for step in steps_found)
         effects = replace(exact, steps=steps_found, leaves=(*exact.leaves, *((CUSTOM,) if nameless else ())))
     record.configuring = is_before_the_app(cursor._conn, record)
     return steps.placed(record, effects)
 
 
-def _filled(step: Step, converted: Any) -> Step:
-    name, value, local = (_given(part, converted) for part in (step.name, step.value, step.local))
-    if name is _UNSEEN or value is _UNSEEN or local is _UNSEEN or step.kind == DOUBT:
-        return Step(DOUBT, "" if name is _UNSEEN else str(name).lower(), "set_config")
-    kind = SET_LOCAL if isinstance(local, str) and local.encode() in _TRUE else step.kind
-    return Step(kind, str(name).lower(), value)
+def _filled(step: Step, sent: _Sent) -> Step:
+    given, value, local = sent.text(step.name), sent.text(step.value), step.local
+    name = "" if given is _UNSEEN else folded(str(given))
+    is_local = False if local is None else sent.boolean(local)
+    if not name or value is _UNSEEN or is_local is None or step.kind == DOUBT:
+        return Step(DOUBT, name, "set_config")
+    return Step(SET_LOCAL if is_local else step.kind, name, value)
 
 
-def _given(part: Any, converted: Any) -> Any:
-    """Return the text that a parameter brings; `_UNSEEN` where its text is not what the server takes for the value."""
-    if not isinstance(part, Placeholder):
-        return part
-    if not isinstance(part.key, int) or converted.params is None or part.key >= len(converted.params):
-        return _UNSEEN
-    raw, kind = converted.params[part.key], converted.types[part.key]
-    if raw is None:
-        return None
-    is_text = kind in _TEXTS or raw in _TRUE or raw in (b"f", b"\x00")
-    return bytes(raw).decode() if is_text else _UNSEEN
+class _Sent:
+    """The parameters of a statement as they are sent."""
+
+    def __init__(self, converted: Any, encoding: str) -> None:
+        self._params, self._types, self._encoding = converted.params or (), converted.types, encoding
+
+    def text(self, part: Any) -> Any:
+        """Return the text that a parameter brings; `_UNSEEN` where it is not what the server takes for the value."""
+        if not isinstance(part, Placeholder):
+            return part
+        raw, kind = self._raw(part)
+        if raw is None:
+            return None
+        try:
+            return raw.decode(self._encoding) if kind in _TEXTS else _UNSEEN
+        except UnicodeDecodeError:  # bytes that the app means to be a text
+            return _UNSEEN
+
+    def boolean(self, part: Placeholder) -> bool | None:
+        """Return the boolean that a parameter brings; None where it cannot be read."""
+        raw, kind = self._raw(part)
+        if raw is not None and kind == _BOOLEAN:
+            return {b"\x01": True, b"\x00": False, b"t": True, b"f": False}.get(raw)
+        text = self.text(part)
+        return boolean(text) if isinstance(text, str) else None
+
+    def _raw(self, part: Placeholder) -> tuple[bytes | None, int]:
+        """Return the bytes and the type; of type -1 where there are none."""
+        if not isinstance(part.key, int) or part.key >= len(self._params):
+            return b"", -1
+        raw = self._params[part.key]
+        return None if raw is None else bytes(raw), self._types[part.key]
 
 
 def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:

@@ -1,0 +1,134 @@
+"""What a new physical connection is given before anybody can see it: the baseline, then the values.
+
+Knows no driver, no SQL and no OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from instrumented_wrapper import handlers
+from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
+from instrumented_wrapper.events import SettingChange, SettingsEnd, Transfer, error_type, observe
+from instrumented_wrapper.lifecycle import ask, fetch, keep_present, read_anew, restore, tell_fetched, where
+from instrumented_wrapper.server_settings import Assignment, Change
+from instrumented_wrapper.session import Loss, Session
+
+__all__ = ["Switch", "configure"]
+
+
+@dataclass(slots=True)
+class Switch:
+    """One switch under way."""
+
+    driver: Driver
+    connection: Any
+    session: Session
+    loss: Loss
+    not_restored: tuple[str, ...]
+    started: float
+    deadline: float
+    attempts: int = 0
+    asks_handler: bool = False
+
+    def seconds(self) -> float:
+        """Return how long it has lasted."""
+        return time.monotonic() - self.started
+
+
+def configure(this: Switch, new: Replacement) -> Flow[None]:
+    """Bring the new connection from the baseline to the values, or let the app's handler do it."""
+    driver, session = this.driver, this.session
+    handler = handlers.transfer_handler()
+    carries = session.options.transfer_session_state_on_switch
+    names = session.changed_settings() if carries else ()
+    baseline = session.on_server.baseline_assignments()
+    if not (carries and (names or handler or this.not_restored)) and not baseline:
+        return
+    with observe(Transfer(**where(driver, new.connection, session), settings=names)) as observed:
+        try:
+            steps = _carry(this, new, handler) if carries else _to_baseline(this, new)
+            done, handled, trips = yield from steps
+        except Exception as error:
+            observed.outcome = _transfer_failed(this, error)
+            raise
+        by = "custom" if handled else "default"
+        observed.outcome = SettingsEnd(done, by, trips, this.not_restored)
+
+
+def _transfer_failed(this: Switch, error: Exception) -> SettingsEnd:
+    """What could be set is not the app's either: the new connection is thrown away."""
+    refused, cause = (error.setting, error.cause) if isinstance(error, Refused) else (None, error)
+    plan = (*this.session.transfer_plan(), *this.session.on_server.transfer_plan())
+    failed = tuple(
+        SettingChange(c.setting, c.before, c.after, "failed" if refused in (None, c.setting) else "skipped")
+        for c in plan
+    )
+    return SettingsEnd(failed, "default", 0, this.not_restored, error_type(cause))
+
+
+_Carried = tuple[tuple[SettingChange, ...], bool, int]
+
+
+def _to_baseline(this: Switch, new: Replacement) -> Flow[_Carried]:
+    """Do what the app's own configuration of each new connection did, where that was SQL."""
+    baseline = this.session.on_server.baseline_assignments()
+    yield from _assign(this, new, baseline)
+    return (), False, 1
+
+
+def _carry(this: Switch, new: Replacement, handler: handlers.Handler | None) -> Flow[_Carried]:
+    driver, session = this.driver, this.session
+    for setting in (change.setting for change in session.transfer_plan()):
+        fetch(driver, new.connection, session, setting)
+    if handler is None:
+        return (yield from _to_values(this, new, session.on_server.baseline_assignments()))
+    trips = 0
+    if session.on_server.baseline_assignments():
+        trips = (yield from _to_baseline(this, new))[2]
+    this.asks_handler = True
+    handled = yield from ask(driver, handler, session, new.connection, this.deadline)
+    this.asks_handler = False
+    if not handled:
+        done, _, more = yield from _to_values(this, new, ())
+        return done, False, trips + more
+    more = yield from read_anew(driver, new.connection, session)
+    keep_present(session, partial(driver.read, new.connection))
+    return (), True, trips + more
+
+
+def _to_values(this: Switch, new: Replacement, baseline: tuple[Assignment, ...]) -> Flow[_Carried]:
+    """Apply the values: those of the driver without a round trip, those on the server in one, baseline included."""
+    driver, session = this.driver, this.session
+    done = tuple(restore(driver, new.connection, change, "restored") for change in session.transfer_plan())
+    keep_present(session, partial(driver.read, new.connection))
+    plan = session.on_server.transfer_plan()
+    values = session.on_server.transfer_assignments()
+    set_anyway = {assignment.name for assignment in values}
+    wanted = (*(assignment for assignment in baseline if assignment.name not in set_anyway), *values)
+    before = yield from _assign(this, new, wanted)
+    if before is None:
+        return (*done, *_changes(plan, "skipped")), False, 1
+    for change in plan:
+        pristine = change.before if session.on_server.is_configured(change.setting) else before[change.setting]
+        tell_fetched(driver, new.connection, session, change.setting, pristine)
+    return (*done, *_changes(plan, "restored")), False, 1 if wanted else 0
+
+
+def _changes(plan: tuple[Change, ...], outcome: str) -> tuple[SettingChange, ...]:
+    return tuple(SettingChange(*change, outcome) for change in plan)
+
+
+def _assign(this: Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> Flow[dict[str, str | None] | None]:
+    """Set settings on the server. None: another client may get that session, and they are not carried over."""
+    if not wanted:
+        return {}
+    before: dict[str, str | None] | None = None
+    if not this.driver.is_shared(new.connection):
+        before = yield partial(this.driver.assign, new.connection, wanted)
+    if before is None:
+        this.not_restored = tuple(dict.fromkeys((*this.not_restored, *(a.name for a in wanted))))
+    return before
