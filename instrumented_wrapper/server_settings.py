@@ -277,8 +277,12 @@ class ServerSettings:
         return tuple(Assignment(n, self._pristine[n]) for n in self._pristine if n in self._configured)
 
     def transfer_plan(self) -> tuple[Change, ...]:
-        """Plan the way from the baseline to the values."""
-        return tuple(Change(c.setting, c.after, c.before) for c in self.reset_plan())
+        """Plan the way from the baseline to the values: all that was set, for another server has other defaults."""
+        items = self._values.items()
+        return tuple(Change(n, self._pristine.get(n), v) for n, v in items if self._differs(n) or self._is_set(n))
+
+    def _is_set(self, name: str) -> bool:
+        return name not in self._configured and self._values[name] is not None
 
     def is_configured(self, name: str) -> bool:
         """Tell whether the pristine value was set by SQL before the app had the connection."""
@@ -286,7 +290,7 @@ class ServerSettings:
 
     def transfer_assignments(self) -> tuple[Assignment, ...]:
         """Return what brings a new physical connection from the baseline to the values."""
-        return tuple(Assignment(c.setting, c.before) for c in self.reset_plan())
+        return tuple(Assignment(c.setting, c.after) for c in self.transfer_plan())
 
     def _baseline(self, name: str) -> str | None:
         return self._pristine[name] if name in self._configured else None

@@ -158,6 +158,10 @@ class Session:
         """Return the names of the settings that are not pristine."""
         return tuple(c.setting for c in (*self.transfer_plan(), *self.on_server.reset_plan()))
 
+    def carried_settings(self) -> tuple[str, ...]:
+        """Return the names of the settings that a switch has to bring to their values."""
+        return tuple(c.setting for c in (*self.transfer_plan(), *self.on_server.transfer_plan()))
+
     def origins(self) -> tuple[object, ...]:
         """Return where the settings that are not pristine were set, as telemetry marked it."""
         marks = {**self._origins, **self.on_server.origins}

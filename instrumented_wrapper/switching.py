@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
 from instrumented_wrapper.errors import (
@@ -36,6 +36,8 @@ from instrumented_wrapper.session import Loss, Session
 from instrumented_wrapper.transfer import Switch, configure
 
 __all__ = ["observe_loss", "planned_switch", "replace_lost"]
+
+_TRIES: Final = 5  # new sessions that are lost while they are configured
 
 
 def replace_lost(
@@ -122,20 +124,32 @@ def _failover(this: Switch) -> Failover:
 
 def _switch(this: Switch) -> Flow[Replacement]:
     """Open, configure, graft. What is returned has the old physical connection."""
-    driver, session = this.driver, this.session
+    session, new = this.session, None
+    while new is None:
+        new = yield from _try(this)
+    if not session.options.transfer_session_state_on_switch:
+        session.forget()
+    session.refresh_changed()
+    return new
+
+
+def _try(this: Switch) -> Flow[Replacement | None]:
+    """Do it with the server that is found first; None if that one is lost meanwhile, which costs one of few tries."""
+    driver = this.driver
     new: Replacement = yield partial(driver.replacement, this.connection, this.loss, this.deadline)
-    this.attempts = new.attempts
+    this.attempts += new.attempts
+    new.attempts, this.tries = this.attempts, this.tries + 1
     try:
         yield from configure(this, new)
         if this.loss.refuse:
             yield partial(driver.abort_transaction, new)
         driver.graft(this.connection, new)
-    except BaseException:
+    except BaseException as error:
+        again = isinstance(error, Exception) and driver.is_lost(new.connection) and this.tries < _TRIES
         driver.discard(new)
+        if again:
+            return None
         raise
-    if not session.options.transfer_session_state_on_switch:
-        session.forget()
-    session.refresh_changed()
     return new
 
 

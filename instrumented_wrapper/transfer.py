@@ -32,6 +32,7 @@ class Switch:
     started: float
     deadline: float
     attempts: int = 0
+    tries: int = 0
     asks_handler: bool = False
 
     def seconds(self) -> float:
@@ -44,7 +45,7 @@ def configure(this: Switch, new: Replacement) -> Flow[None]:
     driver, session = this.driver, this.session
     handler = handlers.transfer_handler()
     carries = session.options.transfer_session_state_on_switch
-    names = session.changed_settings() if carries else ()
+    names = session.carried_settings() if carries else ()
     baseline = session.on_server.baseline_assignments()
     if not (carries and (names or handler or this.not_restored)) and not baseline:
         return

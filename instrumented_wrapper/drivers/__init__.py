@@ -112,6 +112,9 @@ class Driver(Protocol):
     def is_idle(self, connection: Any) -> bool:
         """Tell whether it is healthy, with no transaction open and nothing under way."""
 
+    def is_lost(self, connection: Any) -> bool:
+        """Tell whether the physical connection is known to have ended."""
+
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open. May wait."""
 

@@ -100,7 +100,7 @@ HARMLESS: Final = frozenset(
 _NOT_CALLED: Final = frozenset(
     "all and any array as asymmetric between by case cast check collate constraint cross default distinct do else end"
     " except exists for foreign from full group grouping having if ilike in inner intersect interval into is isnull"
-    " join lateral left like limit natural not notnull offset on only or order out outer overlay primary references"
+    " join key lateral left like limit natural not notnull offset on only or order out outer overlay primary references"
     " returning right row select similar some symmetric table tablesample then to union unique user using values when"
     " where window with bernoulli conflict copy explain filter include materialized ordinality over system within"
     " bigint bit bool boolean bpchar bytea char character date dec decimal double float float4 float8 int int2 int4"
@@ -108,11 +108,12 @@ _NOT_CALLED: Final = frozenset(
     " varbit varchar varying xml".split()
 )
 # What may stand before the name of a table, a CTE or an alias that has a list of columns.
-_BEFORE_COLUMNS: Final = frozenset("into table as references only update with recursive join on".split())
+_BEFORE_COLUMNS: Final = frozenset("into table as references only update with recursive".split())
 _QUERIES: Final = frozenset(
-    "select with values insert update delete merge table explain copy declare create refresh set".split()
+    "select with values insert update delete merge table explain copy declare create alter refresh set".split()
 )
-_CALLED: Final = re.compile(r"(\.?[\w$]+|\")\s*\(")  # a name after a dot is known to nobody
+# A name after a dot is known to nobody.
+_CALLED: Final = re.compile(r"(\.?[\w$]+|\")\s*(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*\(", re.DOTALL)
 _INTO: Final = re.compile(r"\s*insert\s+into\s+[\w$.\"]+(?:\s+as\s+\w+)?\s*\(", re.IGNORECASE)
 
 
@@ -144,7 +145,9 @@ def _is_called(statement: Sequence[Token], place: int) -> bool:
     while place > 1 and statement[place - 1].text == ".":
         place -= 2
     before = statement[place - 1] if place else None
-    return not (before is not None and before.kind == "word" and before.text in _BEFORE_COLUMNS)
+    if before is None or before.kind != "word":
+        return True
+    return before.text not in _BEFORE_COLUMNS and not (before.text == "on" and statement[0].text == "create")
 
 
 def _is_of_the_apps(statement: Sequence[Token], place: int) -> bool:

@@ -20,12 +20,13 @@ class Functions:
     def __init__(self) -> None:
         self._harmless: set[str] = set()
         self._settings: dict[str, frozenset[str]] = {}
-        self._calls: dict[str, frozenset[str]] = {}
+        self._inner: dict[str, frozenset[str]] = {}  # what each calls
+        self._calls: dict[str, frozenset[str]] = {}  # the same, of those that may still prove harmless
         self._nameless: set[str] = set()
 
     def forget(self) -> None:
         """A function was replaced: ask anew."""
-        for known in (self._harmless, self._settings, self._calls, self._nameless):
+        for known in (self._harmless, self._settings, self._inner, self._calls, self._nameless):
             known.clear()
 
     def set_nameless(self, calls: Iterable[str]) -> bool:
@@ -54,10 +55,16 @@ class Functions:
             bodies.setdefault(name, []).append((language, body))
         for name, found in bodies.items():
             self._learn(name, found)
-        while settled := [name for name in self._calls if self._calls[name] <= self._harmless]:
-            for name in settled:
-                self._harmless.add(name)
-                del self._calls[name]
+        self._settle()
+
+    def _settle(self) -> None:
+        """Functions that call only harmless ones, or each other, are harmless."""
+        left = set(self._calls)
+        while calling_others := {name for name in left if not self._calls[name] <= self._harmless | left}:
+            left -= calling_others
+        self._harmless |= left
+        for name in left:
+            del self._calls[name]
 
     def _learn(self, name: str, found: list[tuple[str, str]]) -> None:
         verdicts = [judge(name, language, body) for language, body in found]
@@ -65,11 +72,14 @@ class Functions:
         if any(verdict.nameless for verdict in verdicts):
             self._nameless.add(name)
         calls = frozenset(call for verdict in verdicts for call in verdict.calls) - {name}
+        self._inner[name] = calls
         if not any(verdict.sets for verdict in verdicts):
             self._calls[name] = calls  # harmless, once these are
 
     def _with_inner(self, calls: Iterable[str]) -> tuple[str, ...]:
-        names = dict.fromkeys(calls)
-        for name in list(names):
-            names.update(dict.fromkeys(self._calls.get(name, ())))
+        names, new = dict.fromkeys(calls), list(calls)
+        while new:
+            inner = (call for name in new for call in sorted(self._inner.get(name, ())))
+            new = [call for call in dict.fromkeys(inner) if call not in names]
+            names.update(dict.fromkeys(new))
         return tuple(names)

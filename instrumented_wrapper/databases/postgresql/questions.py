@@ -64,13 +64,19 @@ def ordered(assignments: Iterable[Assignment], back: bool = False) -> list[Assig
     return sorted(given, key=lambda a: a.name not in places) if back else given
 
 
+# A database without an encoding holds bytes, which nothing converts.
+_ENCODING: Final = (
+    "CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END"
+)
+
+
 def literal(text: str | None) -> str:
     """Quote a value, whatever ``standard_conforming_strings`` and ``client_encoding`` are."""
     if text is None:
         return "NULL"
     if not text.isascii():
         data = text.encode(errors="surrogateescape").hex()
-        return f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), 'UTF8')"
+        return f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), {_ENCODING})"
     quoted = text.replace("'", "''")
     return f" E'{quoted}'".replace("\\", "\\\\") if "\\" in text else f"'{quoted}'"
 
@@ -82,7 +88,7 @@ def readable(cell: str | None) -> str | None:
 
 def _armored(value: str) -> str:
     """Ask for a text in hexadecimal: its characters may be missing in the ``client_encoding``, which may change."""
-    return f"pg_catalog.encode(pg_catalog.convert_to({value}, 'UTF8'), 'hex')"
+    return f"pg_catalog.encode(pg_catalog.convert_to({value}, {_ENCODING}), 'hex')"
 
 
 def identifier(name: str) -> str:

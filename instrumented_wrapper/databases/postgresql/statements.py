@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 from instrumented_wrapper.databases.postgresql.config_calls import config_steps
@@ -41,7 +42,7 @@ _TRIGGERS: Final = re.compile(
 _LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
 _NOT_PLAIN: Final = re.compile(r'--|/\*|[$"\\]')  # comments, other kinds of quotes, escapes
 _LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
-_ROUTINES: Final = (["function"], ["procedure"], ["routine"])
+_ROUTINE_WORDS: Final = ("function", "procedure", "routine")
 _LASTING: Final = frozenset({ADVISORY, LOADED})
 
 
@@ -101,12 +102,13 @@ def _statements(text: str) -> Iterator[list[Token]]:
 
 
 def _goes_on(statement: list[Token]) -> bool:
-    return _defines_routine(statement) and Token("word", "atomic") in statement
+    begins = (place for place, token in enumerate(statement[:-1]) if token == Token("word", "begin"))
+    return _defines_routine(statement) and any(statement[p + 1] == Token("word", "atomic") for p in begins)
 
 
 def _defines_routine(statement: list[Token]) -> bool:
     head = [token.text for token in statement[:4]]
-    return head[:1] == ["create"] and ("function" in head or "procedure" in head)
+    return head[:1] in (["create"], ["alter"]) and any(word in head for word in _ROUTINE_WORDS)
 
 
 def _effects_of(statement: list[Token]) -> Iterator[Effects]:
@@ -129,6 +131,8 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
         steps = tuple(config_steps(statement))
         nameless = any(step.kind == DOUBT and not step.name for step in steps)
         yield Effects(steps=steps, calls=calls_of(statement), leaves=(CUSTOM,) if nameless else ())
+    if words[0] in ("explain", "create") and any(a == "execute" for a, b in pairwise(words) if b not in _ROUTINE_WORDS):
+        yield Effects(steps=(Step(DOUBT, "", "EXECUTE"),))
     for index, word in enumerate(names):
         if word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
             yield Effects(leaves=(ADVISORY,))
@@ -239,7 +243,7 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "release": lambda statement, words: Effects(steps=(Step(RELEASE, statement[-1].text),)),
     "rollback": _rollback,
     "abort": _rollback,
-    "alter": lambda statement, words: Effects(defines=words[1:2] in _ROUTINES),
+    "alter": lambda statement, words: Effects(defines=_defines_routine(statement)),
     "listen": lambda statement, words: Effects(leaves=(LISTEN,)),
     "unlisten": lambda statement, words: Effects(clears=(LISTEN,) if statement[-1].text == "*" else ()),
     "close": lambda statement, words: Effects(clears=(HELD,) if words[1:2] == ["all"] else ()),

@@ -72,6 +72,10 @@ class Psycopg(Asking):
         """Tell whether it is healthy and nothing is under way."""
         return bool(connection.pgconn.transaction_status == _IDLE)
 
+    def is_lost(self, connection: Any) -> bool:
+        """Tell whether libpq knows that it has ended."""
+        return bool(connection.pgconn.status == pq.ConnStatus.BAD)
+
     def check_outside_transaction(self, connection: Any, verb: str) -> None:
         """Raise where the connection is closed, or a transaction is open, or something is under way."""
         if connection.closed:

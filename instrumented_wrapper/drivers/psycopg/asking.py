@@ -108,7 +108,7 @@ def _without_values(result: Any) -> psycopg.Error:
 
 def _rows(result: Any, encoding: str) -> Rows:
     cells = ([result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples))
-    return [[None if cell is None else cell.decode(encoding) for cell in row] for row in cells]
+    return [[None if cell is None else cell.decode(encoding, "surrogateescape") for cell in row] for row in cells]
 
 
 def _present(connection: Any, names: Sequence[str]) -> Generator[Any, Any, Values]:
@@ -182,7 +182,9 @@ def _asked(connection: Any) -> Generator[Any, Any, Values]:
     _look_for_pooler(connection, record, next(row[2] for row in rows if row[0] == questions.SESSION))
     settings = [row[1:] for row in rows if row[0] == questions.SETTING]
     defaults: Values = {
-        str(n): default for n, _, default in settings if default is not None and not known.has_pristine(str(n))
+        str(n): default
+        for n, _, default in settings
+        if (default is not None or "." in str(n)) and not known.has_pristine(str(n))
     }
     left = tuple(str(row[1]) for row in rows if row[0] == questions.STATE) if everything else None
     record.told(Told({str(n): value for n, value, _ in settings}, defaults), left)

@@ -75,11 +75,16 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
 def _text_of(cursor: Any, query: Any) -> str | bytes:
     """Return the text of a query that is not a string; what psycopg refuses, it refuses itself."""
     if isinstance(query, bytes):
-        return query
+        return _readable(cursor._conn, query)
     try:
-        return bytes(query.as_bytes(cursor)) if hasattr(query, "as_bytes") else ""
+        return _readable(cursor._conn, query.as_bytes(cursor)) if hasattr(query, "as_bytes") else ""
     except Exception:  # noqa: BLE001 - psycopg does the same again, and says what is wrong
         return ""
+
+
+def _readable(connection: Any, text: bytes) -> str | bytes:
+    """Return bytes as they are where every encoding reads them the same way."""
+    return text if text.isascii() else text.decode(encoding_of(connection), "replace")
 
 
 def _read_first(
@@ -110,15 +115,20 @@ def _reading(connection: Any, record: Record, names: Sequence[str], question: An
     record.reading = True
     try:
         yield from question
-    except psycopg.errors.QueryCanceled:
-        if "statement_timeout" not in names:  # otherwise it is the way out of one that is too short
+    except psycopg.errors.QueryCanceled as error:
+        if "statement_timeout" not in names or _is_interrupted(error):  # else it may be the way out of a short one
+            record.reading = False
             raise
-    except psycopg.Error:
+    except (psycopg.Error, ValueError):
         if connection.pgconn.status == pq.ConnStatus.BAD:
             raise
         # It is asked again after the statement: a value that cannot be read now does not keep the app from setting it.
-    finally:
-        record.reading = False
+    record.reading = False
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    """Tell whether the answer is read only because the app was interrupted (Ctrl-C, a task that is cancelled)."""
+    return error.__context__ is not None and not isinstance(error.__context__, Exception)
 
 
 def _named(step: Step, given: Mapping[str, Any]) -> Step:
@@ -146,12 +156,12 @@ def converting(original: Method) -> Method:
     @functools.wraps(original)
     def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
         converted = original(self, query, params)
-        text = query if type(query) is str else converted.query
+        text = query if type(query) is str else _readable(self._conn, converted.query)
         effects: Any = memo.get(text, _UNSEEN)
         if effects is None:
             return converted
         if params is not None and type(query) is str and "%%" in query:
-            effects = effects_of(converted.query)
+            effects = effects_of(_readable(self._conn, converted.query))
         if effects is _UNSEEN:
             effects = effects_of(text)
         record = record_of(self._conn) if effects is not None else None
@@ -168,7 +178,7 @@ def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Eff
     """Return the effects with the parameters in them, and where they come from."""
     if any(isinstance(part, Placeholder) for step in effects.steps for part in step):
         rows = sys._getframe(2).f_locals.get("params_seq")  # executemany: converted are those of the first
-        exact = effects_of(converted.query) or effects
+        exact = effects_of(_readable(cursor._conn, converted.query)) or effects
         sent = _Sent(converted, encoding_of(cursor._conn))
         found = (_filled(step, sent) for step in exact.steps) if rows is None else _of_many(effects, rows)
         steps_found = tuple(step for step in found if is_state(str(step.name)))

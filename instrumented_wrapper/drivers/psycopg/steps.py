@@ -206,7 +206,7 @@ def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) 
 
 
 def ask_quietly(question: Any) -> Any:
-    with contextlib.suppress(psycopg.Error):  # the doubts stay, and are told if the connection is lost
+    with contextlib.suppress(psycopg.Error, ValueError):  # the doubts stay, and are told if the connection is lost
         yield from question
 
 
@@ -229,7 +229,8 @@ def after(
     if connection.pgconn.status != _BAD and error.diag.severity_nonlocalized not in _LAST_WORDS:
         return _refused(connection, record, step, error)
     facts = facts_after(connection, record, step, error)
-    loss = _while_reading(facts) if record.reading else losses.found_while_under_way(facts, error)
+    reading, record.reading = record.reading, False
+    loss = _while_reading(facts) if reading else losses.found_while_under_way(facts, error)
     if connection._closed or loss is None:
         return None
     if record.switchable:
