@@ -51,7 +51,7 @@ __all__ = [
 logger = logging.getLogger("instrumented_wrapper")
 
 Result = TypeVar("Result")
-_MOST_QUESTIONS = 4  # an answer may bring up another question: what a function names in its body
+_MOST_QUESTIONS = 100  # an answer may bring up another question: what a function calls in its body
 
 
 def run(flow: Flow[Result]) -> Result:
@@ -173,7 +173,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     idle = driver.is_idle(connection)
     if not session.resetting and idle:
         driver.notice(connection)
-        if session.unsure and not (yield from _ask_first(driver, connection, session, deadline)):
+        if session.on_server.wants_asking and not (yield from _ask_first(driver, connection, session, deadline)):
             return False
     plan = _reset_plan(session, read, idle)
     if session.resetting or not (plan or handler or (idle and session.to_clear())):

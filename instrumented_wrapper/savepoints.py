@@ -7,9 +7,11 @@ savepoint, and of savepoints with the same name the latest is meant.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["Held", "Level", "Savepoints"]
+__all__ = ["ANY", "Held", "Level", "Savepoints"]
+
+ANY: Final = ""  # a doubt about no setting in particular
 
 
 class Held(NamedTuple):
@@ -35,6 +37,11 @@ class Level:
     values: dict[str, Held] = field(default_factory=dict)
     doubts: dict[str, str] = field(default_factory=dict)
     local: set[str] = field(default_factory=set)
+
+    @property
+    def lasting_doubts(self) -> dict[str, str]:
+        """What may be there although all of it was rolled back: locks and prepared statements are not transactional."""
+        return {ANY: self.doubts[ANY]} if ANY in self.doubts else {}
 
     def absorb(self, later: Level) -> None:
         """Take over what a later level did."""
@@ -75,7 +82,10 @@ class Savepoints:
     def roll_back_to(self, name: str) -> None:
         """Undo what was done since the savepoint."""
         if place := self._place(name):
-            self.levels[place:] = [Level(name)]
+            whole = Level(name)
+            for level in self.levels[place:]:
+                whole.absorb(level)
+            self.levels[place:] = [Level(name, doubts=whole.lasting_doubts)]
 
     def _place(self, name: str) -> int:
         """Return where the latest savepoint of that name is; 0 where there is none, which the server refuses."""

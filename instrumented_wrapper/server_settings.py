@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from instrumented_wrapper import statement
-from instrumented_wrapper.savepoints import Held, Level, Savepoints
+from instrumented_wrapper.savepoints import ANY, Held, Level, Savepoints
 from instrumented_wrapper.statement import Step
 
 __all__ = ["ANY", "Assignment", "Change", "ServerSettings", "Told"]
 
-ANY: Final = ""  # a doubt about no setting in particular
 _ENDS: Final = (statement.COMMIT, statement.ROLLBACK)
 _OF_TRANSACTIONS: Final = statement.OF_TRANSACTIONS - {statement.BEGIN}
 
@@ -58,6 +57,7 @@ class ServerSettings:
         self._configured: set[str] = set()  # pristine values that SQL has set: the server's default is another one
         self._values: dict[str, str | None] = {}
         self._open = Savepoints()
+        self._doubted_at: object = None
         self._named: set[str] = set()  # what prepared statements may set, whatever becomes of their transaction
 
     def twin(self) -> ServerSettings:
@@ -166,11 +166,13 @@ class ServerSettings:
         name = str(step.name)
         if step.kind == statement.SET:
             self._open.top.values[name] = Held(_text(step.value), origin, configured)
-            self._open.top.doubts.pop(name, None)
+            if self._open.top.doubts.get(name) != statement.DECLARE:
+                self._open.top.doubts.pop(name, None)
         elif step.kind == statement.SET_LOCAL:
             self._open.top.local.add(name)
         elif step.kind == statement.DOUBT:
             self._open.top.doubts[name] = str(step.value)
+            self._doubted_at = origin
         elif step.kind == statement.NAMED:
             self._named.add(name)
         elif step.kind == statement.RESET_ALL:
@@ -190,8 +192,8 @@ class ServerSettings:
     def end(self, commit: bool) -> None:
         """The transaction has ended: what it did counts, or never was."""
         whole = self._open.end()
+        self.doubts.update(whole.doubts if commit else whole.lasting_doubts)
         if commit:
-            self.doubts.update(whole.doubts)
             for name, held in whole.values.items():
                 self._settle(name, held)
 
@@ -253,8 +255,8 @@ class ServerSettings:
         if value == pristine or (not value and not pristine):
             if name in self._values:
                 self._values[name] = value if name in self._configured else None
-        else:
-            self._values[name] = value
+        elif self._values.get(name) != value:
+            self._values[name], self.origins[name] = value, self._doubted_at
 
     # --- plans ---------------------------------------------------------------------------------------------------
 

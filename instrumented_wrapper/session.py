@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from instrumented_wrapper.errors import Address, FailoverError, remembered
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.server_settings import Assignment, Change, ServerSettings, Told
+from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerSettings, Told
 from instrumented_wrapper.snapshot import SessionState, SettingState
 from instrumented_wrapper.statement import DOUBT, SET, Effects, Step
 
@@ -282,12 +282,15 @@ class Session:
     def refused(self, pipelined: bool = False, idle: bool = False) -> None:
         """What was sent was refused: a single statement left nothing, of several some may have run."""
         lasting = [name for effects in self.noted for name in effects.lasting]
+        unseen = [s.value for effects in self.noted for s in effects.steps if s.kind == DOUBT and not s.name]
         self.noted = [effects for effects in self.noted if effects.several or pipelined or effects.may_commit]
         if not self.noted and idle:
             self.on_server.end(commit=False)
         self.settle(for_good=False, certain=False, idle=idle)
-        if lasting:
-            self.left.update(dict.fromkeys(lasting))
+        self.left.update(dict.fromkeys(lasting))
+        if unseen:  # a lock that a function has taken outlasts its failure
+            self.on_server.doubts[ANY] = str(unseen[-1])
+        if lasting or unseen:
             self.refresh_changed()
 
     def told(self, told: Told, left: tuple[str, ...] | None) -> None:

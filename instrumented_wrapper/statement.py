@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 __all__ = [
     "BEGIN",
     "COMMIT",
+    "DECLARE",
     "DOUBT",
     "NAMED",
     "OF_TRANSACTIONS",
@@ -30,6 +31,7 @@ SET: Final = "set"
 SET_LOCAL: Final = "set_local"
 RESET_ALL: Final = "reset_all"
 DOUBT: Final = "doubt"
+DECLARE: Final = "DECLARE"  # because of this: no later statement of the transaction settles it
 NAMED: Final = "named"
 BEGIN: Final = "begin"
 COMMIT: Final = "commit"

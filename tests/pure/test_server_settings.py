@@ -117,8 +117,9 @@ def test_what_was_changed_before_it_could_be_read_is_asked_for():
 
 
 def test_doubts_go_with_the_transaction(known):
-    run(known, "SAVEPOINT s", "DO $$ $$", "ROLLBACK TO s", "COMMIT")
-    assert not known.doubts
+    run(known, "SAVEPOINT s", "DO $$ BEGIN SET app.z = 1; END $$", "ROLLBACK TO s", "COMMIT")
+    assert known.doubts == {ANY: "DO"}, "a lock that it has taken is still there"
+    known.doubts.clear()
     run(known, "DO $$ BEGIN SET app.z = 1; END $$", "COMMIT")
     assert known.doubts == {"app.z": "DO", ANY: "DO"}
     known.told(Told({"a": "0", "b": "7", "app.z": "1"}, {"app.z": ""}), configured=False)

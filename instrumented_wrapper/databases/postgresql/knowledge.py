@@ -6,6 +6,7 @@ not noticed.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 from instrumented_wrapper.databases.postgresql.functions import judge
@@ -18,6 +19,7 @@ class Functions:
     """The functions of one database that statements have called."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # connections of many threads ask about the same database
         self._harmless: set[str] = set()
         self._settings: dict[str, frozenset[str]] = {}
         self._inner: dict[str, frozenset[str]] = {}  # what each calls
@@ -26,8 +28,9 @@ class Functions:
 
     def forget(self) -> None:
         """A function was replaced: ask anew."""
-        for known in (self._harmless, self._settings, self._inner, self._calls, self._nameless):
-            known.clear()
+        with self._lock:
+            for known in (self._harmless, self._settings, self._inner, self._calls, self._nameless):
+                known.clear()
 
     def set_nameless(self, calls: Iterable[str]) -> bool:
         """Tell whether one of the functions may set a custom setting that its body does not name."""
@@ -50,6 +53,10 @@ class Functions:
 
     def learn(self, asked: Iterable[str], told: Iterable[tuple[str, str, str]]) -> None:
         """Take what the server said: name, language and body of each function that there is of the names `asked`."""
+        with self._lock:
+            self._learn_all(asked, told)
+
+    def _learn_all(self, asked: Iterable[str], told: Iterable[tuple[str, str, str]]) -> None:
         bodies: dict[str, list[tuple[str, str]]] = {name: [] for name in asked}
         for name, language, body in told:
             bodies.setdefault(name, []).append((language, body))

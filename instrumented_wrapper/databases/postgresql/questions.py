@@ -47,7 +47,7 @@ _IDENTITY: Final = ("session_authorization", "role")
 # Shown as set by the session, but not settings that outlast a transaction or could be read again.
 _NOT_STATE: Final = ("seed", "transaction_isolation", "transaction_read_only", "transaction_deferrable")
 # A question is no transaction of the app's: it neither waits for a safe snapshot nor fails to serialize.
-_PLAIN: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; "
+_PLAIN: Final = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; "
 _SAVEPOINT: Final = "instrumented_wrapper"
 SETTING, STATE, FUNCTION, SESSION = "setting", "state", "function", "session"
 
@@ -196,9 +196,9 @@ def ask(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str], 
 
 _DEFAULT: Final = (
     "CASE WHEN pg_catalog.current_setting(n, true) IS NULL THEN NULL"  # a custom setting that is not there stays so
-    " WHEN n OPERATOR(pg_catalog.~~) '%.%' OR n OPERATOR(pg_catalog.=) ANY"
-    f" ({_array(_IDENTITY)}) THEN pg_catalog.set_config(n, NULL, true) ELSE"
-    f" (SELECT {_RESET_VALUE} FROM pg_catalog.pg_settings WHERE {_NAME} OPERATOR(pg_catalog.=) n) END"
+    f" WHEN EXISTS (SELECT FROM pg_catalog.pg_settings WHERE {_NAME} OPERATOR(pg_catalog.=) n)"
+    f" THEN (SELECT {_RESET_VALUE} FROM pg_catalog.pg_settings WHERE {_NAME} OPERATOR(pg_catalog.=) n)"
+    " ELSE pg_catalog.set_config(n, NULL, true) END"
 )
 
 

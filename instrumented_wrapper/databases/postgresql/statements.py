@@ -20,6 +20,7 @@ from instrumented_wrapper.databases.postgresql.tokens import Token, tokens_of
 from instrumented_wrapper.statement import (
     BEGIN,
     COMMIT,
+    DECLARE,
     DOUBT,
     NAMED,
     RELEASE,
@@ -40,7 +41,8 @@ _TRIGGERS: Final = re.compile(
     re.IGNORECASE,
 )
 _LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
-_NOT_PLAIN: Final = re.compile(r'--|/\*|[$"\\]')  # comments, other kinds of quotes, escapes
+# Comments, other kinds of quotes, escapes: where none is left without the literals, these were taken out rightly.
+_NOT_PLAIN: Final = re.compile(r"""--|/\*|\$(?!\d)|["\\]|[eE]'""")
 _LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
 _ROUTINE_WORDS: Final = ("function", "procedure", "routine")
 _LASTING: Final = frozenset({ADVISORY, LOADED})
@@ -60,10 +62,10 @@ def _may_matter(text: str) -> bool:
     """Tell at little cost whether a text has to be read; of a long one the data is taken out first."""
     if not (_TRIGGERS.search(text) or may_call(text)):
         return False
-    if len(text) <= _LONG or _NOT_PLAIN.search(text):
+    if len(text) <= _LONG:
         return True
     rest = _LITERALS.sub("''", text)
-    return bool(_TRIGGERS.search(rest)) or may_call(rest)
+    return bool(_NOT_PLAIN.search(rest) or _TRIGGERS.search(rest)) or may_call(rest)
 
 
 def _merge(found: Sequence[Effects], several: bool) -> Effects:
@@ -129,6 +131,8 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
         names = names[:6]  # what it does, it does when it is called; where it is, counts
     elif words[0] != "prepare":
         steps = tuple(config_steps(statement))
+        if words[0] == "declare":  # it is done when it is fetched
+            steps = tuple(step._replace(value=DECLARE) if step.kind == DOUBT else step for step in steps)
         nameless = any(step.kind == DOUBT and not step.name for step in steps)
         yield Effects(steps=steps, calls=calls_of(statement), leaves=(CUSTOM,) if nameless else ())
     if words[0] in ("explain", "create") and any(a == "execute" for a, b in pairwise(words) if b not in _ROUTINE_WORDS):
@@ -138,7 +142,9 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
             yield Effects(leaves=(ADVISORY,))
         elif word == "pg_advisory_unlock_all" and words[0] == "select" and len(words) == 4:
             yield Effects(clears=(ADVISORY,))
-        elif word == "pg_temp" or (word in ("temp", "temporary") and "into" in words[max(0, index - 2) : index]):
+        elif (word == "pg_temp" and words[0] not in ("set", "reset")) or (
+            word in ("temp", "temporary") and "into" in words[max(0, index - 2) : index]
+        ):
             yield Effects(leaves=(TEMPORARY,))
 
 

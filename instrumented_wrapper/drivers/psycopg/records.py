@@ -63,6 +63,7 @@ class Record(Session):
         broken: something in the pipeline has failed, and what came after it was not done.
         called: functions of which the server has to be asked what they may do.
         asks: the server has to be asked before the next statement.
+        in_vain: the server was asked and did not tell.
         reading: nothing of the app's statement was sent as yet, a pristine value is being read.
     """
 
@@ -77,7 +78,7 @@ class Record(Session):
         self.off = self.alert = self.internal = self.foreign = False
         self.handed_out = self.returning = self.returned = False
         self.muted = False  # psycopg converts a query without sending it
-        self.asks = self.reading = False
+        self.asks = self.reading = self.in_vain = False
         self.called: set[str] = set()
         self.broken = False
         self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known
@@ -144,8 +145,13 @@ class Record(Session):
 
     def wants_to_ask(self) -> bool:
         """Tell whether the server has to be asked something, and may be."""
-        quiet = self.off or self.shared or self.internal or self.returning or not self.recording
+        quiet = self.in_vain or self.off or self.shared or self.internal or self.returning or not self.recording
         return self.on_server.wants_asking and not quiet
+
+    def refresh_changed(self) -> None:
+        """Do as any session does; something was done, so that it may be asked again."""
+        super().refresh_changed()
+        self.in_vain = False
 
     def ask_next(self, now: bool) -> None:
         """Have the next statement ask first, where there is something to ask."""

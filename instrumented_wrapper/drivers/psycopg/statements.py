@@ -100,7 +100,7 @@ def _read_first(
             names = tuple(driver.reported(connection, names))
         if names:
             flow = flows.note_changes(driver.within, connection, record, names)
-            yield from _reading(connection, record, names, flows.run_within(flow))
+            yield from steps.unless_interrupted(_reading(connection, record, names, flows.run_within(flow)))
     yield from go_on
 
 

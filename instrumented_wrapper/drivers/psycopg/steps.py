@@ -5,7 +5,7 @@ Nothing here waits. A `Loss` that is returned is repaired by the caller, which k
 
 from __future__ import annotations
 
-import contextlib
+import sys
 import time
 from contextvars import ContextVar
 from dataclasses import replace
@@ -44,6 +44,7 @@ __all__ = [
     "question_for",
     "repaired",
     "seconds_left",
+    "unless_interrupted",
     "with_calls",
 ]
 
@@ -52,6 +53,7 @@ _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 _ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
 _READS: Final = 4  # the first read may only give the server's last words, the end comes with the next
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
+_UNDEFINED_FUNCTION: Final = "42883"
 _SEVERITY: Final = pq.DiagnosticField.SEVERITY_NONLOCALIZED
 _LAST_WORDS: Final = ("FATAL", "PANIC")  # the server ends the connection after such an error
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
@@ -202,16 +204,33 @@ def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) 
         record.ask_next(idle or pipelined)
         return None
     record.ask_next(False)
-    return ask_quietly(flows.run_within(flows.settle_doubts(driver.within, connection, record)))
+    return ask_quietly(record, flows.run_within(flows.settle_doubts(driver.within, connection, record)))
 
 
-def ask_quietly(question: Any) -> Any:
-    with contextlib.suppress(psycopg.Error, ValueError):  # the doubts stay, and are told if the connection is lost
+def ask_quietly(record: Record, question: Any) -> Any:
+    """Ask; where that fails the doubts stay, and are told if the connection is lost."""
+    try:
         yield from question
+    except (psycopg.Error, ValueError):  # not asked again after each statement, only when more is in doubt
+        record.unsure, record.in_vain = False, True
+
+
+def unless_interrupted(question: Any) -> Any:
+    """Ask, and end the step there if the app was interrupted meanwhile (Ctrl-C, a task that is cancelled).
+
+    psycopg then reads a step to its end, as the handler of that exception: nothing more may be sent.
+
+    Raises:
+        QueryCanceled: it was; psycopg expects this one.
+    """
+    handled = sys.exc_info()[1]
+    yield from question
+    if sys.exc_info()[1] is not handled:
+        raise psycopg.errors.QueryCanceled("interrupted before the statement was sent")
 
 
 def _first(question: Any, gen: Any) -> Any:
-    yield from question
+    yield from unless_interrupted(question)
     return (yield from gen)
 
 
@@ -253,6 +272,10 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
     facts = facts_after(connection, record, step, error)
     status = connection.pgconn.transaction_status
     if not is_pending(connection) and status != _ACTIVE:
+        if error.sqlstate is None:  # psycopg's own refusal, of what the server may have done
+            record.settle(for_good=False, certain=False, idle=status == _IDLE)
+        elif error.sqlstate == _UNDEFINED_FUNCTION:
+            record.called.difference_update(*(effects.calls for effects in record.noted))
         record.refused(facts.pipelined, idle=status == _IDLE)  # else an earlier one, interrupted, has no answer yet
         record.ask_next(status == _IDLE)
     else:
