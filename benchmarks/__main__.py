@@ -12,6 +12,7 @@ from typing import Final
 
 import psycopg
 
+from benchmarks.carrying import carrying_rows
 from benchmarks.cases import CASES
 from benchmarks.failing import failover_rows
 from benchmarks.importing import import_rows
@@ -60,6 +61,8 @@ def comparisons(cluster: Cluster) -> list[Comparison]:
         Comparison("pool: getconn and putconn", "pool methods", two, 100, _POOL),
         Comparison("pool: the same, autocommit changed, back by the app", "pool changed", two, 50),
         Comparison("pool: the same, autocommit changed, reset by us", "pool reset", two, 50),
+        Comparison("pool: two settings by SQL, reset by us; bare: they leak, wall", "pool set", two, 20),
+        Comparison("SET work_mem = '5MB', not for the first time", "set", two, 50),
         Comparison("conn.autocommit = x", "setting", two, 100),
         Comparison("connect()", "connect", trusted, 2, _CONNECT),
         Comparison("connect() to two hosts", "connect", cluster.dsn(user="postgres"), 2, _CONNECT),
@@ -71,6 +74,7 @@ def measure(amount: Amount) -> Iterator[Row | str]:
     """Yield the lines of the table as they are known."""
     with one_core(), Cluster() as cluster:  # the servers stay on that core too, whoever asks them
         yield from compare(comparisons(cluster), amount.rounds, amount.generations)
+        yield from carrying_rows(cluster.primary.dsn(user="postgres"), amount.rounds)
         yield from wire_lines(cluster)
         yield from import_rows(amount.imports)
     with Cluster() as cluster:

@@ -1,7 +1,7 @@
 """What is measured: each case sets something up and yields a function that runs one round of it.
 
 A round of `number` operations returns the seconds that one of them took: of CPU where our cost is CPU, because other
-work on the machine does not count there. Knows psycopg only; whether it is instrumented is the worker's affair.
+work on the machine does not count there. Whether psycopg is instrumented is the worker's affair.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Final
 import psycopg
 from psycopg_pool import ConnectionPool
 
+import instrumented_wrapper
 from benchmarks.losses import losses
 
-__all__ = ["CASES", "ROWS"]
+__all__ = ["CARRIED", "CASES", "ROWS"]
 
 Run = Callable[[int], float]
 Case = Callable[[str], AbstractContextManager[Run]]
@@ -110,6 +111,12 @@ def _block(dsn: str) -> Iterator[Run]:
         yield _timed(transact)
 
 
+@contextmanager
+def _set(dsn: str) -> Iterator[Run]:
+    with psycopg.connect(dsn, autocommit=True) as connection, connection.cursor() as cursor:
+        yield _timed(lambda: cursor.execute("SET work_mem = '5MB'"))
+
+
 # --- connections ------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +200,50 @@ def _pool_reset(dsn: str) -> Iterator[Run]:
         yield _timed(check_out)
 
 
+@contextmanager
+def _pool_set(dsn: str) -> Iterator[Run]:
+    with _pool(dsn) as pool:
+
+        def check_out() -> None:
+            with pool.connection() as connection:
+                connection.execute("SET app.tenant = '7'")
+                connection.execute("SET work_mem = '5MB'")
+
+        yield _timed(check_out, time.perf_counter)
+
+
+# --- a new session ----------------------------------------------------------------------------------------------
+
+
+def _configured(count: int, dsn: str) -> psycopg.Connection[Any]:
+    connection = psycopg.connect(dsn, autocommit=True)
+    for number in range(count):
+        connection.execute(f"SET app.number_{number} = '{number}'")
+    return connection
+
+
+def _one_by_one(count: int) -> Case:
+    """An app that connects anew and configures its session with a statement for each setting."""
+
+    @contextmanager
+    def configure(dsn: str) -> Iterator[Run]:
+        yield _timed(lambda: _configured(count, dsn).close(), time.perf_counter)
+
+    return configure
+
+
+def _switch(count: int) -> Case:
+    """An app that asks us to move such a session."""
+
+    @contextmanager
+    def move(dsn: str) -> Iterator[Run]:
+        with _configured(count, dsn) as connection:
+            yield _timed(lambda: instrumented_wrapper.switch(connection), time.perf_counter)
+
+    return move
+
+
+CARRIED: Final = (1, 10, 50)
 CASES: Final[dict[str, Case]] = {
     "statement": _statement_by(time.process_time),
     "statement, wall": _statement_by(time.perf_counter),
@@ -208,5 +259,9 @@ CASES: Final[dict[str, Case]] = {
     "pool methods": _pool_methods,
     "pool changed": _pool_changed,
     "pool reset": _pool_reset,
+    "set": _set,
+    "pool set": _pool_set,
+    **{f"one by one {count}": _one_by_one(count) for count in CARRIED},
+    **{f"switch {count}": _switch(count) for count in CARRIED},
     "losses": losses,
 }

@@ -34,7 +34,7 @@ def counted(recorder: Recorder) -> dict[tuple[str, str, str], int]:
 
 
 def test_where_a_pristine_value_comes_from(cluster, recorder):
-    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+    with psycopg.connect(cluster.primary.dsn(), autocommit=True) as connection:
         connection.execute("SET work_mem = '5MB'")
         connection.execute("SET TIME ZONE 'UTC'")
         connection.execute("SET work_mem = '6MB'")
@@ -50,7 +50,7 @@ def test_where_a_pristine_value_comes_from(cluster, recorder):
 @pytest.mark.parametrize("shown", [False, True])
 def test_values(cluster, recorder, shown):
     options = {"capture_values": shown}
-    with psycopg.connect(cluster.dsn(), autocommit=True, instrumented_wrapper=options) as connection:
+    with psycopg.connect(cluster.primary.dsn(), autocommit=True, instrumented_wrapper=options) as connection:
         connection.execute("SET work_mem = '5MB'")
         connection.execute("SET app.tenant = 'seven'")
         instrumented_wrapper.switch(connection)
@@ -66,13 +66,13 @@ def test_values(cluster, recorder, shown):
 
 
 def test_names_of_the_apps_are_one_series(cluster, recorder):
-    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+    with psycopg.connect(cluster.primary.dsn(), autocommit=True) as connection:
         connection.execute("SET app.one = 'x'; SET app.two = 'x'; SET work_mem = '5MB'")
     assert counted(recorder) == {("reset", "custom", "reset"): 2, ("reset", "work_mem", "reset"): 1}
 
 
 def test_what_a_switch_leaves_behind(cluster, recorder):
-    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+    with psycopg.connect(cluster.primary.dsn(), autocommit=True) as connection:
         connection.execute("CREATE TEMP TABLE t (a int); LISTEN news; SELECT pg_advisory_lock(9); SET work_mem = '5MB'")
         connection.execute("PREPARE p AS SELECT 1")
         with pytest.raises(FailoverSuccessError) as told:
@@ -87,7 +87,7 @@ def test_what_a_switch_leaves_behind(cluster, recorder):
 
 def test_a_reset_links_to_the_requests_that_left_something(cluster, recorder):
     tracer = recorder.tracers.get_tracer("app")
-    with psycopg_pool.ConnectionPool(cluster.dsn(), min_size=1, max_size=1) as pool:
+    with psycopg_pool.ConnectionPool(cluster.primary.dsn(), min_size=1, max_size=1) as pool:
         connection = pool.getconn()
         contexts: dict[str, SpanContext] = {}
         for name, text in [
@@ -113,8 +113,8 @@ def test_a_reset_links_to_the_requests_that_left_something(cluster, recorder):
 
 
 def test_no_links_without_spans(cluster, recorder):
-    psycopg.connect(cluster.dsn(), autocommit=True).close()
-    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+    psycopg.connect(cluster.primary.dsn(), autocommit=True).close()
+    with psycopg.connect(cluster.primary.dsn(), autocommit=True) as connection:
         connection.execute("SET work_mem = '5MB'")
     assert all(not span.links for span in recorder.spans)
 
@@ -123,7 +123,7 @@ def test_no_value_leaks(cluster, recorder, caplog):
     """Spans, metrics, logs, what is printed of the session, and errors: none has what the app set."""
     caplog.set_level(logging.DEBUG)
     texts = []
-    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+    with psycopg.connect(cluster.primary.dsn(), autocommit=True) as connection:
         connection.execute(f"SET app.tenant = '{SECRET}'; SET search_path = {SECRET}")
         connection.execute("SELECT set_config('app.other', %s, false)", [SECRET])
         connection.execute(f"SELECT set_config('app.' || 'third', '{SECRET}', false)")
@@ -143,7 +143,7 @@ def test_no_value_leaks(cluster, recorder, caplog):
 def test_a_refused_value_is_not_told_either(cluster, recorder):
     cluster.primary.sql(f"CREATE ROLE {SECRET}")
     cluster.primary.sql(f"GRANT {SECRET} TO app")
-    connection = psycopg.connect(cluster.dsn(), autocommit=True)
+    connection = psycopg.connect(cluster.primary.dsn(), autocommit=True)
     connection.execute(f"SET ROLE {SECRET}")
     cluster.primary.sql(f"DROP ROLE {SECRET}")
     with pytest.raises(instrumented_wrapper.FailoverFailedError) as told:
@@ -161,7 +161,7 @@ def test_a_failed_reset(cluster, recorder):
     """The session stays as it is; a pool would discard it."""
     cluster.primary.sql("CREATE ROLE leaving")
     cluster.primary.sql("GRANT leaving TO app")
-    connection = psycopg.connect(cluster.dsn(), autocommit=True)
+    connection = psycopg.connect(cluster.primary.dsn(), autocommit=True)
     connection.execute("SET ROLE leaving; SET work_mem = '5MB'")
     instrumented_wrapper.mark_pristine(connection)
     connection.execute("RESET ROLE; RESET work_mem")
