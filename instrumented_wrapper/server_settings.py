@@ -47,6 +47,7 @@ class ServerSettings:
     Attributes:
         doubts: settings that may have another value than is known here, and because of what.
         origins: where each value was set, as telemetry marked it.
+        open: what the transaction that is open has set.
     """
 
     def __init__(self, survives_reset_all: Callable[[str], bool]) -> None:
@@ -56,7 +57,7 @@ class ServerSettings:
         self._pristine: dict[str, str | None] = {}
         self._configured: set[str] = set()  # pristine values that SQL has set: the server's default is another one
         self._values: dict[str, str | None] = {}
-        self._open = Savepoints()
+        self.open = Savepoints()
         self._doubted_at: object = None
         self._named: set[str] = set()  # what prepared statements may set, whatever becomes of their transaction
 
@@ -79,14 +80,9 @@ class ServerSettings:
     def shown(self) -> dict[str, tuple[str | None, str | None]]:
         """Value and pristine value of each setting that was fetched or changed, as the app sees it now."""
         seen = dict(self._values)
-        for level in self._open.levels:
+        for level in self.open.levels:
             seen.update({name: held.value for name, held in level.values.items() if not held.configured})
         return {name: (self._meant(name, value), self._pristine.get(name)) for name, value in seen.items()}
-
-    @property
-    def is_open(self) -> bool:
-        """True where something was set, or a savepoint, in a transaction that has not ended."""
-        return bool(self._open.levels)
 
     @property
     def is_changed(self) -> bool:
@@ -130,16 +126,16 @@ class ServerSettings:
         return not (self.knows(name) or hidden or self._may_be_set(name))
 
     def _may_be_set(self, name: str) -> bool:
-        doubts = [self.doubts, *(level.doubts for level in self._open.levels)]
+        doubts = [self.doubts, *(level.doubts for level in self.open.levels)]
         return any(ANY in those or name in those for those in doubts)
 
     def knows(self, name: str) -> bool:
         """Tell whether the pristine value was fetched, or the setting has been changed already."""
-        return name in self._values or any(name in level.values for level in self._open.levels)
+        return name in self._values or any(name in level.values for level in self.open.levels)
 
     def is_masked(self, name: str) -> bool:
         """Tell whether a SET LOCAL hides the value of the session, until the transaction ends."""
-        return any(name in level.local for level in self._open.levels)
+        return any(name in level.local for level in self.open.levels)
 
     def _meant(self, name: str, value: str | None) -> str | None:
         """Return a value with the server's default spelled out, where that is the pristine value."""
@@ -165,33 +161,33 @@ class ServerSettings:
     def _do(self, step: Step, origin: object, configured: bool) -> None:
         name = str(step.name)
         if step.kind == statement.SET:
-            self._open.top.values[name] = Held(_text(step.value), origin, configured)
-            if self._open.top.doubts.get(name) != statement.DECLARE:
-                self._open.top.doubts.pop(name, None)
+            self.open.top.values[name] = Held(_text(step.value), origin, configured)
+            if self.open.top.doubts.get(name) != statement.DECLARE:
+                self.open.top.doubts.pop(name, None)
         elif step.kind == statement.SET_LOCAL:
-            self._open.top.local.add(name)
+            self.open.top.local.add(name)
         elif step.kind == statement.DOUBT:
-            self._open.top.doubts[name] = str(step.value)
+            self.open.top.doubts[name] = str(step.value)
             self._doubted_at = origin
         elif step.kind == statement.NAMED:
             self._named.add(name)
         elif step.kind == statement.RESET_ALL:
             self._reset_all(origin, configured)
         elif step.kind == statement.SAVEPOINT:
-            self._open.savepoint(name)
+            self.open.savepoint(name)
         elif step.kind == statement.RELEASE:
-            self._open.release(name)
+            self.open.release(name)
         elif step.kind == statement.ROLLBACK_TO:
-            self._open.roll_back_to(name)
+            self.open.roll_back_to(name)
 
     def _reset_all(self, origin: object, configured: bool) -> None:
-        for name in self.names + tuple(n for level in self._open.levels for n in level.values):
+        for name in self.names + tuple(n for level in self.open.levels for n in level.values):
             if not self._survives(name):
-                self._open.top.values[name] = Held(None, origin, configured)
+                self.open.top.values[name] = Held(None, origin, configured)
 
     def end(self, commit: bool) -> None:
         """The transaction has ended: what it did counts, or never was."""
-        whole = self._open.end()
+        whole = self.open.end()
         self.doubts.update(whole.doubts if commit else whole.lasting_doubts)
         if commit:
             for name, held in whole.values.items():
@@ -216,10 +212,10 @@ class ServerSettings:
         given = tuple(steps)
         if any(step.kind in _OF_TRANSACTIONS for step in given):
             doubts = self.doubts  # a commit may be among them: no rollback takes these back for certain
-            for level in self._open.levels:
+            for level in self.open.levels:
                 doubts.update(_touched(level, because))
         else:
-            doubts = self._open.top.doubts
+            doubts = self.open.top.doubts
         for step in given:
             if step.kind in (statement.SET, statement.DOUBT):
                 doubts[str(step.name)] = str(step.value) if step.kind == statement.DOUBT else because
@@ -230,7 +226,7 @@ class ServerSettings:
 
     def unclear(self, because: str) -> None:
         """Nobody knows how far what was sent has come: everything that the transaction touched is in doubt."""
-        self.doubts.update(_touched(self._open.end(), because))
+        self.doubts.update(_touched(self.open.end(), because))
 
     def told(self, told: Told, configured: bool) -> None:
         """Take what the server said as it is; no doubt is left."""
@@ -320,7 +316,7 @@ class ServerSettings:
         self._values.clear()
         self.origins.clear()
         self.doubts.clear()
-        self._open.end()
+        self.open.end()
 
 
 def _touched(level: Level, because: str) -> dict[str, str]:

@@ -227,7 +227,7 @@ class Session:
             aborted: the transaction in which they ran had failed before.
         """
         noted, self.noted = self.noted, []
-        if not (self.on_server.is_open or self.asked_read_only) and all(effects.is_plain for effects in noted):
+        if self._is_plain(noted):
             return
         if certain and noted:
             noted[-1] = self._last_as_reported(noted)
@@ -250,12 +250,22 @@ class Session:
         if effects.read_only or self.asked_read_only:
             self.asked_read_only = self._asked_after(effects)
 
+    def _is_plain(self, noted: list[Effects]) -> bool:
+        """Tell, at little cost, whether transactions were begun and ended in which nothing was set."""
+        if self.asked_read_only or self.on_server.open.levels:
+            return False
+        for effects in noted:  # noqa: SIM110 - a generator costs more than all the rest
+            if not effects.is_plain:
+                return False
+        return True
+
     def _last_as_reported(self, noted: list[Effects]) -> Effects:
         """What the server reports is what the last statement has left, if nothing else has set anything."""
         *before, last = noted
         if not last.sets or last.several or not all(effects.is_plain for effects in before):
             return last
-        return replace(last, steps=tuple(map(self._as_reported, last.steps)))
+        steps = tuple(map(self._as_reported, last.steps))
+        return last if steps == last.steps else replace(last, steps=steps)
 
     def _as_reported(self, step: Step) -> Step:
         """Return a step with the value that the server has reported, which is the truth and costs nothing."""

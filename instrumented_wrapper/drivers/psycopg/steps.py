@@ -96,7 +96,10 @@ def placed(record: Record, effects: Effects) -> Effects:
     """Say of effects on settings where in the app they come from; what a handler does is not the app's doing."""
     if not record.recording:
         return replace(effects, steps=tuple(step for step in effects.steps if step.kind in statement.OF_TRANSACTIONS))
-    return replace(effects, origin=events.origin(), configured=record.configuring)
+    origin = events.origin()
+    if origin is None and not record.configuring:
+        return effects
+    return replace(effects, origin=origin, configured=record.configuring)
 
 
 # --- before -----------------------------------------------------------------------------------------------------
