@@ -64,7 +64,6 @@ class Record(Session):
         called: functions of which the server has to be asked what they may do.
         asks: the server has to be asked before the next statement.
         in_vain: the server was asked and did not tell.
-        reading: nothing of the app's statement was sent as yet, a pristine value is being read.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Record(Session):
         self.off = self.alert = self.internal = self.foreign = False
         self.handed_out = self.returning = self.returned = False
         self.muted = False  # psycopg converts a query without sending it
-        self.asks = self.reading = self.in_vain = False
+        self.asks = self.in_vain = False
         self.called: set[str] = set()
         self.broken = False
         self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known

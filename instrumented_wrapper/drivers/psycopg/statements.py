@@ -100,7 +100,7 @@ def _read_first(
             names = tuple(driver.reported(connection, names))
         if names:
             flow = flows.note_changes(driver.within, connection, record, names)
-            yield from steps.unless_interrupted(_reading(connection, record, names, flows.run_within(flow)))
+            yield from steps.unless_interrupted(read_pristine(connection, names, flows.run_within(flow)))
     yield from go_on
 
 
@@ -111,19 +111,17 @@ def _may_read(connection: Any, record: Record) -> bool:
     return watched and quiet and not is_before_the_app(connection, record)
 
 
-def _reading(connection: Any, record: Record, names: Sequence[str], question: Any) -> Any:
-    record.reading = True
+def read_pristine(connection: Any, names: Sequence[str], question: Any) -> Any:
+    """Ask before the statement is sent: `steps` knows an error that came through here by this function's name."""
     try:
         yield from question
     except psycopg.errors.QueryCanceled as error:
         if "statement_timeout" not in names or _is_interrupted(error):  # else it may be the way out of a short one
-            record.reading = False
             raise
     except (psycopg.Error, ValueError):
         if connection.pgconn.status == pq.ConnStatus.BAD:
             raise
         # It is asked again after the statement: a value that cannot be read now does not keep the app from setting it.
-    record.reading = False
 
 
 def _is_interrupted(error: BaseException) -> bool:

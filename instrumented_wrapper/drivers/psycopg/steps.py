@@ -251,7 +251,7 @@ def after(
     if connection.pgconn.status != _BAD and error.diag.severity_nonlocalized not in _LAST_WORDS:
         return _refused(connection, record, step, error)
     facts = facts_after(connection, record, step, error)
-    reading, record.reading = record.reading, False
+    reading = frame_of(error, "read_pristine") is not None
     loss = _while_reading(facts) if reading else losses.found_while_under_way(facts, error)
     if connection._closed or loss is None:
         return None
