@@ -14,15 +14,22 @@ import psycopg
 
 # The number is the key: an order that is tried again after all is never there twice.
 INSERT = "INSERT INTO orders (number) VALUES (%s) ON CONFLICT DO NOTHING"
-SERVER = "SELECT inet_server_port(), pg_backend_pid(), current_setting('transaction_isolation')"
+SERVER = """
+    SELECT inet_server_port(), pg_backend_pid(), current_setting('transaction_isolation'),
+           current_setting('lock_timeout'), current_setting('app.tenant', true)
+"""
 
 
 def say(connection: psycopg.Connection, **what: object) -> None:
-    """Print a line of JSON, with the connection and its settings."""
+    """Print a line of JSON, with the connection."""
+    print(json.dumps({**what, "connection": id(connection)}), flush=True)
+
+
+def attributes(connection: psycopg.Connection) -> dict[str, object]:
+    """Return the settings that psycopg keeps."""
     level = connection.isolation_level
     settings = {"autocommit": connection.autocommit, "isolation_level": level.name if level else None}
-    settings |= {"read_only": connection.read_only, "deferrable": connection.deferrable}
-    print(json.dumps({**what, "connection": id(connection), "settings": settings}), flush=True)
+    return {**settings, "read_only": connection.read_only, "deferrable": connection.deferrable}
 
 
 def write(connection: psycopg.Connection, number: int) -> None:
@@ -30,8 +37,9 @@ def write(connection: psycopg.Connection, number: int) -> None:
     with connection.transaction():
         connection.execute(INSERT, [number])
         time.sleep(0.15)  # what an app does meanwhile: ask the stock, the bank, ...
-        port, pid, isolation = connection.execute(SERVER).fetchone() or ()
-    say(connection, order=number, port=port, pid=pid, isolation=isolation)
+        port, pid, isolation, timeout, tenant = connection.execute(SERVER).fetchone() or ()
+    settings = {**attributes(connection), "lock_timeout": timeout, "app.tenant": tenant}
+    say(connection, order=number, port=port, pid=pid, isolation=isolation, settings=settings)
 
 
 def main(orders: int) -> None:
@@ -41,6 +49,8 @@ def main(orders: int) -> None:
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
         connection.read_only = False
         connection.deferrable = False
+        connection.execute("SET lock_timeout = '2s'")
+        connection.execute("SET app.tenant = 'acme'")
         for number in range(1, orders + 1):
             written = False
             while not written:

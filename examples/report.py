@@ -87,12 +87,12 @@ def session(story: Story) -> Iterator[str]:
         return
     first, last = story.written[0], story.written[-1]
     moved = first["port"] != last["port"]
-    yield style(f"  {'setting':<17}{'at connect':<13}{'the app set':<15}after the failover", "dim")
+    yield style(f"  {'setting':<17}{'at connect':<16}{'the app set':<15}after the failover", "dim")
     for name, value in first["settings"].items():
         after = last["settings"][name]
         verdict = style("kept", "green") if moved and after == value else style("LOST", "red")
         shown = _word(after) if moved else "-"
-        yield f"  {name:<17}{_pristine(story, name):<13}{_word(value):<15}{shown:<15}{verdict}"
+        yield f"  {name:<17}{_pristine(story, name):<16}{_word(value):<15}{shown:<15}{verdict}"
     yield ""
     yield from (f"  {style(f'{name:<11}', 'bold')}{text}" for name, text in _facts(story, first, last))
 

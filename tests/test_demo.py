@@ -111,6 +111,7 @@ def test_a_carried_session_is_success(carried: tuple[Demo, str]) -> None:
     words = [line.split() for line in text.splitlines()]
     assert ["autocommit", "false", "true", "true", "kept"] in words
     assert ["isolation_level", "default", "SERIALIZABLE", "SERIALIZABLE", "kept"] in words
+    assert ["app.tenant", "default", "acme", "acme", "kept"] in words
 
 
 def test_the_demo_shows_progress_and_the_transaction_that_was_lost(carried: tuple[Demo, str]) -> None:
@@ -166,7 +167,7 @@ def test_settings_that_are_not_carried_are_a_failure(runs: dict[str, Demo]) -> N
     demo = runs["not transferred"]
     text = demo.finish()
     assert demo.process.returncode == 1, text
-    assert "NOT CARRIED: settings are lost: autocommit, isolation_level, read_only, deferrable" in text
+    assert "NOT CARRIED: settings are lost: autocommit, isolation_level, read_only, deferrable," in text
     assert "NOT CARRIED: the server says read committed, not serializable" in text
 
 
