@@ -7,6 +7,7 @@ server says, asked on the same physical connection past everything that is patch
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -202,8 +203,13 @@ class RandomApp:
     def do(self, thing: str, dice: Any) -> None:
         """Do one thing; errors are the app's own business."""
         self.dice = dice
-        with suppress(psycopg.Error, psycopg.Rollback):
+        try:
             getattr(self, thing)()
+        except (psycopg.Error, psycopg.Rollback):
+            pass
+        except AssertionError as error:  # psycopg 3.2 has some of its own, for blocks that SQL text has ended
+            if not traceback.extract_tb(error.__traceback__)[-1].filename.startswith(psycopg.__path__[0]):
+                raise
 
     def send(self, text: Any, *args: Any, **keywords: Any) -> Any:
         self.note(f"{text!r} {args or ''} {keywords or ''}")
@@ -265,8 +271,6 @@ class RandomApp:
                 self.connection.rollback()
 
     def block(self, depth: int = 0) -> None:
-        if self.status == psycopg.pq.TransactionStatus.INERROR:
-            return  # psycopg 3.2 fails with an AssertionError of its own
         self.note("block {")
         try:
             with self.connection.transaction(force_rollback=self.dice.random() < 0.1):
