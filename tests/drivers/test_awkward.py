@@ -248,6 +248,7 @@ async def test_a_question_that_is_refused(side: Side, hardened: str) -> None:
         assert connection.info.backend_pid != first, "nobody knows what it has: the pool throws it away"
 
 
+@pytest.mark.skipif(psycopg.__version__ == "3.2.1", reason="hangs there, with or without us")
 @pytest.mark.parametrize("text", ["SET app.a = '1'", "SELECT set_config('app.a', '1', false), pg_sleep(20)"])
 def test_a_task_that_is_cancelled_while_we_ask(odd: str, proxy: Proxy, text: str) -> None:
     """The app's statement is not sent any more."""
