@@ -309,6 +309,7 @@ class Session:
         if left is not None:
             kept = (name for name in self.left if not self._database.is_listed(name))
             self.left = dict.fromkeys((*left, *kept))
+            self.built.update(self.left if self.configuring else ())
         self.refresh_changed()
 
     def take_left(self, transaction: str) -> tuple[str, ...]:
