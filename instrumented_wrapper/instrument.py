@@ -20,6 +20,7 @@ import wrapt
 from instrumented_wrapper import events, lifecycle, options, switching
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.errors import Address
+from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.session import Session
@@ -61,7 +62,10 @@ SUPPORTED: Final = tuple(dict.fromkeys(patcher.driver for patcher in PATCHERS.va
 
 
 class Flows:
-    """The lifecycle, as the drivers' seams are handed it."""
+    """The lifecycle, as the drivers' seams are handed it, and who is told of the app's operations."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
 
     run = staticmethod(lifecycle.run)
     run_async = staticmethod(lifecycle.run_async)
@@ -83,6 +87,7 @@ class _State:
     patches: dict[str, Patches] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     listeners: list[events.Listener] = field(default_factory=list)
+    flows: Flows | None = None
 
 
 _state = _State()
@@ -132,6 +137,7 @@ def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
 
     _state.active, _state.options = True, chosen
     _state.listeners = telemetry.listeners(version.VERSION, tracer_provider, meter_provider)
+    _state.flows = Flows(telemetry.operations(version.VERSION, tracer_provider, meter_provider))
     for listener in _state.listeners:
         events.subscribe(listener)
     events.locate_with(telemetry.locator if chosen.traces else None)
@@ -165,7 +171,7 @@ def _imported(name: str, module: Any) -> None:
         patches = _state.patches[name] = Patches()
         try:
             verb = getattr(import_module(patcher.room), patcher.verb)
-            _state.done[name] = verb(patches, _state.options, Flows)
+            _state.done[name] = verb(patches, _state.options, _state.flows)
         except Exception as error:  # noqa: BLE001 - the app's import goes on, whatever we cannot do
             patches.undo()
             _state.done[name] = f"left alone: {type(error).__name__}"

@@ -33,7 +33,10 @@ class Configuration:
     traces: bool | str | None = None
     metrics: bool | str | None = None
     reset_scope: str | None = None
+    pooler: str | None = None
     query_spans: bool | str | None = None
+    transaction_spans: bool | str | None = None
+    connect_spans: bool | str | None = None
     capture_values: bool | str | None = None
 
 

@@ -43,6 +43,8 @@ class Options:
     reset_scope: str = "settings"
     pooler: str = "auto"
     query_spans: str = "auto"
+    transaction_spans: str = "auto"
+    connect_spans: bool = False
     capture_values: bool = False
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
@@ -199,6 +201,8 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "reset_scope": _one_of("settings", "session"),
     "pooler": _one_of("auto", "session", "transaction"),
     "query_spans": _switch,
+    "transaction_spans": _switch,
+    "connect_spans": _boolean,
     "capture_values": _boolean,
 }
 OPTION_NAMES: Final = tuple(option.name for option in fields(Options) if option.name != "sources")

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
+from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Loss, Session
 
@@ -153,6 +154,10 @@ class Driver(Protocol):
 
 class Flows(Protocol):
     """What a driver's seams ask for: the steps of the lifecycle, handed in so that no driver knows it."""
+
+    @property
+    def operations(self) -> Operations:
+        """Who is told of the app's operations."""
 
     def run(self, flow: Flow[Result], /) -> Result:
         """Carry out a flow on a sync connection."""

@@ -9,12 +9,14 @@ from typing import Any, Final
 from opentelemetry.semconv.attributes.db_attributes import DB_NAMESPACE, DB_SYSTEM_NAME
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.semconv.schemas import Schemas
 
 from instrumented_wrapper.events import Event, Failover, Peer, PristineFetch, Reset, SettingChange, Transfer
 
-__all__ = ["ERROR_TYPE", "OURS", "SCOPE", "of_change", "of_peer", "of_start", "shown"]
+__all__ = ["ERROR_TYPE", "OURS", "SCHEMA", "SCOPE", "of_change", "of_peer", "of_start", "shown"]
 
 SCOPE: Final = "instrumented_wrapper"
+SCHEMA: Final = Schemas.V1_34_0.value
 OURS: Final = "instrumented_wrapper."
 HIDDEN: Final = "<hidden>"
 # Their values are words of the SQL standard, never the app's data.

@@ -7,6 +7,7 @@ functions do; `state` names the rest of a session; `questions` are the texts tha
 from typing import Final
 
 from instrumented_wrapper.databases.postgresql.questions import survives_reset_all
+from instrumented_wrapper.databases.postgresql.settings import first_schema
 from instrumented_wrapper.databases.postgresql.state import covers, is_listed
 from instrumented_wrapper.databases.postgresql.statements import scan
 
@@ -15,6 +16,7 @@ __all__ = [
     "READ_ONLY_SQL_TRANSACTION",
     "SYSTEM",
     "covers",
+    "first_schema",
     "is_listed",
     "scan",
     "survives_reset_all",

@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from instrumented_wrapper.databases.postgresql.tokens import Token, folded
+from instrumented_wrapper.databases.postgresql.tokens import Token, folded, tokens_of
 from instrumented_wrapper.statement import DOUBT, RESET_ALL, SET, SET_LOCAL, Placeholder, Step
 
 __all__ = [
     "IDENTITY",
     "asks_read_only",
     "boolean",
+    "first_schema",
     "is_state",
     "placeholder",
     "reset_steps",
@@ -229,3 +230,10 @@ def reset_steps(statement: Sequence[Token]) -> Iterator[Step]:
 def asks_read_only(words: Sequence[str]) -> bool:
     """Tell whether a list of transaction modes has ``READ ONLY``."""
     return "read only" in " ".join(words)
+
+
+def first_schema(search_path: str) -> str:
+    """Return the schema that comes first in a search path; empty where that depends on the role, or there is none."""
+    first = next(tokens_of(search_path), None)
+    named = first is not None and first.kind in ("word", "name", "string") and first.text != "$user"
+    return first.text if named and first is not None else ""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["Token", "folded", "tokens_of"]
+__all__ = ["Piece", "Token", "folded", "pieces_of", "tokens_of"]
 
 # What is not terminated goes to the end of the text, and nothing is read twice: the time is linear in the length.
 _TOKENS: Final = r"""--[^\r\n]*
@@ -39,8 +39,31 @@ class Token(NamedTuple):
     text: str
 
 
+class Piece(NamedTuple):
+    """A piece of a statement as it is written, and where.
+
+    `kind` is ``word``, ``quoted``, ``string``, ``dollar``, ``number``, ``parameter`` or ``mark``.
+    """
+
+    kind: str
+    raw: str
+    start: int
+    end: int
+
+
 def tokens_of(text: str) -> Iterator[Token]:
     """Yield the tokens of `text`; comments and white space are left out."""
+    for kind, match in _matches(text):
+        yield _token(kind, match)
+
+
+def pieces_of(text: str) -> Iterator[Piece]:
+    """Yield the same, as it is written."""
+    for kind, match in _matches(text):
+        yield Piece(kind, match[0], *match.span())
+
+
+def _matches(text: str) -> Iterator[tuple[str, re.Match[str]]]:
     position = 0
     tokens = re.compile(_TOKENS, re.VERBOSE | re.DOTALL)  # 5 ms, once: not while importing
     while match := tokens.search(text, position):
@@ -48,7 +71,7 @@ def tokens_of(text: str) -> Iterator[Token]:
         if kind == "comment":
             position = _end_of_comment(text, position)
         elif kind is not None:
-            yield _token(kind, match)
+            yield kind, match
 
 
 def folded(name: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from weakref import ref
@@ -21,7 +22,6 @@ from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
 from instrumented_wrapper.drivers.psycopg.searching import search, search_async, target_of
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import ClosedMeanwhile, Found
-from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Loss
 
 __all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
@@ -124,7 +124,9 @@ class Psycopg(Asking):
     def _replacement(self, connection: Any, record: Record, pgconn: Any, found: Found, deadline: float) -> Replacement:
         """Dress a new physical connection in a plain connection object, at the baseline of the app's."""
         dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
-        internal = Record(dressed, Options(failover="off", pooler=record.options.pooler), None, (found.address,))
+        options = replace(record.options, failover="off")
+        internal = Record(dressed, options, None, (found.address,))
+        internal.tells = record.tells  # of what the app's transfer handler does
         internal.internal, internal.recording, internal.deadline = True, False, deadline
         internal.refresh()
         vars(dressed)[KEY] = internal

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.psycopg import making, pools, seams, statements, transactions, waiting
+from instrumented_wrapper.drivers.psycopg import making, operations, pools, seams, statements, transactions, waiting
 from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
 from instrumented_wrapper.drivers.psycopg.parts import (
     OLDEST,
@@ -22,6 +22,7 @@ from instrumented_wrapper.drivers.psycopg.parts import (
     missing_parts,
 )
 from instrumented_wrapper.drivers.psycopg.records import drop_all
+from instrumented_wrapper.drivers.psycopg.telling import Telling
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 
@@ -43,6 +44,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         return f"only observed: it lacks {', '.join(missing)}"
     _observe(patches, options, flows)
     _look_after(patches, options, flows)
+    operations.install(patches, Telling(flows.operations))  # last: the time of an operation has all of ours in it
     return "patched"
 
 
@@ -51,11 +53,12 @@ _ONLY_OBSERVE: dict[str, Any] = {"failover": "off", "reset_session_state_on_clos
 
 def _observe(patches: Patches, options: Options, flows: Flows) -> None:
     """What is needed to see a loss: public methods, and the constructor."""
-    patches.close_over(BaseConnection, "__init__", making.attaching(options, patches))
+    telling = Telling(flows.operations)
+    patches.close_over(BaseConnection, "__init__", making.attaching(options, patches, telling))
     patches.close_over(Connection, "wait", functools.partial(waiting.wait, driver=DRIVER, flows=flows))
     patches.close_over(AsyncConnection, "wait", functools.partial(waiting.wait_async, driver=DRIVER, flows=flows))
-    patches.wrap(Connection, "connect", making.connecting_with(options))
-    patches.wrap(AsyncConnection, "connect", making.connecting_with_async(options))
+    patches.wrap(Connection, "connect", making.connecting_with(options, telling))
+    patches.wrap(AsyncConnection, "connect", making.connecting_with_async(options, telling))
     patches.replace(psycopg, "connect", Connection.connect)
     patches.close_over(Connection, "_get_connection_params", making.parameters(options))
     patches.close_over(AsyncConnection, "_get_connection_params", making.parameters_async(options))

@@ -10,6 +10,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import ReferenceType, WeakSet, ref
@@ -22,6 +23,7 @@ from instrumented_wrapper.databases.postgresql.knowledge import Functions
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Shared
+from instrumented_wrapper.operations import AtSite, Operation
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
@@ -64,6 +66,9 @@ class Record(Session):
         called: functions of which the server has to be asked what they may do.
         asks: the server has to be asked before the next statement.
         in_vain: the server was asked and did not tell.
+        tells: operations of the app are told of.
+        at: what is told of operations where they go now; None: where that is has to be found out.
+        operation: one that lasts while the app does other things (a stream, a COPY).
     """
 
     def __init__(
@@ -79,6 +84,9 @@ class Record(Session):
         self.muted = False  # psycopg converts a query without sending it
         self.asks = self.in_vain = False
         self.called: set[str] = set()
+        self.tells = False
+        self.at: AtSite | None = None
+        self.operation: Operation | None = None
         self.broken = False
         self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known
         self.recording, self.baseline_done = True, False
@@ -103,7 +111,7 @@ class Record(Session):
 
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
-        self.phase, self.peer = IDLE, None
+        self.phase, self.peer, self.at = IDLE, None, None
         self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
         self.shared = self.options.pooler == "transaction"
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
@@ -150,13 +158,17 @@ class Record(Session):
     def refresh_changed(self) -> None:
         """Do as any session does; something was done, so that it may be asked again."""
         super().refresh_changed()
-        self.in_vain = False
+        self.in_vain, self.at = False, None
 
     def ask_next(self, now: bool) -> None:
         """Have the next statement ask first, where there is something to ask."""
         if self.asks != (wanted := now and self.wants_to_ask()):
             self.asks = wanted
             self.refresh()
+
+    def resumed(self) -> AbstractContextManager[None]:
+        """While inside, what happens belongs to the operation that lasts, if there is one."""
+        return nullcontext() if self.operation is None else self.operation.resumed()
 
     def owe(self, error: FailoverError | None) -> None:
         """Do as any session does, and have the next statement look."""

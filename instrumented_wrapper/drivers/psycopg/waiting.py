@@ -37,7 +37,8 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
     """Make the sync choke point."""
 
     def repair(connection: Any, record: Record, loss: Loss) -> None:
-        news = flows.run(_flow(driver, flows, connection, record, loss))
+        with record.resumed():
+            news = flows.run(_flow(driver, flows, connection, record, loss))
         steps.repaired(connection, record, loss, news)
         if news is not None:
             raise news from loss.cause
@@ -88,7 +89,8 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
     """Make the async choke point: the same steps."""
 
     async def repair(connection: Any, record: Record, loss: Loss) -> None:
-        news = await flows.run_async(_flow(driver, flows, connection, record, loss))
+        with record.resumed():
+            news = await flows.run_async(_flow(driver, flows, connection, record, loss))
         steps.repaired(connection, record, loss, news)
         if news is not None:
             raise news from loss.cause

@@ -1,0 +1,281 @@
+"""The patched methods that are operations of the app: how long they take, and what came of them, is told.
+
+Each function makes one replacement, the sync and the async one side by side. Where nobody listens they do nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from instrumented_wrapper.drivers.psycopg.facts import is_pending
+from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
+from instrumented_wrapper.drivers.psycopg.records import record_of
+from instrumented_wrapper.drivers.psycopg.telling import Telling, during, is_quiet
+from instrumented_wrapper.operations import Operation
+from instrumented_wrapper.patching import Patches
+
+__all__ = ["install"]
+
+Method = Callable[..., Any]
+Begin = Callable[..., Operation | None]  # with the arguments of the method
+_END: Final = object()
+
+
+def install(patches: Patches, telling: Telling) -> None:
+    """Patch what the app calls."""
+    over = patches.close_over
+    over(BaseConnection, "_exec_command", functools.partial(_beginning, telling))
+    for cursor, server_cursor, executing, timing, stream, copy in _CURSORS:
+        over(cursor, "execute", functools.partial(executing, telling))
+        over(server_cursor, "execute", functools.partial(executing, telling))
+        over(cursor, "executemany", timing(telling.batch))
+        over(cursor, "stream", functools.partial(_streaming, telling, stream))
+        over(cursor, "copy", functools.partial(_streaming, telling, copy))
+        over(server_cursor, "_fetch_gen", functools.partial(_fetching, telling))
+    for connection, transaction, pipeline, timing, mark in _CONNECTIONS:
+        for name, command in _COMMANDS.items():
+            over(connection, name, timing(functools.partial(command, telling)))
+        over(transaction, f"__{mark}enter__", timing(functools.partial(_enters, telling)))
+        over(transaction, f"__{mark}exit__", timing(functools.partial(_leaves, telling)))
+        over(pipeline, "sync", timing(functools.partial(_synchronises, telling)))
+        over(pipeline, f"__{mark}exit__", timing(functools.partial(_synchronises, telling)))
+
+
+# --- statements --------------------------------------------------------------------------------------------------
+
+
+def _executing(telling: Telling, original: Method) -> Method:
+    """``execute``: the frequent one, without an argument more than psycopg has."""
+    begin = telling.statement
+
+    @functools.wraps(original)
+    def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        if (operation := begin(self, query, params)) is None:
+            return original(self, query, params, **options)
+        try:
+            result = original(self, query, params, **options)
+        except BaseException as error:
+            operation.end(error)
+            raise
+        operation.end()
+        return result
+
+    return execute
+
+
+def _executing_async(telling: Telling, original: Method) -> Method:
+    begin = telling.statement
+
+    @functools.wraps(original)
+    async def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        if (operation := begin(self, query, params)) is None:
+            return await original(self, query, params, **options)
+        try:
+            result = await original(self, query, params, **options)
+        except BaseException as error:
+            operation.end(error)
+            raise
+        operation.end()
+        return result
+
+    return execute
+
+
+def _timing(begin: Begin) -> Callable[[Method], Method]:
+    """Any other method that is an operation from its call to its return."""
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if (operation := begin(self, *args, **kwargs)) is None:
+                return original(self, *args, **kwargs)
+            try:
+                result = original(self, *args, **kwargs)
+            except BaseException as error:
+                operation.end(error)
+                raise
+            operation.end()
+            return result
+
+        return method
+
+    return make
+
+
+def _timing_async(begin: Begin) -> Callable[[Method], Method]:
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if (operation := begin(self, *args, **kwargs)) is None:
+                return await original(self, *args, **kwargs)
+            try:
+                result = await original(self, *args, **kwargs)
+            except BaseException as error:
+                operation.end(error)
+                raise
+            operation.end()
+            return result
+
+        return method
+
+    return make
+
+
+# --- streams and COPY: the app goes on in between, with its own context --------------------------------------------
+
+
+def _streaming(telling: Telling, told: Method, original: Method) -> Method:
+    """``stream`` and ``copy``: as psycopg has them where nobody listens."""
+
+    @functools.wraps(original)
+    def method(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        if not telling.listens_to(self):
+            return original(self, query, params, **options)
+        return told(lambda: telling.statement(self, query, params), self, original(self, query, params, **options))
+
+    return method
+
+
+class _Lasting:
+    """An operation that lasts while the app does other things. Its connection is locked meanwhile."""
+
+    def __init__(self, operation: Operation | None, cursor: Any) -> None:
+        self._operation = operation
+        self._record: Any = record_of(cursor._conn)
+
+    def __enter__(self) -> _Lasting:
+        return self
+
+    def goes_on(self) -> None:
+        """It has begun: from now on a failover belongs to it, and nothing else."""
+        if self._operation is not None:
+            self._operation.pause()
+            self._record.operation = self._operation
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self._operation is not None:
+            self._record.operation = None
+            self._operation.end(None if isinstance(error, GeneratorExit) else error)
+
+
+def _stream(begin: Begin, cursor: Any, rows: Any) -> Iterator[Any]:
+    with _Lasting(begin(), cursor) as lasting:
+        try:
+            first = next(rows, _END)
+            lasting.goes_on()
+            if first is not _END:
+                yield first
+                yield from rows
+        finally:
+            rows.close()
+
+
+async def _stream_async(begin: Begin, cursor: Any, rows: Any) -> AsyncIterator[Any]:
+    with _Lasting(begin(), cursor) as lasting:
+        try:
+            first = await anext(rows, _END)
+            lasting.goes_on()
+            if first is not _END:
+                yield first
+                async for row in rows:
+                    yield row
+        finally:
+            await rows.aclose()
+
+
+@contextmanager
+def _copy(begin: Begin, cursor: Any, block: Any) -> Iterator[Any]:
+    with _Lasting(begin(), cursor) as lasting, block as copy:
+        lasting.goes_on()
+        yield copy
+
+
+@asynccontextmanager
+async def _copy_async(begin: Begin, cursor: Any, block: Any) -> AsyncIterator[Any]:
+    with _Lasting(begin(), cursor) as lasting:
+        async with block as copy:
+            lasting.goes_on()
+            yield copy
+
+
+# --- what psycopg sends on its own account -------------------------------------------------------------------------
+
+
+def _beginning(telling: Telling, original: Method) -> Method:
+    """``BaseConnection._exec_command``: the BEGIN that psycopg sends before the first statement of a transaction."""
+
+    @functools.wraps(original)
+    def _exec_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+        steps = original(self, command, *args, **kwargs)
+        record = record_of(self)
+        if record is None or not record.tells or sys._getframe(1).f_code.co_name != "_start_query":
+            return steps
+        return telling.implicit_begin(self, record, steps)
+
+    return _exec_command
+
+
+def _fetching(telling: Telling, original: Method) -> Method:
+    """``ServerCursor._fetch_gen``: a page of rows is told of, a single row is not."""
+
+    @functools.wraps(original)
+    def _fetch_gen(self: Any, num: int | None) -> Any:
+        steps = original(self, num)
+        return steps if num == 1 else during(lambda: telling.part(self._conn, "FETCH"), steps)
+
+    return _fetch_gen
+
+
+def _ends(name: str) -> Callable[..., Operation | None]:
+    return lambda telling, self, *_, **__: None if is_quiet(self) else telling.command(self, name)
+
+
+def _finishes_prepared(name: str) -> Callable[..., Operation | None]:
+    def begin(telling: Telling, self: Any, *_: Any, **__: Any) -> Operation | None:
+        prepared = self._tpc is None or self._tpc[1]
+        return telling.command(self, f"{name} PREPARED" if prepared else name)
+
+    return begin
+
+
+_COMMANDS: Final[dict[str, Callable[..., Operation | None]]] = {
+    "commit": _ends("COMMIT"),
+    "rollback": _ends("ROLLBACK"),
+    "tpc_begin": lambda telling, self, *_, **__: telling.command(self, "BEGIN"),
+    "tpc_prepare": lambda telling, self, *_, **__: telling.command(self, "PREPARE TRANSACTION"),
+    "tpc_commit": _finishes_prepared("COMMIT"),
+    "tpc_rollback": _finishes_prepared("ROLLBACK"),
+}
+
+
+def _enters(telling: Telling, self: Any) -> Operation | None:
+    """``Transaction.__enter__``."""
+    return telling.command(self._conn, "BEGIN" if is_quiet(self._conn) else "SAVEPOINT")
+
+
+def _leaves(telling: Telling, self: Any, kind: Any, error: Any, traceback: Any) -> Operation | None:
+    """``Transaction.__exit__``."""
+    if error is not None or self.force_rollback:
+        return telling.command(self._conn, "ROLLBACK" if self._outer_transaction else "ROLLBACK TO SAVEPOINT")
+    return telling.command(self._conn, "COMMIT" if self._outer_transaction else "RELEASE SAVEPOINT")
+
+
+def _synchronises(telling: Telling, self: Any, *_: Any) -> Operation | None:
+    """``Pipeline.sync`` and the end of a pipeline: here the app waits for what it has queued."""
+    return telling.part(self._conn, "SYNC") if is_pending(self._conn) else None
+
+
+_CURSORS: Final[Any] = (
+    (psycopg.Cursor, psycopg.ServerCursor, _executing, _timing, _stream, _copy),
+    (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _executing_async, _timing_async, _stream_async, _copy_async),
+)
+_CONNECTIONS: Final[Any] = (
+    (Connection, psycopg.Transaction, psycopg.Pipeline, _timing, ""),
+    (AsyncConnection, psycopg.AsyncTransaction, psycopg.AsyncPipeline, _timing_async, "a"),
+)

@@ -1,0 +1,217 @@
+"""What is told of the app's operations on a connection, to whom it concerns: statements, batches, commits, connects.
+
+The patched methods are in `operations`. Nothing here raises into the app, and nothing holds a value.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sized
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.summary import words_of
+from instrumented_wrapper.drivers.psycopg.facts import is_pending
+from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of
+from instrumented_wrapper.operations import AtSite, Operation, Operations, Site, Told, Words
+from instrumented_wrapper.options import Options
+
+__all__ = ["Telling"]
+
+logger = logging.getLogger("instrumented_wrapper")
+_IDLE: Final = int(pq.TransactionStatus.IDLE)
+
+
+class Telling:
+    """Begins operations, where somebody listens and the connection's options want it."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._listens, self._begin = operations.listens, operations.begin
+
+    def wants(self, options: Options) -> bool:
+        """Tell whether operations on a new connection are to be told of."""
+        quiet = options.query_spans == "off" or not (options.traces or options.metrics)
+        return not quiet and (options.query_spans == "on" or not self._operations.has_rival("psycopg"))
+
+    def listens_to(self, cursor: Any) -> bool:
+        """Tell whether somebody listens to the operations of a cursor."""
+        record: Record | None = cursor._conn.__dict__.get(KEY)
+        return record is not None and record.tells and self._listens()
+
+    def statement(self, cursor: Any, query: Any, params: Any) -> Operation | None:
+        """Begin a statement."""
+        connection = cursor._conn
+        record: Record | None = connection.__dict__.get(KEY)
+        if record is None or not record.tells or not self._listens():
+            return None
+        try:
+            at = record.at or self._at(connection, record)
+            told = (at.bound if params else at.bare).get(query) if type(query) is str else None
+            if told is None:
+                told = _described(at, cursor, query, params)
+            return self._begin(told, record.options.traces, record.options.metrics)
+        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+            return _untold(error)
+
+    def batch(self, cursor: Any, query: Any, params_seq: Any) -> Operation | None:
+        """Begin an ``executemany``."""
+        record: Record | None = cursor._conn.__dict__.get(KEY)
+        if record is None or not record.tells or not self._listens():
+            return None
+        try:
+            at = record.at or self._at(cursor._conn, record)
+            size = len(params_seq) if isinstance(params_seq, Sized) else -1
+            text, composed = _text_of(cursor, query)
+            words = words_of(text)
+            told = at.describe(words, words.text if composed else text, size)
+            return self._begin(told, record.options.traces, record.options.metrics)
+        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+            return _untold(error)
+
+    def command(self, connection: Any, name: str) -> Operation | None:
+        """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
+        record: Record | None = connection.__dict__.get(KEY)
+        if record is None or not record.tells or record.options.transaction_spans == "off" or not self._listens():
+            return None
+        wanted = record.options.transaction_spans == "on" or self._operations.within_recorded()
+        return self._named(connection, record, name, wanted and record.options.traces)
+
+    def part(self, connection: Any, name: str) -> Operation | None:
+        """Begin what psycopg sends on its own account: a FETCH, the Sync of a pipeline."""
+        record: Record | None = connection.__dict__.get(KEY)
+        if record is None or not record.tells or not self._listens():
+            return None
+        return self._named(connection, record, name, record.options.traces)
+
+    def implicit_begin(self, connection: Any, record: Record, command: Any) -> Any:
+        """Return psycopg's own BEGIN before a statement, told of as a part of that statement."""
+        if not (record.tells and record.options.traces and record.options.transaction_spans != "off"):
+            return command
+        if not (self._listens() and self._operations.within_recorded()):
+            return command
+        return during(partial(self._named, connection, record, "BEGIN", traces=True, metrics=False), command)
+
+    @contextmanager
+    def connect(self, options: Options, conninfo: Any, keywords: Mapping[str, Any]) -> Iterator[None]:
+        """While inside, a connection is made; told of where the option asks for it."""
+        operation = self._connect(options, conninfo, keywords) if options.connect_spans else None
+        try:
+            yield
+        except BaseException as error:
+            if operation is not None:
+                operation.end(error)
+            raise
+        if operation is not None:
+            operation.end()
+
+    def _connect(self, options: Options, conninfo: Any, keywords: Mapping[str, Any]) -> Operation | None:
+        if not (options.traces and options.query_spans != "off" and self._listens()):
+            return None
+        try:
+            at = self._operations.at(_asked_for(conninfo, keywords))
+            return self._begin(at.describe(Words("", operation="CONNECT")), True, False)
+        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+            return _untold(error)
+
+    def _named(
+        self, connection: Any, record: Record, name: str, traces: bool, metrics: bool | None = None
+    ) -> Operation | None:
+        try:
+            at = record.at or self._at(connection, record)
+            key = ("command", name)  # no text of the app's
+            told = at.bare.get(key) or at.keep(at.bare, key, Words(name, operation=name), None)
+            return self._begin(told, traces, record.options.metrics if metrics is None else metrics)
+        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+            return _untold(error)
+
+    def _at(self, connection: Any, record: Record) -> AtSite:
+        record.at = self._operations.at(_site_of(connection, record))
+        return record.at
+
+
+def is_quiet(connection: Any) -> bool:
+    """Tell whether no transaction is open and nothing waits: a commit sends nothing."""
+    return bool(connection.pgconn.transaction_status == _IDLE) and not is_pending(connection)
+
+
+def during(begin: Any, steps: Any) -> Any:
+    """Run one of psycopg's generators as an operation. It is not made the current one: nothing happens within."""
+    operation: Operation | None = begin()
+    if operation is None:
+        return (yield from steps)
+    operation.pause()
+    try:
+        result = yield from steps
+    except BaseException as error:
+        operation.end(error)
+        raise
+    operation.end()
+    return result
+
+
+def _untold(error: Exception) -> Operation | None:
+    logger.debug("telemetry failed: %s", type(error).__name__)
+    return None
+
+
+# --- what a statement says ----------------------------------------------------------------------------------------
+
+
+def _described(at: AtSite, cursor: Any, query: Any, params: Any) -> Told:
+    text, composed = _text_of(cursor, query)
+    as_written = bool(params) and not composed  # a composed text may have values in it, parameters or not
+    kept = at.bound if as_written else at.bare
+    if told := kept.get(text):
+        return told
+    words = words_of(text)
+    return at.keep(kept, text, words, text if as_written else words.text)
+
+
+def _text_of(cursor: Any, query: Any) -> tuple[str, bool]:
+    """Return the text of a query, and whether it was composed of parts."""
+    if isinstance(query, str):
+        return query, False
+    if isinstance(query, bytes):
+        return query.decode(encoding_of(cursor._conn), "replace"), False
+    if hasattr(query, "as_string"):
+        return query.as_string(cursor), True
+    return "%s".join(getattr(query, "strings", ())), True  # a template string: what is between its values
+
+
+# --- where it goes -----------------------------------------------------------------------------------------------
+
+
+def _site_of(connection: Any, record: Record) -> Site:
+    """Return where operations go now: the database and, where it is known, the schema that comes first."""
+    pgconn = connection.pgconn
+    try:
+        database, host, port, node = (part.decode() for part in (pgconn.db, pgconn.host, pgconn.port, pgconn.hostaddr))
+    except psycopg.OperationalError:  # closed: what comes is refused by psycopg
+        return Site(postgresql.SYSTEM, "", "", None)
+    schema = postgresql.first_schema(_search_path(connection, record))
+    namespace = f"{database}|{schema}" if schema else database
+    number = int(port) if port else None
+    return Site(postgresql.SYSTEM, namespace, host, number, node, number if node else None)
+
+
+def _search_path(connection: Any, record: Record) -> str:
+    """Return the search path as the server reports it, or as it was set or fetched; empty where it is not known."""
+    if reported := connection.pgconn.parameter_status(b"search_path"):
+        return str(reported.decode(encoding_of(connection)))
+    value, pristine = record.on_server.shown.get("search_path", (None, None))
+    return value or pristine or ""
+
+
+def _asked_for(conninfo: Any, keywords: Mapping[str, Any]) -> Site:
+    given = conninfo_to_dict(conninfo, **keywords)
+    database, host = str(given.get("dbname") or given.get("user") or ""), str(given.get("host") or "")
+    host = "" if "," in host else host  # which of them it will be is not known yet
+    port = str(given.get("port") or "")
+    return Site(postgresql.SYSTEM, database, host, int(port) if host and port.isdigit() else None)

@@ -1,0 +1,96 @@
+"""Operations of a database client as data: what a statement's text says, where it goes, and who is told of it.
+
+Pure: knows neither a driver, a database nor OpenTelemetry. Unlike the events of a session, operations are frequent:
+who listens is asked first, and what is told of one text at one site is put together once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+__all__ = ["AtSite", "Operation", "Operations", "Site", "Told", "Words"]
+
+
+class Words(NamedTuple):
+    """What the text of a statement says, without any value.
+
+    Attributes:
+        summary: operations and their targets in their order (``SELECT songs artists``); empty where nothing is known.
+        text: the text with its literals replaced by ``?``; None where these cannot be told from the rest.
+        operation: the operation, where the text is of a kind that has only one (``COPY``), else empty.
+        collection: the table, where the operation has only one, else empty.
+        procedure: the procedure of a ``CALL``, else empty.
+    """
+
+    summary: str
+    text: str | None = None
+    operation: str = ""
+    collection: str = ""
+    procedure: str = ""
+
+
+class Site(NamedTuple):
+    """Where operations go: database system, namespace, the server as the app knows it, the node really contacted."""
+
+    system: str
+    namespace: str
+    address: str
+    port: int | None
+    peer_address: str = ""
+    peer_port: int | None = None
+
+
+Told = Any  # what is told of one text at one site: the listener's own
+
+
+class Operation(Protocol):
+    """An operation that has begun."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Tell that it is over, and with which error."""
+
+    def pause(self) -> None:
+        """Until it is resumed or ends, what happens is not part of it: the app goes on meanwhile."""
+
+    def resumed(self) -> AbstractContextManager[None]:
+        """While inside, what happens belongs to it; it goes on."""
+
+
+class AtSite(Protocol):
+    """What is told of operations at one site, kept by what identifies a text: with parameters, and without."""
+
+    bound: dict[Hashable, Told]
+    bare: dict[Hashable, Told]
+
+    def describe(self, words: Words, text: str | None = None, size: int | None = None) -> Told:
+        """Put together what is told.
+
+        Args:
+            words: what the statement says.
+            text: the text to be shown; None for none.
+            size: of a batch, how many sets of parameters it has (-1: unknown); None where it is no batch.
+        """
+
+    def keep(self, kept: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
+        """Put together what is told, and keep it for the next time."""
+
+
+class Operations(Protocol):
+    """Who is told of operations."""
+
+    def listens(self) -> bool:
+        """Tell whether anybody does, here and now. Costs next to nothing where there is nobody."""
+
+    def at(self, site: Site) -> AtSite:
+        """Return what is told of operations at `site`."""
+
+    def begin(self, told: Any, traces: bool, metrics: bool) -> Operation:
+        """Tell that an operation begins."""
+
+    def has_rival(self, driver: str) -> bool:
+        """Tell whether another instrumentation of `driver` tells of its statements already."""
+
+    def within_recorded(self) -> bool:
+        """Tell whether this happens within something that is recorded."""

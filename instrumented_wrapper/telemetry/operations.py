@@ -1,0 +1,207 @@
+"""Spans and durations of database operations, by OpenTelemetry's conventions for database clients.
+
+The frequent path: attributes are put together once per text and site, and nothing is done where nobody listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import context, metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.metrics import Histogram, Meter
+from opentelemetry.semconv.attributes import db_attributes as db
+from opentelemetry.semconv.attributes.network_attributes import NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, SpanKind, Status, StatusCode, Tracer
+
+from instrumented_wrapper.events import error_type
+from instrumented_wrapper.operations import Site, Words
+from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
+from instrumented_wrapper.telemetry.quietly import quietly
+from instrumented_wrapper.telemetry.rivals import has_rival
+
+__all__ = ["SECONDS", "DatabaseOperations"]
+
+SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)  # boundaries, by the conventions
+_SITES, _TEXTS = 64, 4096  # kept: sites, and texts of each
+_LONGEST_KEY: Final = 4096  # characters; longer texts are rarely sent twice
+_BATCH: Final = "BATCH"
+_CLIENT: Final = SpanKind.CLIENT
+
+
+class Told(NamedTuple):
+    """What is told of one text at one site: the name and the attributes of the span, those of the metric."""
+
+    name: str
+    attributes: Mapping[str, Any]
+    measured: Mapping[str, Any]
+
+
+class DatabaseOperations:
+    """`operations.Operations`, by OpenTelemetry."""
+
+    def __init__(self, tracer: Tracer, meter: Meter) -> None:
+        self._tracer, self._sites = tracer, dict[Site, _AtSite]()
+        self._duration: Histogram = meter.create_histogram(
+            "db.client.operation.duration",
+            "s",
+            "Duration of database client operations.",
+            explicit_bucket_boundaries_advisory=SECONDS,
+        )
+        self._nobody: Final = _nobody_listens(tracer, meter)
+
+    def listens(self) -> bool:
+        """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
+        return not self._nobody() and is_instrumentation_enabled()
+
+    def at(self, site: Site) -> _AtSite:
+        """Return what is told of a site."""
+        return _bounded(self._sites, _SITES).setdefault(site, _AtSite(site))  # type: ignore[no-any-return]
+
+    def begin(self, told: Told, traces: bool, metrics: bool) -> DatabaseOperation:
+        """Start a span, and make it the current one."""
+        span = self._tracer.start_span(told.name, None, _CLIENT, told.attributes) if traces else INVALID_SPAN
+        return DatabaseOperation(span, told, self._duration if metrics else None)
+
+    def has_rival(self, driver: str) -> bool:
+        """Tell whether another instrumentation of `driver` is active."""
+        return has_rival(driver)
+
+    def within_recorded(self) -> bool:
+        """Tell whether the current span is recorded."""
+        return trace.get_current_span().is_recording()
+
+
+class _AtSite:
+    """What is told of operations at one site, by the text of the statement: with parameters, and without."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.bound: dict[Hashable, Told] = {}
+        self.bare: dict[Hashable, Told] = {}
+
+    def describe(self, words: Words, text: str | None = None, size: int | None = None) -> Told:
+        """Put together what is told."""
+        return _told(self._site, words, text, size)
+
+    def keep(self, kept: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
+        """Put together what is told, and keep it for the next time."""
+        told = self.describe(words, text)
+        if not text or len(text) <= _LONGEST_KEY:
+            _bounded(kept, _TEXTS)[key] = told
+        return told
+
+
+class DatabaseOperation:
+    """An operation that has begun: its span is the current one until `paused` or `end`, where it is recorded."""
+
+    __slots__ = ("_duration", "_span", "_started", "_token", "_told", "_within")
+
+    def __init__(self, span: Span, told: Told, duration: Histogram | None) -> None:
+        self._span, self._told, self._duration = span, told, duration
+        self._within: Context | None = None
+        self._token: Any = None
+        if span.is_recording():
+            self._within = trace.set_span_in_context(span)
+            self._token = context.attach(self._within)
+        self._started = perf_counter()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Tell that it is over: an error by its code, never by its text."""
+        seconds = perf_counter() - self._started
+        self.pause()
+        quietly(self._tell, seconds, error)
+
+    def pause(self) -> None:
+        """Until it is resumed or ends, what happens is not part of it: the app goes on meanwhile."""
+        if self._token is not None:
+            context.detach(self._token)
+            self._token = None
+
+    @contextmanager
+    def resumed(self) -> Iterator[None]:
+        """While inside, what happens belongs to it."""
+        token = None if self._within is None else context.attach(self._within)
+        try:
+            yield
+        finally:
+            if token is not None:
+                context.detach(token)
+
+    def _tell(self, seconds: float, error: BaseException | None) -> None:
+        failure = _failure(error) if error is not None else None
+        if self._duration is not None:
+            measured = self._told.measured if failure is None else {**self._told.measured, **failure}
+            self._duration.record(seconds, measured, self._within)
+        if self._within is not None and failure is not None and error is not None:
+            self._span.set_attributes(failure)
+            self._span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        self._span.end()
+
+
+def _failure(error: BaseException) -> dict[str, str]:
+    code = error_type(error)
+    return {ERROR_TYPE: code} if code == type(error).__name__ else {ERROR_TYPE: code, db.DB_RESPONSE_STATUS_CODE: code}
+
+
+def _told(site: Site, words: Words, text: str | None, size: int | None) -> Told:
+    batch = size is not None and size != 1
+    summary = " ".join(filter(None, (_BATCH, words.summary))) if batch else words.summary
+    operation = f"{_BATCH} {words.operation}" if batch and words.operation else words.operation
+    measured = present(
+        {
+            db.DB_SYSTEM_NAME: site.system,
+            db.DB_NAMESPACE: site.namespace,
+            db.DB_QUERY_SUMMARY: summary,
+            db.DB_OPERATION_NAME: operation,
+            db.DB_COLLECTION_NAME: words.collection,
+            db.DB_STORED_PROCEDURE_NAME: words.procedure,
+            SERVER_ADDRESS: site.address,
+            SERVER_PORT: site.port,
+            NETWORK_PEER_ADDRESS: site.peer_address,
+            NETWORK_PEER_PORT: site.peer_port,
+        }
+    )
+    told = measured | ({db.DB_QUERY_TEXT: _sendable(text)} if text else {})
+    if batch and size is not None and size >= 0:
+        told[db.DB_OPERATION_BATCH_SIZE] = size
+    target = site.namespace or _server(site)
+    return Told(summary or f"{operation} {target}".strip() or site.system, told, measured)
+
+
+def _server(site: Site) -> str:
+    return f"{site.address}:{site.port}" if site.address and site.port else site.address
+
+
+def _sendable(text: str) -> str:
+    """Return a text that every exporter can encode."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _bounded(kept: dict[Any, Any], most: int) -> dict[Any, Any]:
+    if len(kept) >= most:
+        kept.clear()
+    return kept
+
+
+def _nobody_listens(tracer: Tracer, meter: Meter) -> Callable[[], bool]:
+    """Return a function that tells whether neither spans nor metrics go anywhere.
+
+    Without an SDK the API hands out proxies, which go on to look for a global provider; so does this. Where the API
+    has changed and it cannot be seen, somebody may listen.
+    """
+    if not (_is_idle(tracer) and _is_idle(meter)):
+        return lambda: False
+    found, measured = vars(trace), vars(getattr(metrics, "_internal", metrics))
+    if "_TRACER_PROVIDER" not in found or "_METER_PROVIDER" not in measured:
+        return lambda: False
+    return lambda: found["_TRACER_PROVIDER"] is None and measured["_METER_PROVIDER"] is None
+
+
+def _is_idle(source: object) -> bool:
+    return isinstance(source, NoOpTracer | metrics.NoOpMeter) or type(source).__name__ in ("ProxyTracer", "_ProxyMeter")
