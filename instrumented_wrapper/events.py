@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from instrumented_wrapper.failover import Attempt
 
 __all__ = [
     "Event",
@@ -127,13 +130,17 @@ class SettingsEnd(NamedTuple):
 
 
 class FailoverEnd(NamedTuple):
-    """End of a `Failover`; `peer` is the new server or None, ``attempts`` the connections that were started."""
+    """End of a `Failover`; `peer` is the new server or None, ``attempts`` the connections that were started.
+
+    ``tried``: the last of them, one by one.
+    """
 
     outcome: str
     trigger: str
     peer: Peer | None
     attempts: int
     error: str | None = None
+    tried: tuple[Attempt, ...] = ()
 
 
 Event = PristineFetch | Reset | Transfer | Failover

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from instrumented_wrapper.errors import Address
 
-__all__ = ["ClosedMeanwhile", "Found", "Interrupted", "NoServer", "Search", "Shared", "pause"]
+__all__ = ["Attempt", "ClosedMeanwhile", "Found", "Interrupted", "NoServer", "Search", "Shared", "pause"]
 
 FIRST_PAUSE: Final = 0.01  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
 LONGEST_PAUSE: Final = 1.0
@@ -25,6 +26,7 @@ LAST_ANSWERS: Final = 0.3  # seconds left to attempts under way once one server 
 RESET_TIMEOUT: Final = 1.0  # seconds that a reset may take
 STATEMENT_MARGIN: Final = 0.2  # seconds before that, a handler's own statements give up, and leave it time to end
 FOLLOW_TIMEOUT: Final = 2.0  # seconds for a server that another connection found, before looking for another one
+MOST_TOLD: Final = 100  # attempts that are told one by one: spans have room for 128 events
 ATTEMPT_TIMEOUT: Final = 5.0  # seconds for one attempt where the app gave no connect_timeout
 
 
@@ -34,11 +36,21 @@ def pause(elapsed: float, dice: Callable[[], float] = random.random) -> float:
     return longest * (0.75 + 0.5 * dice())
 
 
+class Attempt(NamedTuple):
+    """One connection that was started to a server: when (monotonic seconds), how long it took, what came of it."""
+
+    address: Address
+    started: float
+    seconds: float
+    outcome: str
+
+
 class Found(NamedTuple):
-    """The server that answered, and how many connections were started to find it."""
+    """The server that answered, how many connections were started to find it, and the last of them, one by one."""
 
     address: Address
     attempts: int
+    tried: tuple[Attempt, ...] = ()
 
 
 class NoServer(Exception):
@@ -48,11 +60,18 @@ class NoServer(Exception):
         attempts: connections that were started.
         permanent: a server gave an answer that asking again would not change.
         answers: what each host said last, in words of ours.
+        tried: the last attempts, one by one.
     """
 
-    def __init__(self, attempts: int, permanent: bool = False, answers: Mapping[Address, str] | None = None) -> None:
+    def __init__(
+        self,
+        attempts: int,
+        permanent: bool = False,
+        answers: Mapping[Address, str] | None = None,
+        tried: Iterable[Attempt] = (),
+    ) -> None:
         super().__init__(attempts, permanent)
-        self.attempts, self.permanent, self.answers = attempts, permanent, dict(answers or {})
+        self.attempts, self.permanent, self.answers, self.tried = attempts, permanent, dict(answers or {}), tuple(tried)
 
 
 class ClosedMeanwhile(Exception):
@@ -70,6 +89,7 @@ class Search:
         attempts: connections started so far.
         permanent: a server refused us for good.
         answers: what each host said last.
+        tried: the last attempts, one by one.
     """
 
     hosts: Sequence[Address]
@@ -78,6 +98,7 @@ class Search:
     attempts: int = 0
     permanent: bool = False
     answers: dict[Address, str] = field(default_factory=dict)
+    tried: deque[Attempt] = field(default_factory=lambda: deque(maxlen=MOST_TOLD))
     _due: dict[Address, float] = field(default_factory=dict)
     _under_way: dict[Address, int] = field(default_factory=dict)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from instrumented_wrapper.telemetry import PoolMetrics
+
 __all__ = [
     "instrument",
     "mark_pristine",
@@ -64,8 +66,8 @@ SUPPORTED: Final = tuple(dict.fromkeys(patcher.driver for patcher in PATCHERS.va
 class Flows:
     """The lifecycle, as the drivers' seams are handed it, and who is told of the app's operations."""
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(self, operations: Operations, pools: PoolMetrics) -> None:
+        self.operations, self.pools = operations, pools
 
     run = staticmethod(lifecycle.run)
     run_async = staticmethod(lifecycle.run_async)
@@ -137,7 +139,7 @@ def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
 
     _state.active, _state.options = True, chosen
     _state.listeners = telemetry.listeners(version.VERSION, tracer_provider, meter_provider)
-    _state.flows = Flows(telemetry.operations(version.VERSION, tracer_provider, meter_provider))
+    _state.flows = Flows(*telemetry.operations(version.VERSION, tracer_provider, meter_provider))
     for listener in _state.listeners:
         events.subscribe(listener)
     events.locate_with(telemetry.locator if chosen.traces else None)
@@ -184,6 +186,8 @@ def uninstrument() -> None:
         patched, listeners = _state.patches, _state.listeners
         _state.active = False
         _state.patches, _state.done, _state.listeners = {}, {}, []
+        if _state.flows is not None:
+            _state.flows.pools.forget()
         for listener in listeners:
             events.unsubscribe(listener)
         events.locate_with(None)

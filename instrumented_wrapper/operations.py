@@ -6,11 +6,11 @@ who listens is asked first, and what is told of one text at one site is put toge
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["AtSite", "Operation", "Operations", "Site", "Told", "Words"]
+__all__ = ["AtSite", "Operation", "Operations", "PoolState", "Pools", "Site", "Told", "Words"]
 
 
 class Words(NamedTuple):
@@ -94,3 +94,35 @@ class Operations(Protocol):
 
     def within_recorded(self) -> bool:
         """Tell whether this happens within something that is recorded."""
+
+
+class PoolState(NamedTuple):
+    """What a pool has: idle and used connections, the fewest and the most that it keeps, requests that wait."""
+
+    idle: int
+    used: int
+    least: int
+    most: int | None
+    waiting: int
+
+
+class Pools(Protocol):
+    """Who is told of connection pools, by their names; times in seconds. Nothing here raises."""
+
+    def listens(self) -> bool:
+        """Tell whether anybody does."""
+
+    def watch(self, pool: Any, name: str, state: Callable[[Any], PoolState | None]) -> None:
+        """Ask `pool` for its state from now on, as long as it lives; None: there is nothing to tell."""
+
+    def waited(self, name: str, seconds: float) -> None:
+        """The pool handed a connection out."""
+
+    def timed_out(self, name: str) -> None:
+        """The pool had no connection in time."""
+
+    def used(self, name: str, seconds: float) -> None:
+        """A connection came back."""
+
+    def created(self, name: str, seconds: float) -> None:
+        """The pool made a connection."""

@@ -67,7 +67,7 @@ def replace_lost(
         after = driver.peer(connection)
         came_back = loss.trigger == "connection_lost" and (before.address, before.port) == (after.address, after.port)
         trigger = "session_ended" if came_back else loss.trigger
-        observed.outcome = FailoverEnd("success", trigger, after, new.attempts)
+        observed.outcome = FailoverEnd("success", trigger, after, new.attempts, tried=this.tried)
     return _news(this, new.address)
 
 
@@ -92,7 +92,8 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
                 raise _failure(this, error) from error
             raise
         session.forget_left()
-        observed.outcome = FailoverEnd("success", "requested", driver.peer(connection), old.attempts)
+        after = driver.peer(connection)
+        observed.outcome = FailoverEnd("success", "requested", after, old.attempts, tried=this.tried)
         news = _news(this, old.address)
         session.owe(news)  # should the app interrupt what follows
         yield from _retire(this, old, left_behind)
@@ -138,6 +139,7 @@ def _try(this: Switch) -> Flow[Replacement | None]:
     driver = this.driver
     new: Replacement = yield partial(driver.replacement, this.connection, this.loss, this.deadline)
     this.attempts += new.attempts
+    this.tried += new.tried
     new.attempts, this.tries = this.attempts, this.tries + 1
     try:
         yield from configure(this, new)
@@ -166,7 +168,8 @@ def _failed_end(this: Switch, error: BaseException) -> FailoverEnd:
     attempts = error.attempts if isinstance(error, NoServer) else this.attempts
     cause = error.cause if isinstance(error, Refused) else error
     code = error_type((this.loss.cause or error) if isinstance(error, NoServer) else cause)
-    return FailoverEnd("failed", this.loss.trigger, None, attempts, code)
+    tried = this.tried + (error.tried if isinstance(error, NoServer) else ())
+    return FailoverEnd("failed", this.loss.trigger, None, attempts, code, tried)
 
 
 def _failure(this: Switch, error: Exception) -> FailoverError:

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.operations import Operations
+from instrumented_wrapper.failover import Attempt
+from instrumented_wrapper.operations import Operations, Pools
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Loss, Session
 
@@ -30,6 +31,7 @@ class Replacement:
     connection: Any
     address: Address
     attempts: int
+    tried: tuple[Attempt, ...] = ()
 
 
 class Refused(Exception):
@@ -158,6 +160,10 @@ class Flows(Protocol):
     @property
     def operations(self) -> Operations:
         """Who is told of the app's operations."""
+
+    @property
+    def pools(self) -> Pools:
+        """Who is told of connection pools."""
 
     def run(self, flow: Flow[Result], /) -> Result:
         """Carry out a flow on a sync connection."""

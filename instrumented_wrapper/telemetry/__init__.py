@@ -10,10 +10,11 @@ from instrumented_wrapper.events import Event, Finish, Listener
 from instrumented_wrapper.telemetry.attributes import SCHEMA, SCOPE
 from instrumented_wrapper.telemetry.metrics import measuring
 from instrumented_wrapper.telemetry.operations import DatabaseOperations
+from instrumented_wrapper.telemetry.pools import PoolMetrics
 from instrumented_wrapper.telemetry.quietly import quietly
 from instrumented_wrapper.telemetry.spans import here, tracing
 
-__all__ = ["listeners", "locator", "operations"]
+__all__ = ["DatabaseOperations", "PoolMetrics", "listeners", "locator", "operations"]
 
 
 def listeners(
@@ -26,9 +27,10 @@ def listeners(
 
 def operations(
     version: str, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
-) -> DatabaseOperations:
-    """Return who is told of statements, commits and connects."""
-    return DatabaseOperations(*_sources(version, tracer_provider, meter_provider))
+) -> tuple[DatabaseOperations, PoolMetrics]:
+    """Return who is told of statements, commits and connects, and who of pools."""
+    tracer, meter = _sources(version, tracer_provider, meter_provider)
+    return DatabaseOperations(tracer, meter), PoolMetrics(meter)
 
 
 def _sources(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.semconv.attributes.db_attributes import DB_NAMESPACE, DB_SYSTEM_NAME
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
@@ -13,7 +13,10 @@ from opentelemetry.semconv.schemas import Schemas
 
 from instrumented_wrapper.events import Event, Failover, Peer, PristineFetch, Reset, SettingChange, Transfer
 
-__all__ = ["ERROR_TYPE", "OURS", "SCHEMA", "SCOPE", "of_change", "of_peer", "of_start", "shown"]
+if TYPE_CHECKING:
+    from instrumented_wrapper.failover import Attempt
+
+__all__ = ["ERROR_TYPE", "OURS", "SCHEMA", "SCOPE", "of_attempt", "of_change", "of_peer", "of_start", "shown"]
 
 SCOPE: Final = "instrumented_wrapper"
 SCHEMA: Final = Schemas.V1_34_0.value
@@ -53,6 +56,12 @@ def of_change(change: SettingChange, values: bool) -> dict[str, str]:
     """Return the attributes of one setting in a reset or a transfer."""
     before, after = shown(change.name, change.before, values), shown(change.name, change.after, values)
     return {"name": change.name, "before": before, "after": after, "outcome": change.outcome}
+
+
+def of_attempt(attempt: Attempt) -> dict[str, Any]:
+    """Return the attributes of one connection that was started in a failover."""
+    host, port = attempt.address
+    return present({SERVER_ADDRESS: host, SERVER_PORT: port, "outcome": attempt.outcome, "seconds": attempt.seconds})
 
 
 def shown(setting: str, value: object, values: bool) -> str:

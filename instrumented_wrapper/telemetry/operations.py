@@ -5,23 +5,24 @@ The frequent path: attributes are put together once per text and site, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
-from opentelemetry import context, metrics, trace
+from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import Histogram, Meter
 from opentelemetry.semconv.attributes import db_attributes as db
 from opentelemetry.semconv.attributes.network_attributes import NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
-from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 
 from instrumented_wrapper.events import error_type
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
+from instrumented_wrapper.telemetry.listening import nobody_listens
 from instrumented_wrapper.telemetry.quietly import quietly
 from instrumented_wrapper.telemetry.rivals import has_rival
 
@@ -53,7 +54,7 @@ class DatabaseOperations:
             "Duration of database client operations.",
             explicit_bucket_boundaries_advisory=SECONDS,
         )
-        self._nobody: Final = _nobody_listens(tracer, meter)
+        self._nobody: Final = nobody_listens(tracer, meter)
 
     def listens(self) -> bool:
         """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
@@ -187,21 +188,3 @@ def _bounded(kept: dict[Any, Any], most: int) -> dict[Any, Any]:
     if len(kept) >= most:
         kept.clear()
     return kept
-
-
-def _nobody_listens(tracer: Tracer, meter: Meter) -> Callable[[], bool]:
-    """Return a function that tells whether neither spans nor metrics go anywhere.
-
-    Without an SDK the API hands out proxies, which go on to look for a global provider; so does this. Where the API
-    has changed and it cannot be seen, somebody may listen.
-    """
-    if not (_is_idle(tracer) and _is_idle(meter)):
-        return lambda: False
-    found, measured = vars(trace), vars(getattr(metrics, "_internal", metrics))
-    if "_TRACER_PROVIDER" not in found or "_METER_PROVIDER" not in measured:
-        return lambda: False
-    return lambda: found["_TRACER_PROVIDER"] is None and measured["_METER_PROVIDER"] is None
-
-
-def _is_idle(source: object) -> bool:
-    return isinstance(source, NoOpTracer | metrics.NoOpMeter) or type(source).__name__ in ("ProxyTracer", "_ProxyMeter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,7 +23,7 @@ from instrumented_wrapper.events import (
     Transfer,
     error_type,
 )
-from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, OURS, of_change, of_peer, of_start, shown
+from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, OURS, of_attempt, of_change, of_peer, of_start, shown
 
 __all__ = ["here", "tracing"]
 
@@ -88,11 +89,16 @@ def _settings(span: Span, event: Event, end: SettingsEnd) -> None:
         span.set_attribute(OURS + "not_restored", end.not_restored)
     for change in end.changes:
         span.add_event("setting", of_change(change, event.signals.values))
+    for name in end.not_restored:
+        span.add_event("setting", {"name": name, "outcome": "skipped"})
 
 
 def _failover(span: Span, end: FailoverEnd) -> None:
     span.set_attribute(OURS + "outcome", end.outcome)
     span.set_attribute(OURS + "trigger", end.trigger)
     span.set_attribute(OURS + "attempts", end.attempts)
+    wall = time.time() - time.monotonic()
+    for tried in end.tried:
+        span.add_event("attempt", of_attempt(tried), timestamp=int((wall + tried.started) * 1e9))
     if end.peer is not None:
         span.set_attributes(of_peer(end.peer))

@@ -20,7 +20,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.failover import ATTEMPT_TIMEOUT, Found, NoServer, Search
+from instrumented_wrapper.failover import ATTEMPT_TIMEOUT, Attempt, Found, NoServer, Search
 
 __all__ = ["Target", "hosts_of", "parameters_of", "race", "race_async"]
 
@@ -105,6 +105,7 @@ def _single(port: Any) -> Any:
 class _Attempt:
     host: Address
     pgconn: Any
+    started: float
     until: float
     status: int = _WRITING
 
@@ -128,6 +129,7 @@ class _Race:
                 self._poll(attempt)
             if attempt.status == _OK:
                 self.attempts.remove(attempt)
+                self._told(attempt, now, "connected")
                 return attempt.pgconn
             if attempt.status not in (_READING, _WRITING) or now >= attempt.until:
                 self._failed(attempt, now)
@@ -135,7 +137,8 @@ class _Race:
             self.names[host] = _Resolution(host[0], self.pinned.get(host[0]))
         self._start_resolved(now)
         if self.search.is_over(now):
-            raise NoServer(self.search.attempts, self.search.permanent, self.search.answers)
+            self.abandon(now)
+            raise NoServer(self.search.attempts, self.search.permanent, self.search.answers, self.search.tried)
         return None
 
     def waits(self) -> Waits:
@@ -155,6 +158,14 @@ class _Race:
             attempt.pgconn.finish()
         self.attempts.clear()
 
+    def abandon(self, now: float) -> None:
+        """Say of the attempts under way that nobody waits for them any more."""
+        for attempt in self.attempts:
+            self._told(attempt, now, "abandoned")
+
+    def _told(self, attempt: _Attempt, now: float, outcome: str) -> None:
+        self.search.tried.append(Attempt(attempt.host, attempt.started, now - attempt.started, outcome))
+
     def _start_resolved(self, now: float) -> None:
         for host in [host for host, name in self.names.items() if name.done]:
             addresses = self.names.pop(host).addresses
@@ -166,7 +177,7 @@ class _Race:
 
     def _start(self, host: Address, address: str | None, now: float) -> None:
         pgconn = pq.PGconn.connect_start(self.target.conninfo(host, address))
-        attempt = _Attempt(host, pgconn, now + self.limit)
+        attempt = _Attempt(host, pgconn, now, now + self.limit)
         self.attempts.append(attempt)
         if pgconn.status == pq.ConnStatus.BAD:
             self._failed(attempt, now)
@@ -178,7 +189,9 @@ class _Race:
         said = attempt.pgconn.error_message
         attempt.pgconn.finish()
         self.attempts.remove(attempt)
-        self.search.failed(attempt.host, now, bool(_PERMANENT.search(said)), _in_our_words(said, self.target.wanted))
+        answer = _in_our_words(said, self.target.wanted)
+        self._told(attempt, now, answer)
+        self.search.failed(attempt.host, now, bool(_PERMANENT.search(said)), answer)
 
 
 def _in_our_words(said: bytes, wanted: str) -> str:
@@ -254,7 +267,8 @@ def _won(contest: _Race, pgconn: Any) -> tuple[Any, Found]:
     pgconn.nonblocking = 1
     port = pgconn.port.decode()
     address = (pgconn.host.decode(), int(port) if port else None)
-    return pgconn, Found(address, contest.search.attempts)
+    contest.abandon(time.monotonic())
+    return pgconn, Found(address, contest.search.attempts, tuple(contest.search.tried))
 
 
 def _select(waits: Waits, seconds: float) -> set[int]:

@@ -87,7 +87,11 @@ def _look_after(patches: Patches, options: Options, flows: Flows) -> None:
 
 def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch psycopg_pool's classes."""
+    from instrumented_wrapper.drivers.psycopg import pool_metrics  # imports psycopg_pool, which not every app has
+
     pools.install(patches, DRIVER, flows)
+    if options.metrics:
+        pool_metrics.install(patches, flows.pools)
     return "patched"
 
 

@@ -68,6 +68,7 @@ class Record(Session):
         in_vain: the server was asked and did not tell.
         tells: operations of the app are told of.
         at: what is told of operations where they go now; None: where that is has to be found out.
+        lent: when the pool handed it out, on the clock of its metrics.
         operation: one that lasts while the app does other things (a stream, a COPY).
     """
 
@@ -85,6 +86,7 @@ class Record(Session):
         self.asks = self.in_vain = False
         self.called: set[str] = set()
         self.tells = False
+        self.lent = 0.0
         self.at: AtSite | None = None
         self.operation: Operation | None = None
         self.broken = False

@@ -123,4 +123,4 @@ def _look_again(error: Exception, deadline: float) -> None:
     """Whoever led found nothing or was interrupted: look again, perhaps as the leader, if that may help."""
     known = error if isinstance(error, NoServer) else NoServer(0)
     if known.permanent or time.monotonic() >= deadline:
-        raise NoServer(known.attempts, known.permanent, known.answers) from None
+        raise NoServer(known.attempts, known.permanent, known.answers, known.tried) from None

@@ -1,0 +1,108 @@
+"""Metrics of connection pools, by OpenTelemetry's conventions for database clients.
+
+What a pool has at the moment is asked when metrics are collected, and costs nothing in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+from weakref import WeakKeyDictionary, WeakSet
+
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+
+from instrumented_wrapper.operations import PoolState
+from instrumented_wrapper.telemetry.listening import nobody_listens
+from instrumented_wrapper.telemetry.operations import SECONDS
+from instrumented_wrapper.telemetry.quietly import quietly
+
+__all__ = ["PoolMetrics"]
+
+CONNECTION: Final = "db.client.connection."
+NAME: Final = CONNECTION + "pool.name"
+STATE: Final = CONNECTION + "state"
+Asked = tuple[str, Callable[[Any], PoolState | None]]
+
+# Callbacks cannot be taken from an OpenTelemetry meter again: there is one set of them, whoever watches.
+_watched: WeakKeyDictionary[Any, Asked] = WeakKeyDictionary()
+_observed: WeakSet[Meter] = WeakSet()
+
+
+class PoolMetrics:
+    """`operations.Pools`, by OpenTelemetry."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._nobody = nobody_listens(meter)
+        self._waits = _seconds(meter, "wait_time", "The time it took to obtain an open connection from the pool.")
+        self._uses = _seconds(meter, "use_time", "The time between borrowing a connection and returning it.")
+        self._creations = _seconds(meter, "create_time", "The time it took to create a new connection.")
+        self._timeouts = meter.create_counter(
+            CONNECTION + "timeouts", "{timeout}", "Requests for a connection that timed out."
+        )
+        if meter not in _observed:
+            _observed.add(meter)
+            _observe(meter)
+
+    def listens(self) -> bool:
+        """Tell whether metrics go anywhere."""
+        return not self._nobody() and is_instrumentation_enabled()
+
+    def watch(self, pool: Any, name: str, state: Callable[[Any], PoolState | None]) -> None:
+        """Ask `pool` for its state from now on, as long as it lives."""
+        _watched[pool] = name, state
+
+    def forget(self) -> None:
+        """Ask no pool any more."""
+        _watched.clear()
+
+    def waited(self, name: str, seconds: float) -> None:
+        """The pool handed a connection out."""
+        quietly(self._waits.record, seconds, {NAME: name})
+
+    def timed_out(self, name: str) -> None:
+        """The pool had no connection in time."""
+        quietly(self._timeouts.add, 1, {NAME: name})
+
+    def used(self, name: str, seconds: float) -> None:
+        """A connection came back."""
+        quietly(self._uses.record, seconds, {NAME: name})
+
+    def created(self, name: str, seconds: float) -> None:
+        """The pool made a connection."""
+        quietly(self._creations.record, seconds, {NAME: name})
+
+
+def _seconds(meter: Meter, name: str, description: str) -> Histogram:
+    return meter.create_histogram(CONNECTION + name, "s", description, explicit_bucket_boundaries_advisory=SECONDS)
+
+
+def _observe(meter: Meter) -> None:
+    """The four that are asked for: how many connections, of how many, and who waits for one."""
+    observe, unit = meter.create_observable_up_down_counter, "{connection}"
+    observe(CONNECTION + "count", [_counts], unit, "Connections in the state that the attribute says.")
+    observe(CONNECTION + "idle.min", [_one("least")], unit, "The smallest number of connections that the pool keeps.")
+    observe(CONNECTION + "max", [_one("most")], unit, "The largest number of connections that the pool may have.")
+    observe(CONNECTION + "pending_requests", [_one("waiting")], "{request}", "Requests that wait for a connection.")
+
+
+def _states() -> Iterator[tuple[str, PoolState]]:
+    for pool, (name, ask) in list(_watched.items()):
+        state = quietly(ask, pool)
+        if state is not None:
+            yield name, state
+
+
+def _counts(_: CallbackOptions) -> Iterable[Observation]:
+    for name, state in _states():
+        yield Observation(state.idle, {NAME: name, STATE: "idle"})
+        yield Observation(state.used, {NAME: name, STATE: "used"})
+
+
+def _one(part: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        for name, state in _states():
+            if (number := getattr(state, part)) is not None:
+                yield Observation(number, {NAME: name})
+
+    return observe
