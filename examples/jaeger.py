@@ -31,7 +31,7 @@ def _trace(name: str, spans: list[Span]) -> dict[str, Any]:
 
 def _span(span: Span) -> dict[str, Any]:
     parent = {"refType": "CHILD_OF", "traceID": span.trace, "spanID": span.parent}
-    told = {**span.attributes, "otel.scope.name": span.scope, "span.kind": "internal"}
+    told = {**span.attributes, "otel.scope.name": span.scope, "span.kind": span.kind}
     return {
         "traceID": span.trace,
         "spanID": span.id,

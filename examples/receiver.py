@@ -41,6 +41,7 @@ class Span:
     """A span as it was received; times are nanoseconds since 1970, identifiers are hexadecimal."""
 
     name: str
+    kind: str
     trace: str
     id: str
     parent: str
@@ -156,7 +157,8 @@ def _span(span: trace_pb2.Span, scope: str, resource: Mapping[str, Any]) -> Span
     events = tuple(Event(event.name, event.time_unix_nano, _values(event.attributes)) for event in span.events)
     failed = span.status.code == trace_pb2.Status.STATUS_CODE_ERROR
     times = span.start_time_unix_nano, span.end_time_unix_nano
-    return Span(span.name, *ids, *times, failed, _values(span.attributes), events, scope, resource)
+    kind = trace_pb2.Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower()
+    return Span(span.name, kind, *ids, *times, failed, _values(span.attributes), events, scope, resource)
 
 
 def _values(pairs: Iterable[KeyValue]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ OURS = "instrumented_wrapper."
 WIDTH = 80
 # What is shown of a span, in this order.
 MAIN = (
-    *("trigger", "outcome", "transaction", "may_have_run", "attempts", "previous.port", "server.port"),
+    *("db.query.text", "trigger", "outcome", "transaction", "may_have_run", "attempts", "previous.port", "server.port"),
     *("handled_by", "round_trips", "not_restored", "error.type"),
 )
 CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32}
@@ -144,11 +145,14 @@ def _word(value: object) -> str:
 
 
 def tree(spans: Sequence[Span]) -> Iterator[str]:
-    """Draw all traces, in the order of time."""
+    """Draw the traces in which something happened to the session, in the order of time; count the others."""
     known = {span.id for span in spans}
+    told = {span.trace for span in spans if span.kind == "internal"}
     for root in spans:
-        if root.parent not in known:
+        if root.parent not in known and root.trace in told:
             yield from _branch(root, spans, f"{_seconds(root.start - spans[0].start):<8}", " " * 8)
+    if others := {span.trace for span in spans} - told:
+        yield style(f"and {len(others)} traces of statements to which nothing happened", "dim")
 
 
 def _branch(span: Span, spans: Sequence[Span], head: str, indent: str) -> Iterator[str]:
@@ -164,7 +168,8 @@ def _branch(span: Span, spans: Sequence[Span], head: str, indent: str) -> Iterat
 
 
 def _name(span: Span, width: int) -> str:
-    return style(f"{span.name:<{width}}", "red" if span.failed else "bold")
+    name = textwrap.shorten(span.name, width, placeholder=" ...")
+    return style(f"{name:<{width}}", "red" if span.failed else "bold")
 
 
 def _short(span: Span) -> str:
@@ -178,15 +183,22 @@ def _details(span: Span, width: int) -> Iterator[str]:
     words = " ".join(f"{name}={_word(told[name])}" for name in MAIN if told.get(name) not in (None, []))
     if not span.attributes.get(OURS + "setting"):
         yield from textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
-    for event in span.events:
+    tried = Counter(_attempt(event.attributes) for event in span.events if event.name == "attempt")
+    for what, times in tried.items():
+        yield from textwrap.wrap(f"• {times} x {what}", width, subsequent_indent="  ")
+    for event in (event for event in span.events if event.name == "setting"):
         before, after = event.attributes.get("before"), event.attributes.get("after")
         yield f"• {event.name} {event.attributes.get('name')}: {before} → {after}, {event.attributes.get('outcome')}"
 
 
+def _attempt(told: Mapping[str, Any]) -> str:
+    return f"port {told.get('server.port')}: {told.get('outcome')}"
+
+
 def measured(metrics: Mapping[str, tuple[int, float]]) -> Iterator[str]:
-    """List our metrics: how often, and how long each time."""
+    """List the metrics: how often, and how long each time."""
     for name, (count, seconds) in sorted(metrics.items()):
-        if name.startswith(OURS) and count:
+        if name.startswith((OURS, "db.")) and count:
             each = f"{seconds / count * 1e3:9.2f} ms" if seconds else ""
             yield f"  {name:<45}{count:>4} x{each}"
 

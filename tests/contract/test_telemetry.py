@@ -47,6 +47,21 @@ def is_ours(span: ReadableSpan, parent: Any) -> None:
     assert span.parent.span_id == parent.span_id
 
 
+def is_in_a_statement(span: ReadableSpan, spans: Any, parent: Any) -> None:
+    (statement,) = (found for found in spans.all() if found.context.span_id == span.parent.span_id)
+    assert statement.kind is SpanKind.CLIENT
+    assert statement.parent.span_id == parent.span_id
+    assert statement.start_time <= span.start_time <= span.end_time <= statement.end_time
+
+
+def attempts(span: ReadableSpan) -> list[tuple[Any, ...]]:
+    assert {event.name for event in span.events} == {"attempt"}
+    assert all(event.attributes["seconds"] >= 0 for event in span.events)
+    assert all(span.start_time <= event.timestamp <= span.end_time for event in span.events)
+    told = ("server.address", "server.port", "outcome")
+    return [tuple(event.attributes[name] for name in told) for event in span.events]
+
+
 def events(span: ReadableSpan) -> set[tuple[Any, ...]]:
     assert {event.name for event in span.events} <= {"setting"}
     return {tuple(event.attributes[key] for key in ("name", "before", "after", "outcome")) for event in span.events}
@@ -109,10 +124,14 @@ def test_failover_and_transfer(driver: DriverUnderTest, connect, site, spans, me
     with app_span() as parent:
         driver.execute(connection, "SELECT 1")
     (failover,) = spans.named("failover")
-    is_ours(failover, parent)
+    is_ours(failover, failover.parent)
+    is_in_a_statement(failover, spans, parent)
     assert standard(failover) == where(site)
-    told = ours(failover)
-    assert told.pop("attempts") >= 1
+    told, new = ours(failover), site.cluster.primary
+    tried = attempts(failover)
+    assert told.pop("attempts") == len(tried) >= 1
+    assert (new.host, new.port, "connected") in tried
+    assert {(host, port) for host, port, _ in tried} == {(s.host, s.port) for s in (old, new)}
     assert told == {
         **{"driver": driver.name, "trigger": "connection_lost", "outcome": "success", "transaction": "none"},
         **{"may_have_run": False, "previous.address": old.host, "previous.port": old.port},

@@ -14,7 +14,8 @@ from instrumented_wrapper import ConfigurationError
 from instrumented_wrapper.options import DRIVERS, PREFIX, Options, from_environment, take_keywords
 
 BOOLEANS = ["reset_session_state_on_close", "transfer_session_state_on_switch", "traces", "metrics", "capture_values"]
-SWITCHES = ["failover", "query_spans"]
+BOOLEANS += ["connect_spans"]
+SWITCHES = ["failover", "query_spans", "transaction_spans"]
 TRUE = ["true", "TRUE", "True", "1", "on", "ON", "yes", "Yes", " true ", True, 1]
 FALSE = ["false", "FALSE", "0", "off", "Off", "no", "NO", " false", False, 0]
 NO_BOOLEAN = ["", "maybe", "2", "tru", "on off", "none", 2, -1, 1.5, None, [], {}, "auto"]

@@ -85,7 +85,7 @@ def test_what_a_switch_leaves_behind(cluster, recorder):
     assert counted(recorder)["transfer", "work_mem", "restored"] == 1
 
 
-def test_a_reset_links_to_the_requests_that_left_something(cluster, recorder):
+def test_a_reset_links_to_the_requests_that_left_something(cluster, recorder, spans):
     tracer = recorder.tracers.get_tracer("app")
     with psycopg_pool.ConnectionPool(cluster.primary.dsn(), min_size=1, max_size=1) as pool:
         connection = pool.getconn()
@@ -107,14 +107,15 @@ def test_a_reset_links_to_the_requests_that_left_something(cluster, recorder):
         with tracer.start_as_current_span("return"):
             pool.putconn(connection)
     reset = span_of(recorder, "session_state.reset")
-    linked = {link.context.span_id for link in reset.links}
-    assert linked == {contexts[name].span_id for name in ("role", "client", "again")}
-    assert len(reset.links) == 3, "one for each request"
+    linked = [link.context.trace_id for link in reset.links]
+    assert linked == [contexts[name].trace_id for name in ("client", "role", "again")], "one for each request"
+    statements = {span.context.span_id: span.name for span in (*recorder.spans, *spans.all())}
+    links = [statements[link.context.span_id] for link in reset.links]
+    assert links == ["client", "SET app.tenant", "SET work_mem SET lock_timeout"]
 
 
 def test_no_links_without_spans(cluster, recorder):
-    psycopg.connect(cluster.primary.dsn(), autocommit=True).close()
-    with psycopg.connect(cluster.primary.dsn(), autocommit=True) as connection:
+    with psycopg.connect(cluster.primary.dsn(), autocommit=True, instrumented_wrapper={"traces": False}) as connection:
         connection.execute("SET work_mem = '5MB'")
     assert all(not span.links for span in recorder.spans)
 

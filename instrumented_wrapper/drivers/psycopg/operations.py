@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ def install(patches: Patches, telling: Telling) -> None:
     for cursor, server_cursor, executing, timing, stream, copy in _CURSORS:
         over(cursor, "execute", functools.partial(executing, telling))
         over(server_cursor, "execute", functools.partial(executing, telling))
-        over(cursor, "executemany", timing(telling.batch))
+        over(cursor, "executemany", timing(functools.partial(_batches, telling)))
         over(cursor, "stream", functools.partial(_streaming, telling, stream))
         over(cursor, "copy", functools.partial(_streaming, telling, copy))
         over(server_cursor, "_fetch_gen", functools.partial(_fetching, telling))
@@ -127,6 +127,11 @@ def _timing_async(begin: Begin) -> Callable[[Method], Method]:
     return make
 
 
+def _batches(telling: Telling, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
+    """``executemany``."""
+    return telling.batch(self, *_query(args, kwargs))
+
+
 # --- streams and COPY: the app goes on in between, with its own context --------------------------------------------
 
 
@@ -134,12 +139,20 @@ def _streaming(telling: Telling, told: Method, original: Method) -> Method:
     """``stream`` and ``copy``: as psycopg has them where nobody listens."""
 
     @functools.wraps(original)
-    def method(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        going_on = original(self, *args, **kwargs)
         if not telling.listens_to(self):
-            return original(self, query, params, **options)
-        return told(lambda: telling.statement(self, query, params), self, original(self, query, params, **options))
+            return going_on
+        return told(lambda: telling.statement(self, *_query(args, kwargs)), self, going_on)
 
     return method
+
+
+def _query(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the query and its parameters, however they were given."""
+    first, second, *_ = (*args, None, None)
+    query = first if args else kwargs.get("query", kwargs.get("statement"))
+    return query, second if len(args) > 1 else kwargs.get("params", kwargs.get("params_seq"))
 
 
 class _Lasting:
@@ -254,21 +267,22 @@ _COMMANDS: Final[dict[str, Callable[..., Operation | None]]] = {
 }
 
 
-def _enters(telling: Telling, self: Any) -> Operation | None:
+def _enters(telling: Telling, self: Any, *_: Any) -> Operation | None:
     """``Transaction.__enter__``."""
     return telling.command(self._conn, "BEGIN" if is_quiet(self._conn) else "SAVEPOINT")
 
 
-def _leaves(telling: Telling, self: Any, kind: Any, error: Any, traceback: Any) -> Operation | None:
+def _leaves(telling: Telling, self: Any, *error: Any) -> Operation | None:
     """``Transaction.__exit__``."""
-    if error is not None or self.force_rollback:
+    if any(error) or self.force_rollback:
         return telling.command(self._conn, "ROLLBACK" if self._outer_transaction else "ROLLBACK TO SAVEPOINT")
     return telling.command(self._conn, "COMMIT" if self._outer_transaction else "RELEASE SAVEPOINT")
 
 
 def _synchronises(telling: Telling, self: Any, *_: Any) -> Operation | None:
     """``Pipeline.sync`` and the end of a pipeline: here the app waits for what it has queued."""
-    return telling.part(self._conn, "SYNC") if is_pending(self._conn) else None
+    of_the_app = getattr(self, "_lock", None) is self._conn.lock  # not the one that executemany() makes
+    return telling.part(self._conn, "SYNC") if of_the_app and is_pending(self._conn) else None
 
 
 _CURSORS: Final[Any] = (
