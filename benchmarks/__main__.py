@@ -17,6 +17,8 @@ from benchmarks.cases import CASES
 from benchmarks.failing import failover_rows
 from benchmarks.importing import import_rows
 from benchmarks.pairs import Comparison, compare, one_core
+from benchmarks.peers import peer_lines
+from benchmarks.sides import BARE, SESSION_SDK
 from benchmarks.table import HEADINGS, Added, Row, line
 from benchmarks.wire import wire_lines
 from servers import Cluster
@@ -47,11 +49,11 @@ def comparisons(cluster: Cluster) -> list[Comparison]:
     one, two = cluster.primary.dsn(), cluster.dsn()
     trusted = cluster.primary.dsn(user="postgres")  # a password's hashing would hide what connect() costs by itself
     return [
-        Comparison("SELECT 1 and fetch, bare twice: the noise", "statement", one, 50, kind="bare"),
+        Comparison("SELECT 1 and fetch, bare twice: the noise", "statement", one, 50, kind=BARE),
         Comparison("SELECT 1 and fetch, one host", "statement", one, 50, _STATEMENT),
         Comparison("SELECT 1 and fetch, two hosts (failover on)", "statement", two, 50, _STATEMENT),
         Comparison("  the same, wall", "statement, wall", two, 50, _STATEMENT),
-        Comparison("  the same, an SDK configured", "statement", two, 50, _STATEMENT, "sdk"),
+        Comparison("  the same, an SDK configured", "statement", two, 50, _STATEMENT, SESSION_SDK),
         Comparison("connection.execute(SELECT 1), a cursor each", "connection.execute", two, 50, _STATEMENT),
         Comparison("async SELECT 1 and fetch", "async statement", two, 50, _STATEMENT),
         Comparison("one row of 10,000", "rows", two, 1, _ROW),
@@ -77,6 +79,11 @@ def measure(amount: Amount) -> Iterator[Row | str]:
         yield from carrying_rows(cluster.primary.dsn(user="postgres"), amount.rounds)
         yield from wire_lines(cluster)
         yield from import_rows(amount.imports)
+        yield ""
+        yield from peer_lines(
+            cluster.primary.dsn(), cluster.primary.dsn(user="postgres"), amount.rounds, amount.generations
+        )
+        yield ""
     with Cluster() as cluster:
         yield from failover_rows(cluster, amount.failovers)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.cases import CARRIED
 from benchmarks.pairs import workers
+from benchmarks.sides import BARE, PLAIN
 from benchmarks.table import Row
 
 __all__ = ["carrying_rows"]
@@ -13,7 +14,7 @@ __all__ = ["carrying_rows"]
 
 def carrying_rows(dsn: str, rounds: int) -> Iterator[Row]:
     """Yield a row for each number of settings."""
-    with workers("bare", "plain") as (bare, ours):
+    with workers(BARE, PLAIN) as (bare, ours):
         for count in CARRIED:
             bare.open(f"one by one {count}", dsn)
             ours.open(f"switch {count}", dsn)

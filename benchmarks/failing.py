@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from benchmarks.losses import MOST, TABLE, WAITING
 from benchmarks.pairs import workers
+from benchmarks.sides import BARE, PLAIN
 from benchmarks.table import Ratio, Row
 from benchmarks.worker import Worker
 from servers import Cluster, guard
@@ -23,7 +24,7 @@ _READY_SECONDS = 20
 def failover_rows(cluster: Cluster, rounds: int) -> Iterator[Row]:
     """Yield a row for one connection and one for many; the last state of the cluster is healthy."""
     cluster.primary.sql(f"{TABLE}; GRANT INSERT ON written TO app", database="app")
-    with workers("bare", "plain") as sides:
+    with workers(BARE, PLAIN) as sides:
         for side in sides:
             side.open("losses", cluster.dsn())
         yield _row("SIGKILL of the primary + promotion to the first write", cluster, sides, 1, rounds)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from benchmarks.sides import BARE, PLAIN
 from benchmarks.table import Added, Row
 from benchmarks.worker import Worker
 
@@ -25,7 +26,7 @@ class Comparison:
     dsn: str
     number: int
     target: Added | None = None
-    kind: str = "plain"
+    kind: str = PLAIN
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def compare(comparisons: Sequence[Comparison], rounds: int, generations: int) ->
 
 def _generation(comparisons: Iterable[Comparison], rounds: int) -> Iterator[tuple[str, list[tuple[float, float]]]]:
     kinds = tuple(dict.fromkeys(comparison.kind for comparison in comparisons))
-    with workers("bare", "bare", *(kind for kind in kinds if kind != "bare")) as (first, second, *others):
+    with workers(BARE, BARE, *(kind for kind in kinds if kind != BARE)) as (first, second, *others):
         sides = {worker.kind: worker for worker in (second, *others)}
         for comparison in comparisons:
             yield comparison.name, _pairs(comparison, first, sides[comparison.kind], rounds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-__all__ = ["HEADINGS", "Added", "Ratio", "Row"]
+__all__ = ["HEADINGS", "Added", "Ratio", "Row", "in_unit", "lower_quartile"]
 
 HEADINGS: Final = ("what", "bare", "with us", "added", "ratio", "target", "")
 _WIDTHS: Final = (58, 11, 11, 11, 7, 13, 5)
@@ -46,7 +46,7 @@ class Row:
     @property
     def added(self) -> float:
         """The distance of the lower quartiles: other work on the machine only adds, so that these are the steadier."""
-        return _lower_quartile(self.ours) - _lower_quartile(self.bare)
+        return lower_quartile(self.ours) - lower_quartile(self.bare)
 
     @property
     def ratio(self) -> float:
@@ -74,7 +74,8 @@ class Row:
         )
 
 
-def _lower_quartile(values: Sequence[float]) -> float:
+def lower_quartile(values: Sequence[float]) -> float:
+    """Return the value that a quarter of `values` is below."""
     return sorted(values)[len(values) // 4]
 
 

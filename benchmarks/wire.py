@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.pairs import workers
+from benchmarks.sides import BARE, PLAIN
 from servers import Cluster, Proxy
 
 __all__ = ["wire_lines"]
@@ -15,7 +16,7 @@ _CHECKOUTS = 100
 def wire_lines(cluster: Cluster) -> Iterator[str]:
     """Yield a sentence for each side."""
     primary = cluster.primary
-    with Proxy(primary.host, primary.port) as proxy, workers("bare", "plain") as sides:
+    with Proxy(primary.host, primary.port) as proxy, workers(BARE, PLAIN) as sides:
         for side in sides:
             side.open("pool block", primary.dsn(host=proxy.host, port=proxy.port))
             before = proxy.bytes_from_client

@@ -12,18 +12,15 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Any, Final
 
 from benchmarks.cases import CASES
+from benchmarks.sides import prepare
 
-__all__ = ["KINDS", "Worker"]
+__all__ = ["Worker"]
 
-BARE: Final = "bare"
-PLAIN: Final = "plain"
-SDK: Final = "sdk"
-KINDS: Final = (BARE, PLAIN, SDK)
 _SPAWN: Final = get_context("spawn")  # nothing inherited: each side imports for itself
 
 
 class Worker:
-    """The handle of a worker process; `kind` is one of `KINDS`."""
+    """The handle of a worker process; `kind` is one of `benchmarks.sides`."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -63,7 +60,7 @@ class Worker:
 
 
 def _work(pipe: Pipe, kind: str) -> None:
-    _prepare(kind)
+    prepare(kind)
     case = ExitStack()
     run: Any = None
     while (message := pipe.recv())[0] != "end":
@@ -75,24 +72,3 @@ def _work(pipe: Pipe, kind: str) -> None:
         except Exception as error:  # noqa: BLE001 - the other end is told, and fails
             pipe.send((False, f"{type(error).__name__}: {error}"))
     case.close()
-
-
-def _prepare(kind: str) -> None:
-    if kind == BARE:
-        return
-    import instrumented_wrapper
-
-    providers = _sdk() if kind == SDK else {}
-    instrumented_wrapper.instrument(query_spans="off", **providers)
-
-
-def _sdk() -> dict[str, Any]:
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-    tracers = TracerProvider()
-    tracers.add_span_processor(BatchSpanProcessor(InMemorySpanExporter()))
-    return {"tracer_provider": tracers, "meter_provider": MeterProvider([InMemoryMetricReader()])}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Final
 
 from opentelemetry import metrics, trace
 
 __all__ = ["nobody_listens"]
+
+_PROXIES: Final = ("ProxyTracer", "_ProxyMeter")
 
 
 def nobody_listens(*sources: trace.Tracer | metrics.Meter) -> Callable[[], bool]:
@@ -15,14 +18,18 @@ def nobody_listens(*sources: trace.Tracer | metrics.Meter) -> Callable[[], bool]
     Without an SDK the API hands out proxies, which go on to look for a global provider; so does this. Where the API
     has changed and it cannot be seen, somebody may listen.
     """
-    if not all(map(_is_idle, sources)):
+    active = [source for source in sources if not isinstance(source, trace.NoOpTracer | metrics.NoOpMeter)]
+    places = [_global_provider(source) for source in active]
+    if any(type(source).__name__ not in _PROXIES for source in active) or any(name not in at for at, name in places):
         return lambda: False
-    found, measured = vars(trace), vars(getattr(metrics, "_internal", metrics))
-    if "_TRACER_PROVIDER" not in found or "_METER_PROVIDER" not in measured:
-        return lambda: False
-    return lambda: found["_TRACER_PROVIDER"] is None and measured["_METER_PROVIDER"] is None
+    if len(places) == 2:  # the usual case, without a loop
+        (at, name), (other, other_name) = places
+        return lambda: at[name] is None and other[other_name] is None
+    return lambda: all(at[name] is None for at, name in places)
 
 
-def _is_idle(source: object) -> bool:
-    proxies = ("ProxyTracer", "_ProxyMeter")
-    return isinstance(source, trace.NoOpTracer | metrics.NoOpMeter) or type(source).__name__ in proxies
+def _global_provider(source: trace.Tracer | metrics.Meter) -> tuple[dict[str, Any], str]:
+    """Return where the API keeps the provider that the app has set."""
+    if isinstance(source, trace.Tracer):
+        return vars(trace), "_TRACER_PROVIDER"
+    return vars(getattr(metrics, "_internal", metrics)), "_METER_PROVIDER"

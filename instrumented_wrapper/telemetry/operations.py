@@ -5,6 +5,7 @@ The frequent path: attributes are put together once per text and site, and nothi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
@@ -23,11 +24,11 @@ from instrumented_wrapper.events import error_type
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
 from instrumented_wrapper.telemetry.listening import nobody_listens
-from instrumented_wrapper.telemetry.quietly import quietly
 from instrumented_wrapper.telemetry.rivals import has_rival
 
 __all__ = ["SECONDS", "DatabaseOperations"]
 
+logger = logging.getLogger("instrumented_wrapper")
 SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)  # boundaries, by the conventions
 _SITES, _TEXTS = 64, 4096  # kept: sites, and texts of each
 _LONGEST_KEY: Final = 4096  # characters; longer texts are rarely sent twice
@@ -55,6 +56,7 @@ class DatabaseOperations:
             explicit_bucket_boundaries_advisory=SECONDS,
         )
         self._nobody: Final = nobody_listens(tracer, meter)
+        self._not_measured: Final = nobody_listens(meter)
 
     def listens(self) -> bool:
         """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
@@ -64,10 +66,11 @@ class DatabaseOperations:
         """Return what is told of a site."""
         return _bounded(self._sites, _SITES).setdefault(site, _AtSite(site))  # type: ignore[no-any-return]
 
-    def begin(self, told: Told, traces: bool, metrics: bool) -> DatabaseOperation:
-        """Start a span, and make it the current one."""
+    def begin(self, told: Told, traces: bool, metrics: bool) -> DatabaseOperation | None:
+        """Start a span, and make it the current one; None where it is not recorded, and nothing is measured."""
         span = self._tracer.start_span(told.name, None, _CLIENT, told.attributes) if traces else INVALID_SPAN
-        return DatabaseOperation(span, told, self._duration if metrics else None)
+        duration = None if not metrics or self._not_measured() else self._duration
+        return None if duration is None and not span.is_recording() else DatabaseOperation(span, told, duration)
 
     def has_rival(self, driver: str) -> bool:
         """Tell whether another instrumentation of `driver` is active."""
@@ -99,7 +102,7 @@ class _AtSite:
 
 
 class DatabaseOperation:
-    """An operation that has begun: its span is the current one until `paused` or `end`, where it is recorded."""
+    """An operation that has begun: its span is the current one until `pause` or `end`, where it is recorded."""
 
     __slots__ = ("_duration", "_span", "_started", "_token", "_told", "_within")
 
@@ -115,8 +118,15 @@ class DatabaseOperation:
     def end(self, error: BaseException | None = None) -> None:
         """Tell that it is over: an error by its code, never by its text."""
         seconds = perf_counter() - self._started
-        self.pause()
-        quietly(self._tell, seconds, error)
+        try:
+            if self._token is not None:
+                self.pause()
+            measured = self._told.measured if error is None else self._failed(error)
+            if self._duration is not None:
+                self._duration.record(seconds, measured, self._within)
+            self._span.end()
+        except Exception as failure:  # noqa: BLE001 - the app is never broken by its observability
+            logger.debug("telemetry failed: %s", type(failure).__name__)
 
     def pause(self) -> None:
         """Until it is resumed or ends, what happens is not part of it: the app goes on meanwhile."""
@@ -134,15 +144,13 @@ class DatabaseOperation:
             if token is not None:
                 context.detach(token)
 
-    def _tell(self, seconds: float, error: BaseException | None) -> None:
-        failure = _failure(error) if error is not None else None
-        if self._duration is not None:
-            measured = self._told.measured if failure is None else {**self._told.measured, **failure}
-            self._duration.record(seconds, measured, self._within)
-        if self._within is not None and failure is not None and error is not None:
+    def _failed(self, error: BaseException) -> Mapping[str, Any]:
+        """Say on the span that it failed; return what the metric is to say."""
+        failure = _failure(error)
+        if self._within is not None:
             self._span.set_attributes(failure)
             self._span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-        self._span.end()
+        return {**self._told.measured, **failure}
 
 
 def _failure(error: BaseException) -> dict[str, str]:
