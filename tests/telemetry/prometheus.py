@@ -1,6 +1,7 @@
 """A real Prometheus that scrapes metrics of this process.
 
 It knows how to start the program, how to wait until it has seen what happened, and how to ask it.
+`Exporter` has all metrics of the package, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import URLError
@@ -19,7 +22,28 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+import psycopg
+import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
+
+from instrumented_wrapper import events, telemetry
+from instrumented_wrapper.events import (
+    Failover,
+    FailoverEnd,
+    Fetched,
+    Peer,
+    PristineFetch,
+    Reset,
+    SettingChange,
+    SettingsEnd,
+    Signals,
+    Transfer,
+)
+from instrumented_wrapper.instrument import _state as state
+from instrumented_wrapper.operations import PoolState, Site, Words
 
 CONFIGURATION = """
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
@@ -27,6 +51,64 @@ scrape_configs:
   - job_name: app
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
+
+
+class Exporter:
+    """The package's metrics through OpenTelemetry's Prometheus exporter; commits are told of within a `span`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._tracers = TracerProvider()
+        sources = ("1", self._tracers, MeterProvider([PrometheusMetricReader(registry=self.registry)]))
+        self.measuring = telemetry.listeners(*sources)[0]
+        self.operations, self.pools = telemetry.operations(*sources)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """While inside, it is told of all that happens, in the place of what listens in the whole run."""
+        assert state.flows
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(events, "_listeners", [self.measuring])
+            patch.setattr(state.flows.operations, "__dict__", vars(self.operations))
+            patch.setattr(state.flows.pools, "__dict__", vars(self.pools))
+            with self._tracers.get_tracer("app").start_as_current_span("a day"):
+                yield
+
+
+def one_of_each() -> str:
+    """Return all our metrics as they are exposed, after one event of each kind."""
+    exporter = Exporter()
+    a_session(exporter)
+    a_client(exporter)
+    return generate_latest(exporter.registry).decode()
+
+
+def a_session(exporter: Exporter) -> None:
+    """Tell of one of each session event."""
+    where = {"driver": "psycopg", "peer": Peer("postgresql", "app", "h", 1), "signals": Signals()}
+    settled = SettingsEnd((SettingChange("autocommit", 1, 2, "failed"),), "default", 0, (), "57P01")
+    fate = {"trigger": "connection_lost", "transaction": "none", "may_have_run": False}
+    happened = [
+        (Reset(**where, trigger="close", settings=()), settled),
+        (Transfer(**where, settings=()), settled),
+        (Failover(**where, **fate), FailoverEnd("failed", "demoted", None, 1)),
+        (PristineFetch(**where, setting="autocommit", source="driver"), Fetched(1)),
+    ]
+    for event, end in happened:
+        finish = exporter.measuring(event)
+        assert finish
+        finish(end, None)
+
+
+def a_client(exporter: Exporter) -> None:
+    """Tell of an operation that failed, and of a pool."""
+    at = exporter.operations.at(Site("postgresql", "app", "h", 1, "h", 1))
+    told = at.describe(Words("COPY t", operation="COPY", collection="t"))
+    exporter.operations.begin(told, False, True).end(psycopg.errors.UndefinedTable())
+    exporter.pools.watch(exporter, "shop", lambda pool: PoolState(1, 1, 1, 2, 0))
+    for measure in (exporter.pools.waited, exporter.pools.used, exporter.pools.created):
+        measure("shop", 1)
+    exporter.pools.timed_out("shop")
 
 
 class QuietHandler(WSGIRequestHandler):

@@ -7,45 +7,30 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.sdk.metrics import MeterProvider
-from prometheus import Exposed, Prometheus
-from prometheus_client import CollectorRegistry, generate_latest
-from psycopg_pool import ConnectionPool
+from prometheus import Exporter, Exposed, Prometheus, one_of_each
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from instrumented_wrapper import (
     FailoverError,
     FailoverSuccessError,
     SessionStateTransferHandlers,
-    events,
     reset_session,
     switch,
-    telemetry,
 )
-from instrumented_wrapper.events import (
-    Failover,
-    FailoverEnd,
-    Fetched,
-    Peer,
-    PristineFetch,
-    Reset,
-    SettingChange,
-    SettingsEnd,
-    Signals,
-    Transfer,
-    observe,
-)
+from instrumented_wrapper.events import Peer, PristineFetch, Signals, observe
 
 FOLDER = Path(__file__).parents[2] / "dashboards"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 WINDOWS = {"$__range": "5m", "$__rate_interval": "1m", "$__interval": "1m", "$job": "app", "$db_system": ".*"}
-WINDOWS |= {"$driver": "psycopg"}
+WINDOWS |= {"$driver": "psycopg", "$server": ".*", "$pool": ".*"}
+NAMES = re.compile(r"\b((?:instrumented_wrapper|db_client)_\w+)\{")
 
 
 def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,40 +66,16 @@ each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=D
 # --- without Prometheus -----------------------------------------------------------------------------------------
 
 
-class Exporter:
-    """The package's metrics through OpenTelemetry's Prometheus exporter."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        provider = MeterProvider([PrometheusMetricReader(registry=self.registry)])
-        self.measuring = telemetry.listeners("1", None, provider)[0]
-
-
 @pytest.fixture(scope="module")
 def exported() -> str:
-    """All our metrics as they are exposed, after one event of each kind."""
-    exporter = Exporter()
-    where = {"driver": "psycopg", "peer": Peer("postgresql", "app", "h", 1), "signals": Signals()}
-    settled = SettingsEnd((SettingChange("autocommit", 1, 2, "failed"),), "default", 0, (), "57P01")
-    fate = {"trigger": "connection_lost", "transaction": "none", "may_have_run": False}
-    happened = [
-        (Reset(**where, trigger="close", settings=()), settled),
-        (Transfer(**where, settings=()), settled),
-        (Failover(**where, **fate), FailoverEnd("failed", "demoted", None, 1)),
-        (PristineFetch(**where, setting="autocommit", source="driver"), Fetched(1)),
-    ]
-    for event, end in happened:
-        finish = exporter.measuring(event)
-        assert finish
-        finish(end, None)
-    return generate_latest(exporter.registry).decode()
+    return one_of_each()
 
 
 @pytest.mark.parametrize("query", ALL_QUERIES)
 def test_each_metric_and_label_exists_in_the_package(query, exported):
     metrics = set(re.findall(r"^(\w+)\{", exported, re.MULTILINE))
     labels = set(re.findall(r"[{,](\w+)=", exported))
-    named = set(re.findall(r"(instrumented_wrapper_\w+)\{", query))
+    named = set(NAMES.findall(query))
     assert named <= metrics
     assert named or "__name__" in query
     compared = set(re.findall(r'(\w+)(?:=~|!=|=)"', query))
@@ -123,7 +84,7 @@ def test_each_metric_and_label_exists_in_the_package(query, exported):
 
 
 def test_each_metric_of_the_package_is_on_a_dashboard(exported):
-    families = {name for name in re.findall(r"^# TYPE (\w+) ", exported, re.MULTILINE) if name.startswith("instr")}
+    families = set(re.findall(r"^# TYPE (\w+) ", exported, re.MULTILINE)) - {"target_info"}
     told = " ".join(query for dashboard in DASHBOARDS.values() for query in queries(dashboard).values())
     assert {name for name in families if name not in told} == set()
 
@@ -139,7 +100,35 @@ def test_every_panel_explains_itself(dashboard):
         assert panel["datasource"]["uid"] == "${datasource}"
     titles = [panel["title"] for panel in panels(dashboard)]
     assert len(titles) == len(set(titles))
-    assert {"datasource", "driver", "db_system"} <= {v["name"] for v in dashboard["templating"]["list"]}
+    offered = [v["name"] for v in dashboard["templating"]["list"]]
+    assert offered[:3] == ["datasource", "job", "db_system"]
+    told = " ".join(queries(dashboard).values())
+    assert all(f"${name}" in told for name in offered[1:]), "a variable that changes nothing"
+
+
+@each_dashboard
+def test_one_leads_to_the_other(dashboard):
+    (link,) = dashboard["links"]
+    assert link["type"] == "dashboards" and link["includeVars"] and link["keepTime"]
+    assert set(link["tags"]) <= set(dashboard["tags"])
+
+
+@each_dashboard
+def test_the_first_row_is_green_if_nothing_is_wrong(dashboard):
+    first = [panel for panel in panels(dashboard) if panel["gridPos"]["y"] == 1]
+    assert 4 <= len(first) <= 6
+    for panel in first:
+        steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert panel["type"] == "stat" and panel["options"]["colorMode"] == "background"
+        assert steps[0] == {"color": "green", "value": None}
+
+
+@each_dashboard
+def test_quantiles_lead_to_traces(dashboard):
+    over_time = [t for p in panels(dashboard) for t in p["targets"] if t.get("range")]
+    assert any("histogram_quantile" in target["expr"] for target in over_time)
+    assert all(target.get("exemplar", False) == ("histogram_quantile" in target["expr"]) for target in over_time)
+    assert "exemplarTraceIdDestinations" in (FOLDER / "provisioning/datasources/instrumented-wrapper.yaml").read_text()
 
 
 @each_dashboard
@@ -155,9 +144,14 @@ def test_the_layout(dashboard):
     assert all(sum(place["w"] for place in places if place["y"] == y) == 24 for y in rows), "no holes"
 
 
+def test_the_readme_explains_each_panel():
+    told = (FOLDER / "README.md").read_text()
+    assert [p["title"] for d in DASHBOARDS.values() for p in panels(d) if f"| {p['title']} |" not in told] == []
+
+
 def test_the_provisioning_names_what_is_there():
-    datasource = (FOLDER / "provisioning/datasources/prometheus.yaml").read_text()
-    assert "type: prometheus" in datasource
+    sources = (FOLDER / "provisioning/datasources/instrumented-wrapper.yaml").read_text()
+    assert "type: prometheus" in sources and "type: jaeger" in sources
     assert "type: file" in (FOLDER / "provisioning/dashboards/instrumented-wrapper.yaml").read_text()
 
 
@@ -169,19 +163,20 @@ def failing(state: Any, connection: Any) -> bool:
 
 
 def everyday(dsn: str) -> None:
-    """What happens without any trouble: resets of each kind, and a planned switch."""
+    """What happens without any trouble: resets of each kind, a planned switch, a pool."""
     with psycopg.connect(dsn) as connection:
         connection.autocommit = True
         reset_session(connection)
         connection.autocommit = True
         switch(connection)
         connection.read_only = True
-    with ConnectionPool(dsn, min_size=1, max_size=1) as pool, pool.connection() as connection:
+    with ConnectionPool(dsn, min_size=1, max_size=1, name="shop") as pool, pool.connection() as connection:
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        connection.execute("SELECT 1")
 
 
 def trouble(dsn: str) -> None:
-    """Handlers that raise, and a pristine value that cannot be read."""
+    """Handlers that raise, a pristine value that cannot be read, a statement that fails, a pool that is empty."""
     connection = psycopg.connect(dsn, autocommit=True)
     connection.read_only = True
     SessionStateTransferHandlers.set_transfer_session_state_on_switch_func(failing)
@@ -194,6 +189,14 @@ def trouble(dsn: str) -> None:
     where = {"driver": "psycopg", "peer": Peer("postgresql", "app", "h", 1), "signals": Signals()}
     with pytest.raises(LookupError), observe(PristineFetch(**where, setting="autocommit", source="server")):
         raise LookupError
+    with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.UndefinedTable):
+        connection.execute("SELECT * FROM nowhere")
+    with (
+        ConnectionPool(dsn, min_size=1, max_size=1, name="shop") as pool,
+        pool.connection(),
+        pytest.raises(PoolTimeout),
+    ):
+        pool.getconn(timeout=0.01)
 
 
 def primary(cluster: Any) -> str:
@@ -221,20 +224,20 @@ def seen(running_cluster, tmp_path_factory) -> Iterator[Prometheus]:
         pytest.skip("no program `prometheus` in PATH: the queries are not run (Debian package `prometheus`)")
     running_cluster.restore()
     exporter = Exporter()
-    exposed = Exposed(exporter.registry)
-    events.subscribe(exporter.measuring)
-    try:
-        with Prometheus(tmp_path_factory.mktemp("prometheus"), exposed) as prometheus:
-            everyday(primary(running_cluster))
-            prometheus.see()
-            everyday(primary(running_cluster))
-            trouble(primary(running_cluster))
-            disaster(running_cluster)
+    dsn = primary(running_cluster)
+    with (
+        closing(Exposed(exporter.registry)) as exposed,
+        Prometheus(tmp_path_factory.mktemp("prometheus"), exposed) as prometheus,
+        exporter.told(),
+    ):
+        everyday(dsn)
+        prometheus.see()
+        everyday(dsn)
+        trouble(dsn)
+        disaster(running_cluster)
+        with ConnectionPool(primary(running_cluster), min_size=1, max_size=2, name="shop") as pool, pool.connection():
             prometheus.see()
             yield prometheus
-    finally:
-        events.unsubscribe(exporter.measuring)
-        exposed.close()
 
 
 def of_panel(seen: Prometheus, title: str, *labels: str) -> dict[Any, float]:
@@ -256,15 +259,16 @@ def test_each_query_has_a_sensible_answer(seen, query):
     answer = seen.query(filled(query))
     assert answer, "it shows nothing"
     assert all(math.isfinite(value) and value >= 0 for _, value in answer)
-    assert any(value > 0 for _, value in answer) or "vector(0)" in query
+    assert any(value > 0 for _, value in answer) or "vector(0)" in query or "pending" in query
 
 
 def test_at_a_glance(seen):
-    titles = ["Failovers", "Failovers that failed", "Commits in doubt", "Transactions rolled back"]
-    titles += ["Settings not carried or reset"]
+    titles = ["Connections lost", "Failovers that failed", "Commits in doubt", "Transactions rolled back"]
+    titles += ["Settings lost or refused", "Resets that failed"]
     shown = [of_panel(seen, f"{title} A")[()] for title in titles]
-    assert shown == [5, 1, 0, 1, 2]
+    assert shown == [2, 1, 0, 1, 2, 1]
     assert 0 < of_panel(seen, "Wait in a failover, p95 A")[()] < 15
+    assert 0 < of_panel(seen, "Time the app was blocked A")[()] < 60
 
 
 def test_failovers(seen):
@@ -305,8 +309,9 @@ def test_errors(seen):
     assert told == [{("LookupError",)}] * 3
 
 
-@pytest.mark.parametrize(("name", "value"), [("job", "app"), ("db_system", "postgresql"), ("driver", "psycopg")])
-def test_the_variables_offer_what_there_is(seen, name, value):
-    for dashboard in DASHBOARDS.values():
-        selector, _, label = variables(dashboard)[name].removeprefix("label_values(").removesuffix(")").rpartition(", ")
-        assert seen.label_values(filled(selector), label) == [value]
+@each_dashboard
+def test_the_variables_offer_what_there_is(seen, dashboard):
+    there = {"job": "app", "db_system": "postgresql", "driver": "psycopg", "server": "127.0.0.1", "pool": "shop"}
+    for name, definition in variables(dashboard).items():
+        selector, _, label = definition.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+        assert seen.label_values(filled(selector), label) == [there[name]]
