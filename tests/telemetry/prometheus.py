@@ -28,6 +28,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from instrumented_wrapper import events, telemetry
 from instrumented_wrapper.events import (
@@ -43,7 +44,6 @@ from instrumented_wrapper.events import (
     Transfer,
 )
 from instrumented_wrapper.instrument import _state as state
-from instrumented_wrapper.operations import PoolState, Site, Words
 
 CONFIGURATION = """
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
@@ -60,7 +60,7 @@ class Exporter:
         self.registry = CollectorRegistry()
         self._tracers = TracerProvider()
         sources = ("1", self._tracers, MeterProvider([PrometheusMetricReader(registry=self.registry)]))
-        self.measuring = telemetry.listeners(*sources)[0]
+        self.listeners = telemetry.listeners(*sources)
         self.operations, self.pools = telemetry.operations(*sources)
 
     @contextmanager
@@ -68,23 +68,27 @@ class Exporter:
         """While inside, it is told of all that happens, in the place of what listens in the whole run."""
         assert state.flows
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(events, "_listeners", [self.measuring])
+            patch.setattr(events, "_listeners", self.listeners)
             patch.setattr(state.flows.operations, "__dict__", vars(self.operations))
             patch.setattr(state.flows.pools, "__dict__", vars(self.pools))
             with self._tracers.get_tracer("app").start_as_current_span("a day"):
                 yield
 
 
-def one_of_each() -> str:
-    """Return all our metrics as they are exposed, after one event of each kind."""
+def one_of_each(dsn: str) -> str:
+    """Return all our metrics as they are exposed, after one event of each kind, a statement that failed, and a pool."""
     exporter = Exporter()
     a_session(exporter)
-    a_client(exporter)
-    return generate_latest(exporter.registry).decode()
+    with exporter.told(), ConnectionPool(dsn, min_size=1, max_size=1, name="shop") as pool:
+        with pool.connection() as connection, pytest.raises(psycopg.errors.UndefinedTable):
+            connection.execute("COPY nowhere TO STDOUT")
+        with pool.connection(), pytest.raises(PoolTimeout):
+            pool.getconn(timeout=0.01)
+        return generate_latest(exporter.registry).decode()
 
 
 def a_session(exporter: Exporter) -> None:
-    """Tell of one of each session event."""
+    """Tell of one event of each kind."""
     where = {"driver": "psycopg", "peer": Peer("postgresql", "app", "h", 1), "signals": Signals()}
     settled = SettingsEnd((SettingChange("autocommit", 1, 2, "failed"),), "default", 0, (), "57P01")
     fate = {"trigger": "connection_lost", "transaction": "none", "may_have_run": False}
@@ -95,20 +99,9 @@ def a_session(exporter: Exporter) -> None:
         (PristineFetch(**where, setting="autocommit", source="driver"), Fetched(1)),
     ]
     for event, end in happened:
-        finish = exporter.measuring(event)
-        assert finish
-        finish(end, None)
-
-
-def a_client(exporter: Exporter) -> None:
-    """Tell of an operation that failed, and of a pool."""
-    at = exporter.operations.at(Site("postgresql", "app", "h", 1, "h", 1))
-    told = at.describe(Words("COPY t", operation="COPY", collection="t"))
-    exporter.operations.begin(told, False, True).end(psycopg.errors.UndefinedTable())
-    exporter.pools.watch(exporter, "shop", lambda pool: PoolState(1, 1, 1, 2, 0))
-    for measure in (exporter.pools.waited, exporter.pools.used, exporter.pools.created):
-        measure("shop", 1)
-    exporter.pools.timed_out("shop")
+        for finish in reversed([listener(event) for listener in exporter.listeners]):
+            assert finish
+            finish(end, None)
 
 
 class QuietHandler(WSGIRequestHandler):

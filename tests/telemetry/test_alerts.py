@@ -13,15 +13,20 @@ from prometheus import one_of_each
 FOLDER = Path(__file__).parents[2] / "dashboards/alerts"
 RULES = FOLDER / "instrumented-wrapper.rules.yaml"
 TESTS = FOLDER / "instrumented-wrapper.rules.test.yaml"
+EXAMPLE = FOLDER.parents[1] / "examples/observability/prometheus.yml"
 ALERTS = {text.split()[0]: text for text in RULES.read_text().split("- alert: ")[1:]}
 
 
-@pytest.mark.parametrize(("verb", "file"), [("check", RULES), ("test", TESTS)], ids=["check", "test"])
-def test_promtool_is_content(verb, file):
+@pytest.mark.parametrize(
+    "command",
+    [("check", "rules", RULES), ("test", "rules", TESTS), ("check", "config", EXAMPLE)],
+    ids=["rules", "their tests", "example"],
+)
+def test_promtool_is_content(command):
     promtool = shutil.which("promtool")
     if not promtool:
         pytest.skip("no program `promtool` in PATH: the alert rules are not run (Debian package `prometheus`)")
-    done = subprocess.run([promtool, verb, "rules", str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run([promtool, *map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -40,8 +45,8 @@ def test_each_alert_has_a_test_in_which_it_fires_and_is_silent(name):
     assert fires in test and silent in test
 
 
-def test_each_metric_and_label_exists_in_the_package():
-    exported, rules = one_of_each(), RULES.read_text()
+def test_each_metric_and_label_exists_in_the_package(cluster):
+    exported, rules = one_of_each(cluster.dsn(target_session_attrs="primary")), RULES.read_text()
     names = r"(?<![:\w])((?:instrumented_wrapper|db_client)_\w+)"
     known = set(re.findall(r"^(\w+)\{", exported, re.MULTILINE)) | set(re.findall(r"[{,](\w+)=", exported))
     named = set(re.findall(names, rules))

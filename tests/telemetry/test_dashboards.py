@@ -67,8 +67,9 @@ each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=D
 
 
 @pytest.fixture(scope="module")
-def exported() -> str:
-    return one_of_each()
+def exported(running_cluster) -> str:
+    running_cluster.restore()
+    return one_of_each(primary(running_cluster))
 
 
 @pytest.mark.parametrize("query", ALL_QUERIES)
