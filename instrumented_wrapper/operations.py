@@ -86,8 +86,8 @@ class Operations(Protocol):
     def at(self, site: Site) -> AtSite:
         """Return what is told of operations at `site`."""
 
-    def begin(self, told: Any, traces: bool, metrics: bool) -> Operation | None:
-        """Tell that an operation begins; None where nobody wants to know of this one."""
+    def begin(self, told: Any, traces: bool, metrics: bool, started: int) -> Operation | None:
+        """Tell that an operation began at `started` (`time.time_ns`); None where nobody wants to know of this one."""
 
     def has_rival(self, driver: str) -> bool:
         """Tell whether another instrumentation of `driver` tells of its statements already."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import context, trace
@@ -66,9 +66,10 @@ class DatabaseOperations:
         """Return what is told of a site."""
         return _bounded(self._sites, _SITES).setdefault(site, _AtSite(site))  # type: ignore[no-any-return]
 
-    def begin(self, told: Told, traces: bool, metrics: bool) -> DatabaseOperation | None:
+    def begin(self, told: Told, traces: bool, metrics: bool, started: int) -> DatabaseOperation | None:
         """Start a span, and make it the current one; None where it is not recorded, and nothing is measured."""
-        span = self._tracer.start_span(told.name, None, _CLIENT, told.attributes) if traces else INVALID_SPAN
+        start_span = self._tracer.start_span
+        span = start_span(told.name, None, _CLIENT, told.attributes, None, started) if traces else INVALID_SPAN
         duration = None if not metrics or self._not_measured() else self._duration
         return None if duration is None and not span.is_recording() else DatabaseOperation(span, told, duration)
 
@@ -108,23 +109,23 @@ class DatabaseOperation:
 
     def __init__(self, span: Span, told: Told, duration: Histogram | None) -> None:
         self._span, self._told, self._duration = span, told, duration
+        self._started = 0.0 if duration is None else perf_counter()
         self._within: Context | None = None
         self._token: Any = None
         if span.is_recording():
             self._within = trace.set_span_in_context(span)
             self._token = context.attach(self._within)
-        self._started = perf_counter()
 
     def end(self, error: BaseException | None = None) -> None:
         """Tell that it is over: an error by its code, never by its text."""
-        seconds = perf_counter() - self._started
+        ended = time_ns()
         try:
             if self._token is not None:
                 self.pause()
             measured = self._told.measured if error is None else self._failed(error)
             if self._duration is not None:
-                self._duration.record(seconds, measured, self._within)
-            self._span.end()
+                self._duration.record(perf_counter() - self._started, measured, self._within)
+            self._span.end(ended)
         except Exception as failure:  # noqa: BLE001 - the app is never broken by its observability
             logger.debug("telemetry failed: %s", type(failure).__name__)
 

@@ -16,7 +16,7 @@ import psycopg
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import record_of
-from instrumented_wrapper.drivers.psycopg.telling import Telling, during, is_quiet
+from instrumented_wrapper.drivers.psycopg.telling import Telling, is_quiet, of_its_own
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.patching import Patches
 
@@ -239,8 +239,10 @@ def _fetching(telling: Telling, original: Method) -> Method:
 
     @functools.wraps(original)
     def _fetch_gen(self: Any, num: int | None) -> Any:
-        steps = original(self, num)
-        return steps if num == 1 else during(lambda: telling.part(self._conn, "FETCH"), steps)
+        steps, record = original(self, num), record_of(self._conn)
+        if num == 1 or record is None:
+            return steps
+        return of_its_own(telling.part(self._conn, "FETCH"), record, steps)
 
     return _fetch_gen
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import ReferenceType, WeakSet, ref
@@ -70,6 +70,7 @@ class Record(Session):
         at: what is told of operations where they go now; None: where that is has to be found out.
         lent: when the pool handed it out, on the clock of its metrics.
         operation: one that lasts while the app does other things (a stream, a COPY).
+        unfinished: the same, where the choke point has to end it.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Record(Session):
         self.lent = 0.0
         self.at: AtSite | None = None
         self.operation: Operation | None = None
+        self.unfinished: Operation | None = None
         self.broken = False
         self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known
         self.recording, self.baseline_done = True, False
@@ -171,6 +173,21 @@ class Record(Session):
     def resumed(self) -> AbstractContextManager[None]:
         """While inside, what happens belongs to the operation that lasts, if there is one."""
         return nullcontext() if self.operation is None else self.operation.resumed()
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """What is raised inside ends the operation that the choke point has to end."""
+        try:
+            yield
+        except BaseException as error:
+            self.finish(error)
+            raise
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """The operation that the choke point has to end is over."""
+        if self.unfinished is not None:
+            self.unfinished.end(error)
+            self.operation = self.unfinished = None
 
     def owe(self, error: FailoverError | None) -> None:
         """Do as any session does, and have the next statement look."""

@@ -6,9 +6,10 @@ The patched methods are in `operations`. Nothing here raises into the app, and n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from functools import partial
+from time import time_ns
 from typing import Any, Final
 
 import psycopg
@@ -26,6 +27,7 @@ __all__ = ["Telling"]
 
 logger = logging.getLogger("instrumented_wrapper")
 _IDLE: Final = int(pq.TransactionStatus.IDLE)
+_BAD: Final = int(pq.ConnStatus.BAD)
 
 
 class Telling:
@@ -51,12 +53,13 @@ class Telling:
         record: Record | None = connection.__dict__.get(KEY)
         if record is None or not record.tells or not self._listens():
             return None
+        started = time_ns()
         try:
             at = record.at or self._at(connection, record)
             told = (at.bound if params else at.bare).get(query) if type(query) is str else None
             if told is None:
                 told = _described(at, cursor, query, params)
-            return self._begin(told, record.options.traces, record.options.metrics)
+            return self._begin(told, record.options.traces, record.options.metrics, started)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -65,13 +68,14 @@ class Telling:
         record: Record | None = cursor._conn.__dict__.get(KEY)
         if record is None or not record.tells or not self._listens():
             return None
+        started = time_ns()
         try:
             at = record.at or self._at(cursor._conn, record)
             size = len(params_seq) if isinstance(params_seq, Sized) else -1
             text, composed = _text_of(cursor, query)
             words = words_of(text)
             told = at.describe(words, words.text if composed else text, size)
-            return self._begin(told, record.options.traces, record.options.metrics)
+            return self._begin(told, record.options.traces, record.options.metrics, started)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -114,20 +118,22 @@ class Telling:
     def _connect(self, options: Options, conninfo: Any, keywords: Mapping[str, Any]) -> Operation | None:
         if not (options.traces and options.query_spans != "off" and self._listens()):
             return None
+        started = time_ns()
         try:
             at = self._operations.at(_asked_for(conninfo, keywords))
-            return self._begin(at.describe(Words("", operation="CONNECT")), True, False)
+            return self._begin(at.describe(Words("", operation="CONNECT")), True, False, started)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
     def _named(
         self, connection: Any, record: Record, name: str, traces: bool, metrics: bool | None = None
     ) -> Operation | None:
+        started = time_ns()
         try:
             at = record.at or self._at(connection, record)
             key = ("command", name)  # no text of the app's
             told = at.bare.get(key) or at.keep(at.bare, key, Words(name, operation=name), None)
-            return self._begin(told, traces, record.options.metrics if metrics is None else metrics)
+            return self._begin(told, traces, record.options.metrics if metrics is None else metrics, started)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -141,10 +147,9 @@ def is_quiet(connection: Any) -> bool:
     return bool(connection.pgconn.transaction_status == _IDLE) and not is_pending(connection)
 
 
-def during(begin: Any, steps: Any) -> Any:
-    """Run one of psycopg's generators as an operation. It is not made the current one: nothing happens within."""
-    operation: Operation | None = begin()
-    if operation is None:
+def during(begin: Callable[[], Operation | None], steps: Any) -> Any:
+    """Run one of psycopg's generators as an operation, a part of a statement."""
+    if (operation := begin()) is None:
         return (yield from steps)
     operation.pause()
     try:
@@ -153,6 +158,30 @@ def during(begin: Any, steps: Any) -> Any:
         operation.end(error)
         raise
     operation.end()
+    return result
+
+
+def of_its_own(operation: Operation | None, record: Record, steps: Any) -> Any:
+    """Run one of psycopg's generators as an operation to which a failover belongs, before, in or after its steps.
+
+    The caller has the connection's lock; what goes wrong ends it in the choke point.
+    """
+    if operation is None:
+        return steps
+    operation.pause()
+    record.operation = record.unfinished = operation
+    return _to_its_end(record, steps)
+
+
+def _to_its_end(record: Record, steps: Any) -> Any:
+    try:
+        result = yield from steps
+    except psycopg.Error:
+        raise  # perhaps a loss: the choke point knows
+    except BaseException as error:
+        record.finish(error)
+        raise
+    record.finish()
     return result
 
 

@@ -62,18 +62,20 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             or phase == _UNKNOWN
             or (monotonic() - record.heard > _FRESH and record.poll(0))
         ):
-            if loss := steps.before(self, record, gen, phase):
-                repair(self, record, loss)
-            gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
+            with record.failing():
+                if loss := steps.before(self, record, gen, phase):
+                    repair(self, record, loss)
+                gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
         elif phase not in (record.phase, _ACTIVE):
             record.phase = phase
         try:
             result = call(self, gen, interval, timeout)
         except psycopg.Error as error:
-            if (loss := steps.after(driver, flows, self, record, step, error)) is None:
-                ask(self, record, interval)
-                raise
-            repair(self, record, loss)
+            with record.failing():
+                if (loss := steps.after(driver, flows, self, record, step, error)) is None:
+                    ask(self, record, interval)
+                    raise
+                repair(self, record, loss)
             rest = steps.once_more(step, error)
             return None if rest is None else call(self, rest, interval, timeout)
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
@@ -114,18 +116,20 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             or phase == _UNKNOWN
             or (monotonic() - record.heard > _FRESH and record.poll(0))
         ):
-            if loss := steps.before(self, record, gen, phase):
-                await repair(self, record, loss)
-            gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
+            with record.failing():
+                if loss := steps.before(self, record, gen, phase):
+                    await repair(self, record, loss)
+                gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
         elif phase not in (record.phase, _ACTIVE):
             record.phase = phase
         try:
             result = await call(self, gen, interval, timeout)
         except psycopg.Error as error:
-            if (loss := steps.after(driver, flows, self, record, step, error)) is None:
-                await ask(self, record, interval)
-                raise
-            await repair(self, record, loss)
+            with record.failing():
+                if (loss := steps.after(driver, flows, self, record, step, error)) is None:
+                    await ask(self, record, interval)
+                    raise
+                await repair(self, record, loss)
             rest = steps.once_more(step, error)
             return None if rest is None else await call(self, rest, interval, timeout)
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing

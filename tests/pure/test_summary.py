@@ -1,0 +1,175 @@
+"""What may be told of a statement: the conventions' own examples, PostgreSQL's statements, broken texts, no value."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from instrumented_wrapper.databases.postgresql import first_schema
+from instrumented_wrapper.databases.postgresql.summary import LONGEST, words_of
+
+# The text, its summary, and what is shown of it where that is not the text itself.
+STATEMENTS = [
+    # OpenTelemetry's examples
+    ("SELECT * FROM wuser_table WHERE username = ?", "SELECT wuser_table", None),
+    (
+        "INSERT INTO shipping_details (id, address) SELECT id, address FROM orders WHERE id = ?",
+        "INSERT shipping_details SELECT orders",
+        None,
+    ),
+    ("SELECT * FROM songs, artists WHERE songs.a = artists.id", "SELECT songs artists", None),
+    ("SELECT d FROM (SELECT * FROM orders o JOIN customers c ON o.c = c.c)", "SELECT SELECT orders customers", None),
+    # queries
+    ("select a from b", "select b", None),
+    ("SELECT 1", "SELECT", "SELECT ?"),
+    ('SELECT * FROM "song list" AS s, public.artists a, x', 'SELECT "song list" public.artists x', None),
+    ("SELECT * FROM f(1, 2) AS g(a, b), h", "SELECT f h", "SELECT * FROM f(?, ?) AS g(a, b), h"),
+    ("SELECT * FROM a LEFT JOIN LATERAL (SELECT 1 FROM x) y ON true, z", "SELECT a SELECT x z", "?"),
+    ("SELECT * FROM (a JOIN b ON a.x = b.x) c", "SELECT a b", None),
+    ("SELECT * FROM a JOIN b USING (id), c FOR UPDATE", "SELECT a b c", None),
+    ("SELECT * FROM ONLY a WHERE id IN (SELECT id FROM b)", "SELECT a SELECT b", None),
+    ("SELECT extract(year FROM t), a IS DISTINCT FROM b FROM c", "SELECT c", None),
+    ("SELECT a FROM x UNION ALL SELECT b FROM y", "SELECT x SELECT y", None),
+    ("(SELECT 1 FROM a) UNION (SELECT 2 FROM b)", "SELECT a SELECT b", "(SELECT ? FROM a) UNION (SELECT ? FROM b)"),
+    ("WITH r AS (SELECT * FROM a) DELETE FROM b USING r", "SELECT a DELETE b r", None),
+    ("VALUES (1), (2)", "VALUES", "VALUES (?), (?)"),
+    ("TABLE a", "TABLE a", None),
+    ("SELECT a.update, b.delete FROM a", "SELECT a", None),
+    # changes
+    ("INSERT INTO t VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET a = excluded.a", "INSERT t", "?"),
+    ("UPDATE ONLY s.t SET a = %s, b = %(b)s FROM c", "UPDATE s.t c", None),
+    ("DELETE FROM a USING b, c WHERE true", "DELETE a b c", None),
+    ("MERGE INTO t USING s ON true WHEN MATCHED THEN UPDATE SET x = y WHEN NOT MATCHED THEN INSERT", "MERGE t s", None),
+    ("TRUNCATE TABLE a, b CASCADE", "TRUNCATE a b", None),
+    ("COPY s.t (a, b) FROM STDIN", "COPY s.t", None),
+    ("COPY (SELECT * FROM x) TO STDOUT", "COPY SELECT x", None),
+    ("CALL app.proc(1, 'x')", "CALL app.proc", "CALL app.proc(?, ?)"),
+    # definitions
+    ("CREATE TABLE IF NOT EXISTS a.b (id int)", "CREATE TABLE a.b", None),
+    ("CREATE TEMP TABLE x AS SELECT * FROM y", "CREATE TABLE x SELECT y", None),
+    ("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i", None),
+    ("CREATE USER bob PASSWORD 'secret'", "CREATE USER bob", "CREATE USER bob PASSWORD ?"),
+    ("DROP TABLE a, b", "DROP TABLE a", None),
+    ("ALTER TABLE a ADD b int DEFAULT 5", "ALTER TABLE a", "ALTER TABLE a ADD b int DEFAULT ?"),
+    ("COMMENT ON TABLE x IS 'secret'", "COMMENT TABLE x", "COMMENT ON TABLE x IS ?"),
+    # the session: names of settings, never a value, quoted or not
+    ("SET search_path = shop, 'x'", "SET search_path", "SET search_path = ?"),
+    ("SET LOCAL app.tenant TO acme; SELECT 1", "SET app.tenant SELECT", "SET LOCAL app.tenant TO ?; SELECT ?"),
+    ("SET ROLE tenant_7", "SET ROLE", "SET ROLE ?"),
+    ("SET SESSION AUTHORIZATION bob", "SET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION ?"),
+    ("ALTER ROLE bob SET app.tenant = acme", "ALTER ROLE bob", "ALTER ROLE bob SET app.tenant = ?"),
+    ("SET TRANSACTION READ ONLY", "SET TRANSACTION", None),
+    ("SHOW search_path", "SHOW search_path", None),
+    # transactions, and what has names that are the app's own
+    ("BEGIN; SELECT 1 FROM a; COMMIT", "BEGIN SELECT a COMMIT", "BEGIN; SELECT ? FROM a; COMMIT"),
+    ("ROLLBACK TO SAVEPOINT s7", "ROLLBACK", None),
+    ("DECLARE c7 CURSOR FOR SELECT * FROM t", "DECLARE SELECT t", None),
+    ("EXPLAIN (ANALYZE) UPDATE t SET a = b", "EXPLAIN UPDATE t", None),
+    ("PREPARE p AS DELETE FROM t", "PREPARE DELETE t", None),
+    ("DO $$ BEGIN PERFORM 'secret'; END $$", "DO", "DO ?"),
+    ("NOTIFY channel, 'secret'", "NOTIFY", "NOTIFY channel, ?"),
+    # literals in all their spellings
+    ("SELECT 'it''s', E'it\\'s', $$it's$$, $a$it's$a$, B'01' FROM t", "SELECT t", "SELECT ?, ?, ?, ?, B? FROM t"),
+    ("SELECT 1, -2.5e3, .5, 1_000, 0x1F FROM t1", "SELECT t1", "SELECT ?, -?, ?, ?, ? FROM t1"),
+    ("SELECT $1, %s, %(name)s FROM t", "SELECT t", None),
+    # comments, and what is no statement
+    ("/* secret */ SELECT 1 -- secret\nFROM t /* nested /* secret */ */", "SELECT t", "SELECT ?\nFROM t"),
+    ("", "", None),
+    (" \n", "", ""),
+    ("-- secret", "", ""),
+    (";;", "", None),
+    ("SELCT * FROM t", "", None),
+    ("hunter2", "", None),
+    ("SELECT 'secret", "SELECT", "SELECT ?"),
+    ("SELECT ((((", "SELECT", None),
+    ("INSERT INTO", "INSERT", None),
+]
+
+
+@pytest.mark.parametrize(("text", "summary", "shown"), STATEMENTS, ids=[text for text, _, _ in STATEMENTS])
+def test_statements(text, summary, shown):
+    words = words_of(text)
+    assert words.summary == summary
+    if shown != "?":
+        assert words.text == (text if shown is None else shown)
+    assert "secret" not in str(words)
+
+
+def test_kinds():
+    assert words_of("COPY t FROM STDIN")[2:] == ("COPY", "t", "")
+    assert words_of("COPY (SELECT 1 FROM t) TO STDOUT")[2:] == ("COPY", "", "")
+    assert words_of("CALL a.b()")[2:] == ("CALL", "", "a.b")
+    assert words_of("CALL a(); SELECT 1")[2:] == ("", "", "")
+    assert words_of("SELECT 1 FROM t")[2:] == ("", "", "")
+
+
+def test_a_quote_that_can_be_read_in_two_ways_shows_no_text():
+    words = words_of(r"SELECT 'a\' , 'secret' FROM t")
+    assert words.text is None
+    assert "secret" not in words.summary
+
+
+def test_a_summary_ends_at_a_token():
+    tables = [f"table_{number}" for number in range(100)]
+    summary = words_of(f"SELECT * FROM {', '.join(tables)}").summary
+    assert 240 < len(summary) <= 255
+    assert summary.split()[1:] == tables[: len(summary.split()) - 1]
+
+
+def test_a_long_text_is_cut_and_a_literal_that_is_cut_is_hidden():
+    words = words_of(f"INSERT INTO t VALUES ({', '.join(['1'] * 2710)}, '{'secret' * 3000}')")
+    assert words.summary == "INSERT t"
+    assert "sec" not in words.text
+    assert words.text.endswith(" ...")
+    assert len(words.text) <= LONGEST + 4
+
+
+def test_time_is_linear():
+    def seconds(times):
+        text = ("SELECT (" * times)[:LONGEST]
+        started = time.perf_counter()
+        words_of(text)
+        return time.perf_counter() - started
+
+    assert min(seconds(1000) for _ in range(5)) < 30 * max(min(seconds(100) for _ in range(5)), 1e-4)
+
+
+PIECES = st.sampled_from(
+    "SELECT FROM WHERE ( ) , ; ' \" $$ $a$ INSERT INTO UPDATE SET = . 1 %s -- /* */ \\ E' x TABLE JOIN USING ON COPY \n"
+    "CALL ROLE ALTER WITH AS VALUES DISTINCT \x00 \ud800 é".split(" ")
+)
+
+
+@given(st.lists(PIECES).map(" ".join) | st.text())
+@example("SELECT '\\'")
+def test_it_never_raises(text):
+    words = words_of(text)
+    assert len(words.summary) <= 255
+
+
+@given(st.sampled_from(STATEMENTS), st.text(st.characters(exclude_characters="\\\x00"), min_size=1))
+def test_no_value_of_a_literal_is_left(statement, value):
+    """A value in place of each literal changes nothing."""
+    quoted = "'{}'".format(value.replace("'", "''"))
+    text = statement[0]
+    if "'x'" in text:
+        assert words_of(text.replace("'x'", quoted)) == words_of(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        ("", ""),
+        ('""', ""),
+        ('"$user", public', ""),
+        ("$user, public", ""),
+        ("shop, public", "shop"),
+        ('"Shop ""7"""', 'Shop "7"'),
+        ("Shop", "shop"),
+    ],
+)
+def test_the_first_schema(path, schema):
+    assert first_schema(path) == schema
