@@ -140,6 +140,7 @@ def environment(dsn: str, endpoint: str) -> dict[str, str]:
         "DATABASE_URL": dsn,
         "INSTRUMENTED_WRAPPER_CAPTURE_VALUES": "true",  # to be seen below; there is no secret among them
         "OTEL_SERVICE_NAME": "orders",
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg",  # the other one, if it is installed: its spans are not ours
         "OTEL_TRACES_EXPORTER": "otlp",
         "OTEL_METRICS_EXPORTER": "otlp",
         "OTEL_LOGS_EXPORTER": "none",

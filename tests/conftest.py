@@ -45,6 +45,12 @@ def instrumented() -> Iterator[None]:
     instrumented_wrapper.uninstrument()
 
 
+@pytest.fixture
+def reader() -> InMemoryMetricReader:
+    """What reads the metrics of the whole run."""
+    return READER
+
+
 @pytest.fixture(scope="session")
 def running_cluster() -> Iterator[Cluster]:
     with Cluster() as cluster:

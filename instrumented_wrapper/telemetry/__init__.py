@@ -22,7 +22,7 @@ def listeners(
 ) -> list[Listener]:
     """Return what listens to the events: the global providers are used where none is given, also if set later."""
     tracer, meter = _sources(version, tracer_provider, meter_provider)
-    return [_harmless(measuring(meter)), _harmless(tracing(tracer))]
+    return [_harmless(tracing(tracer)), _harmless(measuring(meter))]  # measured within the span: exemplars name it
 
 
 def operations(

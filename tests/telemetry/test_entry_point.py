@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from receiver import Receiver
 
 APP = """
@@ -36,6 +37,7 @@ connection.close()
 LOOKED_AFTER = {"moved": True, "autocommit": True}
 LEFT_ALONE = {"error": "AdminShutdown"}
 BY_HAND = "import instrumented_wrapper; instrumented_wrapper.instrument()\n"
+CLIENT = Span.SpanKind.SPAN_KIND_CLIENT
 AGENT = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 
 
@@ -51,6 +53,7 @@ class Ran:
 def run(cluster, *command: str, app: str = APP, **variables: str) -> Ran:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "INSTRUMENTED_"))}
     quiet = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    quiet["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "psycopg"  # OpenTelemetry's own, which is installed here, too
     environment = {**kept, **quiet, "DSN": cluster.dsn(), **variables}
     whole = [*command, sys.executable, "-c", app]
     return Ran(subprocess.run(whole, env=environment, capture_output=True, text=True, timeout=60, check=False))
@@ -73,6 +76,19 @@ def test_what_is_sent(cluster):
     names = {metric.name for metric in receiver.metrics}
     assert {"instrumented_wrapper.failover.duration", "instrumented_wrapper.settings"} <= names
     assert "password" not in str(receiver.spans)
+
+
+@pytest.mark.parametrize(("mode", "ours"), [("auto", set()), ("on", {"SELECT", "BEGIN"}), ("off", set())])
+def test_beside_the_drivers_other_instrumentation(cluster, mode, ours):
+    """OpenTelemetry's own makes a span of each statement: by default, ours are of the session only."""
+    with Receiver() as receiver:
+        told = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        told |= {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "INSTRUMENTED_WRAPPER_QUERY_SPANS": mode}
+        ran = run(cluster, AGENT, **told, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="")
+    assert ran.told == LOOKED_AFTER
+    assert {span.name for span in receiver.spans_of("instrumented_wrapper") if span.kind == CLIENT} == ours
+    assert "failover" in {span.name for span in receiver.spans_of("instrumented_wrapper")}
+    assert receiver.spans_of("opentelemetry.instrumentation.psycopg")
 
 
 @pytest.mark.parametrize("variables", [{}, {"OTEL_SDK_DISABLED": "true"}], ids=["no exporter", "SDK disabled"])
