@@ -42,8 +42,20 @@ def write(connection: psycopg.Connection, number: int) -> None:
     say(connection, order=number, port=port, pid=pid, isolation=isolation, settings=settings)
 
 
+def take(connection: psycopg.Connection, number: int) -> None:
+    """Take one order; if the server fails meanwhile, write it again."""
+    written = False
+    while not written:
+        try:
+            write(connection, number)
+            written = True
+        except psycopg.OperationalError as error:
+            say(connection, order=number, error=type(error).__name__, text=str(error))
+            connection.rollback()
+
+
 def main(orders: int) -> None:
-    """Write all orders; one that fails because of the server is tried again."""
+    """Take all orders."""
     with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
         connection.autocommit = True
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
@@ -52,14 +64,7 @@ def main(orders: int) -> None:
         connection.execute("SET lock_timeout = '2s'")
         connection.execute("SET app.tenant = 'acme'")
         for number in range(1, orders + 1):
-            written = False
-            while not written:
-                try:
-                    write(connection, number)
-                    written = True
-                except psycopg.OperationalError as error:
-                    say(connection, order=number, error=type(error).__name__, text=str(error))
-                    connection.rollback()
+            take(connection, number)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Starts a real PostgreSQL primary and its standby, runs app.py under ``opentelemetry-instrument``, kills the primary in
 the middle of a transaction and promotes the standby. Then it says what became of the app's session. The exit code is
-0 only if all of it was carried over. Nothing is left running, and of files only demo-trace.json stays.
+0 only if all of it was carried over. Nothing is left running, and of files only demo-trace.json stays. With HOLD=1 in
+the environment the servers stay until Enter is pressed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from report import Story, style
 from servers import Cluster
 from servers.guard import wait_until
 
-APP = Path(__file__).with_name("app.py")
+APP = Path(__file__).with_name("served.py")
 ORDERS = 10
 KILLED_AFTER = 4
 UNNOTICED = 0.5  # seconds; who watches over a cluster needs some time too, before a standby is promoted
@@ -59,10 +60,13 @@ def main() -> int:
         prepare(cluster)
         perform(cluster, receiver, story)
         story.stored = [int(row[0] or 0) for row in cluster.primary.sql("SELECT number FROM orders", "app")]
-    story.spans, story.metrics = receiver.spans(), receiver.metrics()
-    show(story)
-    keep(story, receiver)
-    return conclude(story)
+        story.spans, story.metrics = receiver.spans(), receiver.metrics()
+        show(story)
+        keep(story, receiver)
+        code = conclude(story)
+        if os.environ.get("HOLD"):
+            hold(cluster)
+    return code
 
 
 def prepare(cluster: Cluster) -> None:
@@ -76,7 +80,7 @@ def prepare(cluster: Cluster) -> None:
 
 def perform(cluster: Cluster, receiver: Receiver, story: Story) -> None:
     """Run the app, and make it lose its server on the way."""
-    progress(f"$ opentelemetry-instrument python app.py {ORDERS}", "bold")
+    progress(f"$ opentelemetry-instrument python {APP.name} {ORDERS}", "bold")
     with running(cluster.dsn(), receiver.url) as app:
         for line in app.stdout or ():
             hear(line.rstrip(), story)
@@ -189,6 +193,15 @@ def conclude(story: Story) -> int:
     if not found:
         print(style("CARRIED: same object, same settings, every order once", "green", "bold"))
     return 1 if found else 0
+
+
+def hold(cluster: Cluster) -> None:
+    """Keep the servers until somebody has looked around."""
+    cluster.restore()
+    one, both = json.dumps(cluster.primary.dsn()), json.dumps(cluster.dsn())
+    print(f"\nThe primary and its standby go on, until you press Enter:\n\n  psql {one}")
+    print(f"  DATABASE_URL={both} opentelemetry-instrument python {APP} 1000", flush=True)
+    sys.stdin.readline()
 
 
 class Stopped(SystemExit):

@@ -168,7 +168,7 @@ def _branch(span: Span, spans: Sequence[Span], head: str, indent: str) -> Iterat
 
 
 def _name(span: Span, width: int) -> str:
-    name = textwrap.shorten(span.name, width, placeholder=" ...")
+    name = span.name if len(span.name) <= width else f"...{span.name[3 - width :]}"
     return style(f"{name:<{width}}", "red" if span.failed else "bold")
 
 

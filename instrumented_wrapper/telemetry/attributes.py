@@ -61,7 +61,9 @@ def of_change(change: SettingChange, values: bool) -> dict[str, str]:
 def of_attempt(attempt: Attempt) -> dict[str, Any]:
     """Return the attributes of one connection that was started in a failover."""
     host, port = attempt.address
-    return present({SERVER_ADDRESS: host, SERVER_PORT: port, "outcome": attempt.outcome, "seconds": attempt.seconds})
+    return present(
+        {SERVER_ADDRESS: host, SERVER_PORT: port, "outcome": attempt.outcome, "seconds": round(attempt.seconds, 6)}
+    )
 
 
 def shown(setting: str, value: object, values: bool) -> str:

@@ -35,11 +35,13 @@ _PERMANENT: Final = re.compile(
 _OURS_TO_CHOOSE: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
 # libpq's and the server's texts may hold names that are not ours to tell, and words that pools take for a loss.
 _ANSWERS: Final = (
-    (_PERMANENT, "refused the login"),
-    (re.compile(rb"refused|No such file"), "refused"),
-    (re.compile(rb"hot standby|read-only"), "is not the kind of server that is wanted ({})"),
-    (re.compile(rb"starting up|shutting down|recovery|not yet accepting"), "is starting or stopping"),
-    (re.compile(rb"too many|slots"), "has no free slot"),
+    (_PERMANENT, "login_refused", "refused the login"),
+    (re.compile(rb"refused|No such file"), "refused", "refused"),
+    (re.compile(rb"hot standby|read-only"), "wrong_role", "is not the kind of server that is wanted ({})"),
+    (re.compile(rb"starting up|shutting down|recovery|not yet accepting"), "not_ready", "is starting or stopping"),
+    (re.compile(rb"too many|slots"), "no_free_slot", "has no free slot"),
+    (re.compile(rb"^$"), "no_answer", "did not answer"),
+    (re.compile(rb""), "failed", "failed"),
 )
 Parameters = dict[str, Any]
 Waits = dict[int, bool]
@@ -189,15 +191,9 @@ class _Race:
         said = attempt.pgconn.error_message
         attempt.pgconn.finish()
         self.attempts.remove(attempt)
-        answer = _in_our_words(said, self.target.wanted)
-        self._told(attempt, now, answer)
-        self.search.failed(attempt.host, now, bool(_PERMANENT.search(said)), answer)
-
-
-def _in_our_words(said: bytes, wanted: str) -> str:
-    if not said:
-        return "did not answer"
-    return next((words.format(wanted) for pattern, words in _ANSWERS if pattern.search(said)), "failed")
+        outcome, answer = next((short, words) for pattern, short, words in _ANSWERS if pattern.search(said))
+        self._told(attempt, now, outcome)
+        self.search.failed(attempt.host, now, bool(_PERMANENT.search(said)), answer.format(self.target.wanted))
 
 
 class _Resolution:
