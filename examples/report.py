@@ -158,7 +158,7 @@ def tree(spans: Sequence[Span]) -> Iterator[str]:
 def _branch(span: Span, spans: Sequence[Span], head: str, indent: str) -> Iterator[str]:
     children = [child for child in spans if child.parent == span.id]
     short = _short(span)
-    yield f"{head}{_name(span, WIDTH - 33 - len(head))}{_milliseconds(span):>9} {short}".rstrip()
+    yield f"{head}{_name(span, WIDTH - 32 - len(head))}{_milliseconds(span):>8} {short}".rstrip()
     bar = indent + ("│  " if children else "   ")
     yield from (style(bar, "dim") + line for line in _details(span, WIDTH - len(bar)))
     for child in children:
