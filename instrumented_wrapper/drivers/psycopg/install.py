@@ -41,6 +41,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if missing := missing_parts():
         logger.warning("psycopg %s lacks %s: it is only observed", psycopg.__version__, ", ".join(missing))
         _observe(patches, options.with_keywords(_ONLY_OBSERVE, "self-test"), flows)
+        operations.install(patches, Telling(flows.operations))
         return f"only observed: it lacks {', '.join(missing)}"
     _observe(patches, options, flows)
     _look_after(patches, options, flows)

@@ -6,6 +6,7 @@ Each function makes one replacement, the sync and the async one side by side. Wh
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -22,14 +23,19 @@ from instrumented_wrapper.patching import Patches
 
 __all__ = ["install"]
 
+logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 Begin = Callable[..., Operation | None]  # with the arguments of the method
 _END: Final = object()
 
 
 def install(patches: Patches, telling: Telling) -> None:
-    """Patch what the app calls."""
-    over = patches.close_over
+    """Patch what the app calls, as far as this version of psycopg has it."""
+
+    def over(owner: Any, name: str, make: Callable[[Method], Method]) -> None:
+        if hasattr(owner, name):
+            patches.close_over(owner, name, make)
+
     over(BaseConnection, "_exec_command", functools.partial(_beginning, telling))
     for cursor, server_cursor, executing, timing, stream, copy in _CURSORS:
         over(cursor, "execute", functools.partial(executing, telling))
@@ -87,13 +93,21 @@ def _executing_async(telling: Telling, original: Method) -> Method:
     return execute
 
 
+def _begun(begin: Begin, *args: Any, **kwargs: Any) -> Operation | None:
+    try:
+        return begin(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+        logger.debug("telemetry failed: %s", type(error).__name__)
+        return None
+
+
 def _timing(begin: Begin) -> Callable[[Method], Method]:
     """Any other method that is an operation from its call to its return."""
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if (operation := begin(self, *args, **kwargs)) is None:
+            if (operation := _begun(begin, self, *args, **kwargs)) is None:
                 return original(self, *args, **kwargs)
             try:
                 result = original(self, *args, **kwargs)
@@ -112,7 +126,7 @@ def _timing_async(begin: Begin) -> Callable[[Method], Method]:
     def make(original: Method) -> Method:
         @functools.wraps(original)
         async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if (operation := begin(self, *args, **kwargs)) is None:
+            if (operation := _begun(begin, self, *args, **kwargs)) is None:
                 return await original(self, *args, **kwargs)
             try:
                 result = await original(self, *args, **kwargs)
@@ -143,7 +157,7 @@ def _streaming(telling: Telling, told: Method, original: Method) -> Method:
         going_on = original(self, *args, **kwargs)
         if not telling.listens_to(self):
             return going_on
-        return told(lambda: telling.statement(self, *_query(args, kwargs)), self, going_on)
+        return told(lambda: _begun(telling.statement, self, *_query(args, kwargs)), self, going_on)
 
     return method
 
