@@ -22,10 +22,10 @@ def nobody_listens(*sources: trace.Tracer | metrics.Meter) -> Callable[[], bool]
     places = [_global_provider(source) for source in active]
     if any(type(source).__name__ not in _PROXIES for source in active) or any(name not in at for at, name in places):
         return lambda: False
-    if len(places) == 2:  # the usual case, without a loop
-        (at, name), (other, other_name) = places
-        return lambda: at[name] is None and other[other_name] is None
-    return lambda: all(at[name] is None for at, name in places)
+    if not places:
+        return lambda: True
+    (at, name), (other, other_name) = places[0], places[-1]  # one or two: without a loop, this is asked often
+    return lambda: at[name] is None and other[other_name] is None
 
 
 def _global_provider(source: trace.Tracer | metrics.Meter) -> tuple[dict[str, Any], str]:

@@ -44,9 +44,11 @@ def install(patches: Patches, telling: Telling) -> None:
         over(cursor, "stream", functools.partial(_streaming, telling, stream))
         over(cursor, "copy", functools.partial(_streaming, telling, copy))
         over(server_cursor, "_fetch_gen", functools.partial(_fetching, telling))
-    for connection, transaction, pipeline, timing, mark in _CONNECTIONS:
+    for connection, transaction, pipeline, timing, ending, mark in _CONNECTIONS:
         for name, command in _COMMANDS.items():
             over(connection, name, timing(functools.partial(command, telling)))
+        over(connection, "commit", functools.partial(ending, telling, "COMMIT"))
+        over(connection, "rollback", functools.partial(ending, telling, "ROLLBACK"))
         over(transaction, f"__{mark}enter__", timing(functools.partial(_enters, telling)))
         over(transaction, f"__{mark}exit__", timing(functools.partial(_leaves, telling)))
         over(pipeline, "sync", timing(functools.partial(_synchronises, telling)))
@@ -261,8 +263,38 @@ def _fetching(telling: Telling, original: Method) -> Method:
     return _fetch_gen
 
 
-def _ends(name: str) -> Callable[..., Operation | None]:
-    return lambda telling, self, *_, **__: None if is_quiet(self) else telling.command(self, name)
+def _ending(telling: Telling, name: str, original: Method) -> Method:
+    """``commit`` and ``rollback``: often there is nothing to end, and nothing is sent."""
+
+    @functools.wraps(original)
+    def end(self: Any) -> None:
+        if is_quiet(self) or (operation := telling.command(self, name)) is None:
+            return original(self)  # type: ignore[no-any-return]
+        try:
+            original(self)
+        except BaseException as error:
+            operation.end(error)
+            raise
+        operation.end()
+        return None
+
+    return end
+
+
+def _ending_async(telling: Telling, name: str, original: Method) -> Method:
+    @functools.wraps(original)
+    async def end(self: Any) -> None:
+        if is_quiet(self) or (operation := telling.command(self, name)) is None:
+            return await original(self)  # type: ignore[no-any-return]
+        try:
+            await original(self)
+        except BaseException as error:
+            operation.end(error)
+            raise
+        operation.end()
+        return None
+
+    return end
 
 
 def _finishes_prepared(name: str) -> Callable[..., Operation | None]:
@@ -274,8 +306,6 @@ def _finishes_prepared(name: str) -> Callable[..., Operation | None]:
 
 
 _COMMANDS: Final[dict[str, Callable[..., Operation | None]]] = {
-    "commit": _ends("COMMIT"),
-    "rollback": _ends("ROLLBACK"),
     "tpc_begin": lambda telling, self, *_, **__: telling.command(self, "BEGIN"),
     "tpc_prepare": lambda telling, self, *_, **__: telling.command(self, "PREPARE TRANSACTION"),
     "tpc_commit": _finishes_prepared("COMMIT"),
@@ -306,6 +336,6 @@ _CURSORS: Final[Any] = (
     (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _executing_async, _timing_async, _stream_async, _copy_async),
 )
 _CONNECTIONS: Final[Any] = (
-    (Connection, psycopg.Transaction, psycopg.Pipeline, _timing, ""),
-    (AsyncConnection, psycopg.AsyncTransaction, psycopg.AsyncPipeline, _timing_async, "a"),
+    (Connection, psycopg.Transaction, psycopg.Pipeline, _timing, _ending, ""),
+    (AsyncConnection, psycopg.AsyncTransaction, psycopg.AsyncPipeline, _timing_async, _ending_async, "a"),
 )

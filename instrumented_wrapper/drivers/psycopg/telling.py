@@ -144,7 +144,8 @@ class Telling:
 
 def is_quiet(connection: Any) -> bool:
     """Tell whether no transaction is open and nothing waits: a commit sends nothing."""
-    return bool(connection.pgconn.transaction_status == _IDLE) and not is_pending(connection)
+    idle = connection.pgconn.transaction_status == _IDLE
+    return idle and (connection._pipeline is None or not is_pending(connection))
 
 
 def during(begin: Callable[[], Operation | None], steps: Any) -> Any:
