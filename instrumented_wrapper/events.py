@@ -132,7 +132,7 @@ class SettingsEnd(NamedTuple):
 class FailoverEnd(NamedTuple):
     """End of a `Failover`; `peer` is the new server or None, ``attempts`` the connections that were started.
 
-    ``tried``: the last of them, one by one.
+    ``tried``: the last of them, one by one; ``led_by``: where another connection looked for both, as it was marked.
     """
 
     outcome: str
@@ -141,6 +141,7 @@ class FailoverEnd(NamedTuple):
     attempts: int
     error: str | None = None
     tried: tuple[Attempt, ...] = ()
+    led_by: object = None
 
 
 Event = PristineFetch | Reset | Transfer | Failover

@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from instrumented_wrapper.errors import Address
 
@@ -46,11 +45,15 @@ class Attempt(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The server that answered, how many connections were started to find it, and the last of them, one by one."""
+    """The server that answered, how many connections were started to find it, and the last of them, one by one.
+
+    ``led_by``: where another connection looked for both, as telemetry marked it.
+    """
 
     address: Address
     attempts: int
     tried: tuple[Attempt, ...] = ()
+    led_by: object = None
 
 
 class NoServer(Exception):
@@ -139,25 +142,34 @@ class Search:
         return max(0.0, min(moments) - now)
 
 
+class Led(Future[Address]):
+    """A search that one connection leads, in which thread, and where."""
+
+    def __init__(self, mark: object) -> None:
+        super().__init__()
+        self.thread, self.mark = threading.get_ident(), mark
+
+
 class Shared:
     """Connections that are lost together share one search: the first one looks, the others wait for what it finds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._searches: dict[Hashable, Future[Address]] = {}
-        self._leaders: WeakKeyDictionary[Future[Address], int] = WeakKeyDictionary()
+        self._searches: dict[Hashable, Led] = {}
 
-    def join(self, what: Hashable) -> Future[Address] | None:
-        """Return the search for `what` that is under way, or None: then the caller must be `leading` it."""
+    def join(self, what: Hashable, mark: object = None) -> Led | None:
+        """Return the search for `what` that is under way, or None: then the caller must be `leading` it.
+
+        `mark`: where it then is led, as telemetry marks it.
+        """
         with self._lock:
             if (search := self._searches.get(what)) is None:
-                self._searches[what] = Future()
-                self._leaders[self._searches[what]] = threading.get_ident()
+                self._searches[what] = Led(mark)
             return search
 
-    def is_led_here(self, search: Future[Address]) -> bool:
+    def is_led_here(self, search: Led) -> bool:
         """Tell whether the calling thread leads `search`, so that it must not block until its end."""
-        return self._leaders.get(search) == threading.get_ident()
+        return search.thread == threading.get_ident()
 
     @contextmanager
     def leading(self, what: Hashable) -> Iterator[Callable[[Address], None]]:

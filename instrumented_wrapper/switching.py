@@ -67,7 +67,7 @@ def replace_lost(
         after = driver.peer(connection)
         came_back = loss.trigger == "connection_lost" and (before.address, before.port) == (after.address, after.port)
         trigger = "session_ended" if came_back else loss.trigger
-        observed.outcome = FailoverEnd("success", trigger, after, new.attempts, tried=this.tried)
+        observed.outcome = FailoverEnd("success", trigger, after, new.attempts, tried=this.tried, led_by=new.led_by)
     return _news(this, new.address)
 
 

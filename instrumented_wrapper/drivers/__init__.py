@@ -32,6 +32,7 @@ class Replacement:
     address: Address
     attempts: int
     tried: tuple[Attempt, ...] = ()
+    led_by: object = None
 
 
 class Refused(Exception):

@@ -97,6 +97,8 @@ def _failover(span: Span, end: FailoverEnd) -> None:
     span.set_attribute(OURS + "outcome", end.outcome)
     span.set_attribute(OURS + "trigger", end.trigger)
     span.set_attribute(OURS + "attempts", end.attempts)
+    if isinstance(end.led_by, SpanContext):
+        span.add_link(end.led_by)
     wall = time.time() - time.monotonic()
     for tried in end.tried:
         span.add_event("attempt", of_attempt(tried), timestamp=int((wall + tried.started) * 1e9))

@@ -120,6 +120,25 @@ async def test_a_setting_that_the_new_server_refuses(side, cluster, spans):
     assert told == {"role": "failed", "work_mem": "skipped", "app.tenant": "skipped"}
 
 
+async def test_connections_that_are_lost_together_name_the_one_that_looks_for_all(cluster, spans):
+    where = cluster.dsn(target_session_attrs="primary")
+    connections = [await psycopg.AsyncConnection.connect(where, autocommit=True) for _ in range(5)]
+    cluster.wait_streaming()
+    cluster.primary.kill()
+    spans.clear()
+    statements = [asyncio.ensure_future(connection.execute("SELECT 1")) for connection in connections]
+    await asyncio.to_thread(cluster.failover)
+    await asyncio.gather(*statements)
+    for connection in connections:
+        await connection.close()
+    failovers = {span.context.span_id: span for span in spans.all() if span.name == "failover"}
+    assert len(failovers) == 5
+    (leader,) = (span_id for span_id, span in failovers.items() if not span.links)
+    linked = [link.context.span_id for span in failovers.values() for link in span.links]
+    assert linked == [leader] * 4
+    assert len(attempts(failovers[leader])) >= 2
+
+
 @pytest.mark.parametrize("way", ["statement", "first", "commit", "block", "copy", "stream", "page", "pipeline"])
 async def test_the_failover_belongs_to_what_it_happened_in(side, cluster, spans, way):
     """Whatever was under way when the server died."""

@@ -133,7 +133,7 @@ class Psycopg(Asking):
         dressed.row_factory, dressed._adapters = connection.row_factory, connection._adapters
         for setting in SETTINGS:
             self.write(dressed, setting, record.pristine(setting, self.read(connection, setting)))
-        return Replacement(dressed, found.address, found.attempts, found.tried)
+        return Replacement(dressed, found.address, found.attempts, found.tried, found.led_by)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""

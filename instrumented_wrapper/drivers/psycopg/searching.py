@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from instrumented_wrapper import events
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.connecting import Target
 from instrumented_wrapper.drivers.psycopg.records import SHARED, Record
@@ -69,11 +70,12 @@ async def search_async(target: Target, deadline: float) -> tuple[Any, Found]:
 
 def _search_one(target: Target, deadline: float) -> tuple[Any, Found]:
     """Lead the search for such a target, or wait for whoever leads it and then connect to what was found."""
-    while (leader := SHARED.join(target.key)) is not None:
+    while (leader := SHARED.join(target.key, events.origin())) is not None:
         if SHARED.is_led_here(leader):  # by a task of an event loop that waits for us: it would never end
             return connecting.race(target, deadline)
         try:
-            return connecting.race(_only(target, leader.result(_left(deadline))), _soon(deadline))
+            pgconn, found = connecting.race(_only(target, leader.result(_left(deadline))), _soon(deadline))
+            return pgconn, found._replace(led_by=leader.mark)
         except (Interrupted, NoServer, TimeoutError) as error:
             _look_again(error, deadline)
     with SHARED.leading(target.key) as tell:
@@ -84,10 +86,11 @@ def _search_one(target: Target, deadline: float) -> tuple[Any, Found]:
 
 async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found]:
     """Do as `_search_one` does, while the event loop goes on."""
-    while (leader := SHARED.join(target.key)) is not None:
+    while (leader := SHARED.join(target.key, events.origin())) is not None:
         try:
             address = await _told(leader, _left(deadline))
-            return await connecting.race_async(_only(target, address), _soon(deadline))
+            pgconn, found = await connecting.race_async(_only(target, address), _soon(deadline))
+            return pgconn, found._replace(led_by=leader.mark)
         except (Interrupted, NoServer, TimeoutError) as error:
             _look_again(error, deadline)
     with SHARED.leading(target.key) as tell:

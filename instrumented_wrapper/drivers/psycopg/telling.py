@@ -212,7 +212,14 @@ def _text_of(cursor: Any, query: Any) -> tuple[str, bool]:
         return query.decode(encoding_of(cursor._conn), "replace"), False
     if hasattr(query, "as_string"):
         return query.as_string(cursor), True
-    return "%s".join(getattr(query, "strings", ())), True  # a template string: what is between its values
+    return "".join(part if isinstance(part, str) else _interpolated(cursor, part) for part in query), True
+
+
+def _interpolated(cursor: Any, part: Any) -> str:
+    """Return what stands for a part of a template string: an identifier, a query in the query, or a value."""
+    if part.format_spec == "i":
+        return f'"{part.value}"'
+    return _text_of(cursor, part.value)[0] if part.format_spec == "q" else "%s"
 
 
 # --- where it goes -----------------------------------------------------------------------------------------------
