@@ -38,23 +38,23 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if version < OLDEST:
         logger.warning("psycopg %s is not supported, 3.2 or newer is: it is left alone", psycopg.__version__)
         return "left alone: older than 3.2"
+    telling = Telling(flows.operations)
     if missing := missing_parts():
         logger.warning("psycopg %s lacks %s: it is only observed", psycopg.__version__, ", ".join(missing))
-        _observe(patches, options.with_keywords(_ONLY_OBSERVE, "self-test"), flows)
-        operations.install(patches, Telling(flows.operations))
+        _observe(patches, options.with_keywords(_ONLY_OBSERVE, "self-test"), flows, telling)
+        operations.install(patches, telling)
         return f"only observed: it lacks {', '.join(missing)}"
-    _observe(patches, options, flows)
-    _look_after(patches, options, flows)
-    operations.install(patches, Telling(flows.operations))  # last: the time of an operation has all of ours in it
+    _observe(patches, options, flows, telling)
+    _look_after(patches, flows, telling)
+    operations.install(patches, telling)  # last: the time of an operation has all of ours in it
     return "patched"
 
 
 _ONLY_OBSERVE: dict[str, Any] = {"failover": "off", "reset_session_state_on_close": False}
 
 
-def _observe(patches: Patches, options: Options, flows: Flows) -> None:
+def _observe(patches: Patches, options: Options, flows: Flows, telling: Telling) -> None:
     """What is needed to see a loss: public methods, and the constructor."""
-    telling = Telling(flows.operations)
     patches.close_over(BaseConnection, "__init__", making.attaching(options, patches, telling))
     patches.close_over(Connection, "wait", functools.partial(waiting.wait, driver=DRIVER, flows=flows))
     patches.close_over(AsyncConnection, "wait", functools.partial(waiting.wait_async, driver=DRIVER, flows=flows))
@@ -65,10 +65,10 @@ def _observe(patches: Patches, options: Options, flows: Flows) -> None:
     patches.close_over(AsyncConnection, "_get_connection_params", making.parameters_async(options))
 
 
-def _look_after(patches: Patches, options: Options, flows: Flows) -> None:
+def _look_after(patches: Patches, flows: Flows, telling: Telling) -> None:
     for name in SETTINGS:
         patches.close_over(BaseConnection, f"_set_{name}_gen", seams.setting(name, DRIVER, flows))
-    patches.close_over(BaseConnection, "_exec_command", statements.commanding)
+    patches.close_over(BaseConnection, "_exec_command", statements.commanding(telling))
     patches.close_over(BaseConnection, "_check_connection_ok", seams.checking)
     patches.close_over(ClientCursorMixin, "mogrify", statements.mogrifying)
     patches.replace(BaseCursor, "_pgconn", seams.following(vars(BaseCursor)["_pgconn"]))

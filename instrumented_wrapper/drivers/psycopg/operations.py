@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -15,7 +14,7 @@ from typing import Any, Final
 import psycopg
 
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
-from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
+from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import record_of
 from instrumented_wrapper.drivers.psycopg.telling import Telling, is_quiet, of_its_own
 from instrumented_wrapper.operations import Operation
@@ -25,7 +24,7 @@ __all__ = ["install"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-Begin = Callable[..., Operation | None]  # with the arguments of the method
+Begin = Callable[..., Operation | None]  # with who is told, and the arguments of the method
 _END: Final = object()
 
 
@@ -36,23 +35,22 @@ def install(patches: Patches, telling: Telling) -> None:
         if hasattr(owner, name):
             patches.close_over(owner, name, make)
 
-    over(BaseConnection, "_exec_command", functools.partial(_beginning, telling))
     for cursor, server_cursor, executing, timing, stream, copy in _CURSORS:
         over(cursor, "execute", functools.partial(executing, telling))
         over(server_cursor, "execute", functools.partial(executing, telling))
-        over(cursor, "executemany", timing(functools.partial(_batches, telling)))
+        over(cursor, "executemany", timing(telling, _batches))
         over(cursor, "stream", functools.partial(_streaming, telling, stream))
         over(cursor, "copy", functools.partial(_streaming, telling, copy))
         over(server_cursor, "_fetch_gen", functools.partial(_fetching, telling))
     for connection, transaction, pipeline, timing, ending, mark in _CONNECTIONS:
         for name, command in _COMMANDS.items():
-            over(connection, name, timing(functools.partial(command, telling)))
+            over(connection, name, timing(telling, command))
         over(connection, "commit", functools.partial(ending, telling, "COMMIT"))
         over(connection, "rollback", functools.partial(ending, telling, "ROLLBACK"))
-        over(transaction, f"__{mark}enter__", timing(functools.partial(_enters, telling)))
-        over(transaction, f"__{mark}exit__", timing(functools.partial(_leaves, telling)))
-        over(pipeline, "sync", timing(functools.partial(_synchronises, telling)))
-        over(pipeline, f"__{mark}exit__", timing(functools.partial(_synchronises, telling)))
+        over(transaction, f"__{mark}enter__", timing(telling, _enters))
+        over(transaction, f"__{mark}exit__", timing(telling, _leaves))
+        over(pipeline, "sync", timing(telling, _synchronises))
+        over(pipeline, f"__{mark}exit__", timing(telling, _synchronises))
 
 
 # --- statements --------------------------------------------------------------------------------------------------
@@ -103,13 +101,14 @@ def _begun(begin: Begin, *args: Any, **kwargs: Any) -> Operation | None:
         return None
 
 
-def _timing(begin: Begin) -> Callable[[Method], Method]:
+def _timing(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
     """Any other method that is an operation from its call to its return."""
+    listens = telling.listens
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if (operation := _begun(begin, self, *args, **kwargs)) is None:
+            if not listens() or (operation := _begun(begin, telling, self, *args, **kwargs)) is None:
                 return original(self, *args, **kwargs)
             try:
                 result = original(self, *args, **kwargs)
@@ -124,11 +123,13 @@ def _timing(begin: Begin) -> Callable[[Method], Method]:
     return make
 
 
-def _timing_async(begin: Begin) -> Callable[[Method], Method]:
+def _timing_async(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
+    listens = telling.listens
+
     def make(original: Method) -> Method:
         @functools.wraps(original)
         async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if (operation := _begun(begin, self, *args, **kwargs)) is None:
+            if not listens() or (operation := _begun(begin, telling, self, *args, **kwargs)) is None:
                 return await original(self, *args, **kwargs)
             try:
                 result = await original(self, *args, **kwargs)
@@ -236,20 +237,6 @@ async def _copy_async(begin: Begin, cursor: Any, block: Any) -> AsyncIterator[An
 # --- what psycopg sends on its own account -------------------------------------------------------------------------
 
 
-def _beginning(telling: Telling, original: Method) -> Method:
-    """``BaseConnection._exec_command``: the BEGIN that psycopg sends before the first statement of a transaction."""
-
-    @functools.wraps(original)
-    def _exec_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-        steps = original(self, command, *args, **kwargs)
-        record = record_of(self)
-        if record is None or not record.tells or sys._getframe(1).f_code.co_name != "_start_query":
-            return steps
-        return telling.implicit_begin(self, record, steps)
-
-    return _exec_command
-
-
 def _fetching(telling: Telling, original: Method) -> Method:
     """``ServerCursor._fetch_gen``: a page of rows is told of, a single row is not."""
 
@@ -266,9 +253,11 @@ def _fetching(telling: Telling, original: Method) -> Method:
 def _ending(telling: Telling, name: str, original: Method) -> Method:
     """``commit`` and ``rollback``: often there is nothing to end, and nothing is sent."""
 
+    listens = telling.listens
+
     @functools.wraps(original)
     def end(self: Any) -> None:
-        if is_quiet(self) or (operation := telling.command(self, name)) is None:
+        if not listens() or is_quiet(self) or (operation := telling.command(self, name)) is None:
             return original(self)  # type: ignore[no-any-return]
         try:
             original(self)
@@ -282,9 +271,11 @@ def _ending(telling: Telling, name: str, original: Method) -> Method:
 
 
 def _ending_async(telling: Telling, name: str, original: Method) -> Method:
+    listens = telling.listens
+
     @functools.wraps(original)
     async def end(self: Any) -> None:
-        if is_quiet(self) or (operation := telling.command(self, name)) is None:
+        if not listens() or is_quiet(self) or (operation := telling.command(self, name)) is None:
             return await original(self)  # type: ignore[no-any-return]
         try:
             await original(self)

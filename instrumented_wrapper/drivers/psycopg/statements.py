@@ -23,6 +23,7 @@ from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
+from instrumented_wrapper.drivers.psycopg.telling import Telling
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
 
 __all__ = ["commanding", "converting", "mogrifying", "starting"]
@@ -238,23 +239,29 @@ def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:
             yield Step(DOUBT, name if isinstance(name, str) else "", "executemany")
 
 
-def commanding(original: Method) -> Method:
+def commanding(telling: Telling) -> Callable[[Method], Method]:
     """``BaseConnection._exec_command``: the statements that psycopg sends by itself (BEGIN, COMMIT, SAVEPOINT)."""
     memo = _memo
 
-    @functools.wraps(original)
-    def _exec_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-        record: Record | None = self.__dict__.get(KEY)
-        if record is not None:
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def _exec_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+            record: Record | None = self.__dict__.get(KEY)
+            if record is None:
+                return original(self, command, *args, **kwargs)
             text = command if isinstance(command, (str, bytes)) else command.as_bytes(self)
             effects: Any = memo.get(text, _UNSEEN)
             if effects is _UNSEEN:
                 effects = effects_of(text)
             if effects is not None:
                 steps.note(record, effects) if record.alert else record.noted.append(effects)
-        return original(self, command, *args, **kwargs)
+            sending = original(self, command, *args, **kwargs)
+            implicit = record.tells and sys._getframe(1).f_code.co_name == "_start_query"
+            return telling.implicit_begin(self, record, sending) if implicit else sending
 
-    return _exec_command
+        return _exec_command
+
+    return make
 
 
 def mogrifying(original: Method) -> Method:

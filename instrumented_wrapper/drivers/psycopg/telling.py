@@ -35,7 +35,7 @@ class Telling:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
-        self._listens, self._begin = operations.listens, operations.begin
+        self.listens, self._begin = operations.listens, operations.begin
 
     def wants(self, options: Options) -> bool:
         """Tell whether operations on a new connection are to be told of."""
@@ -45,13 +45,13 @@ class Telling:
     def listens_to(self, cursor: Any) -> bool:
         """Tell whether somebody listens to the operations of a cursor."""
         record: Record | None = cursor._conn.__dict__.get(KEY)
-        return record is not None and record.tells and self._listens()
+        return record is not None and record.tells and self.listens()
 
     def statement(self, cursor: Any, query: Any, params: Any) -> Operation | None:
         """Begin a statement."""
         connection = cursor._conn
         record: Record | None = connection.__dict__.get(KEY)
-        if record is None or not record.tells or not self._listens():
+        if record is None or not record.tells or not self.listens():
             return None
         started = time_ns()
         try:
@@ -66,7 +66,7 @@ class Telling:
     def batch(self, cursor: Any, query: Any, params_seq: Any) -> Operation | None:
         """Begin an ``executemany``."""
         record: Record | None = cursor._conn.__dict__.get(KEY)
-        if record is None or not record.tells or not self._listens():
+        if record is None or not record.tells or not self.listens():
             return None
         started = time_ns()
         try:
@@ -82,7 +82,7 @@ class Telling:
     def command(self, connection: Any, name: str) -> Operation | None:
         """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
         record: Record | None = connection.__dict__.get(KEY)
-        if record is None or not record.tells or record.options.transaction_spans == "off" or not self._listens():
+        if record is None or not record.tells or record.options.transaction_spans == "off" or not self.listens():
             return None
         wanted = record.options.transaction_spans == "on" or self._operations.within_recorded()
         return self._named(connection, record, name, wanted and record.options.traces)
@@ -90,15 +90,14 @@ class Telling:
     def part(self, connection: Any, name: str) -> Operation | None:
         """Begin what psycopg sends on its own account: a FETCH, the Sync of a pipeline."""
         record: Record | None = connection.__dict__.get(KEY)
-        if record is None or not record.tells or not self._listens():
+        if record is None or not record.tells or not self.listens():
             return None
         return self._named(connection, record, name, record.options.traces)
 
     def implicit_begin(self, connection: Any, record: Record, command: Any) -> Any:
         """Return psycopg's own BEGIN before a statement, told of as a part of that statement."""
-        if not (record.tells and record.options.traces and record.options.transaction_spans != "off"):
-            return command
-        if not (self._listens() and self._operations.within_recorded()):
+        wanted = record.options.traces and record.options.transaction_spans != "off"
+        if not (wanted and self.listens() and self._operations.within_recorded()):
             return command
         return during(partial(self._named, connection, record, "BEGIN", traces=True, metrics=False), command)
 
@@ -116,7 +115,7 @@ class Telling:
             operation.end()
 
     def _connect(self, options: Options, conninfo: Any, keywords: Mapping[str, Any]) -> Operation | None:
-        if not (options.traces and options.query_spans != "off" and self._listens()):
+        if not (options.traces and options.query_spans != "off" and self.listens()):
             return None
         started = time_ns()
         try:
