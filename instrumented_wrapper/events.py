@@ -6,7 +6,7 @@ are told at its start, and told the outcome at its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -150,6 +150,7 @@ Finish = Callable[[Outcome | None, BaseException | None], None]
 Listener = Callable[[Event], Finish | None]
 
 Locator = Callable[[], object]
+_SQLSTATE: Final = 5  # characters
 
 _listeners: list[Listener] = []
 _locators: list[Locator] = []
@@ -201,5 +202,7 @@ def origin() -> object:
 
 def error_type(error: BaseException) -> str:
     """Return what telemetry may say of an error: its SQLSTATE or errno, else the name of its class."""
-    told: Mapping[str, object] = {"sqlstate": getattr(error, "sqlstate", None), "errno": getattr(error, "errno", None)}
-    return next((str(code) for code in told.values() if code), type(error).__name__)
+    sqlstate, errno = getattr(error, "sqlstate", None), getattr(error, "errno", None)
+    if isinstance(sqlstate, str) and len(sqlstate) == _SQLSTATE and sqlstate.isascii() and sqlstate.isalnum():
+        return sqlstate
+    return str(errno) if isinstance(errno, int) and not isinstance(error, OSError) else type(error).__name__

@@ -148,7 +148,8 @@ def test_what_happened_does_not_change(event):
     [
         (psycopg.errors.AdminShutdown("secret"), "57P01"),
         (psycopg.OperationalError("secret"), "OperationalError"),
-        (OSError(111, "secret"), "111"),
+        (OSError(111, "secret"), "ConnectionRefusedError"),
+        (OSError("secret", "secret"), "OSError"),
         (ValueError("secret"), "ValueError"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
     ],

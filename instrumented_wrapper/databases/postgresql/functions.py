@@ -113,7 +113,7 @@ _QUERIES: Final = frozenset(
     "select with values insert update delete merge table explain copy declare create alter refresh set".split()
 )
 # A name after a dot is known to nobody.
-_CALLED: Final = re.compile(r"(\.?[\w$]+|\")\s*(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*\(", re.DOTALL)
+_CALLED: Final = re.compile(r"((?<![\w$])[\w$]++|\.[\w$]++|\")\s*+(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*\(", re.DOTALL)
 _INTO: Final = re.compile(r"\s*insert\s+into\s+[\w$.\"]+(?:\s+as\s+\w+)?\s*\(", re.IGNORECASE)
 
 

@@ -19,7 +19,7 @@ _LONGEST_SUMMARY: Final = 255  # characters, by the conventions
 _CUT: Final = " ..."
 
 _WRITES: Final = frozenset("insert update delete merge values table".split())
-_BEFORE_WRITE: Final = frozenset(["", "as", "explain", "analyze", "verbose", "union", "all", "except", "intersect"])
+_BEFORE_WRITE: Final = frozenset(["", "explain", "analyze", "verbose", "union", "all", "except", "intersect"])
 _OBJECTS: Final = frozenset("alter comment create drop refresh".split())
 _ALONE: Final = frozenset(
     """abort analyze begin checkpoint close cluster commit deallocate discard do end execute fetch grant import listen
@@ -29,7 +29,7 @@ _ALONE: Final = frozenset(
 _PREFIXES: Final = frozenset("declare explain prepare".split())  # a query follows
 _NAMED: Final = frozenset("call copy show".split())  # a name follows
 _BEFORE_TARGETS: Final = frozenset("from into join using".split())
-_BEFORE_NAME: Final = frozenset("if not exists only concurrently table lateral on".split())
+_BEFORE_NAME: Final = frozenset("binary if not exists only concurrently table lateral on".split())
 _BEFORE_KIND: Final = frozenset(
     """or replace temp temporary global local unlogged unique recursive materialized event foreign trusted procedural
     default on""".split()
@@ -38,8 +38,9 @@ _AFTER_TARGETS: Final = frozenset(
     """where group having window order limit offset fetch for union except intersect set returning default overriding
     when""".split()
 )
-_HOLDERS: Final = frozenset("database role system user".split())  # ALTER ROLE x SET ...
-_NAMES: Final = ("word", "quoted", "string")
+_HOLDERS: Final = frozenset("database function procedure role routine system user".split())  # ALTER ROLE x SET ...
+_NAMES: Final = ("word", "quoted")  # never a string: it is a value
+_LITERALS: Final = ("string", "dollar", "number", "digits")
 _SHOWN_VALUES: Final = frozenset("characteristics constraints transaction".split())  # words of SQL follow
 
 _OTHER, _TARGET, _LISTED = range(3)  # where a reader is: anywhere; before a table; after one, in a list of them
@@ -50,13 +51,14 @@ def words_of(text: str) -> Words:
     pieces = list(pieces_of(text[:LONGEST]))
     if len(text) > LONGEST and pieces:
         pieces.pop()  # it may be half a token
-    statements = [_Statement(found) for found in _split(pieces)]
+    certain = next((index for index, piece in enumerate(pieces) if _is_ambiguous(piece)), len(pieces))
+    statements = [_Statement(found) for found in _split(pieces[:certain])]
     parts = [part for statement in statements for part in statement.summary()]
     first = parts[0].lower() if len(statements) == 1 and parts else ""
     target = parts[1] if len(parts) == 2 else ""
     return Words(
         summary=_joined(parts),
-        text=_sanitized(text, statements),
+        text=_sanitized(text, statements) if certain == len(pieces) else None,
         operation=parts[0] if first in ("call", "copy") else "",
         collection=target if first == "copy" else "",
         procedure=target if first == "call" else "",
@@ -175,6 +177,8 @@ class _Statement:
     def _begins_write(self, index: int) -> bool:
         """Tell whether this is an operation, not ``FOR UPDATE``, ``DO UPDATE``, ``THEN DELETE`` or a name."""
         before = self._raw(index - 1)
+        if self.word(index - 1) == "as":
+            return self.word(0) in ("create", "prepare")
         values = self._words[index] in ("values", "table") and before == ")"
         return not values and (before in ("(", ")") or (self.word(index - 1) in _BEFORE_WRITE and before != "."))
 
@@ -185,9 +189,8 @@ class _Statement:
 
     def value_at(self) -> int | None:
         """Return where the value of a SET begins; None where it is none, or has no value to be hidden."""
-        if "set" not in self._words[:1] and not (self.word(0) == "alter" and self.word(1) in _HOLDERS):
-            return None
-        if "set" not in self._words:
+        held = self.word(0) in ("alter", "create") and not _HOLDERS.isdisjoint(self._words[1:4])
+        if "set" not in (self._words if held else self._words[:1]):
             return None
         index = self._words.index("set") + 1
         if self.word(index) in ("local", "session") and self.word(index + 1) != "authorization":
@@ -203,13 +206,11 @@ class _Statement:
 # --- the text without values -------------------------------------------------------------------------------------
 
 
-def _sanitized(text: str, statements: list[_Statement]) -> str | None:
-    """Return `text` with each literal as ``?`` and without comments; None where a quote can be read in two ways."""
+def _sanitized(text: str, statements: list[_Statement]) -> str:
+    """Return `text` with each literal as ``?`` and without comments."""
     shown: list[str] = []
     end = 0
     for statement in statements:
-        if any(map(_is_ambiguous, statement.pieces)):
-            return None
         for start, stop, part in _parts(statement):
             if start > end and shown:
                 shown.append("\n" if "\n" in text[end:start] else " ")
@@ -219,23 +220,18 @@ def _sanitized(text: str, statements: list[_Statement]) -> str | None:
 
 
 def _is_ambiguous(piece: Piece) -> bool:
-    """Under ``standard_conforming_strings = off`` a backslash before the last quote says that the string goes on."""
-    return piece.kind == "string" and piece.raw[0] not in "eE" and piece.raw.endswith("\\'")
+    """A backslash before a quote: under ``standard_conforming_strings = off``, and where a string goes on that began
+    with E on the line before, the string does not end there. From here on, nothing is certain.
+    """  # fmt: skip
+    return piece.kind == "string" and piece.raw[0] not in "eE" and "\\'" in piece.raw
 
 
 def _parts(statement: _Statement) -> Iterator[tuple[int, int, str]]:
     """Yield where each piece is, and what is shown of it."""
     value_at = statement.value_at()
-    literal_end = -1
     for index, piece in enumerate(statement.pieces):
         if value_at is not None and index >= value_at and piece.raw != ";":
             last = statement.pieces[-1]
             yield piece.start, last.end, "?;" if last.raw == ";" else "?"  # all of it is the value
             return
-        digit = piece.kind == "mark" and piece.raw.isdigit()
-        goes_on = literal_end == piece.start and piece.kind in ("word", "number")  # 0x1F, 1_000: more than one token
-        if digit or goes_on or piece.kind in ("string", "dollar", "number"):
-            glued, literal_end = literal_end == piece.start, piece.end
-            yield piece.start, piece.end, "" if glued else "?"
-        else:
-            yield piece.start, piece.end, piece.raw
+        yield piece.start, piece.end, "?" if piece.kind in _LITERALS else piece.raw

@@ -15,11 +15,12 @@ __all__ = ["Piece", "Token", "folded", "pieces_of", "tokens_of"]
 _TOKENS: Final = r"""--[^\r\n]*
     | (?P<comment>/\*)
     | (?P<string>[eE]'(?:[^'\\]+|''|\\(?:.|\Z))*+(?:'|\Z) | '(?:[^']+|'')*+(?:'|\Z))
-    | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
+    | (?P<dollar>\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*+)?)\$.*?(?:\$(?P=tag)\$|\Z))
     | (?P<quoted>"(?:[^"]+|"")*+(?:"|\Z))
     | (?P<parameter>\$\d+ | %\(\w+\)[sbt] | %[sbt](?!\w))
-    | (?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?![\w.]) | \.\d+(?:[eE][+-]?\d+)?(?![\w.]))
-    | (?P<word>[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)
+    | (?P<number>\d++(?:\.\d*+)?(?:[eE][+-]?\d++)?(?![\w.]) | \.\d++(?:[eE][+-]?\d++)?(?![\w.]))
+    | (?P<digits>\d\w*+(?:\.\d\w*+)*+)
+    | (?P<word>[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*+)
     | (?P<mark>::|[^\s])
     """
 _LONGEST_NAME: Final = 63  # bytes (NAMEDATALEN)
@@ -42,7 +43,8 @@ class Token(NamedTuple):
 class Piece(NamedTuple):
     """A piece of a statement as it is written, and where.
 
-    `kind` is ``word``, ``quoted``, ``string``, ``dollar``, ``number``, ``parameter`` or ``mark``.
+    `kind` is ``word``, ``quoted``, ``string``, ``dollar``, ``number``, ``digits`` (0x1F, 1_000, or no number at all),
+    ``parameter`` or ``mark``.
     """
 
     kind: str
@@ -108,4 +110,4 @@ def _token(kind: str, match: re.Match[str]) -> Token:
     if kind == "string":
         text = value[value.index("'") + 1 :].removesuffix("'").replace("''", "'")
         return Token("escaped" if "\\" in text else "string", text)
-    return Token(kind, value)
+    return Token("mark" if kind == "digits" else kind, value)

@@ -190,7 +190,8 @@ class _Lasting:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if self._operation is not None:
-            self._record.operation = None
+            if self._record.operation is self._operation:  # it may not have had the connection yet
+                self._record.operation = None
             self._operation.end(None if isinstance(error, GeneratorExit) else error)
 
 

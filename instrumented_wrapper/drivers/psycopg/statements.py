@@ -155,6 +155,8 @@ def converting(original: Method) -> Method:
     @functools.wraps(original)
     def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
         converted = original(self, query, params)
+        if not isinstance(converted.query, bytes):
+            return converted  # psycopg says what is wrong with it
         text = query if type(query) is str else _readable(self._conn, converted.query)
         effects: Any = memo.get(text, _UNSEEN)
         if effects is None:

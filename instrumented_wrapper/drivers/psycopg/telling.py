@@ -169,6 +169,7 @@ def of_its_own(operation: Operation | None, record: Record, steps: Any) -> Any:
     if operation is None:
         return steps
     operation.pause()
+    record.finish()
     record.operation = record.unfinished = operation
     return _to_its_end(record, steps)
 

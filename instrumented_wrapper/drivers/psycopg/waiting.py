@@ -78,6 +78,9 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
                 repair(self, record, loss)
             rest = steps.once_more(step, error)
             return None if rest is None else call(self, rest, interval, timeout)
+        except BaseException as error:  # the app was interrupted
+            record.finish(error)
+            raise
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
             record.heard = monotonic()
         if record.noted or record.alert:
@@ -132,6 +135,9 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
                 await repair(self, record, loss)
             rest = steps.once_more(step, error)
             return None if rest is None else await call(self, rest, interval, timeout)
+        except BaseException as error:  # the app was interrupted
+            record.finish(error)
+            raise
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
             record.heard = monotonic()
         if record.noted or record.alert:
