@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-__all__ = ["AtSite", "Operation", "Operations", "PoolState", "Pools", "Site", "Told", "Words"]
+__all__ = ["AtSite", "Operation", "Operations", "Place", "PoolState", "Pools", "Site", "Told", "Words", "kept"]
+
+
+class Place(Protocol):
+    """What operations are sent through: a connection, which may be moved to another server."""
+
+    moves: int
+
+    def site(self) -> Site:
+        """Return where it leads now."""
 
 
 class Words(NamedTuple):
@@ -31,6 +40,14 @@ class Words(NamedTuple):
     procedure: str = ""
 
 
+def kept(known: dict[Key, Value], key: Key, value: Value, most: int) -> Value:
+    """Keep `value` in `known`, in place of the oldest one where there are too many; return it."""
+    if len(known) >= most:
+        known.pop(next(iter(known)), None)
+    known[key] = value
+    return value
+
+
 class Site(NamedTuple):
     """Where operations go: database system, namespace, the server as the app knows it, the node really contacted."""
 
@@ -42,6 +59,8 @@ class Site(NamedTuple):
     peer_port: int | None = None
 
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 Told = Any  # what is told of one text at one site: the listener's own
 
 
@@ -73,7 +92,7 @@ class AtSite(Protocol):
             size: of a batch, how many sets of parameters it has (-1: unknown); None where it is no batch.
         """
 
-    def keep(self, kept: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
+    def keep(self, known: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
         """Put together what is told, and keep it for the next time."""
 
 
@@ -86,8 +105,13 @@ class Operations(Protocol):
     def at(self, site: Site) -> AtSite:
         """Return what is told of operations at `site`."""
 
-    def begin(self, told: Any, traces: bool, metrics: bool, started: int) -> Operation | None:
-        """Tell that an operation began at `started` (`time.time_ns`); None where nobody wants to know of this one."""
+    def begin(
+        self, told: Any, traces: bool, metrics: bool, started: int, place: Place | None = None
+    ) -> Operation | None:
+        """Tell that an operation began at `started` (`time.time_ns`); None where nobody wants to know of this one.
+
+        `place`: one that is moved meanwhile, and succeeds, is told to have been where it ended.
+        """
 
     def has_rival(self, driver: str) -> bool:
         """Tell whether another instrumentation of `driver` tells of its statements already."""

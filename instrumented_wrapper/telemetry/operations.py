@@ -9,6 +9,7 @@ import logging
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter, time_ns
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import context, trace
@@ -21,7 +22,7 @@ from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, S
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 
 from instrumented_wrapper.events import error_type
-from instrumented_wrapper.operations import Site, Words
+from instrumented_wrapper.operations import Place, Site, Words, kept
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
 from instrumented_wrapper.telemetry.listening import nobody_listens
 from instrumented_wrapper.telemetry.rivals import has_rival
@@ -30,7 +31,7 @@ __all__ = ["SECONDS", "DatabaseOperations"]
 
 logger = logging.getLogger("instrumented_wrapper")
 SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)  # boundaries, by the conventions
-_SITES, _TEXTS = 64, 4096  # kept: sites, and texts of each
+_SITES, _TEXTS = 64, 1024  # kept: sites, and texts of each
 _LONGEST_KEY: Final = 4096  # characters; longer texts are rarely sent twice
 _BATCH: Final = "BATCH"
 _CLIENT: Final = SpanKind.CLIENT
@@ -64,14 +65,22 @@ class DatabaseOperations:
 
     def at(self, site: Site) -> _AtSite:
         """Return what is told of a site."""
-        return _bounded(self._sites, _SITES).setdefault(site, _AtSite(site))  # type: ignore[no-any-return]
+        if (known := self._sites.get(site)) is None:
+            known = kept(self._sites, site, _AtSite(site), _SITES)
+        return known
 
-    def begin(self, told: Told, traces: bool, metrics: bool, started: int) -> DatabaseOperation | None:
+    def begin(
+        self, told: Told, traces: bool, metrics: bool, started: int, place: Place | None = None
+    ) -> DatabaseOperation | None:
         """Start a span, and make it the current one; None where it is not recorded, and nothing is measured."""
-        start_span = self._tracer.start_span
-        span = start_span(told.name, None, _CLIENT, told.attributes, None, started) if traces else INVALID_SPAN
+        span: Span = INVALID_SPAN
+        if traces:
+            try:
+                span = self._tracer.start_span(told.name, None, _CLIENT, told.attributes, None, started)
+            except Exception as error:  # noqa: BLE001 - a sampler or processor of the app's: it is measured all the same
+                logger.debug("telemetry failed: %s", type(error).__name__)
         duration = None if not metrics or self._not_measured() else self._duration
-        return None if duration is None and not span.is_recording() else DatabaseOperation(span, told, duration)
+        return None if duration is None and not span.is_recording() else DatabaseOperation(span, told, duration, place)
 
     def has_rival(self, driver: str) -> bool:
         """Tell whether another instrumentation of `driver` is active."""
@@ -94,21 +103,20 @@ class _AtSite:
         """Put together what is told."""
         return _told(self._site, words, text, size)
 
-    def keep(self, kept: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
+    def keep(self, known: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
         """Put together what is told, and keep it for the next time."""
         told = self.describe(words, text)
-        if not text or len(text) <= _LONGEST_KEY:
-            _bounded(kept, _TEXTS)[key] = told
-        return told
+        return kept(known, key, told, _TEXTS) if not text or len(text) <= _LONGEST_KEY else told
 
 
 class DatabaseOperation:
     """An operation that has begun: its span is the current one until `pause` or `end`, where it is recorded."""
 
-    __slots__ = ("_duration", "_span", "_started", "_token", "_told", "_within")
+    __slots__ = ("_duration", "_moves", "_place", "_span", "_started", "_token", "_told", "_within")
 
-    def __init__(self, span: Span, told: Told, duration: Histogram | None) -> None:
-        self._span, self._told, self._duration = span, told, duration
+    def __init__(self, span: Span, told: Told, duration: Histogram | None, place: Place | None) -> None:
+        self._span, self._told, self._duration, self._place = span, told, duration, place
+        self._moves = 0 if place is None else place.moves
         self._started = 0.0 if duration is None else perf_counter()
         self._within: Context | None = None
         self._token: Any = None
@@ -123,6 +131,8 @@ class DatabaseOperation:
             if self._token is not None:
                 self.pause()
             measured = self._told.measured if error is None else self._failed(error)
+            if self._place is not None and self._place.moves != self._moves and error is None:
+                measured = self._moved(self._place.site())
             if self._duration is not None:
                 self._duration.record(perf_counter() - self._started, measured, self._within)
             self._span.end(ended)
@@ -145,6 +155,12 @@ class DatabaseOperation:
             if token is not None:
                 context.detach(token)
 
+    def _moved(self, site: Site) -> Mapping[str, Any]:
+        """It was not sent to where it was going, as that was lost: say where it was carried out."""
+        server = _server_of(site)
+        self._span.set_attributes(server)
+        return {**self._told.measured, **server}
+
     def _failed(self, error: BaseException) -> Mapping[str, Any]:
         """Say on the span that it failed; return what the metric is to say."""
         failure = _failure(error)
@@ -163,7 +179,7 @@ def _told(site: Site, words: Words, text: str | None, size: int | None) -> Told:
     batch = size is not None and size != 1
     summary = " ".join(filter(None, (_BATCH, words.summary))) if batch else words.summary
     operation = f"{_BATCH} {words.operation}" if batch and words.operation else words.operation
-    measured = present(
+    named = present(
         {
             db.DB_SYSTEM_NAME: site.system,
             db.DB_NAMESPACE: site.namespace,
@@ -171,17 +187,26 @@ def _told(site: Site, words: Words, text: str | None, size: int | None) -> Told:
             db.DB_OPERATION_NAME: operation,
             db.DB_COLLECTION_NAME: words.collection,
             db.DB_STORED_PROCEDURE_NAME: words.procedure,
+        }
+    )
+    measured = {name: _sendable(value) for name, value in named.items()} | _server_of(site)
+    told = measured | ({db.DB_QUERY_TEXT: _sendable(text)} if text else {})
+    if batch and size is not None and size >= 0:
+        told[db.DB_OPERATION_BATCH_SIZE] = size
+    target = site.namespace or _server(site)
+    name = _sendable(summary or f"{operation} {target}".strip() or site.system)
+    return Told(name, MappingProxyType(told), MappingProxyType(measured))
+
+
+def _server_of(site: Site) -> dict[str, Any]:
+    return present(
+        {
             SERVER_ADDRESS: site.address,
             SERVER_PORT: site.port,
             NETWORK_PEER_ADDRESS: site.peer_address,
             NETWORK_PEER_PORT: site.peer_port,
         }
     )
-    told = measured | ({db.DB_QUERY_TEXT: _sendable(text)} if text else {})
-    if batch and size is not None and size >= 0:
-        told[db.DB_OPERATION_BATCH_SIZE] = size
-    target = site.namespace or _server(site)
-    return Told(summary or f"{operation} {target}".strip() or site.system, told, measured)
 
 
 def _server(site: Site) -> str:
@@ -191,9 +216,3 @@ def _server(site: Site) -> str:
 def _sendable(text: str) -> str:
     """Return a text that every exporter can encode."""
     return text if text.isascii() else text.encode(errors="replace").decode()
-
-
-def _bounded(kept: dict[Any, Any], most: int) -> dict[Any, Any]:
-    if len(kept) >= most:
-        kept.clear()
-    return kept

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import ReferenceType, WeakSet, ref
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
@@ -22,10 +22,10 @@ __all__ = ["PoolMetrics"]
 CONNECTION: Final = "db.client.connection."
 NAME: Final = CONNECTION + "pool.name"
 STATE: Final = CONNECTION + "state"
-Asked = tuple[str, Callable[[Any], PoolState | None]]
+Asked = tuple[ReferenceType[Any], str, Callable[[Any], PoolState | None]]
 
 # Callbacks cannot be taken from an OpenTelemetry meter again: there is one set of them, whoever watches.
-_watched: WeakKeyDictionary[Any, Asked] = WeakKeyDictionary()
+_watched: dict[int, Asked] = {}
 _observed: WeakSet[Meter] = WeakSet()
 
 
@@ -50,7 +50,8 @@ class PoolMetrics:
 
     def watch(self, pool: Any, name: str, state: Callable[[Any], PoolState | None]) -> None:
         """Ask `pool` for its state from now on, as long as it lives."""
-        _watched[pool] = name, state
+        number = id(pool)  # a pool need not be hashable
+        _watched[number] = ref(pool, lambda _: _watched.pop(number, None)), name, state
 
     def forget(self) -> None:
         """Ask no pool any more."""
@@ -87,8 +88,8 @@ def _observe(meter: Meter) -> None:
 
 
 def _states() -> Iterator[tuple[str, PoolState]]:
-    for pool, (name, ask) in list(_watched.items()):
-        state = quietly(ask, pool)
+    for pool, name, ask in list(_watched.values()):
+        state = None if (present := pool()) is None else quietly(ask, present)
         if state is not None:
             yield name, state
 

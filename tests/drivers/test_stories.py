@@ -58,7 +58,7 @@ async def test_a_statement_that_finds_its_server_gone(side, cluster, spans):
     assert tree(spans.all()) == [["SELECT", ["failover", TRANSFER]]]
     statement, failover = span_of(spans.all(), "SELECT"), span_of(spans.all(), "failover")
     assert statement.status.status_code is StatusCode.UNSET
-    assert attributes(statement)["server.port"] == old.port
+    assert attributes(statement)["server.port"] == new.port  # where it was carried out
     tried = attempts(failover)
     assert {attempt["server.port"] for attempt in tried} == {old.port, new.port}
     assert len(tried) == attributes(failover)[OURS + "attempts"]

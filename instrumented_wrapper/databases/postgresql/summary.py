@@ -12,7 +12,7 @@ from typing import Final
 from instrumented_wrapper.databases.postgresql.tokens import Piece, pieces_of
 from instrumented_wrapper.operations import Words
 
-__all__ = ["words_of"]
+__all__ = ["cut", "words_of"]
 
 LONGEST: Final = 8192  # characters that are read; what comes after them is not told
 _LONGEST_SUMMARY: Final = 255  # characters, by the conventions
@@ -44,6 +44,11 @@ _LITERALS: Final = ("string", "dollar", "number", "digits")
 _SHOWN_VALUES: Final = frozenset("characteristics constraints transaction".split())  # words of SQL follow
 
 _OTHER, _TARGET, _LISTED = range(3)  # where a reader is: anywhere; before a table; after one, in a list of them
+
+
+def cut(text: str) -> str:
+    """Return a text as far as it is told."""
+    return text if len(text) <= LONGEST else text[:LONGEST] + _CUT
 
 
 def words_of(text: str) -> Words:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import psycopg
+from psycopg import pq
 
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, Connection
@@ -26,6 +27,8 @@ logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 Begin = Callable[..., Operation | None]  # with who is told, and the arguments of the method
 _END: Final = object()
+_BAD: Final = int(pq.ConnStatus.BAD)
+_INERROR: Final = int(pq.TransactionStatus.INERROR)
 
 
 def install(patches: Patches, telling: Telling) -> None:
@@ -258,7 +261,7 @@ def _ending(telling: Telling, name: str, original: Method) -> Method:
 
     @functools.wraps(original)
     def end(self: Any) -> None:
-        if not listens() or is_quiet(self) or (operation := telling.command(self, name)) is None:
+        if not listens() or is_quiet(self) or (operation := telling.command(self, _answer_to(self, name))) is None:
             return original(self)  # type: ignore[no-any-return]
         try:
             original(self)
@@ -271,12 +274,17 @@ def _ending(telling: Telling, name: str, original: Method) -> Method:
     return end
 
 
+def _answer_to(connection: Any, name: str) -> str:
+    """Return what the end of a transaction is: the COMMIT of an aborted one is a ROLLBACK, for the server."""
+    return "ROLLBACK" if connection.pgconn.transaction_status == _INERROR else name
+
+
 def _ending_async(telling: Telling, name: str, original: Method) -> Method:
     listens = telling.listens
 
     @functools.wraps(original)
     async def end(self: Any) -> None:
-        if not listens() or is_quiet(self) or (operation := telling.command(self, name)) is None:
+        if not listens() or is_quiet(self) or (operation := telling.command(self, _answer_to(self, name))) is None:
             return await original(self)  # type: ignore[no-any-return]
         try:
             await original(self)
@@ -312,6 +320,8 @@ def _enters(telling: Telling, self: Any, *_: Any) -> Operation | None:
 
 def _leaves(telling: Telling, self: Any, *error: Any) -> Operation | None:
     """``Transaction.__exit__``."""
+    if self._conn.pgconn.status == _BAD and self._conn.closed:
+        return None  # nothing is sent
     if any(error) or self.force_rollback:
         return telling.command(self._conn, "ROLLBACK" if self._outer_transaction else "ROLLBACK TO SAVEPOINT")
     return telling.command(self._conn, "COMMIT" if self._outer_transaction else "RELEASE SAVEPOINT")
@@ -319,7 +329,7 @@ def _leaves(telling: Telling, self: Any, *error: Any) -> Operation | None:
 
 def _synchronises(telling: Telling, self: Any, *_: Any) -> Operation | None:
     """``Pipeline.sync`` and the end of a pipeline: here the app waits for what it has queued."""
-    of_the_app = getattr(self, "_lock", None) is self._conn.lock  # not the one that executemany() makes
+    of_the_app = getattr(self, "_lock", self._conn.lock) is self._conn.lock  # not the one that executemany() makes
     return telling.part(self._conn, "SYNC") if of_the_app and is_pending(self._conn) else None
 
 

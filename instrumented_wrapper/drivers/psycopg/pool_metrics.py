@@ -16,7 +16,9 @@ from instrumented_wrapper.patching import Patches
 __all__ = ["install"]
 
 Method = Callable[..., Any]
-_WATCHED: Final = "_instrumented_wrapper"  # in the pool's own __dict__
+# In the pool's own __dict__: who is told of it, and the connections that the app has.
+_WATCHED: Final = "_instrumented_wrapper"
+_LENT: Final = "_instrumented_wrapper_lent"
 
 
 def install(patches: Patches, pools: Pools) -> None:
@@ -37,8 +39,8 @@ def _state(pool: Any) -> PoolState | None:
     if pool.closed:
         return None
     known = pool.get_stats()
-    size, idle = known["pool_size"], known["pool_available"]
-    return PoolState(idle, size - idle, known["pool_min"], known["pool_max"] or None, known.get("requests_waiting", 0))
+    idle, waiting = known["pool_available"], known.get("requests_waiting", 0)
+    return PoolState(idle, len(vars(pool)[_LENT]), known["pool_min"], known["pool_max"] or None, waiting)
 
 
 def _making(pools: Pools, original: Method) -> Method:
@@ -51,7 +53,7 @@ def _making(pools: Pools, original: Method) -> Method:
 
 
 def _watch(pools: Pools, pool: Any) -> None:
-    vars(pool)[_WATCHED] = pools
+    vars(pool)[_WATCHED], vars(pool)[_LENT] = pools, set()
     pools.watch(pool, pool.name, _state)
 
 
@@ -91,19 +93,22 @@ def _lending_async(pools: Pools, original: Method) -> Method:
 
 def _lent(pools: Pools, pool: Any, connection: Any, started: float) -> None:
     now = perf_counter()
-    pools.waited(pool.name, now - started)
-    record: Record | None = connection.__dict__.get(KEY)
-    if record is not None:
-        record.lent = now
     if pool.__dict__.get(_WATCHED) is not pools:  # made while nothing was instrumented
         _watch(pools, pool)
+    pool.__dict__[_LENT].add(id(connection))
+    record: Record | None = connection.__dict__.get(KEY)
+    if record is not None and record.options.metrics:
+        record.lent = now
+        pools.waited(pool.name, now - started)
 
 
 def _taking_back(pools: Pools, original: Method) -> Method:
     @functools.wraps(original)
     def putconn(self: Any, conn: Any) -> None:
-        _returned(pools, self, conn)
-        return original(self, conn)  # type: ignore[no-any-return]
+        returned = _returned(pools, self, conn)
+        original(self, conn)
+        if returned is not None:
+            returned()
 
     return putconn
 
@@ -111,18 +116,24 @@ def _taking_back(pools: Pools, original: Method) -> Method:
 def _taking_back_async(pools: Pools, original: Method) -> Method:
     @functools.wraps(original)
     async def putconn(self: Any, conn: Any) -> None:
-        _returned(pools, self, conn)
-        return await original(self, conn)  # type: ignore[no-any-return]
+        returned = _returned(pools, self, conn)
+        await original(self, conn)
+        if returned is not None:
+            returned()
 
     return putconn
 
 
-def _returned(pools: Pools, pool: Any, connection: Any) -> None:
+def _returned(pools: Pools, pool: Any, connection: Any) -> Callable[[], None] | None:
+    """Return what is to be told once the pool has taken it: it refuses what it did not lend."""
+    lent: set[int] | None = pool.__dict__.get(_LENT)
+    if not lent or id(connection) not in lent:
+        return None
+    lent.discard(id(connection))  # before the pool lends it again
     record: Record | None = connection.__dict__.get(KEY)
-    if record is not None and record.lent:
-        lent, record.lent = record.lent, 0.0
-        if pools.listens():
-            pools.used(pool.name, perf_counter() - lent)
+    if record is None or not record.lent or not pools.listens():
+        return None
+    return functools.partial(pools.used, pool.name, perf_counter() - record.lent)
 
 
 def _connecting(pools: Pools, original: Method) -> Method:

@@ -23,7 +23,7 @@ from instrumented_wrapper.databases.postgresql.knowledge import Functions
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Shared
-from instrumented_wrapper.operations import AtSite, Operation
+from instrumented_wrapper.operations import AtSite, Operation, Site
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
@@ -68,6 +68,7 @@ class Record(Session):
         in_vain: the server was asked and did not tell.
         tells: operations of the app are told of.
         at: what is told of operations where they go now; None: where that is has to be found out.
+        moves: how often it has got a physical connection.
         lent: when the pool handed it out, on the clock of its metrics.
         operation: one that lasts while the app does other things (a stream, a COPY).
         unfinished: the same, where the choke point has to end it.
@@ -87,6 +88,7 @@ class Record(Session):
         self.asks = self.in_vain = False
         self.called: set[str] = set()
         self.tells = False
+        self.moves = 0
         self.lent = 0.0
         self.at: AtSite | None = None
         self.operation: Operation | None = None
@@ -116,6 +118,7 @@ class Record(Session):
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.phase, self.peer, self.at = IDLE, None, None
+        self.moves += 1
         self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
         self.shared = self.options.pooler == "transaction"
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
@@ -169,6 +172,31 @@ class Record(Session):
         if self.asks != (wanted := now and self.wants_to_ask()):
             self.asks = wanted
             self.refresh()
+
+    def site(self) -> Site:
+        """Return where operations go now: the database and, where it is known, the schema that comes first."""
+        watched = self.connection()
+        try:
+            pgconn = watched.pgconn if watched is not None else None
+            parts = () if pgconn is None else (pgconn.db, pgconn.host, pgconn.port, pgconn.hostaddr)
+            database, host, port, node = (part.decode() for part in parts)
+        except (psycopg.OperationalError, ValueError):  # closed, or gone: what comes is refused by psycopg
+            return Site(postgresql.SYSTEM, "", "", None)
+        schema = postgresql.first_schema(self._search_path(watched))
+        number = int(port) if port else None
+        namespace = f"{database}|{schema}" if schema else database
+        return Site(postgresql.SYSTEM, namespace, host, number, node, number if node else None)
+
+    def _search_path(self, connection: Any) -> str:
+        """Return the search path as the server reports it, or as it was set or fetched; empty where it is not known."""
+        if any(effects.sets for effects in self.noted):
+            return ""  # what was sent is not answered yet
+        if reported := connection.pgconn.parameter_status(b"search_path"):
+            return str(reported.decode(encoding_of(connection)))
+        if self.on_server.is_masked("search_path"):
+            return ""  # a value of the transaction's, which nobody keeps
+        value, pristine = self.on_server.shown.get("search_path", (None, None))
+        return value or pristine or ""
 
     def resumed(self) -> AbstractContextManager[None]:
         """While inside, what happens belongs to the operation that lasts, if there is one."""

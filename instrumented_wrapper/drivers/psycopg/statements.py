@@ -24,6 +24,7 @@ from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
 from instrumented_wrapper.drivers.psycopg.telling import Telling
+from instrumented_wrapper.operations import kept
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
 
 __all__ = ["commanding", "converting", "mogrifying", "starting"]
@@ -35,19 +36,17 @@ _MEMO_LONGEST: Final = 4096  # characters; longer texts are rarely sent twice
 _QUIET: Final = (int(pq.TransactionStatus.IDLE), int(pq.TransactionStatus.INTRANS))
 _TEXTS: Final = (0, 25, 1043)  # types of parameters whose text is the value: unknown, text, varchar
 _BOOLEAN: Final = 16
+_MEMO_SIZE_OF_LONG: Final = 64
 _memo: dict[str | bytes, Effects | None] = {}
+_memo_of_long: dict[str | bytes, Effects | None] = {}
 
 
 def effects_of(text: str | bytes) -> Effects | None:
     """Return what a text may do to the session, read once per text."""
-    if (known := _memo.get(text, _UNSEEN)) is not _UNSEEN:
+    memo, most = (_memo, _MEMO_SIZE) if len(text) <= _MEMO_LONGEST else (_memo_of_long, _MEMO_SIZE_OF_LONG)
+    if (known := memo.get(text, _UNSEEN)) is not _UNSEEN:
         return known  # type: ignore[return-value]
-    effects = postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace"))
-    if len(text) <= _MEMO_LONGEST:
-        if len(_memo) >= _MEMO_SIZE:
-            _memo.clear()
-        _memo[text] = effects
-    return effects
+    return kept(memo, text, postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace")), most)
 
 
 # --- before it is sent ------------------------------------------------------------------------------------------
@@ -259,7 +258,7 @@ def commanding(telling: Telling) -> Callable[[Method], Method]:
                 steps.note(record, effects) if record.alert else record.noted.append(effects)
             sending = original(self, command, *args, **kwargs)
             implicit = record.tells and sys._getframe(1).f_code.co_name == "_start_query"
-            return telling.implicit_begin(self, record, sending) if implicit else sending
+            return telling.implicit_begin(record, sending) if implicit else sending
 
         return _exec_command
 

@@ -80,6 +80,8 @@ def note(record: Record, effects: Effects) -> None:
         raise again(record.lost)
     if effects.defines:
         record.functions.forget()
+    if effects.sets:
+        record.at = None  # perhaps the search path
     record.noted.append(effects)
 
 

@@ -6,7 +6,7 @@ The patched methods are in `operations`. Nothing here raises into the app, and n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from time import time_ns
@@ -17,15 +17,18 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.databases.postgresql.summary import words_of
+from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of
-from instrumented_wrapper.operations import AtSite, Operation, Operations, Site, Told, Words
+from instrumented_wrapper.operations import AtSite, Operation, Operations, Site, Told, Words, kept
 from instrumented_wrapper.options import Options
 
 __all__ = ["Telling"]
 
 logger = logging.getLogger("instrumented_wrapper")
+_words: dict[str, Words] = {}
+_long_words: dict[str, Words] = {}
+_MOST, _LONG, _MOST_LONG = 4096, 4096, 64  # texts that are kept; characters; longer texts that are kept
 _IDLE: Final = int(pq.TransactionStatus.IDLE)
 _BAD: Final = int(pq.ConnStatus.BAD)
 
@@ -55,11 +58,11 @@ class Telling:
             return None
         started = time_ns()
         try:
-            at = record.at or self._at(connection, record)
+            at = record.at or self._at(record)
             told = (at.bound if params else at.bare).get(query) if type(query) is str else None
             if told is None:
                 told = _described(at, cursor, query, params)
-            return self._begin(told, record.options.traces, record.options.metrics, started)
+            return self._begin(told, record.options.traces, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -70,12 +73,12 @@ class Telling:
             return None
         started = time_ns()
         try:
-            at = record.at or self._at(cursor._conn, record)
-            size = len(params_seq) if isinstance(params_seq, Sized) else -1
+            at = record.at or self._at(record)
+            size = len(params_seq) if isinstance(params_seq, (list, tuple)) else -1  # others may count by fetching
             text, composed = _text_of(cursor, query)
-            words = words_of(text)
-            told = at.describe(words, words.text if composed else text, size)
-            return self._begin(told, record.options.traces, record.options.metrics, started)
+            words = _words_of(text)
+            told = at.describe(words, words.text if composed else cut(text), size)
+            return self._begin(told, record.options.traces, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -85,21 +88,21 @@ class Telling:
         if record is None or not record.tells or record.options.transaction_spans == "off" or not self.listens():
             return None
         wanted = record.options.transaction_spans == "on" or self._operations.within_recorded()
-        return self._named(connection, record, name, wanted and record.options.traces)
+        return self._named(record, name, wanted and record.options.traces)
 
     def part(self, connection: Any, name: str) -> Operation | None:
         """Begin what psycopg sends on its own account: a FETCH, the Sync of a pipeline."""
         record: Record | None = connection.__dict__.get(KEY)
         if record is None or not record.tells or not self.listens():
             return None
-        return self._named(connection, record, name, record.options.traces)
+        return self._named(record, name, record.options.traces)
 
-    def implicit_begin(self, connection: Any, record: Record, command: Any) -> Any:
+    def implicit_begin(self, record: Record, command: Any) -> Any:
         """Return psycopg's own BEGIN before a statement, told of as a part of that statement."""
         wanted = record.options.traces and record.options.transaction_spans != "off"
         if not (wanted and self.listens() and self._operations.within_recorded()):
             return command
-        return during(partial(self._named, connection, record, "BEGIN", traces=True, metrics=False), command)
+        return during(partial(self._named, record, "BEGIN", traces=True, metrics=False), command)
 
     @contextmanager
     def connect(self, options: Options, conninfo: Any, keywords: Mapping[str, Any]) -> Iterator[None]:
@@ -124,20 +127,18 @@ class Telling:
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
-    def _named(
-        self, connection: Any, record: Record, name: str, traces: bool, metrics: bool | None = None
-    ) -> Operation | None:
+    def _named(self, record: Record, name: str, traces: bool, metrics: bool | None = None) -> Operation | None:
         started = time_ns()
         try:
-            at = record.at or self._at(connection, record)
+            at = record.at or self._at(record)
             key = ("command", name)  # no text of the app's
             told = at.bare.get(key) or at.keep(at.bare, key, Words(name, operation=name), None)
-            return self._begin(told, traces, record.options.metrics if metrics is None else metrics, started)
+            return self._begin(told, traces, record.options.metrics if metrics is None else metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
-    def _at(self, connection: Any, record: Record) -> AtSite:
-        record.at = self._operations.at(_site_of(connection, record))
+    def _at(self, record: Record) -> AtSite:
+        record.at = self._operations.at(record.site())
         return record.at
 
 
@@ -197,11 +198,17 @@ def _untold(error: Exception) -> Operation | None:
 def _described(at: AtSite, cursor: Any, query: Any, params: Any) -> Told:
     text, composed = _text_of(cursor, query)
     as_written = bool(params) and not composed  # a composed text may have values in it, parameters or not
-    kept = at.bound if as_written else at.bare
-    if told := kept.get(text):
+    known = at.bound if as_written else at.bare
+    if told := known.get(text):
         return told
-    words = words_of(text)
-    return at.keep(kept, text, words, text if as_written else words.text)
+    words = _words_of(text)
+    return at.keep(known, text, words, cut(text) if as_written else words.text)
+
+
+def _words_of(text: str) -> Words:
+    """Return what may be told of a text, read once per text; of long ones only a few are kept."""
+    known, most = (_words, _MOST) if len(text) <= _LONG else (_long_words, _MOST_LONG)
+    return known.get(text) or kept(known, text, words_of(text), most)
 
 
 def _text_of(cursor: Any, query: Any) -> tuple[str, bool]:
@@ -225,30 +232,10 @@ def _interpolated(cursor: Any, part: Any) -> str:
 # --- where it goes -----------------------------------------------------------------------------------------------
 
 
-def _site_of(connection: Any, record: Record) -> Site:
-    """Return where operations go now: the database and, where it is known, the schema that comes first."""
-    pgconn = connection.pgconn
-    try:
-        database, host, port, node = (part.decode() for part in (pgconn.db, pgconn.host, pgconn.port, pgconn.hostaddr))
-    except psycopg.OperationalError:  # closed: what comes is refused by psycopg
-        return Site(postgresql.SYSTEM, "", "", None)
-    schema = postgresql.first_schema(_search_path(connection, record))
-    namespace = f"{database}|{schema}" if schema else database
-    number = int(port) if port else None
-    return Site(postgresql.SYSTEM, namespace, host, number, node, number if node else None)
-
-
-def _search_path(connection: Any, record: Record) -> str:
-    """Return the search path as the server reports it, or as it was set or fetched; empty where it is not known."""
-    if reported := connection.pgconn.parameter_status(b"search_path"):
-        return str(reported.decode(encoding_of(connection)))
-    value, pristine = record.on_server.shown.get("search_path", (None, None))
-    return value or pristine or ""
-
-
 def _asked_for(conninfo: Any, keywords: Mapping[str, Any]) -> Site:
     given = conninfo_to_dict(conninfo, **keywords)
     database, host = str(given.get("dbname") or given.get("user") or ""), str(given.get("host") or "")
+    database = "" if "=" in database or "://" in database else database  # a connection string, with its password
     host = "" if "," in host else host  # which of them it will be is not known yet
     port = str(given.get("port") or "")
     return Site(postgresql.SYSTEM, database, host, int(port) if host and port.isdigit() else None)
