@@ -150,6 +150,17 @@ async def test_the_namespace_is_not_guessed_in_a_pipeline(side, cluster, spans):
     assert told == [database, f"{database}|after"]
 
 
+async def test_an_error_that_a_fetch_in_a_pipeline_gets(side, cluster, spans):
+    connection = await side.connect(dsn(cluster.primary), autocommit=True)
+    spans.clear()
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        async with inside(connection.pipeline()):
+            cursor = await done(connection.execute("SELECT 1/0"))
+            await done(cursor.fetchone())
+    assert names(spans.all())[:2] == ["SELECT", "FLUSH"]
+    assert attributes(span_of(spans.all(), "FLUSH"))["error.type"] == "22012"
+
+
 async def test_a_batch_does_not_count_what_counts_by_fetching(side, cluster, spans):
 
     class Rows:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -52,6 +53,7 @@ def install(patches: Patches, telling: Telling) -> None:
         over(connection, "rollback", functools.partial(ending, telling, "ROLLBACK"))
         over(transaction, f"__{mark}enter__", timing(telling, _enters))
         over(transaction, f"__{mark}exit__", timing(telling, _leaves))
+        over(pipeline, "_fetch_gen", functools.partial(_flushing, telling))
         over(pipeline, "sync", timing(telling, _synchronises))
         over(pipeline, f"__{mark}exit__", timing(telling, _synchronises))
 
@@ -250,6 +252,19 @@ def _fetching(telling: Telling, original: Method) -> Method:
         if num == 1 or record is None:
             return steps
         return of_its_own(telling.part(self._conn, "FETCH"), record, steps)
+
+    return _fetch_gen
+
+
+def _flushing(telling: Telling, original: Method) -> Method:
+    """``Pipeline._fetch_gen``: a ``fetch...()`` in a pipeline block waits here for what was queued before it."""
+
+    @functools.wraps(original)
+    def _fetch_gen(self: Any, **kwargs: Any) -> Any:
+        steps, record = original(self, **kwargs), record_of(self._conn)
+        if record is None or sys._getframe(1).f_code.co_name != "_fetch_pipeline":
+            return steps
+        return of_its_own(telling.part(self._conn, "FLUSH"), record, steps)
 
     return _fetch_gen
 
