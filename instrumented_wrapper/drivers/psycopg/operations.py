@@ -8,8 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import psycopg
@@ -18,6 +17,7 @@ from psycopg import pq
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import record_of
+from instrumented_wrapper.drivers.psycopg.streaming import copy, copy_async, stream, stream_async
 from instrumented_wrapper.drivers.psycopg.telling import Telling, is_quiet, of_its_own
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.patching import Patches
@@ -27,7 +27,6 @@ __all__ = ["install"]
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 Begin = Callable[..., Operation | None]  # with who is told, and the arguments of the method
-_END: Final = object()
 _BAD: Final = int(pq.ConnStatus.BAD)
 _INERROR: Final = int(pq.TransactionStatus.INERROR)
 
@@ -39,12 +38,12 @@ def install(patches: Patches, telling: Telling) -> None:
         if hasattr(owner, name):
             patches.close_over(owner, name, make)
 
-    for cursor, server_cursor, executing, timing, stream, copy in _CURSORS:
+    for cursor, server_cursor, executing, timing, streamed, copied in _CURSORS:
         over(cursor, "execute", functools.partial(executing, telling))
         over(server_cursor, "execute", functools.partial(executing, telling))
         over(cursor, "executemany", timing(telling, _batches))
-        over(cursor, "stream", functools.partial(_streaming, telling, stream))
-        over(cursor, "copy", functools.partial(_streaming, telling, copy))
+        over(cursor, "stream", functools.partial(_streaming, telling, streamed))
+        over(cursor, "copy", functools.partial(_streaming, telling, copied))
         over(server_cursor, "_fetch_gen", functools.partial(_fetching, telling))
     for connection, transaction, pipeline, timing, ending, mark in _CONNECTIONS:
         for name, command in _COMMANDS.items():
@@ -154,7 +153,11 @@ def _batches(telling: Telling, self: Any, *args: Any, **kwargs: Any) -> Operatio
     return telling.batch(self, *_query(args, kwargs))
 
 
-# --- streams and COPY: the app goes on in between, with its own context --------------------------------------------
+def _query(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the query and its parameters, however they were given."""
+    first, second, *_ = (*args, None, None)
+    query = first if args else kwargs.get("query", kwargs.get("statement"))
+    return query, second if len(args) > 1 else kwargs.get("params", kwargs.get("params_seq"))
 
 
 def _streaming(telling: Telling, told: Method, original: Method) -> Method:
@@ -168,76 +171,6 @@ def _streaming(telling: Telling, told: Method, original: Method) -> Method:
         return told(lambda: _begun(telling.statement, self, *_query(args, kwargs)), self, going_on)
 
     return method
-
-
-def _query(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the query and its parameters, however they were given."""
-    first, second, *_ = (*args, None, None)
-    query = first if args else kwargs.get("query", kwargs.get("statement"))
-    return query, second if len(args) > 1 else kwargs.get("params", kwargs.get("params_seq"))
-
-
-class _Lasting:
-    """An operation that lasts while the app does other things. Its connection is locked meanwhile."""
-
-    def __init__(self, operation: Operation | None, cursor: Any) -> None:
-        self._operation = operation
-        self._record: Any = record_of(cursor._conn)
-
-    def __enter__(self) -> _Lasting:
-        return self
-
-    def goes_on(self) -> None:
-        """It has begun: from now on a failover belongs to it, and nothing else."""
-        if self._operation is not None:
-            self._operation.pause()
-            self._record.operation = self._operation
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if self._operation is not None:
-            if self._record.operation is self._operation:  # it may not have had the connection yet
-                self._record.operation = None
-            self._operation.end(None if isinstance(error, GeneratorExit) else error)
-
-
-def _stream(begin: Begin, cursor: Any, rows: Any) -> Iterator[Any]:
-    with _Lasting(begin(), cursor) as lasting:
-        try:
-            first = next(rows, _END)
-            lasting.goes_on()
-            if first is not _END:
-                yield first
-                yield from rows
-        finally:
-            rows.close()
-
-
-async def _stream_async(begin: Begin, cursor: Any, rows: Any) -> AsyncIterator[Any]:
-    with _Lasting(begin(), cursor) as lasting:
-        try:
-            first = await anext(rows, _END)
-            lasting.goes_on()
-            if first is not _END:
-                yield first
-                async for row in rows:
-                    yield row
-        finally:
-            await rows.aclose()
-
-
-@contextmanager
-def _copy(begin: Begin, cursor: Any, block: Any) -> Iterator[Any]:
-    with _Lasting(begin(), cursor) as lasting, block as copy:
-        lasting.goes_on()
-        yield copy
-
-
-@asynccontextmanager
-async def _copy_async(begin: Begin, cursor: Any, block: Any) -> AsyncIterator[Any]:
-    with _Lasting(begin(), cursor) as lasting:
-        async with block as copy:
-            lasting.goes_on()
-            yield copy
 
 
 # --- what psycopg sends on its own account -------------------------------------------------------------------------
@@ -349,8 +282,8 @@ def _synchronises(telling: Telling, self: Any, *_: Any) -> Operation | None:
 
 
 _CURSORS: Final[Any] = (
-    (psycopg.Cursor, psycopg.ServerCursor, _executing, _timing, _stream, _copy),
-    (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _executing_async, _timing_async, _stream_async, _copy_async),
+    (psycopg.Cursor, psycopg.ServerCursor, _executing, _timing, stream, copy),
+    (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _executing_async, _timing_async, stream_async, copy_async),
 )
 _CONNECTIONS: Final[Any] = (
     (Connection, psycopg.Transaction, psycopg.Pipeline, _timing, _ending, ""),

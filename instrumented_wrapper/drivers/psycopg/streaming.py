@@ -1,0 +1,78 @@
+"""Streams and COPY: operations that last while the app goes on in between, with its own context."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from instrumented_wrapper.drivers.psycopg.records import record_of
+from instrumented_wrapper.operations import Operation
+
+__all__ = ["copy", "copy_async", "stream", "stream_async"]
+
+Begin = Callable[[], Operation | None]
+_END: Final = object()
+
+
+class _Lasting:
+    """An operation that lasts while the app does other things. Its connection is locked meanwhile."""
+
+    def __init__(self, operation: Operation | None, cursor: Any) -> None:
+        self._operation = operation
+        self._record: Any = record_of(cursor._conn)
+
+    def __enter__(self) -> _Lasting:
+        return self
+
+    def goes_on(self) -> None:
+        """It has begun: from now on a failover belongs to it, and nothing else."""
+        if self._operation is not None:
+            self._operation.pause()
+            self._record.operation = self._operation
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self._operation is not None:
+            if self._record.operation is self._operation:  # it may not have had the connection yet
+                self._record.operation = None
+            self._operation.end(None if isinstance(error, GeneratorExit) else error)
+
+
+def stream(begin: Begin, cursor: Any, rows: Any) -> Iterator[Any]:
+    with _Lasting(begin(), cursor) as lasting:
+        try:
+            first = next(rows, _END)
+            lasting.goes_on()
+            if first is not _END:
+                yield first
+                yield from rows
+        finally:
+            rows.close()
+
+
+async def stream_async(begin: Begin, cursor: Any, rows: Any) -> AsyncIterator[Any]:
+    with _Lasting(begin(), cursor) as lasting:
+        try:
+            first = await anext(rows, _END)
+            lasting.goes_on()
+            if first is not _END:
+                yield first
+                async for row in rows:
+                    yield row
+        finally:
+            await rows.aclose()
+
+
+@contextmanager
+def copy(begin: Begin, cursor: Any, block: Any) -> Iterator[Any]:
+    with _Lasting(begin(), cursor) as lasting, block as copying:
+        lasting.goes_on()
+        yield copying
+
+
+@asynccontextmanager
+async def copy_async(begin: Begin, cursor: Any, block: Any) -> AsyncIterator[Any]:
+    with _Lasting(begin(), cursor) as lasting:
+        async with block as copying:
+            lasting.goes_on()
+            yield copying
