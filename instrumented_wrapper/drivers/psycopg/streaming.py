@@ -39,6 +39,7 @@ class _Lasting:
 
 
 def stream(begin: Begin, cursor: Any, rows: Any) -> Iterator[Any]:
+    """Yield `rows`; it begins with the first and ends with the last, or where the app gives it up."""
     with _Lasting(begin(), cursor) as lasting:
         try:
             first = next(rows, _END)
@@ -51,6 +52,7 @@ def stream(begin: Begin, cursor: Any, rows: Any) -> Iterator[Any]:
 
 
 async def stream_async(begin: Begin, cursor: Any, rows: Any) -> AsyncIterator[Any]:
+    """Do as `stream` does, awaited."""
     with _Lasting(begin(), cursor) as lasting:
         try:
             first = await anext(rows, _END)
@@ -65,6 +67,7 @@ async def stream_async(begin: Begin, cursor: Any, rows: Any) -> AsyncIterator[An
 
 @contextmanager
 def copy(begin: Begin, cursor: Any, block: Any) -> Iterator[Any]:
+    """Enter psycopg's own context manager; it lasts as long as the block."""
     with _Lasting(begin(), cursor) as lasting, block as copying:
         lasting.goes_on()
         yield copying
@@ -72,6 +75,7 @@ def copy(begin: Begin, cursor: Any, block: Any) -> Iterator[Any]:
 
 @asynccontextmanager
 async def copy_async(begin: Begin, cursor: Any, block: Any) -> AsyncIterator[Any]:
+    """Do as `copy` does, awaited."""
     with _Lasting(begin(), cursor) as lasting:
         async with block as copying:
             lasting.goes_on()
