@@ -97,7 +97,13 @@ class AtSite(Protocol):
 
 
 class Operations(Protocol):
-    """Who is told of operations."""
+    """Who is told of operations.
+
+    Attributes:
+        nobody: tells whether nobody ever listens, for all that is known now. Costs next to nothing.
+    """
+
+    nobody: Callable[[], bool]
 
     def listens(self) -> bool:
         """Tell whether anybody does, here and now. Costs next to nothing where there is nobody."""

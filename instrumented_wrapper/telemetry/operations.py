@@ -56,12 +56,12 @@ class DatabaseOperations:
             "Duration of database client operations.",
             explicit_bucket_boundaries_advisory=SECONDS,
         )
-        self._nobody: Final = nobody_listens(tracer, meter)
+        self.nobody = nobody_listens(tracer, meter)
         self._not_measured: Final = nobody_listens(meter)
 
     def listens(self) -> bool:
         """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
-        return not self._nobody() and is_instrumentation_enabled()
+        return not self.nobody() and is_instrumentation_enabled()
 
     def at(self, site: Site) -> _AtSite:
         """Return what is told of a site."""

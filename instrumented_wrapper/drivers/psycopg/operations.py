@@ -62,11 +62,11 @@ def install(patches: Patches, telling: Telling) -> None:
 
 def _executing(telling: Telling, original: Method) -> Method:
     """``execute``: the frequent one, without an argument more than psycopg has."""
-    begin = telling.statement
+    nobody, begin = telling.nobody, telling.statement
 
     @functools.wraps(original)
     def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
-        if (operation := begin(self, query, params)) is None:
+        if nobody() or (operation := begin(self, query, params)) is None:
             return original(self, query, params, **options)
         try:
             result = original(self, query, params, **options)
@@ -80,11 +80,11 @@ def _executing(telling: Telling, original: Method) -> Method:
 
 
 def _executing_async(telling: Telling, original: Method) -> Method:
-    begin = telling.statement
+    nobody, begin = telling.nobody, telling.statement
 
     @functools.wraps(original)
     async def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
-        if (operation := begin(self, query, params)) is None:
+        if nobody() or (operation := begin(self, query, params)) is None:
             return await original(self, query, params, **options)
         try:
             result = await original(self, query, params, **options)
@@ -107,12 +107,12 @@ def _begun(begin: Begin, *args: Any, **kwargs: Any) -> Operation | None:
 
 def _timing(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
     """Any other method that is an operation from its call to its return."""
-    listens = telling.listens
+    nobody = telling.nobody
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if not listens() or (operation := _begun(begin, telling, self, *args, **kwargs)) is None:
+            if nobody() or (operation := _begun(begin, telling, self, *args, **kwargs)) is None:
                 return original(self, *args, **kwargs)
             try:
                 result = original(self, *args, **kwargs)
@@ -128,12 +128,12 @@ def _timing(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
 
 
 def _timing_async(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
-    listens = telling.listens
+    nobody = telling.nobody
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if not listens() or (operation := _begun(begin, telling, self, *args, **kwargs)) is None:
+            if nobody() or (operation := _begun(begin, telling, self, *args, **kwargs)) is None:
                 return await original(self, *args, **kwargs)
             try:
                 result = await original(self, *args, **kwargs)
@@ -205,11 +205,11 @@ def _flushing(telling: Telling, original: Method) -> Method:
 def _ending(telling: Telling, name: str, original: Method) -> Method:
     """``commit`` and ``rollback``: often there is nothing to end, and nothing is sent."""
 
-    listens = telling.listens
+    nobody = telling.nobody
 
     @functools.wraps(original)
     def end(self: Any) -> None:
-        if not listens() or is_quiet(self) or (operation := telling.command(self, _answer_to(self, name))) is None:
+        if nobody() or is_quiet(self) or (operation := telling.command(self, _answer_to(self, name))) is None:
             return original(self)  # type: ignore[no-any-return]
         try:
             original(self)
@@ -228,11 +228,11 @@ def _answer_to(connection: Any, name: str) -> str:
 
 
 def _ending_async(telling: Telling, name: str, original: Method) -> Method:
-    listens = telling.listens
+    nobody = telling.nobody
 
     @functools.wraps(original)
     async def end(self: Any) -> None:
-        if not listens() or is_quiet(self) or (operation := telling.command(self, _answer_to(self, name))) is None:
+        if nobody() or is_quiet(self) or (operation := telling.command(self, _answer_to(self, name))) is None:
             return await original(self)  # type: ignore[no-any-return]
         try:
             await original(self)

@@ -38,7 +38,7 @@ class Telling:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
-        self.listens, self._begin = operations.listens, operations.begin
+        self.nobody, self.listens, self._begin = operations.nobody, operations.listens, operations.begin
 
     def wants(self, options: Options) -> bool:
         """Tell whether operations on a new connection are to be told of."""
