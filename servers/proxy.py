@@ -202,7 +202,10 @@ class Proxy:
         self._refusing = True
 
     def accept(self) -> None:
-        """Take new connections again."""
+        """Take new connections again; those that came before have been reset."""
+        if self._refusing:
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 5) as last:
+                last.recv(1)  # it is reset after all that wait in the queue before it
         self._refusing = False
 
     @property
