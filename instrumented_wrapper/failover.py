@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from instrumented_wrapper.errors import Address
 
-__all__ = ["Attempt", "ClosedMeanwhile", "Found", "Interrupted", "NoServer", "Search", "Shared", "pause"]
+__all__ = ["Attempt", "ClosedMeanwhile", "Found", "Interrupted", "Loss", "NoServer", "Search", "Shared", "pause"]
 
 FIRST_PAUSE: Final = 0.01  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
 LONGEST_PAUSE: Final = 1.0
@@ -54,6 +54,31 @@ class Found(NamedTuple):
     attempts: int
     tried: tuple[Attempt, ...] = ()
     led_by: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What is known when a physical connection is found lost, or is about to be replaced.
+
+    Attributes:
+        trigger: ``connection_lost``, ``demoted`` or ``requested``.
+        transaction: ``none``, ``rolled_back`` or ``unknown``.
+        may_have_run: False only where nothing was sent, or all of it is certainly rolled back.
+        refuse: leave the new session refusing everything until the app rolls back.
+        silent: the app need not know, if all state was carried over.
+        later: the app is told by its next statement, not now: it is rolling back, and that succeeds.
+        cause: what the driver raised.
+        hosts: where to look, instead of the connection's own hosts.
+    """
+
+    trigger: str = "connection_lost"
+    transaction: str = "none"
+    may_have_run: bool = False
+    refuse: bool = False
+    silent: bool = False
+    later: bool = False
+    cause: BaseException | None = None
+    hosts: tuple[Address, ...] = ()
 
 
 class NoServer(Exception):

@@ -50,7 +50,11 @@ class ServerSettings:
         open: what the transaction that is open has set.
     """
 
-    def __init__(self, survives_reset_all: Callable[[str], bool]) -> None:
+    def __init__(
+        self, survives_reset_all: Callable[[str], bool], transactional: bool = True, has_defaults: bool = True
+    ) -> None:
+        self._transactional = transactional  # a rollback undoes what a transaction has set
+        self._has_defaults = has_defaults  # the server knows what the connection began with
         self.doubts: dict[str, str] = {}
         self.origins: dict[str, object] = {}
         self._survives = survives_reset_all
@@ -63,7 +67,7 @@ class ServerSettings:
 
     def twin(self) -> ServerSettings:
         """Return the same settings, for another physical connection."""
-        twin = ServerSettings(self._survives)
+        twin = ServerSettings(self._survives, self._transactional, self._has_defaults)
         twin.doubts, twin.origins = dict(self.doubts), dict(self.origins)
         twin._pristine, twin._configured = dict(self._pristine), set(self._configured)
         twin._values = dict(self._values)
@@ -152,11 +156,15 @@ class ServerSettings:
     def apply(self, steps: Iterable[Step], origin: object, configured: bool, aborted: bool) -> None:
         """Do what a statement did. A COMMIT of a transaction that is still `aborted` rolls it back."""
         for step in steps:
+            if not self._transactional and step.kind in statement.OF_TRANSACTIONS:
+                continue
             if step.kind in _ENDS:
                 self.end(commit=step.kind == statement.COMMIT and not aborted)
             else:
                 self._do(step, origin, configured)
             aborted = aborted and step.kind not in (*_ENDS, statement.ROLLBACK_TO)
+        if not self._transactional:
+            self.end(commit=True)
 
     def _do(self, step: Step, origin: object, configured: bool) -> None:
         name = str(step.name)
@@ -210,7 +218,7 @@ class ServerSettings:
     def uncertain(self, steps: Iterable[Step], because: str) -> None:
         """Nobody knows which of these were taken."""
         given = tuple(steps)
-        if any(step.kind in _OF_TRANSACTIONS for step in given):
+        if not self._transactional or any(step.kind in _OF_TRANSACTIONS for step in given):
             doubts = self.doubts  # a commit may be among them: no rollback takes these back for certain
             for level in self.open.levels:
                 doubts.update(_touched(level, because))
@@ -268,7 +276,10 @@ class ServerSettings:
 
     def reset_assignments(self) -> tuple[Assignment, ...]:
         """Return what the server is to be given for it: its own default, where nobody had set another."""
-        return tuple(Assignment(c.setting, self._baseline(c.setting)) for c in self.reset_plan())
+        return tuple(Assignment(c.setting, self._way_back(c)) for c in self.reset_plan())
+
+    def _way_back(self, change: Change) -> str | None:
+        return self._baseline(change.setting) if self._has_defaults else change.after
 
     def baseline_assignments(self) -> tuple[Assignment, ...]:
         """Return what brings a new physical connection to the baseline."""

@@ -5,22 +5,33 @@ Pure: no driver call, no telemetry. `Session` is asked and told; the lifecycle a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from instrumented_wrapper.errors import Address, FailoverError, remembered
+from instrumented_wrapper.errors import FailoverError, remembered
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerSettings, Told
 from instrumented_wrapper.snapshot import SessionState, SettingState
 from instrumented_wrapper.statement import DOUBT, SET, Effects, Step
 
-__all__ = ["Database", "Loss", "Session"]
+__all__ = ["Database", "Session"]
 
 
 class Database(Protocol):
-    """What a session asks of its database's room; see ``databases/``."""
+    """What a session asks of its database's room; see ``databases/``.
+
+    Attributes:
+        TRANSACTIONAL: a rollback undoes what the transaction has set.
+        HAS_DEFAULTS: a setting can be put back without telling its value.
+    """
+
+    TRANSACTIONAL: bool
+    HAS_DEFAULTS: bool
+
+    def shown(self, name: str, text: str | None) -> Any:
+        """Return the value of a setting on the server as the app is shown it."""
 
     def covers(self, cleared: str, name: str) -> bool:
         """Tell whether clearing `cleared` takes the state `name` away."""
@@ -30,31 +41,6 @@ class Database(Protocol):
 
     def survives_reset_all(self, name: str) -> bool:
         """Tell whether RESET ALL leaves the setting `name` alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What is known when a physical connection is found lost, or is about to be replaced.
-
-    Attributes:
-        trigger: ``connection_lost``, ``demoted`` or ``requested``.
-        transaction: ``none``, ``rolled_back`` or ``unknown``.
-        may_have_run: False only where nothing was sent, or all of it is certainly rolled back.
-        refuse: leave the new session refusing everything until the app rolls back.
-        silent: the app need not know, if all state was carried over.
-        later: the app is told by its next statement, not now: it is rolling back, and that succeeds.
-        cause: what the driver raised.
-        hosts: where to look, instead of the connection's own hosts.
-    """
-
-    trigger: str = "connection_lost"
-    transaction: str = "none"
-    may_have_run: bool = False
-    refuse: bool = False
-    silent: bool = False
-    later: bool = False
-    cause: BaseException | None = None
-    hosts: tuple[Address, ...] = ()
 
 
 _NO_ANSWER: Final = "SET"  # because of what a setting is in doubt that nobody has answered for
@@ -76,13 +62,14 @@ class Session:
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
         owed: an error that the app has not been told yet; the next statement tells it.
+        aliases: the driver's own names of settings, where they are not ours.
         reported: returns the value of a setting where the server tells it unasked.
     """
 
     def __init__(self, options: Options, database: Database) -> None:
         self.options = options
         self.changed = self.unsure = False
-        self.on_server = ServerSettings(database.survives_reset_all)
+        self.on_server = ServerSettings(database.survives_reset_all, database.TRANSACTIONAL, database.HAS_DEFAULTS)
         self.left: dict[str, None] = {}
         self.built: set[str] = set()
         self.noted: list[Effects] = []
@@ -90,8 +77,8 @@ class Session:
         self.lost: FailoverError | None = None
         self.owed: FailoverError | None = None
         self.failed: FailoverError | None = None
-        self.asked_read_only = ""
-        self.resetting = False
+        self.asked_read_only, self.resetting = "", False
+        self.aliases: Mapping[str, str] = {}
         self.reported: Callable[[str], str | None] = _not_reported
         self._database = database
         self._settings: dict[str, SettingState] = {}
@@ -146,8 +133,9 @@ class Session:
 
     def snapshot(self) -> SessionState:
         """Return the settings as they are now, for the app to keep."""
-        shown = self.on_server.shown.items()
-        return SessionState({**self._settings, **{n: SettingState(n, *values, on_server=True) for n, values in shown}})
+        shown = self._database.shown
+        known = {n: SettingState(n, shown(n, v), shown(n, p), True) for n, (v, p) in self.on_server.shown.items()}
+        return SessionState({**self._settings, **known}, self.aliases)
 
     def refresh_changed(self) -> None:
         """Recompute `changed`, which returns to pools look at, and `unsure`."""

@@ -51,17 +51,19 @@ def _shown(value: Any) -> str:
 class SessionState(Mapping[str, SettingState]):
     """A snapshot of the settings that were fetched or changed, by name; settings on the server in lower case.
 
-    A name is found in any case, as the server finds it.
+    A name is found in any case, as the server finds it, and as the driver spells it (``readonly``).
     """
 
-    __slots__ = ("_settings",)
+    __slots__ = ("_aliases", "_settings")
 
-    def __init__(self, settings: Mapping[str, SettingState]) -> None:
-        self._settings = dict(settings)
+    def __init__(self, settings: Mapping[str, SettingState], aliases: Mapping[str, str] | None = None) -> None:
+        self._settings, self._aliases = dict(settings), dict(aliases or {})
 
     def __getitem__(self, name: str) -> SettingState:
         known = self._settings
-        return known[name] if name in known or not isinstance(name, str) else known[name.lower()]
+        if name in known or not isinstance(name, str):
+            return known[name]
+        return known[self._aliases.get(name.lower(), name.lower())]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._settings)

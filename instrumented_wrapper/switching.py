@@ -27,12 +27,12 @@ from instrumented_wrapper.events import (
     error_type,
     observe,
 )
-from instrumented_wrapper.failover import ClosedMeanwhile, NoServer
+from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer
 from instrumented_wrapper.lifecycle import (
     reset,
     where,
 )
-from instrumented_wrapper.session import Loss, Session
+from instrumented_wrapper.session import Session
 from instrumented_wrapper.transfer import Switch, configure
 
 __all__ = ["observe_loss", "planned_switch", "replace_lost"]

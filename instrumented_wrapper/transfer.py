@@ -13,10 +13,10 @@ from typing import Any
 from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
 from instrumented_wrapper.events import SettingChange, SettingsEnd, Transfer, error_type, observe
-from instrumented_wrapper.failover import Attempt
+from instrumented_wrapper.failover import Attempt, Loss
 from instrumented_wrapper.lifecycle import ask, fetch, keep_present, read_anew, restore, tell_fetched, where
 from instrumented_wrapper.server_settings import Assignment, Change
-from instrumented_wrapper.session import Loss, Session
+from instrumented_wrapper.session import Session
 
 __all__ = ["Switch", "configure"]
 

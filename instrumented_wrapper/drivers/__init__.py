@@ -13,10 +13,10 @@ from typing import Any, Protocol, TypeVar
 
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import Attempt
+from instrumented_wrapper.failover import Attempt, Loss
 from instrumented_wrapper.operations import Operations, Pools
 from instrumented_wrapper.server_settings import Assignment
-from instrumented_wrapper.session import Loss, Session
+from instrumented_wrapper.session import Session
 
 __all__ = ["Driver", "Flow", "Flows", "Refused", "Replacement"]
 

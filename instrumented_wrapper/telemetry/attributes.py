@@ -25,6 +25,8 @@ HIDDEN: Final = "<hidden>"
 # Their values are words of the SQL standard, never the app's data.
 _ALWAYS_SHOWN: Final = frozenset({"autocommit", "read_only", "isolation_level", "deferrable"})
 
+_SPELLED: Final = {"1": "true", "0": "false"}  # where they live on the server
+
 _START: Final[Mapping[type[Event], Callable[[Any], dict[str, Any]]]] = {
     PristineFetch: lambda e: {"setting": e.setting, "source": e.source},
     Reset: lambda e: {"trigger": e.trigger, "settings": e.settings},
@@ -72,6 +74,8 @@ def shown(setting: str, value: object, values: bool) -> str:
         return HIDDEN
     if value is None:
         return "default"
+    if setting in _ALWAYS_SHOWN and isinstance(value, str):
+        return _SPELLED.get(value, value.replace("-", "_").replace(" ", "_"))
     if isinstance(value, bool):
         return str(value).lower()
     return value.name if isinstance(value, Enum) else str(value)

@@ -13,7 +13,7 @@ from instrumented_wrapper.drivers.psycopg.losses import (
     found_demoted,
     found_while_under_way,
 )
-from instrumented_wrapper.session import Loss
+from instrumented_wrapper.failover import Loss
 
 CAUSE = ValueError("from the driver")
 LOST = "connection_lost"

@@ -10,19 +10,32 @@ from instrumented_wrapper.databases.postgresql.questions import survives_reset_a
 from instrumented_wrapper.databases.postgresql.settings import first_schema
 from instrumented_wrapper.databases.postgresql.state import covers, is_listed
 from instrumented_wrapper.databases.postgresql.statements import scan
+from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 
 __all__ = [
     "ABORTED_TRANSACTION",
+    "HAS_DEFAULTS",
     "READ_ONLY_SQL_TRANSACTION",
     "SYSTEM",
+    "TRANSACTIONAL",
     "covers",
+    "cut",
     "first_schema",
     "is_listed",
     "scan",
+    "shown",
     "survives_reset_all",
+    "words_of",
 ]
 
 SYSTEM: Final = "postgresql"
+TRANSACTIONAL = True  # a rollback undoes a SET
+HAS_DEFAULTS = True  # RESET goes back to what the connection began with
 READ_ONLY_SQL_TRANSACTION: Final = "25006"
 # Leaves a session in a transaction that the server itself refuses to go on with, in one round trip.
 ABORTED_TRANSACTION: Final = "BEGIN; ROLLBACK TO SAVEPOINT lost_with_the_previous_session"
+
+
+def shown(name: str, text: str | None) -> str | None:
+    """Return the value of a setting as the app is shown it: its text."""
+    return text

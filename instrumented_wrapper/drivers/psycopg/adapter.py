@@ -21,8 +21,7 @@ from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConn
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
 from instrumented_wrapper.drivers.psycopg.searching import search, search_async, target_of
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import ClosedMeanwhile, Found
-from instrumented_wrapper.session import Loss
+from instrumented_wrapper.failover import ClosedMeanwhile, Found, Loss
 
 __all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
 

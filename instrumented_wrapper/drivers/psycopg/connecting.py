@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import selectors
 import socket
 import threading
@@ -19,6 +18,7 @@ from typing import Any, Final
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
+from instrumented_wrapper.databases.postgresql.answers import answer_to
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import ATTEMPT_TIMEOUT, Attempt, Found, NoServer, Search
 
@@ -26,23 +26,7 @@ __all__ = ["Target", "hosts_of", "parameters_of", "race", "race_async"]
 
 _READING, _WRITING, _OK = pq.PollingStatus.READING, pq.PollingStatus.WRITING, pq.PollingStatus.OK
 _NAME_PERIOD: Final = 0.003  # seconds; a name that is being resolved is looked at this often
-# libpq tells no SQLSTATE of a refused login through psycopg. A server that speaks another language than English is
-# asked again until the time is up, with back-off.
-_PERMANENT: Final = re.compile(
-    rb"FATAL: .*(authentication failed|does not exist|not permitted to log in|no pg_hba\.conf entry"
-    rb"|permission denied for database)|no password supplied|fe_sendauth"
-)
 _OURS_TO_CHOOSE: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
-# libpq's and the server's texts may hold names that are not ours to tell, and words that pools take for a loss.
-_ANSWERS: Final = (
-    (_PERMANENT, "login_refused", "refused the login"),
-    (re.compile(rb"refused|No such file"), "refused", "refused"),
-    (re.compile(rb"hot standby|read-only"), "wrong_role", "is not the kind of server that is wanted ({})"),
-    (re.compile(rb"starting up|shutting down|recovery|not yet accepting"), "not_ready", "is starting or stopping"),
-    (re.compile(rb"too many|slots"), "no_free_slot", "has no free slot"),
-    (re.compile(rb"^$"), "no_answer", "did not answer"),
-    (re.compile(rb""), "failed", "failed"),
-)
 Parameters = dict[str, Any]
 Waits = dict[int, bool]
 
@@ -191,9 +175,9 @@ class _Race:
         said = attempt.pgconn.error_message
         attempt.pgconn.finish()
         self.attempts.remove(attempt)
-        outcome, answer = next((short, words) for pattern, short, words in _ANSWERS if pattern.search(said))
+        outcome, answer, permanent = answer_to(said.decode(errors="replace"), self.target.wanted)
         self._told(attempt, now, outcome)
-        self.search.failed(attempt.host, now, bool(_PERMANENT.search(said)), answer.format(self.target.wanted))
+        self.search.failed(attempt.host, now, permanent, answer)
 
 
 class _Resolution:

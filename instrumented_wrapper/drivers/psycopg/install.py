@@ -21,8 +21,8 @@ from instrumented_wrapper.drivers.psycopg.parts import (
     Connection,
     missing_parts,
 )
-from instrumented_wrapper.drivers.psycopg.records import drop_all
 from instrumented_wrapper.drivers.psycopg.telling import Telling
+from instrumented_wrapper.drivers.watching import drop_all
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 
@@ -98,7 +98,7 @@ def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
 
 def uninstall() -> None:
     """Forget the connections that were watched; they go on working, and so do their cursors."""
-    drop_all()
+    drop_all(DRIVER.name)
     for thing in gc.get_objects():
         if issubclass(type(thing), BaseCursor) and hasattr(thing, "_conn"):  # one that was made completely
             thing._pgconn = thing._conn.pgconn  # psycopg's own attribute again: it knows nothing of a switch

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from instrumented_wrapper.session import Loss
+from instrumented_wrapper.failover import Loss
 
 __all__ = ["Facts", "found_before_sending", "found_demoted", "found_while_under_way"]
 

@@ -6,36 +6,30 @@ Knows nothing of the order of steps. The flags that the frequent path reads are 
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, NamedTuple
-from weakref import ReferenceType, WeakSet, ref
+from weakref import ReferenceType, ref
 
 import psycopg
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.databases.postgresql.knowledge import Functions
+from instrumented_wrapper.drivers.talking.postgresql import FUNCTIONS
+from instrumented_wrapper.drivers.watching import KEY, SHARED, never, poll_of, watch
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import Shared
 from instrumented_wrapper.operations import AtSite, Operation, Site
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
 __all__ = ["KEY", "SHARED", "Arguments", "Record", "encoding_of", "record_of"]
 
-KEY: Final = "_instrumented_wrapper"
 IDLE: Final = 0
 _WATCHED: Final = tuple(name.encode() for name in questions.REPORTED.values())
-
-SHARED: Final = Shared()
-FUNCTIONS: Final[dict[tuple[bytes, bytes, bytes], Functions]] = {}  # by server and database
-_live: WeakSet[Record] = WeakSet()
 
 
 class Arguments(NamedTuple):
@@ -78,6 +72,7 @@ class Record(Session):
         self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]
     ) -> None:
         super().__init__(options, postgresql)
+        self.driver_name = "psycopg"
         self.connection: ReferenceType[Any] = ref(connection)
         self.arguments = arguments
         self.hosts = hosts
@@ -108,12 +103,12 @@ class Record(Session):
         several = len(options.failover_hosts or hosts) > 1
         self.failover = options.failover == "on" or (options.failover == "auto" and several)
         self.switchable = self.failover
-        self.poll: Callable[[int], Any] = _never
+        self.poll: Callable[[int], Any] = never
         self.peer: Peer | None = None
         self.reported = partial(_reported, self.connection)
         self.look_at(connection.pgconn)
         self.keep_reported()
-        _live.add(self)
+        watch(self)
 
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
@@ -122,7 +117,7 @@ class Record(Session):
         self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
         self.shared = self.options.pooler == "transaction"
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
-        self.poll = _poll_of(pgconn.socket) if self.failover else _never
+        self.poll = poll_of(pgconn.socket) if self.failover else never
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Do as any session does, with what the server has reported."""
@@ -228,6 +223,12 @@ class Record(Session):
         self.noted.clear()
         self.on_server.end(commit=False)
 
+    def became_foreign(self) -> None:
+        """This is a forked child: the connection is the parent's."""
+        self.mutex = threading.Lock()
+        self.foreign = True
+        self.refresh()
+
     def refresh(self) -> None:
         """Recompute the flags that the frequent path reads."""
         self.off = self.foreign
@@ -257,36 +258,3 @@ def record_of(connection: Any) -> Record | None:
     """Return the record of a connection that is watched."""
     record: Record | None = vars(connection).get(KEY)
     return record
-
-
-def _never(timeout: int) -> Any:
-    return ()
-
-
-def _poll_of(descriptor: int) -> Callable[[int], Any]:
-    if not hasattr(select, "poll"):  # Windows
-        return lambda timeout: select.select([descriptor], [], [], timeout)[0]
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return poll.poll
-
-
-def drop_all() -> None:
-    """Forget every record: the connections go on, unobserved."""
-    for record in list(_live):
-        if (connection := record.connection()) is not None:
-            vars(connection).pop(KEY, None)
-    _live.clear()
-
-
-def _after_fork_in_child() -> None:
-    """The sockets are the parent's: neither peek, reset nor fetch here, and never switch."""
-    SHARED.forget()
-    for record in list(_live):
-        record.mutex = threading.Lock()
-        record.foreign = True
-        record.refresh()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

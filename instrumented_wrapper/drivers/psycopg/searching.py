@@ -18,8 +18,7 @@ from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.connecting import Target
 from instrumented_wrapper.drivers.psycopg.records import SHARED, Record
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.failover import FOLLOW_TIMEOUT, Found, Interrupted, NoServer
-from instrumented_wrapper.session import Loss
+from instrumented_wrapper.failover import FOLLOW_TIMEOUT, Found, Interrupted, Loss, NoServer
 
 __all__ = ["search", "search_async", "target_of"]
 

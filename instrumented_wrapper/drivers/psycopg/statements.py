@@ -24,6 +24,7 @@ from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
 from instrumented_wrapper.drivers.psycopg.telling import Telling
+from instrumented_wrapper.drivers.talking.postgresql import with_calls
 from instrumented_wrapper.operations import kept
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
 
@@ -166,7 +167,7 @@ def converting(original: Method) -> Method:
             effects = effects_of(text)
         record = record_of(self._conn) if effects is not None else None
         if record is not None and effects.calls:
-            effects = steps.with_calls(record, effects)
+            effects = with_calls(record, effects)
         if record is not None and effects is not None:
             steps.note(record, _exact(self, record, effects, converted) if effects.sets or effects.leaves else effects)
         return converted

@@ -16,7 +16,6 @@ from psycopg import pq
 
 from instrumented_wrapper import events, statement
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.psycopg import losses
 from instrumented_wrapper.drivers.psycopg.facts import (
@@ -30,7 +29,7 @@ from instrumented_wrapper.drivers.psycopg.facts import (
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.errors import FailoverError, again, remembered
-from instrumented_wrapper.session import Loss
+from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
 __all__ = [
@@ -45,7 +44,6 @@ __all__ = [
     "repaired",
     "seconds_left",
     "unless_interrupted",
-    "with_calls",
 ]
 
 _BAD: Final = pq.ConnStatus.BAD
@@ -83,15 +81,6 @@ def note(record: Record, effects: Effects) -> None:
     if effects.sets:
         record.at = None  # perhaps the search path
     record.noted.append(effects)
-
-
-def with_calls(record: Record, effects: Effects) -> Effects | None:
-    """Add what the functions that are called may do; None where they are harmless, and there is nothing else."""
-    if doubts := record.functions.doubts(effects.calls):
-        record.called |= effects.calls
-        left = (CUSTOM,) if record.functions.set_nameless(effects.calls) else ()
-        return replace(effects, steps=(*effects.steps, *doubts), leaves=(*effects.leaves, *left))
-    return None if replace(effects, calls=frozenset(), several=False) == Effects() else effects
 
 
 def placed(record: Record, effects: Effects) -> Effects:

@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record
 from instrumented_wrapper.errors import FailoverError
-from instrumented_wrapper.session import Loss
+from instrumented_wrapper.failover import Loss
 
 __all__ = ["wait", "wait_async"]
 

@@ -1,0 +1,227 @@
+"""What the lifecycle asks of a driver that blocks: `Driver`, by what the driver's own file says of it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from weakref import ref
+
+from instrumented_wrapper.drivers import Replacement
+from instrumented_wrapper.drivers.blocking import finding
+from instrumented_wrapper.drivers.blocking.bounds import bounded
+from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.events import Peer
+from instrumented_wrapper.failover import ClosedMeanwhile, Loss
+from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.session import Session
+
+__all__ = ["Blocking"]
+
+
+class Blocking:
+    """`Driver` for one driver that blocks."""
+
+    def __init__(self, native: Native) -> None:
+        self._native = native
+        self.name = native.name
+
+    @property
+    def within(self) -> Blocking:
+        """The same: its calls wait for the server wherever they are made."""
+        return self
+
+    @property
+    def operational_error(self) -> type[Exception]:
+        """The driver's ``OperationalError``."""
+        return self._native.operational_error
+
+    def owns(self, connection: Any) -> bool:
+        """Tell whether it is a connection of this driver."""
+        return isinstance(connection, self._native.kinds)
+
+    def session_of(self, connection: Any) -> Session | None:
+        """Return the session behind a connection that is watched."""
+        return record_of(connection)
+
+    def peer(self, connection: Any) -> Peer:
+        """Return the server of the present physical connection."""
+        return _record(connection).peer()
+
+    def is_async(self, connection: Any) -> bool:
+        """Calls on it are not awaited."""
+        return False
+
+    def read(self, connection: Any, setting: str) -> Any:
+        """Return the value of a setting that the driver keeps."""
+        return self._native.read(connection, setting)
+
+    def write(self, connection: Any, setting: str, value: Any) -> None:
+        """Set one."""
+        with _busy(_record(connection)):
+            self._native.write(connection, setting, value)
+
+    def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
+        """Return what the server has told unasked."""
+        return _record(connection).talk.reported(names)
+
+    def notice(self, connection: Any) -> None:
+        """Take what the server has reported of settings that no statement named."""
+        _record(connection).talk.notice()
+
+    def present(self, connection: Any, names: Sequence[str]) -> Any:
+        """Ask for the values of settings."""
+        record = _record(connection)
+        with _busy(record):
+            return record.talk.present(names)
+
+    def assign(
+        self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
+    ) -> Any:
+        """Clear state, then give settings."""
+        record = _record(connection)
+        with _busy(record):
+            return record.talk.assign(assignments, clears, back)
+
+    def ask(self, connection: Any) -> Any:
+        """Ask for all that is in doubt, and tell the session."""
+        record = _record(connection)
+        with _busy(record):
+            return record.talk.ask()
+
+    def is_shared(self, connection: Any) -> bool:
+        """Tell whether a pooler is known to be in between, which lends the server session to others."""
+        record = record_of(connection)
+        return record is not None and record.shared
+
+    def is_idle(self, connection: Any) -> bool:
+        """Tell whether it is healthy and nothing is under way."""
+        native, record = self._native, _record(connection)
+        if native.is_closed(connection) or native.is_lost(connection, None) or record.streaming:
+            return False
+        return native.phase(connection, record) == Phase.IDLE
+
+    def is_lost(self, connection: Any) -> bool:
+        """Tell whether the physical connection is known to have ended."""
+        return self._native.is_lost(connection, None)
+
+    def finish_work(self, connection: Any) -> Any:
+        """Commit what a handler left open in a transaction of its own."""
+        record = _record(connection)
+        phase = self._native.phase(connection, record)
+        if phase == Phase.FAILED:
+            raise self._native.error("the handler left an aborted transaction")
+        if phase == Phase.OPEN:
+            with _busy(record):
+                self._native.finish(connection, "COMMIT")
+            record.used = record.begun = False
+
+    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
+        """Find a server, together with the other connections that are lost now, and connect to it."""
+        record, native = _record(connection), self._native
+        wanted = native.wanted(connection, record, loss)
+        hosts = loss.hosts or record.options.failover_hosts or record.hosts
+        opening = finding.Opening(partial(self._open, connection, record, wanted), native.answer, self._close)
+        key = (native.name, tuple(hosts), wanted, native.key(connection, record))
+        new, found = finding.search(opening, hosts, key, deadline)
+        _record(new).deadline = deadline
+        return Replacement(new, found.address, found.attempts, found.tried, found.led_by)
+
+    def _open(self, connection: Any, record: Record, wanted: str, address: Address, seconds: float) -> Any:
+        """Connect, and dress it as a connection that is ours alone, at the baseline of the app's."""
+        native = self._native
+        new = native.open(connection, record, address, wanted, seconds)
+        options = replace(record.options, failover="off")
+        internal = Record(native, new, options, record.arguments)
+        internal.internal, internal.recording = True, False
+        internal.attach(new, (address,))
+        for setting in native.settings:
+            native.write(new, setting, record.pristine(setting, native.read(connection, setting)))
+        internal.tells = record.tells  # of what the app's transfer handler does
+        return new
+
+    def _close(self, connection: Any) -> None:
+        with contextlib.suppress(Exception):  # nobody wants it any more
+            self._native.shut(connection, for_good=True)
+
+    def abort_transaction(self, replacement: Replacement) -> Any:
+        """Leave the new session in a transaction that the server itself refuses to go on with."""
+        with _busy(_record(replacement.connection)):
+            self._native.refuse(replacement.connection)
+
+    def graft(self, connection: Any, replacement: Replacement) -> None:
+        """Exchange the physical connections of the app's object and the replacement's."""
+        record, other = _record(connection), _record(replacement.connection)
+        with record.mutex:
+            if record.closed_by_app:
+                raise ClosedMeanwhile
+            with _busy(record), _busy(other):
+                del replacement.connection.__dict__[KEY]
+                replacement.connection = old = self._native.swap(connection, replacement.connection)
+            old.__dict__[KEY], other.connection = other, ref(old)
+            shared, record.was_standby = other.shared, other.was_standby
+            record.look_at(connection)
+            record.shared = shared
+            other.look_at(old)
+
+    def abandon(self, connection: Any) -> None:
+        """Close the app's object for good."""
+        record = _record(connection)
+        with record.mutex, _busy(record):
+            record.closed_by_app = True
+            self._native.shut(connection, for_good=True)
+            record.refresh()
+
+    def discard(self, replacement: Replacement) -> None:
+        """Close the physical connection that the replacement's object has."""
+        self._close(replacement.connection)
+
+    def check_outside_transaction(self, connection: Any, verb: str) -> None:
+        """Raise where the connection is closed, or a transaction is open, or something is under way."""
+        native, record = self._native, record_of(connection)
+        if native.is_closed(connection):
+            raise native.operational_error(f"{verb} needs an open connection")
+        if record is not None and not (self.is_idle(connection) or native.is_lost(connection, None)):
+            phase = "reading an answer" if record.streaming else native.phase(connection, record).name
+            raise native.programming_error(f"{verb} is for outside a transaction: the connection is {phase}")
+
+    def lock(self, connection: Any) -> AbstractContextManager[Any]:
+        """Return what keeps another switch away."""
+        record = record_of(connection)
+        return threading.RLock() if record is None else record.mutex
+
+    @contextmanager
+    def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
+        """While inside, changes are not recorded, nothing is switched, and calls fail from `deadline` on."""
+        record = _record(connection)
+        before = record.recording, record.returning, record.deadline
+        record.recording, record.returning, record.deadline = False, True, deadline
+        record.refresh()
+        try:
+            with bounded(self._native.socket(connection), deadline):
+                yield
+        finally:
+            record.recording, record.returning, record.deadline = before
+            record.refresh()
+
+
+@contextmanager
+def _busy(record: Record) -> Iterator[None]:
+    before, record.busy = record.busy, True
+    try:
+        yield
+    finally:
+        record.busy = before
+
+
+def _record(connection: Any) -> Record:
+    """Return the record of a connection that is known to be watched."""
+    record: Record = connection.__dict__[KEY]
+    return record

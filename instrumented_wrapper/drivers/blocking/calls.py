@@ -1,0 +1,181 @@
+"""Around each call of the app: the frequent path, a plain statement on a healthy connection, and nothing else.
+
+One closure per method of the driver. It looks up what the text does to the session, and whether the server has said
+something unasked; all that is rare is done in `steps`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
+from typing import Any, Final
+
+from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.native import Native
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.blocking.steps import Steps
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.operations import Operation, kept
+from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step
+
+__all__ = ["Calls"]
+
+Method = Callable[..., Any]
+FRESH: Final = 0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as the rest
+_UNSEEN: Final = object()
+_MOST, _MOST_LONG, _LONG = 4096, 64, 4096  # texts that are kept; long ones; characters
+
+
+class Calls:
+    """Makes the closures for one driver."""
+
+    def __init__(self, native: Native, steps: Steps, telling: Telling) -> None:
+        self._native, self._steps, self._telling = native, steps, telling
+        self._memo: dict[Any, Effects | None] = {}
+        self._long: dict[Any, Effects | None] = {}
+
+    def effects_of(self, text: str) -> Effects | None:
+        """Return what a text may do to the session, read once per text."""
+        memo, most = (self._memo, _MOST) if len(text) <= _LONG else (self._long, _MOST_LONG)
+        if (known := memo.get(text, _UNSEEN)) is not _UNSEEN:
+            return known  # type: ignore[return-value]
+        return kept(memo, text, self._native.room.scan(text), most)
+
+    def statement(
+        self, original: Method, connection_of: Callable[[Any], Any], named: str, begin: Method | None = None
+    ) -> Method:
+        """Make the closure of a method of cursors whose first argument, called `named`, is a statement."""
+        memo, nobody, slow, begin = self._memo, self._telling.nobody, self._slowly, begin or self._telling.statement
+        phase_of = self._native.phase
+
+        @functools.wraps(original)
+        def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+            connection = connection_of(self)
+            record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            if record is None or record.busy or record.off:
+                return original(self, *args, **kwargs)
+            query = args[0] if args else kwargs.get(named)
+            effects = memo.get(query, _UNSEEN) if type(query) is str else _UNSEEN
+            operation = None if nobody() or not record.tells else begin(record, self, query, args, kwargs)
+            if (
+                effects is not None
+                or record.alert
+                or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
+            ):
+                return slow(operation, original, self, connection, record, args, kwargs, effects)
+            record.phase = phase_of(connection, record)
+            moves = record.moves
+            record.busy = True
+            try:
+                result = original(self, *args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
+                record.busy = False
+                run = functools.partial(original, self, *args, **kwargs)
+                return _ended(operation, failed, connection, record, Call.STATEMENT, None, error, run, moves)
+            record.busy = False
+            record.used = True
+            record.heard = monotonic()
+            if record.unsure or record.lost is not None:
+                answered(connection, record)
+            if operation is not None:
+                operation.end()
+            return result
+
+        answered, failed = self._steps.answered, self._steps.failed
+        return execute
+
+    def _slowly(
+        self,
+        operation: Operation | None,
+        original: Method,
+        cursor: Any,
+        connection: Any,
+        record: Record,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        effects: Any,
+    ) -> Any:
+        """Do it step by step, as an operation if somebody listens."""
+        return _ended(operation, self._carry_out, original, cursor, connection, record, args, kwargs, effects)
+
+    def _carry_out(
+        self,
+        original: Method,
+        cursor: Any,
+        connection: Any,
+        record: Record,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        effects: Any,
+    ) -> Any:
+        if effects is _UNSEEN or effects is not None:
+            effects = self._exact(cursor, record, args, kwargs)
+        run = functools.partial(original, cursor, *args, **kwargs)
+        return self._steps.carry_out(connection, record, Call.STATEMENT, effects, run)
+
+    def _exact(self, cursor: Any, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Effects | None:
+        """Return what a statement does with its parameters in it, and with what the functions do that it calls."""
+        given = [*args, *kwargs.values()]
+        text = self._native.text_of(cursor, given[0]) if given else ""
+        effects = self.effects_of(text)
+        if effects is not None and len(given) > 1 and (effects.sets or effects.leaves):
+            whole = self._native.exact(cursor, given[0], given[1])
+            effects = _doubtful(effects) if whole is None else self._native.room.scan(whole)
+        if effects is not None and effects.calls:
+            effects = record.talk.understood(effects)
+        return effects
+
+    def call(
+        self,
+        original: Method,
+        call: Call,
+        begin: Method | None = None,
+        effects: Callable[..., Effects | None] | None = None,
+        connection_of: Callable[[Any], Any] | None = None,
+    ) -> Method:
+        """Make the closure of another method, of connections unless `connection_of` tells whose connection is meant.
+
+        `begin` begins an operation, and `effects` tells what the call does: both are given the record and the
+        arguments of the method.
+        """
+        nobody, steps = self._telling.nobody, self._steps
+
+        @functools.wraps(original)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            connection = self if connection_of is None else connection_of(self)
+            record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            if record is None or record.busy or record.off:
+                return original(self, *args, **kwargs)
+            does = None if effects is None else effects(record, *args, **kwargs)
+            run = functools.partial(original, self, *args, **kwargs)
+            operation = None if begin is None or nobody() or not record.tells else begin(record, *args, **kwargs)
+            return _ended(operation, steps.carry_out, connection, record, call, does, run)
+
+        return method
+
+
+def _doubtful(effects: Effects) -> Effects:
+    """Return effects whose parameters cannot be seen: what they name is in doubt."""
+    steps = tuple(
+        Step(DOUBT, step.name if isinstance(step.name, str) else "", "parameters")
+        if any(isinstance(part, Placeholder) for part in step)
+        else step
+        for step in effects.steps
+    )
+    return replace(effects, steps=steps)
+
+
+def _ended(operation: Operation | None, function: Method, *arguments: Any) -> Any:
+    """Call `function`, and tell how the operation ended that it is, if it is one."""
+    if operation is None:
+        return function(*arguments)
+    try:
+        result = function(*arguments)
+    except BaseException as error:
+        operation.end(error)
+        raise
+    operation.end()
+    return result

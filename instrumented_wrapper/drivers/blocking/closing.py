@@ -1,0 +1,110 @@
+"""The end of a connection, its return to a pool, and what changes a setting of the driver's own."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from instrumented_wrapper import events, handlers
+from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.blocking.bounds import bounded
+from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.failover import RESET_TIMEOUT
+
+__all__ = ["closing", "reset_on_return", "setting"]
+
+Method = Callable[..., Any]
+logger = logging.getLogger("instrumented_wrapper")
+
+
+def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], Method]:
+    """``close``: a reset first, where there is something to reset; from then on it stays closed."""
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+            record = record_of(self)
+            if record is None or record.busy:
+                return original(self, *args, **kwargs)
+            with record.mutex:
+                record.closed_by_app = True
+                record.refresh()
+            if not record.returned and _wants_reset(native, driver, self, record):
+                flows.run(flows.reset(driver, self, record, "close"))
+            return original(self, *args, **kwargs)
+
+        return close
+
+    return make
+
+
+def _wants_reset(native: Native, driver: Driver, connection: Any, record: Record) -> bool:
+    """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
+    if not resets(record) or native.is_closed(connection) or native.is_lost(connection, None):
+        return False
+    handled = handlers.reset_handler() is not None
+    return driver.is_idle(connection) or (handled and native.phase(connection, record) in (Phase.OPEN, Phase.FAILED))
+
+
+def resets(record: Record) -> bool:
+    """Tell whether there may be something to reset."""
+    if not record.options.reset_session_state_on_close or record.off or record.internal:
+        return False
+    record.talk.notice()
+    return record.changed or handlers.reset_handler() is not None
+
+
+def reset_on_return(native: Native, driver: Driver, flows: Flows, connection: Any, record: Record) -> bool:
+    """Roll back and reset a connection on its way into a pool; False: the pool must discard it."""
+    if native.is_closed(connection) or not resets(record):
+        return True
+    record.returning, before = True, record.returning
+    record.refresh()
+    try:
+        with bounded(native.socket(connection), time.monotonic() + RESET_TIMEOUT):
+            if native.phase(connection, record) != Phase.IDLE:
+                connection.rollback()
+            record.returned = True
+            return driver.is_idle(connection) and flows.run(flows.reset(driver, connection, record, "pool_return"))
+    except native.error as error:  # what cannot be rolled back is discarded, as the pool itself would
+        logger.warning("return of a connection failed: %s: discarding it", type(error).__name__)
+        return False
+    finally:
+        record.returning = before
+        record.refresh()
+
+
+def setting(driver: Driver, flows: Flows, names_of: Callable[..., Sequence[str]]) -> Callable[[Method], Method]:
+    """Make what changes settings of the driver's own keep what they were, and what they are then.
+
+    `names_of` tells by the arguments which settings are changed.
+    """
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def change(self: Any, *args: Any, **kwargs: Any) -> Any:
+            record = record_of(self)
+            if record is None or record.busy or record.off or record.configuring or not record.recording:
+                return original(self, *args, **kwargs)
+            try:
+                names = names_of(*args, **kwargs)
+            except TypeError:  # the driver says what is wrong with the arguments
+                names = ()
+            for name in names:
+                flows.note_change(driver, self, record, name)
+            record.busy = True
+            try:
+                result = original(self, *args, **kwargs)
+            finally:
+                record.busy = False
+            for name in names:
+                record.changed_to(name, driver.read(self, name), events.origin())
+            return result
+
+        return change
+
+    return make

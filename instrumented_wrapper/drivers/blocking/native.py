@@ -1,0 +1,150 @@
+"""What a driver's own file says of the driver: `Native`. Knows no driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.events import Peer
+
+if TYPE_CHECKING:
+    from instrumented_wrapper.drivers.blocking.records import Record
+    from instrumented_wrapper.drivers.talking import Talk
+    from instrumented_wrapper.failover import Loss
+    from instrumented_wrapper.operations import Site, Words
+    from instrumented_wrapper.statement import Effects
+
+__all__ = ["Native", "Phase", "Room"]
+
+
+class Phase(IntEnum):
+    """Where a connection is: no transaction open; one open; one that has failed; an answer is being read."""
+
+    IDLE = 0
+    OPEN = 1
+    FAILED = 2
+    BUSY = 3
+
+
+class Room(Protocol):
+    """What is asked of a database's room; see ``databases/``."""
+
+    TRANSACTIONAL: bool
+    HAS_DEFAULTS: bool
+
+    def scan(self, text: str) -> Effects | None:
+        """Return what a text may do to the session."""
+
+    def words_of(self, text: str) -> Words:
+        """Return what may be told of a text."""
+
+    def cut(self, text: str) -> str:
+        """Return a text as far as it is told."""
+
+    def covers(self, cleared: str, name: str) -> bool:
+        """Tell whether clearing `cleared` takes the state `name` away."""
+
+    def is_listed(self, name: str) -> bool:
+        """Tell whether the server says that the state `name` is there, where it is asked."""
+
+    def survives_reset_all(self, name: str) -> bool:
+        """Tell whether RESET ALL leaves the setting `name` alone."""
+
+    def shown(self, name: str, text: str | None) -> Any:
+        """Return the value of a setting on the server as the app is shown it."""
+
+
+class Native(Protocol):
+    """One driver. `connection` is always the driver's own object, `record` what is kept for it."""
+
+    name: str  # what telemetry calls it, and the option `drivers`
+    room: Room
+    error: type[Exception]
+    operational_error: type[Exception]
+    programming_error: type[Exception]
+    settings: Sequence[str]  # those that the driver keeps itself
+    aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours
+    kinds: tuple[type[Any], ...]  # of connections
+
+    def talk(self, connection: Any, record: Record) -> Talk:
+        """Return what talks with the server about settings."""
+
+    def phase(self, connection: Any, record: Record) -> Phase:
+        """Tell where the connection is. Sends nothing."""
+
+    def begins(self, connection: Any) -> bool:
+        """Tell whether any statement opens a transaction (not in autocommit). Sends nothing."""
+
+    def is_closed(self, connection: Any) -> bool:
+        """Tell whether the app has closed it."""
+
+    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+        """Tell whether the physical connection has ended, by its state and by what was just raised."""
+
+    def is_alive(self, connection: Any) -> bool:
+        """Look at what came unasked, or ask the server; never reconnect. False: the physical connection has ended."""
+
+    def socket(self, connection: Any) -> int | None:
+        """Return the descriptor of the physical connection, where the driver tells it."""
+
+    def peer(self, connection: Any, record: Record) -> Peer:
+        """Return the server of the physical connection."""
+
+    def site(self, connection: Any, record: Record) -> Site:
+        """Return where operations go now: with the namespace as it is at this moment."""
+
+    def read(self, connection: Any, setting: str) -> Any:
+        """Return the value of one of `settings`."""
+
+    def write(self, connection: Any, setting: str, value: Any) -> None:
+        """Set one of `settings`, unrecorded."""
+
+    def query(self, connection: Any, text: str) -> list[list[str | None]]:
+        """Send a text, past all that is patched, and return its last rows as text.
+
+        Raises:
+            Exception: the driver's.
+        """
+
+    def text_of(self, cursor: Any, query: Any) -> str:
+        """Return the text of a query."""
+
+    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+        """Return a statement with its parameters in it, as it will be sent; None where that is not to be had."""
+
+    def finish(self, connection: Any, command: str) -> None:
+        """Send COMMIT or ROLLBACK, past all that is patched."""
+
+    def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
+        """Return the kind of server to look for: ``primary``, ``standby`` or ``any``, or as the app has asked."""
+
+    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+        """Return a new connection like `connection`, at its baseline, to a server of the kind that is wanted.
+
+        Raises:
+            WrongRole: it is another kind.
+            Exception: the driver's.
+        """
+
+    def answer(self, error: BaseException) -> tuple[str, str, bool]:
+        """Return what came of an attempt, for telemetry and for the user, and whether asking again is useless."""
+
+    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+        """Return what makes two searches the same, without the password."""
+
+    def swap(self, connection: Any, other: Any) -> Any:
+        """Give the app's object the physical connection of `other`; return what then has its former one."""
+
+    def refuse(self, connection: Any) -> None:
+        """Leave the session in an aborted transaction, where the server knows such a thing."""
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """End the physical connection; `for_good`: whoever uses the object is told that it is closed."""
+
+    def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
+        """Tell whether a write was refused because the server is not a primary any more. May ask."""
+
+    def is_standby(self, connection: Any) -> bool | None:
+        """Tell whether the server is not a primary; None where that is not known. May ask."""

@@ -1,0 +1,164 @@
+"""What we keep for each connection of a driver that blocks: its session, and what a switch has to know of it.
+
+Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, kept up to date by
+`Record.refresh`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from weakref import ref
+
+from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.watching import KEY, never, poll_of, watch
+from instrumented_wrapper.errors import Address, FailoverError
+from instrumented_wrapper.events import Peer
+from instrumented_wrapper.operations import AtSite, Site
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.session import Session
+
+__all__ = ["Arguments", "Record", "record_of"]
+
+
+class Arguments(NamedTuple):
+    """How the app asked for the connection; used again for a new one."""
+
+    positional: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return "<Arguments of connect>"  # the password is among them
+
+
+class Record(Session):
+    """The session behind one connection, and what is known of its physical side.
+
+    Attributes:
+        arguments: how the app asked for it.
+        hosts: where its server was looked for.
+        off: nothing is looked at (a forked child).
+        busy: a call of the app is under way; what the driver calls within it is part of it.
+        alert: the frequent path must take the long way.
+        switchable: a loss leads to a switch.
+        failover: it would, were the connection not on its way out.
+        phase: where the connection was before the call that is under way.
+        heard: when the server last answered (monotonic seconds).
+        used: something was sent since the last transaction ended.
+        begun: the app has opened a transaction by SQL.
+        streaming: rows of an answer may still be on their way.
+        was_standby: the server was not a primary when the connection was made; None: nobody asked.
+        recording: changes are the app's doing.
+        returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
+        internal: a connection of ours, on its way to become the app's.
+        foreign: it belongs to the parent process.
+        returned: it was reset on its way into a pool just now.
+        live: the driver's own object with the present physical connection, where that is not the app's.
+        moves: how often it has got a physical connection.
+        tells: operations of the app are told of.
+        at: what is told of operations where they go now; None: where that is has to be found out.
+    """
+
+    def __init__(self, native: Native, connection: Any, options: Options, arguments: Arguments) -> None:
+        super().__init__(options, native.room)
+        self.native, self.driver_name, self.connection = native, native.name, ref(connection)
+        self.arguments = arguments
+        self.aliases = native.aliases
+        self.hosts: tuple[Address, ...] = ()
+        self.mutex = threading.RLock()
+        self.off = self.busy = self.alert = self.foreign = self.internal = False
+        self.recording, self.returning, self.returned = True, False, False
+        self.closed_by_app = self.loss_told = False
+        self.used = self.begun = self.streaming = False
+        self.failover = self.switchable = False
+        self.was_standby: bool | None = None
+        self.deadline: float | None = None
+        self.phase: Phase = Phase.IDLE
+        self.heard = 0.0
+        self.poll: Callable[[int], Any] = never
+        self.seen: Peer | None = None
+        self.live: Any = None
+        self.moves = 0
+        self.tells = False
+        self.lent = 0.0
+        self.at: AtSite | None = None
+        self.last_error: FailoverError | None = None
+        self.functions: Any = None  # PostgreSQL's, see ``talking/postgresql.py``
+        self.called: set[str] = set()
+        self.kept: dict[str, Any] = {}  # what the driver's own file keeps
+        self.talk = native.talk(connection, self)
+
+    def would_switch(self, hosts: tuple[Address, ...]) -> bool:
+        """Tell whether a loss leads to a switch, where the server is looked for on `hosts`."""
+        several = len(self.options.failover_hosts or hosts) > 1
+        return self.options.failover == "on" or (self.options.failover == "auto" and several)
+
+    def belongs_to(self, connection: Any) -> None:
+        """It is the record of this object."""
+        self.connection = ref(connection)
+
+    def attach(self, connection: Any, hosts: tuple[Address, ...]) -> None:
+        """Watch `connection` from now on."""
+        self.hosts, self.failover = hosts, self.would_switch(hosts)
+        self.look_at(connection)
+        self.was_standby = self.native.is_standby(connection) if self.failover or self.internal else None
+        connection.__dict__[KEY] = self
+        watch(self)
+
+    def look_at(self, connection: Any) -> None:
+        """Watch another physical connection for an end that the server announces."""
+        self.seen, self.at, self.phase = None, None, Phase.IDLE
+        self.used = self.begun = self.streaming = self.loss_told = False
+        self.moves += 1
+        self.shared = self.options.pooler == "transaction"
+        descriptor = self.native.socket(connection) if self.failover else None
+        self.poll = never if descriptor is None else poll_of(descriptor)
+        self.talk.moved()
+        self.refresh()
+
+    def mark_pristine(self, read: Callable[[str], Any]) -> None:
+        """Do as any session does, with what the server has reported."""
+        self.talk.notice()
+        super().mark_pristine(read)
+        self.talk.keep_reported()
+
+    def refresh_changed(self) -> None:
+        """Do as any session does; the namespace may be another one now."""
+        super().refresh_changed()
+        self.at = None
+
+    def site(self) -> Site:
+        """Return where operations go now."""
+        watched = self.connection()
+        return Site("", "", "", None) if watched is None else self.native.site(watched, self)
+
+    def peer(self) -> Peer:
+        """Return the server of the physical connection; also known after it was lost."""
+        watched = self.connection()
+        if self.seen is None and watched is not None:
+            self.seen = self.native.peer(watched, self)
+        return self.seen or Peer("", "", "", None)
+
+    def owe(self, error: FailoverError | None) -> None:
+        """Do as any session does, and have the next statement look."""
+        super().owe(error)
+        self.refresh()
+
+    def became_foreign(self) -> None:
+        """This is a forked child: the connection is the parent's."""
+        self.mutex = threading.RLock()
+        self.foreign = True
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute the flags that the frequent path reads."""
+        self.off = self.foreign
+        self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app or self.internal)
+        self.alert = self.off or self.lost is not None or self.owed is not None
+
+
+def record_of(connection: Any) -> Record | None:
+    """Return the record of a connection that is watched."""
+    record: Record | None = getattr(connection, "__dict__", {}).get(KEY)
+    return record

@@ -1,0 +1,245 @@
+"""The rare steps around a call of the app: what comes before it, after it failed, and after it was answered.
+
+The frequent path is in `calls`; what a loss means is in `losses`, and the order of a switch is the lifecycle's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from instrumented_wrapper import events, statement
+from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.blocking import losses
+from instrumented_wrapper.drivers.blocking.losses import Call, Facts
+from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.errors import FailoverError, again, remembered
+from instrumented_wrapper.failover import Loss
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["Steps"]
+
+_COMMIT: Final = Effects(steps=(statement.Step(statement.COMMIT),), in_doubt=True)
+_ROLLBACK: Final = Effects(steps=(statement.Step(statement.ROLLBACK),), rolls_back=True)
+_OF_CALL: Final = {Call.COMMIT: _COMMIT, Call.ROLLBACK: _ROLLBACK, Call.LAST: _COMMIT}
+_NOTHING: Final = Effects()
+
+
+class Steps:
+    """What is done around the calls of one driver."""
+
+    def __init__(self, native: Native, driver: Driver, flows: Flows) -> None:
+        self._native, self._driver, self._flows = native, driver, flows
+
+    def carry_out(
+        self, connection: Any, record: Record, call: Call, effects: Effects | None, run: Callable[[], Any]
+    ) -> Any:
+        """Do what the app calls, with all that may come before and after it."""
+        done = effects or _OF_CALL.get(call)
+        record.phase = self._native.phase(connection, record)
+        if record.alert:
+            self._in_trouble(connection, record, call, done)
+        moves = record.moves
+        if loss := self._found_dead(connection, record, call, done):
+            self._repair(connection, record, loss, moves)
+        if done is not None and done.sets and record.phase in (Phase.IDLE, Phase.OPEN):
+            self._read_first(connection, record, call, done)
+        self._note(record, done)
+        moves = record.moves
+        record.busy = True
+        try:
+            result = run()
+        except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
+            record.busy = False
+            return self.failed(connection, record, call, done, error, run, moves)
+        record.busy = False
+        self.answered(connection, record)
+        return result
+
+    # --- before --------------------------------------------------------------------------------------------------
+
+    def _in_trouble(self, connection: Any, record: Record, call: Call, effects: Effects | None) -> None:
+        """Tell what is owed; refuse what would go on with a transaction that was lost."""
+        rolls_back = call is Call.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
+        if call is Call.QUIET:
+            return
+        if record.lost is not None and (rolls_back or (self._native.room.TRANSACTIONAL and record.phase == Phase.IDLE)):
+            record.lost = None
+            record.refresh()
+        if rolls_back:
+            return
+        if (owed := record.owed) is not None:
+            record.owe(None)
+            raise again(owed)
+        ends = call in (Call.COMMIT, Call.LAST) or (effects is not None and effects.in_doubt)
+        if record.lost is not None and (ends or not self._native.room.TRANSACTIONAL):
+            raise again(record.lost)
+
+    def _found_dead(self, connection: Any, record: Record, call: Call, effects: Effects | None) -> Loss | None:
+        """Look whether the physical connection has ended, before anything is sent."""
+        if not record.switchable or self._native.is_closed(connection):
+            return None
+        ended = self._native.is_lost(connection, None)
+        if not ended and record.phase != Phase.BUSY and not record.streaming and record.poll(0):
+            ended = not self._native.is_alive(connection)
+        return losses.found_before_sending(self._facts(record, call, effects, begins=False)) if ended else None
+
+    def _facts(self, record: Record, call: Call, effects: Effects | None, begins: bool) -> Facts:
+        found = effects or _NOTHING
+        return Facts(
+            call=call,
+            open=record.phase != Phase.IDLE,
+            failed=record.phase == Phase.FAILED,
+            begins=begins,
+            in_doubt=found.in_doubt,
+            rolls_back=found.rolls_back and not found.several,
+            goes_on=found.rolls_back and found.several,
+            several=found.several,
+        )
+
+    def _read_first(self, connection: Any, record: Record, call: Call, effects: Effects) -> None:
+        """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
+        names = record.on_server.unfetched(effects.steps) if record.recording else ()
+        if not names or record.internal or record.configuring:
+            return
+        moves, busy = record.moves, record.busy
+        record.busy = True
+        try:
+            self._flows.run(self._flows.note_changes(self._driver, connection, record, names))
+        except self._native.error as error:
+            if not (record.switchable and self._native.is_lost(connection, error)):
+                return
+            if loss := losses.found_before_sending(self._facts(record, call, effects, begins=False)):
+                self._repair(connection, record, replace(loss, cause=error), moves)
+        finally:
+            record.busy = busy
+
+    def _note(self, record: Record, effects: Effects | None) -> None:
+        if effects is None or effects is _NOTHING:
+            return
+        if effects.defines and record.functions is not None:
+            record.functions.forget()
+        if not record.recording:
+            steps = tuple(step for step in effects.steps if step.kind in statement.OF_TRANSACTIONS)
+            effects = replace(effects, steps=steps)
+        elif effects.sets and (origin := events.origin()) is not None:
+            effects = replace(effects, origin=origin)
+        if record.configuring:
+            effects = replace(effects, configured=True)
+        record.noted.append(effects)
+
+    # --- after ---------------------------------------------------------------------------------------------------
+
+    def answered(self, connection: Any, record: Record) -> None:
+        """It went well: keep what it did, and ask what only the server can tell."""
+        record.heard = time.monotonic()
+        record.used = True
+        if record.noted:
+            self._settle(connection, record, certain=True)
+        if record.unsure:
+            self._ask(connection, record)
+        if record.lost is not None and self._native.phase(connection, record) == Phase.IDLE:
+            self._given_up(record)
+
+    def _given_up(self, record: Record) -> None:
+        if self._native.room.TRANSACTIONAL:
+            record.lost = None
+            record.refresh()
+
+    def _settle(self, connection: Any, record: Record, certain: bool) -> None:
+        self._follow(record)
+        alone, aborted = len(record.noted) == 1, record.phase == Phase.FAILED
+        phase = self._native.phase(connection, record)
+        idle = phase == Phase.IDLE
+        record.settle(idle and alone and certain, certain=certain, idle=idle, aborted=aborted)
+        record.phase = phase
+        record.at = None
+
+    @staticmethod
+    def _follow(record: Record) -> None:
+        """Keep whether a transaction is open by the app's own words, for drivers that do not tell."""
+        for effects in record.noted:
+            for step in effects.steps:
+                if step.kind == statement.BEGIN:
+                    record.begun = True
+                elif step.kind in (statement.COMMIT, statement.ROLLBACK):
+                    record.begun = record.used = False
+
+    def _ask(self, connection: Any, record: Record) -> None:
+        """Ask now, where that disturbs nothing; where it fails the doubts stay, and are told at a loss."""
+        quiet = record.shared or record.internal or record.returning or not record.recording
+        if quiet or self._native.phase(connection, record) != Phase.IDLE or record.streaming:
+            return
+        busy, record.busy = record.busy, True
+        try:
+            self._flows.run(self._flows.settle_doubts(self._driver, connection, record))
+        except (self._native.error, ValueError):
+            record.unsure = False
+        finally:
+            record.busy = busy
+
+    def failed(
+        self,
+        connection: Any,
+        record: Record,
+        call: Call,
+        effects: Effects | None,
+        error: BaseException,
+        run: Callable[[], Any],
+        moves: int,
+    ) -> Any:
+        """It raised: a loss, a demotion, or a refusal that is the app's affair."""
+        native = self._native
+        ours = isinstance(error, FailoverError) or not isinstance(error, (native.error, OSError))
+        if ours:  # or the app was interrupted: nobody knows how far it came
+            self._settle(connection, record, certain=False)
+            raise error
+        begins = (effects is not None and effects.begins) or native.begins(connection)
+        facts = self._facts(record, call, effects, begins)
+        if self._native.is_lost(connection, error):
+            loss = None if self._native.is_closed(connection) else losses.found_while_under_way(facts, error)
+            if loss is None or not record.switchable:
+                self._tell(connection, record, loss)
+                raise error
+            self._repair(connection, record, loss, moves)
+            return None
+        demoted = record.switchable and not record.asked_read_only and self._native.demoted(connection, record, error)
+        self._refused(connection, record)
+        if not demoted:
+            raise error
+        loss = losses.found_demoted(facts, error)
+        self._repair(connection, record, loss, moves)
+        return run()
+
+    def _refused(self, connection: Any, record: Record) -> None:
+        idle = self._native.phase(connection, record) == Phase.IDLE
+        self._follow(record)
+        record.refused(idle=idle)
+        if record.unsure:
+            self._ask(connection, record)
+
+    def _tell(self, connection: Any, record: Record, loss: Loss | None) -> None:
+        """Tell of a loss that is not repaired, once."""
+        if loss is None or record.loss_told or record.foreign or record.internal or record.returning:
+            return
+        record.loss_told = True
+        self._flows.observe_loss(self._driver, connection, record, loss)
+
+    def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> None:
+        """Replace the physical connection; raise what the app must be told."""
+        with record.mutex:
+            if record.moves != moves and record.last_error is not None:
+                raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
+            busy, record.busy = record.busy, True
+            try:
+                news = self._flows.run(self._flows.replace_lost(self._driver, connection, record, loss, None))
+            finally:
+                record.busy = busy
+                record.refresh()
+            record.phase = self._native.phase(connection, record)
+            if news is not None:
+                record.last_error = remembered(news)
+                raise news from loss.cause

@@ -1,0 +1,152 @@
+"""What is told of the app's calls as database operations: by their text, read once per text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import time_ns
+from typing import Any
+
+from instrumented_wrapper.drivers.blocking.native import Native
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.operations import AtSite, Operation, Operations, Site, Told, Words, kept
+from instrumented_wrapper.options import Options
+
+__all__ = ["Telling"]
+
+logger = logging.getLogger("instrumented_wrapper")
+_MOST, _LONG, _MOST_LONG = 4096, 4096, 64  # texts that are kept; characters; longer texts that are kept
+
+
+class Telling:
+    """Begins operations of one driver, where somebody listens and the connection's options want it."""
+
+    def __init__(self, native: Native, operations: Operations) -> None:
+        self._native, self._operations = native, operations
+        self.nobody, self.listens, self._begin = operations.nobody, operations.listens, operations.begin
+        self._words: dict[str, Words] = {}
+        self._long: dict[str, Words] = {}
+
+    def wants(self, options: Options) -> bool:
+        """Tell whether operations on a new connection are to be told of."""
+        quiet = options.query_spans == "off" or not (options.traces or options.metrics)
+        return not quiet and (options.query_spans == "on" or not self._operations.has_rival(self._native.name))
+
+    def statement(
+        self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Operation | None:
+        """Begin a statement."""
+        if not self.listens():
+            return None
+        started = time_ns()
+        try:
+            at = record.at or self._at(record)
+            bound = len(args) > 1 and bool(args[1]) if args else bool(len(kwargs) > 1)
+            told = (at.bound if bound else at.bare).get(query) if type(query) is str else None
+            if told is None:
+                told = self._described(at, cursor, query, bound)
+            return self._begin(told, record.options.traces, record.options.metrics, started, record)
+        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+            return _untold(error)
+
+    def batch(
+        self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Operation | None:
+        """Begin an ``executemany``."""
+        sets = next(iter((*args[1:], *kwargs.values())), ())
+        size = len(sets) if isinstance(sets, (list, tuple)) else -1  # others may count by fetching
+
+        def described(at: AtSite) -> Told:
+            text = self._native.text_of(cursor, query)
+            return at.describe(self.words_of(text), self._native.room.cut(text), size)
+
+        return self._begun(record, described, record.options.traces)
+
+    def script(
+        self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Operation | None:
+        """Begin several statements in one text, without parameters."""
+        return self.statement(record, cursor, query, (query,), {})
+
+    def procedure(
+        self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Operation | None:
+        """Begin a ``callproc``."""
+        words = Words(f"CALL {query}", operation="CALL", procedure=str(query))
+        return self._begun(record, lambda at: at.describe(words), record.options.traces)
+
+    def command(self, name: str, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
+        """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
+        if record.options.transaction_spans == "off":
+            return None
+        wanted = record.options.transaction_spans == "on" or self._operations.within_recorded()
+        key = ("command", name)  # no text of the app's
+
+        def described(at: AtSite) -> Told:
+            return at.bare.get(key) or at.keep(at.bare, key, Words(name, operation=name), None)
+
+        return self._begun(record, described, wanted and record.options.traces)
+
+    def part(self, words: Words, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
+        """Begin what is no statement of the app's: a FETCH, a COPY."""
+        key = ("part", words.summary)
+
+        def described(at: AtSite) -> Told:
+            return at.bare.get(key) or at.keep(at.bare, key, words, None)
+
+        return self._begun(record, described, record.options.traces)
+
+    def _begun(self, record: Record, described: Callable[[AtSite], Told], traces: bool) -> Operation | None:
+        if not self.listens():
+            return None
+        started = time_ns()
+        try:
+            told = described(record.at or self._at(record))
+            return self._begin(told, traces, record.options.metrics, started, record)
+        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+            return _untold(error)
+
+    @contextmanager
+    def connect(self, options: Options, site: Callable[[], Site]) -> Iterator[None]:
+        """While inside, a connection is made; told of where the option asks for it."""
+        operation = self._connect(options, site) if options.connect_spans else None
+        try:
+            yield
+        except BaseException as error:
+            if operation is not None:
+                operation.end(error)
+            raise
+        if operation is not None:
+            operation.end()
+
+    def _connect(self, options: Options, site: Callable[[], Site]) -> Operation | None:
+        if not (options.traces and options.query_spans != "off" and self.listens()):
+            return None
+        started = time_ns()
+        try:
+            told = self._operations.at(site()).describe(Words("", operation="CONNECT"))
+            return self._begin(told, True, False, started)
+        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+            return _untold(error)
+
+    def _described(self, at: AtSite, cursor: Any, query: Any, bound: bool) -> Told:
+        text = self._native.text_of(cursor, query)
+        as_written = bound and isinstance(query, (str, bytes))  # a composed text may have values in it
+        words = self.words_of(text)
+        shown = self._native.room.cut(text) if as_written else words.text
+        return at.keep(at.bound if as_written else at.bare, query if type(query) is str else text, words, shown)
+
+    def words_of(self, text: str) -> Words:
+        """Return what may be told of a text, read once per text; of long ones only a few are kept."""
+        known, most = (self._words, _MOST) if len(text) <= _LONG else (self._long, _MOST_LONG)
+        return known.get(text) or kept(known, text, self._native.room.words_of(text), most)
+
+    def _at(self, record: Record) -> AtSite:
+        record.at = self._operations.at(record.site())
+        return record.at
+
+
+def _untold(error: Exception) -> Operation | None:
+    logger.debug("telemetry failed: %s", type(error).__name__)
+    return None

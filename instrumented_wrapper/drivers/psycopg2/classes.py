@@ -1,0 +1,174 @@
+"""The subclasses of psycopg2's connection and cursor: one for where a loss is the app's affair, and the shell.
+
+`Watched` is the C class with our calls in it. A `Shell` can be moved: from the first switch on, whatever the C class
+has is asked of another connection, which the app never sees. Both stand in the MRO between the app's own class and
+the C class, so that what the app overrides goes on to call what it expects.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg2
+from psycopg2 import extensions
+
+__all__ = ["LIVE", "OWNER", "C", "Shell", "Watched", "WatchedCursor", "combined", "physical", "same_physical"]
+
+C: Final[Any] = extensions.connection
+_K: Final[Any] = extensions.cursor
+LIVE: Final = "_instrumented_wrapper_live"  # in a shell's ``__dict__``: what has its physical connection
+OWNER: Final = "_instrumented_wrapper_owner"  # in a cursor's: the app's connection, where the C struct has another
+Method = Callable[..., Any]
+
+
+def physical(connection: Any) -> Any:
+    """Return the object whose C struct has the physical connection."""
+    return connection.__dict__.get(LIVE) or connection
+
+
+class Former:
+    """What a switch leaves behind where the physical connection is still in the app's own struct.
+
+    That one is never closed: C functions like ``quote_ident`` go on reading the encoding in it.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self.__dict__[LIVE] = shell
+
+
+class WatchedCursor(_K):  # type: ignore[misc]
+    """A cursor of a connection that is looked after."""
+
+    @property
+    def connection(self) -> Any:
+        """The app's connection."""
+        return self.__dict__.get(OWNER) or _K.connection.__get__(self)
+
+
+class NamedCursor(WatchedCursor):
+    """A cursor on the server: each of its fetches is a statement."""
+
+
+class ShellCursor(WatchedCursor):
+    """A cursor that follows its connection to where it was moved."""
+
+
+class NamedShellCursor(ShellCursor, NamedCursor):
+    """The same, on the server."""
+
+
+class Watched(C):  # type: ignore[misc]
+    """A connection that is looked after."""
+
+    _cursors: tuple[type[Any], type[Any]] = (WatchedCursor, NamedCursor)
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Make a cursor, by the app's factory where it gives one."""
+        names = ("name", "cursor_factory", "withhold", "scrollable")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        factory = given.get("cursor_factory") or self.cursor_factory or _K
+        if isinstance(factory, type) and issubclass(factory, _K):
+            factory = combined(factory, self._cursors[given.get("name") is not None])
+        return self._made({**given, "cursor_factory": factory})
+
+    def _made(self, given: dict[str, Any]) -> Any:
+        return C.cursor(self, **given)
+
+
+class Shell(Watched):
+    """One that can be moved to another physical connection."""
+
+    _cursors = (ShellCursor, NamedShellCursor)
+
+    def _made(self, given: dict[str, Any]) -> Any:
+        live = physical(self)
+        if live is not self:
+            live.string_types.update(C.string_types.__get__(self))  # the app may have registered more since then
+            live.binary_types.update(C.binary_types.__get__(self))
+        cursor = C.cursor(live, **given)
+        if live is not self:
+            cursor.__dict__[OWNER] = self
+        return cursor
+
+    def __enter__(self) -> Any:
+        if self.closed:
+            raise psycopg2.InterfaceError("connection already closed")
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self.commit() if kind is None else self.rollback()
+
+
+_OWN: Final = ("cursor", "cursor_factory", "string_types", "binary_types", "dsn", "async", "async_")
+
+
+def _delegate(name: str, member: Any) -> Any:
+    """Return what asks the struct that has the physical connection."""
+    if type(member).__name__ == "method_descriptor":
+
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return member(self.__dict__.get(LIVE) or self, *args, **kwargs)
+
+        method.__name__, method.__doc__ = name, member.__doc__
+        return method
+    return property(
+        lambda self: member.__get__(self.__dict__.get(LIVE) or self),
+        lambda self, value: member.__set__(self.__dict__.get(LIVE) or self, value),
+        doc=member.__doc__,
+    )
+
+
+for _name, _member in vars(C).items():
+    if not (_name.startswith("__") or _name in _OWN or _name[0].isupper()):
+        setattr(Shell, _name, _delegate(_name, _member))
+
+
+def same_physical(method: Method) -> Method:
+    """Make a C method of cursors follow its connection to where it was moved."""
+
+    def on_same(self: Any, *args: Any, **kwargs: Any) -> Any:
+        live = self.connection.__dict__.get(LIVE)
+        if live is not None and _K.connection.__get__(self) is not live:
+            _rebind(self, live)
+        return method(self, *args, **kwargs)
+
+    on_same.__name__, on_same.__doc__ = method.__name__, method.__doc__
+    return on_same
+
+
+def _rebind(cursor: Any, live: Any) -> None:
+    """Give a cursor another connection; what the app has set on it stays."""
+    owner, before = cursor.connection, _K.connection.__get__(cursor)
+    kept = {name: getattr(_K, name).__get__(cursor) for name in ("arraysize", "itersize", "row_factory")}
+    kept["tzinfo_factory"] = _K.tzinfo_factory.__get__(cursor)
+    scrollable, withhold = _K.scrollable.__get__(cursor), _K.withhold.__get__(cursor)
+    _K.__init__(cursor, live, _K.name.__get__(cursor))
+    for name, value in kept.items():
+        setattr(cursor, name, value)
+    if _K.name.__get__(cursor) is not None:
+        cursor.scrollable, cursor.withhold = scrollable, withhold
+    cursor.__dict__[OWNER] = owner
+    _give_up(before)
+
+
+def _give_up(connection: Any) -> None:
+    """The C constructor keeps a reference to the connection that it replaces: give it back (CPython)."""
+    decrement = getattr(ctypes.pythonapi, "Py_DecRef", None)
+    if decrement is not None:
+        decrement(ctypes.py_object(connection))
+
+
+_combined: dict[tuple[type[Any], type[Any]], type[Any]] = {}
+
+
+def combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
+    """Return a class that is `theirs`, with `ours` between it and the C class."""
+    if issubclass(theirs, ours):
+        return theirs
+    if (known := _combined.get((theirs, ours))) is None:
+        bases = (ours,) if theirs in (C, _K) else (theirs, ours)
+        known = type(theirs.__name__, bases, {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__})
+        _combined[theirs, ours] = known
+    return known

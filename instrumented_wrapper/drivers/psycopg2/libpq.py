@@ -1,0 +1,92 @@
+"""Texts sent by libpq itself, on the PGconn that psycopg2 shows for such a purpose (``connection.pgconn_ptr``).
+
+psycopg2 begins a transaction before whatever it is asked to send; a question about settings must not. The functions
+are those of the very libpq that psycopg2 is linked with.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any, Final
+
+import psycopg2
+from psycopg2 import errorcodes, errors
+
+__all__ = ["missing_functions", "send"]
+
+_SQLSTATE: Final = ord("C")  # PG_DIAG_SQLSTATE
+_FAILED: Final = (5, 7)  # PGRES_BAD_RESPONSE, PGRES_FATAL_ERROR
+_POINTER, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+_FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # name -> result, arguments
+    "PQsendQuery": (_INT, _POINTER, _TEXT),
+    "PQgetResult": (_POINTER, _POINTER),
+    "PQresultStatus": (_INT, _POINTER),
+    "PQresultErrorField": (_TEXT, _POINTER, _INT),
+    "PQntuples": (_INT, _POINTER),
+    "PQnfields": (_INT, _POINTER),
+    "PQgetisnull": (_INT, _POINTER, _INT, _INT),
+    "PQgetvalue": (_TEXT, _POINTER, _INT, _INT),
+    "PQclear": (None, _POINTER),
+}
+
+
+def _load() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    library = ctypes.CDLL(psycopg2._psycopg.__file__)
+    for name, (result, *arguments) in _FUNCTIONS.items():
+        function = getattr(library, name, None)
+        if function is not None:
+            function.restype, function.argtypes = result, arguments
+            found[name] = function
+    return found
+
+
+_pq: Final = _load()
+
+
+def missing_functions() -> list[str]:
+    """Return what is not to be found of libpq; empty where all is well."""
+    return [name for name in _FUNCTIONS if name not in _pq]
+
+
+def send(pgconn: int, text: str, encoding: str) -> list[list[str | None]]:
+    """Send a text by the simple protocol and return the rows of its answers, one after the other.
+
+    Raises:
+        psycopg2.Error: with the server's SQLSTATE, and without its words, which may quote what the app has set.
+    """
+    if not _pq["PQsendQuery"](pgconn, text.encode(encoding)):
+        raise psycopg2.OperationalError("the server could not be asked")
+    rows: list[list[str | None]] = []
+    failed = ""
+    while result := _pq["PQgetResult"](pgconn):
+        try:
+            if _pq["PQresultStatus"](result) in _FAILED:
+                failed = failed or (_pq["PQresultErrorField"](result, _SQLSTATE) or b"?").decode()
+            else:
+                rows += _rows(result, encoding)
+        finally:
+            _pq["PQclear"](result)
+    if failed:
+        raise _refusal(failed)
+    return rows
+
+
+def _rows(result: int, encoding: str) -> Iterator[list[str | None]]:
+    for row in range(_pq["PQntuples"](result)):
+        yield [_cell(result, row, column, encoding) for column in range(_pq["PQnfields"](result))]
+
+
+def _cell(result: int, row: int, column: int, encoding: str) -> str | None:
+    if _pq["PQgetisnull"](result, row, column):
+        return None
+    cell: bytes = _pq["PQgetvalue"](result, row, column)
+    return cell.decode(encoding, "surrogateescape")
+
+
+def _refusal(state: str) -> psycopg2.Error:
+    kind = errors.lookup(state) if state in errorcodes.__dict__.values() else psycopg2.OperationalError
+    error = type(kind.__name__, (kind,), {"pgcode": state, "__module__": kind.__module__})
+    refused: psycopg2.Error = error(f"the server refused what keeps the session ({state})")
+    return refused

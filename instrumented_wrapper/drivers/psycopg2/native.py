@@ -1,0 +1,296 @@
+"""What psycopg2 is like: `Native`, and the line on which PostgreSQL is talked with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Generator, Mapping, Sequence
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+import psycopg2
+from psycopg2 import extensions
+
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.answers import answer_to
+from instrumented_wrapper.drivers.blocking.native import Phase, Room
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.psycopg2 import libpq
+from instrumented_wrapper.drivers.psycopg2.classes import LIVE, C, Former, Watched, physical
+from instrumented_wrapper.drivers.talking import Rows, Talk
+from instrumented_wrapper.drivers.talking.postgresql import Speaking
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.events import Peer
+from instrumented_wrapper.failover import Loss
+from instrumented_wrapper.operations import Site
+
+__all__ = ["SETTINGS", "IsolationLevel", "Psycopg2", "hosts_of"]
+
+SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
+_ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
+_ATTRIBUTES["read_only"] = _ATTRIBUTES.pop("readonly")
+_PHASES: Final = (Phase.IDLE, Phase.BUSY, Phase.OPEN, Phase.FAILED)  # by libpq's PGTransactionStatusType
+_UNKNOWN: Final = 4
+_LOST: Final = 2  # what ``closed`` then is
+_READS: Final = 2  # the first one may only get the server's last words
+_status: Final = vars(C)["get_transaction_status"]
+_closed: Final = vars(C)["closed"]
+_STANDBYS: Final = ("read-only", "standby", "prefer-standby")
+
+
+class IsolationLevel(IntEnum):
+    """psycopg2's numbers, with the names of PostgreSQL."""
+
+    READ_COMMITTED = extensions.ISOLATION_LEVEL_READ_COMMITTED
+    REPEATABLE_READ = extensions.ISOLATION_LEVEL_REPEATABLE_READ
+    SERIALIZABLE = extensions.ISOLATION_LEVEL_SERIALIZABLE
+    READ_UNCOMMITTED = extensions.ISOLATION_LEVEL_READ_UNCOMMITTED
+
+
+def hosts_of(dsn: str) -> tuple[Address, ...]:
+    """Return the hosts that a connection string names, in their order."""
+    given = extensions.parse_dsn(dsn)
+    host = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or ""
+    hosts = host.split(",") if host else []
+    ports = str(given.get("port") or os.environ.get("PGPORT") or "").split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return tuple((name, int(port) if port else None) for name, port in zip(hosts, ports, strict=False))
+
+
+class _Line:
+    """A connection of psycopg2, talked with by libpq."""
+
+    error: type[Exception] = psycopg2.Error
+
+    def __init__(self, native: Psycopg2, connection: Any, record: Record) -> None:
+        self._native, self.record = native, record
+
+    def _of(self) -> Any:
+        return self.record.connection()
+
+    @property
+    def _physical(self) -> Any:
+        return physical(self._of())
+
+    def send(self, text: str) -> Generator[Any, Any, Rows]:
+        """Send a text and return the rows of its answers."""
+        return self._native.query(self._of(), text)
+        yield  # a generator, which never waits
+
+    def _is(self, phase: Phase) -> bool:
+        return self._native.phase(self._of(), self.record) == phase
+
+    def is_idle(self) -> bool:
+        """Tell whether no transaction is open."""
+        return self._is(Phase.IDLE)
+
+    def has_failed(self) -> bool:
+        """Tell whether the transaction that is open has failed."""
+        return self._is(Phase.FAILED)
+
+    def is_healthy(self) -> bool:
+        """Tell whether psycopg2 does not know of an end."""
+        return not _closed.__get__(self._physical) and _status(self._physical) != _UNKNOWN
+
+    def forget_prepared(self) -> None:
+        """psycopg2 prepares nothing by itself."""
+
+    def process(self) -> int:
+        """Return the process that libpq was told of."""
+        return int(C.get_backend_pid(self._physical))
+
+    def place(self) -> str:
+        """Return host and port."""
+        return f"{C.info.__get__(self._physical).host}:{C.info.__get__(self._physical).port}"
+
+    def status(self, name: str) -> str | None:
+        """Return a value that the server reports whenever it changes."""
+        closed = _closed.__get__(self._physical)
+        value: str | None = None if closed else C.get_parameter_status(self._physical, name)
+        return value
+
+    def where(self) -> tuple[object, ...]:
+        """Return what functions are known by: server and database."""
+        info = C.info.__get__(self._physical)
+        return info.host, info.port, info.dbname
+
+
+class Psycopg2:
+    """`Native` for psycopg2."""
+
+    name = "psycopg2"
+    room: Room = postgresql
+    error: type[Exception] = psycopg2.Error
+    operational_error: type[Exception] = psycopg2.OperationalError
+    programming_error: type[Exception] = psycopg2.ProgrammingError
+    settings: Sequence[str] = SETTINGS
+    aliases: Mapping[str, str] = MappingProxyType({"readonly": "read_only"})
+    kinds: tuple[type[Any], ...] = (C,)
+
+    def talk(self, connection: Any, record: Record) -> Talk:
+        """Talk with PostgreSQL."""
+        line = _Line(self, connection, record)
+        return Speaking(line, line.status, line.where)
+
+    def phase(self, connection: Any, record: Record) -> Phase:
+        """Ask libpq; of a connection that was lost, what it was before."""
+        status = _status(connection.__dict__.get(LIVE) or connection)
+        return record.phase if status == _UNKNOWN else _PHASES[status]
+
+    def begins(self, connection: Any) -> bool:
+        """Outside autocommit psycopg2 begins a transaction before any statement."""
+        return not C.autocommit.__get__(physical(connection))
+
+    def is_closed(self, connection: Any) -> bool:
+        """Tell whether the app has closed it."""
+        return _closed.__get__(physical(connection)) == 1  # type: ignore[no-any-return]
+
+    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+        """Tell by psycopg2's own state."""
+        return _closed.__get__(physical(connection)) == _LOST  # type: ignore[no-any-return]
+
+    def is_alive(self, connection: Any) -> bool:
+        """Read what came unasked: notifications, notices, or the server's last words."""
+        try:
+            for _ in range(_READS):
+                C.poll(physical(connection))
+        except psycopg2.Error:  # the end: the state says so
+            pass
+        return not self.is_lost(connection, None)
+
+    def socket(self, connection: Any) -> int | None:
+        """Return libpq's descriptor."""
+        here = physical(connection)
+        return None if _closed.__get__(here) else int(C.fileno(here))
+
+    def peer(self, connection: Any, record: Record) -> Peer:
+        """Return the server that libpq is connected to."""
+        here = physical(connection)
+        if _closed.__get__(here):
+            return Peer(postgresql.SYSTEM, "", "", None)
+        info = C.info.__get__(here)
+        return Peer(postgresql.SYSTEM, info.dbname, info.host, info.port)
+
+    def site(self, connection: Any, record: Record) -> Site:
+        """Return the same, with the schema that comes first where it is known."""
+        system, database, host, port = record.peer()
+        schema = postgresql.first_schema(self._search_path(connection, record))
+        return Site(system, f"{database}|{schema}" if schema else database, host, port)
+
+    def _search_path(self, connection: Any, record: Record) -> str:
+        if any(effects.sets for effects in record.noted) or record.on_server.is_masked("search_path"):
+            return ""
+        value, pristine = record.on_server.shown.get("search_path", (None, None))
+        return record.reported("search_path") or value or pristine or ""
+
+    def read(self, connection: Any, setting: str) -> Any:
+        """Return one of `SETTINGS`, an isolation level by its name."""
+        value = _ATTRIBUTES[setting].__get__(physical(connection))
+        return IsolationLevel(value) if setting == "isolation_level" and value in (1, 2, 3, 4) else value
+
+    def write(self, connection: Any, setting: str, value: Any) -> None:
+        """Set one of `SETTINGS`; in autocommit psycopg2 sends what is different."""
+        given = "DEFAULT" if value is None else value
+        if self.read(connection, setting) != value:
+            _ATTRIBUTES[setting].__set__(physical(connection), given)
+
+    def query(self, connection: Any, text: str) -> Rows:
+        """Send a text by libpq, without the transaction that psycopg2 would begin."""
+        here = physical(connection)
+        encoding = extensions.encodings.get(C.encoding.__get__(here), "utf-8")
+        try:
+            return libpq.send(C.pgconn_ptr.__get__(here), text, encoding)
+        finally:
+            if _status(here) == _UNKNOWN:
+                self.is_alive(connection)  # psycopg2 is to know
+
+    def text_of(self, cursor: Any, query: Any) -> str:
+        """Return the text of a string, of bytes, or of what was composed."""
+        if isinstance(query, bytes):
+            return query.decode(errors="replace")
+        return query.as_string(cursor.connection) if hasattr(query, "as_string") else str(query)
+
+    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+        """Return the statement as psycopg2 will send it."""
+        with contextlib.suppress(Exception):  # psycopg2 says the same again, and what is wrong
+            return cursor.mogrify(query, parameters).decode(errors="replace")  # type: ignore[no-any-return]
+        return None
+
+    def finish(self, connection: Any, command: str) -> None:
+        """Send COMMIT or ROLLBACK, where a transaction is open."""
+        here = physical(connection)
+        (C.commit if command == "COMMIT" else C.rollback)(here)
+        if _status(here) in (2, 3):  # begun by SQL in autocommit, of which psycopg2 does not know
+            self.query(connection, command)
+
+    def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
+        """Return what the app asked for, else a primary where the old server was not a standby."""
+        if asked := self.asked_for(record):
+            return asked
+        if loss.trigger == "requested" and loss.hosts:
+            return "any"
+        return "standby" if loss.trigger != "demoted" and record.was_standby else "primary"
+
+    def asked_for(self, record: Record) -> str:
+        """Return the app's ``target_session_attrs``."""
+        given = extensions.parse_dsn(record.arguments.positional[0])
+        return str(given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
+
+    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+        """Connect to one host with the app's own parameters."""
+        given = extensions.parse_dsn(record.arguments.positional[0])
+        for name in ("host", "hostaddr", "port", "load_balance_hosts"):
+            given.pop(name, None)
+        host, port = address
+        given.setdefault("connect_timeout", str(max(2, round(seconds))))
+        where = {"host": host, "port": port, "target_session_attrs": wanted}
+        dsn = extensions.make_dsn("", **given, **{name: value for name, value in where.items() if value})
+        return Watched(dsn)
+
+    def answer(self, error: BaseException) -> tuple[str, str, bool]:
+        """Read libpq's words."""
+        return answer_to(str(error), "read-only or not, as it was")
+
+    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+        """Return the parameters; of the whole only a number is kept."""
+        return (hash(record.arguments.positional[0]),)
+
+    def swap(self, connection: Any, other: Any) -> Any:
+        """Let the app's shell ask `other` from now on; return what has the physical connection that it had."""
+        before = connection.__dict__.get(LIVE)
+        connection.__dict__[LIVE] = other
+        return Former(connection) if before is None else before
+
+    def refuse(self, connection: Any) -> None:
+        """Leave the session in an aborted transaction, which psycopg2 knows of where it begins them itself."""
+        text = postgresql.ABORTED_TRANSACTION
+        cursor = C.cursor(physical(connection), cursor_factory=extensions.cursor)
+        with contextlib.suppress(psycopg2.Error):
+            cursor.execute(text.partition("; ")[2] if self.begins(connection) else text)
+        if _status(physical(connection)) != _PHASES.index(Phase.FAILED):
+            raise psycopg2.OperationalError("the new session could not be left in an aborted transaction")
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """Close; a struct that C functions may still be given keeps its encoding, only its socket is shut."""
+        here = physical(connection)
+        if isinstance(connection, Former):
+            with contextlib.suppress(OSError, psycopg2.Error):  # it has ended by itself
+                end = socket.socket(fileno=os.dup(C.fileno(here)))
+                end.shutdown(socket.SHUT_RDWR)
+                end.close()
+        else:
+            C.close(here)
+
+    def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
+        """Tell whether the server is a standby while the app did not ask for read-only."""
+        if getattr(error, "pgcode", None) != postgresql.READ_ONLY_SQL_TRANSACTION:
+            return False
+        asked = self.read(connection, "read_only") is True or self.asked_for(record) in _STANDBYS
+        return not asked and self.is_standby(connection)
+
+    def is_standby(self, connection: Any) -> bool:
+        """Tell whether the server says that it is one."""
+        here = physical(connection)
+        return not _closed.__get__(here) and C.get_parameter_status(here, "in_hot_standby") == "on"

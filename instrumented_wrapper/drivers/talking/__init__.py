@@ -1,0 +1,49 @@
+"""How a driver's connection talks with its database about settings: one file per database, whatever the driver.
+
+The texts are the database's (``databases/``), the order of steps the lifecycle's; a driver gives the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["Rows", "Talk", "Values"]
+
+Values = dict[str, str | None]
+Rows = list[list[str | None]]
+
+
+class Talk(Protocol):
+    """One connection, talked with about its settings; a call waits for the server."""
+
+    def reported(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the values of those settings that the server reports unasked."""
+
+    def keep_reported(self) -> None:
+        """What the server has reported up to now belongs to the baseline."""
+
+    def notice(self) -> None:
+        """Tell the session what the server has reported, unasked, of settings that no statement named."""
+
+    def present(self, names: Sequence[str]) -> Values:
+        """Ask for values of settings."""
+
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+        """Clear state, then give settings; return what they were before.
+
+        Raises:
+            Refused: one of the settings was refused.
+        """
+
+    def ask(self) -> Values:
+        """Ask for all that is in doubt, and tell the session; return pristine values that were found."""
+
+    def understood(self, effects: Effects) -> Effects | None:
+        """Add what is known of the functions that a statement calls; None where nothing is left that matters."""
+
+    def moved(self) -> None:
+        """The physical connection is another one now."""

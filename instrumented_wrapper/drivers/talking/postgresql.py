@@ -1,0 +1,269 @@
+"""What the sessions of PostgreSQL are asked about their settings, and how they are set: generators over a `Line`.
+
+The text is the database's (``databases/postgresql/questions.py``), the order of steps the lifecycle's. Knows no driver:
+a line sends a text and yields whatever its driver waits by; where the driver blocks, nothing is yielded at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol, TypeVar
+
+from instrumented_wrapper.databases.postgresql import questions
+from instrumented_wrapper.databases.postgresql.knowledge import Functions
+from instrumented_wrapper.databases.postgresql.questions import readable
+from instrumented_wrapper.databases.postgresql.settings import IDENTITY
+from instrumented_wrapper.databases.postgresql.state import CUSTOM, PREPARED
+from instrumented_wrapper.drivers import Refused
+from instrumented_wrapper.drivers.talking import Rows, Values
+from instrumented_wrapper.server_settings import ANY, Assignment, Told
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["FUNCTIONS", "Line", "Speaking", "asked", "assigned", "present", "shown", "with_calls"]
+
+logger = logging.getLogger("instrumented_wrapper")
+Result = TypeVar("Result")
+
+_POOLER: Final = (
+    "%s is a pooler: another process answers than the one that it announced. What SQL sets may land on the session of"
+    " another client, so it is neither reset nor carried over there. If each client keeps its server session, say so:"
+    " INSTRUMENTED_WRAPPER_POOLER=session"
+)
+_warned: set[str] = set()
+FUNCTIONS: Final[dict[tuple[object, ...], Functions]] = {}  # by server and database
+
+
+class Line(Protocol):
+    """A connection, as far as it is talked with.
+
+    Attributes:
+        record: its session, with the ``functions`` of its database and those that were ``called``.
+        error: the driver's ``Error``; one of the server's has a ``sqlstate`` or ``pgcode``.
+    """
+
+    record: Any
+    error: type[Exception]
+
+    def send(self, text: str) -> Generator[Any, Any, Rows]:
+        """Send a text by the simple protocol and return the rows of its answers, one after the other."""
+
+    def is_idle(self) -> bool:
+        """Tell whether no transaction is open."""
+
+    def has_failed(self) -> bool:
+        """Tell whether the transaction that is open has failed."""
+
+    def is_healthy(self) -> bool:
+        """Tell whether the physical connection is there."""
+
+    def forget_prepared(self) -> None:
+        """The server has no prepared statements any more."""
+
+    def process(self) -> int:
+        """Return the process that the connection was told of."""
+
+    def place(self) -> str:
+        """Return the server, for a warning."""
+
+
+def present(line: Line, names: Sequence[str]) -> Generator[Any, Any, Values]:
+    """Ask for values outside a transaction."""
+    rows = yield from line.send(questions.present(names))
+    if rows:
+        _look_for_pooler(line, rows[0][2])
+    return {names[int(str(place)) - 1]: readable(value) for place, value, _ in rows}
+
+
+def shown(line: Line, names: Sequence[str]) -> Generator[Any, Any, Values]:
+    """Ask within the app's transaction, which must go on as if nothing had been asked."""
+    known = line.record.on_server
+    defaults = [n for n in names if ("." in n and not known.is_configured(n)) or known.is_masked(n)]
+    try:
+        rows = yield from line.send(questions.show(names, defaults))
+    except line.error:
+        if line.has_failed():
+            yield from line.send(questions.NOTHING_SHOWN)
+        raise
+    return {name: row[0] or None if "." in name else row[0] for name, row in zip(names, rows, strict=True)}
+
+
+def assigned(
+    line: Line, assignments: Sequence[Assignment], clears: Sequence[str], back: bool
+) -> Generator[Any, Any, Values | None]:
+    """Clear state and give the server settings, in one round trip."""
+    given = questions.ordered(assignments, back)
+    text = questions.assign(given, clears, _process(line))
+    try:
+        rows = yield from line.send(text)
+    except line.error as error:
+        if clears and _state_of(error) == questions.ELSEWHERE:
+            _shared(line)
+            return None
+        if not (line.is_healthy() and given):
+            raise
+        raise Refused((yield from _which(line, given)), error) from error
+    if PREPARED in clears:
+        line.forget_prepared()
+    answers = [row for row in rows if len(row) == 3]
+    if given and not answers:  # a session that is not ours sets nothing
+        _shared(line)
+        return None
+    return {assignment.name: readable(row[1]) for assignment, row in zip(given, answers, strict=True)}
+
+
+def _which(line: Line, given: Sequence[Assignment]) -> Generator[Any, Any, str]:
+    """Find out which setting was refused, one by one: the connection is not the app's, or is thrown away."""
+    for assignment in given:
+        try:
+            yield from line.send(questions.assign([assignment], (), None))
+        except line.error:
+            return assignment.name
+    return ", ".join(assignment.name for assignment in given)
+
+
+def _state_of(error: BaseException) -> Any:
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
+def asked(line: Line) -> Generator[Any, Any, Values]:
+    """Ask for all that is in doubt, and tell the session."""
+    record = line.record
+    known = record.on_server
+    everything = known.in_doubt_at_all
+    names = tuple(dict.fromkeys((*known.names_in_doubt(), *(IDENTITY if everything else ()))))
+    unknown = tuple(name for name in names if not known.has_pristine(name))
+    functions = record.functions.not_asked(record.called) if everything else ()
+    answer = yield from line.send(questions.ask(names, unknown, functions, everything))
+    rows = [[kind, *map(readable, cells)] for kind, *cells in answer]
+    bodies = [
+        (str(name), str(language), str(body)) for kind, name, language, body in rows if kind == questions.FUNCTION
+    ]
+    _look_for_pooler(line, next(row[2] for row in rows if row[0] == questions.SESSION))
+    settings = [row[1:] for row in rows if row[0] == questions.SETTING]
+    defaults: Values = {
+        str(n): default
+        for n, _, default in settings
+        if (default is not None or "." in str(n)) and not known.has_pristine(str(n))
+    }
+    left = tuple(str(row[1]) for row in rows if row[0] == questions.STATE) if everything else None
+    record.told(Told({str(n): value for n, value, _ in settings}, defaults), left)
+    record.functions.learn(functions, bodies)
+    _ask_further(record)
+    return {name: default for name, default in defaults.items() if known.knows(name)}
+
+
+def _ask_further(record: Any) -> None:
+    """A function may call others, which are asked about next, or its body name a setting that no list shows."""
+    known = record.on_server
+    if record.functions.set_nameless(record.called):
+        record.left[CUSTOM] = None
+    for step in record.functions.doubts(record.called):
+        if step.name and not known.knows(str(step.name)):
+            known.doubts[str(step.name)] = str(step.value)
+    if further := record.functions.not_asked(record.called):
+        known.doubts[ANY] = further[0]
+    else:
+        record.called.clear()
+    record.refresh_changed()
+
+
+def with_calls(record: Any, effects: Effects) -> Effects | None:
+    """Add what the functions that are called may do; None where they are harmless, and there is nothing else."""
+    if doubts := record.functions.doubts(effects.calls):
+        record.called |= effects.calls
+        left = (CUSTOM,) if record.functions.set_nameless(effects.calls) else ()
+        return replace(effects, steps=(*effects.steps, *doubts), leaves=(*effects.leaves, *left))
+    return None if replace(effects, calls=frozenset(), several=False) == Effects() else effects
+
+
+def _process(line: Line) -> int | None:
+    """Return the process that the connection was told of; None where the app says that it keeps its session."""
+    return None if line.record.options.pooler == "session" else line.process()
+
+
+def _look_for_pooler(line: Line, process: str | None) -> None:
+    announced = _process(line)
+    if announced is not None and process != str(announced):
+        _shared(line)
+
+
+def _shared(line: Line) -> None:
+    """Another process answered than the one that the connection was told of: a pooler is in between."""
+    line.record.shared = True
+    if (place := line.place()) not in _warned:
+        _warned.add(place)
+        logger.warning(_POOLER, place)
+
+
+class Speaking:
+    """`talking.Talk` with PostgreSQL, on a line that blocks."""
+
+    def __init__(
+        self, line: Line, status: Callable[[str], str | None], place: Callable[[], tuple[object, ...]]
+    ) -> None:
+        self._line, self._status, self._place = line, status, place
+        self._record: Any = None
+        self._first: dict[str, str | None] = {}
+        self._compared = -1.0
+
+    def moved(self) -> None:
+        """The physical connection is another one now."""
+        self._record = record = self._line.record
+        record.functions = FUNCTIONS.setdefault(self._place(), Functions())
+        record.reported = self._reported
+        self.keep_reported()
+
+    def _reported(self, name: str) -> str | None:
+        spelled = questions.REPORTED.get(name)
+        return None if spelled is None else self._status(spelled)
+
+    def reported(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what libpq was told without asking."""
+        told = {n: self._reported(n) for n in names if not self._record.on_server.is_masked(n)}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def keep_reported(self) -> None:
+        """What the server reports now is the baseline."""
+        self._first, self._compared = self._all_reported(), self._record.heard
+
+    def _all_reported(self) -> dict[str, str | None]:
+        return {name: self._reported(name) for name in questions.REPORTED}
+
+    def notice(self) -> None:
+        """Take what the server has reported outside a transaction of settings that no statement named."""
+        record = self._record
+        if self._compared == record.heard or record.off or record.on_server.open.levels or not self._line.is_idle():
+            return
+        self._compared = record.heard
+        for name, value in self._all_reported().items():
+            if (first := self._first.get(name)) is not None and value is not None and first != value:
+                record.on_server.noticed(name, first, value)
+        record.refresh_changed()
+
+    def present(self, names: Sequence[str]) -> Values:
+        """Ask for values of settings."""
+        return _to_end((present if self._line.is_idle() else shown)(self._line, names))
+
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+        """Clear state and give settings, in one round trip."""
+        return _to_end(assigned(self._line, assignments, clears, back))
+
+    def ask(self) -> Values:
+        """Ask for all that is in doubt, and tell the session."""
+        return _to_end(asked(self._line))
+
+    def understood(self, effects: Effects) -> Effects | None:
+        """Add what is known of the functions that a statement calls."""
+        return with_calls(self._record, effects)
+
+
+def _to_end(gen: Generator[Any, Any, Result]) -> Result:
+    """Run a generator over a line that blocks: it yields nothing."""
+    try:
+        while True:
+            next(gen)
+    except StopIteration as end:
+        result: Result = end.value
+        return result

@@ -1,0 +1,67 @@
+"""What is kept for connections whatever their driver: where, how their sockets are looked at, and what a fork means."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+from weakref import WeakSet
+
+from instrumented_wrapper.failover import Shared
+
+__all__ = ["KEY", "SHARED", "drop_all", "never", "poll_of", "watch"]
+
+KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
+SHARED: Final = Shared()
+
+
+class _Watched(Protocol):
+    driver_name: str
+    connection: Any  # a weak reference
+
+    def became_foreign(self) -> None:
+        """The connection belongs to the parent process."""
+
+
+_live: WeakSet[Any] = WeakSet()
+
+
+def watch(record: _Watched) -> None:
+    """Tell `record` should this process become a forked child."""
+    _live.add(record)
+
+
+def drop_all(driver_name: str) -> None:
+    """Forget every record of a driver: the connections go on, unobserved."""
+    for record in list(_live):
+        if record.driver_name != driver_name:
+            continue
+        _live.discard(record)
+        if (connection := record.connection()) is not None:
+            connection.__dict__.pop(KEY, None)
+
+
+def never(timeout: int) -> Any:
+    """Poll nothing."""
+    return ()
+
+
+def poll_of(descriptor: int) -> Callable[[int], Any]:
+    """Return a function that tells whether something can be read, waiting so many milliseconds."""
+    if not hasattr(select, "poll"):  # Windows
+        return lambda timeout: select.select([descriptor], [], [], timeout)[0]
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll.poll
+
+
+def _after_fork_in_child() -> None:
+    """The sockets are the parent's: neither peek, reset nor fetch here, and never switch."""
+    SHARED.forget()
+    for record in list(_live):
+        record.became_foreign()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
