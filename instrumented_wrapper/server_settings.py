@@ -251,6 +251,10 @@ class ServerSettings:
             self._pristine.setdefault(name, pristine)
             self._take(name, value, configured=False)
 
+    def reported(self, name: str, value: str | None) -> None:
+        """The server reports a value that it has now; what was there before is asked for later, if need be."""
+        self._take(name, value, configured=False)
+
     def _take(self, name: str, value: str | None, configured: bool) -> None:
         if configured:
             self._configure(name, value)

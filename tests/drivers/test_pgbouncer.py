@@ -10,7 +10,7 @@ import pytest
 
 import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError
-from instrumented_wrapper.drivers.psycopg import asking
+from instrumented_wrapper.drivers.talking import postgresql as asking
 from servers import Cluster, PgBouncer
 from servers.pgbouncer import available
 
