@@ -339,4 +339,4 @@ def _touched(level: Level, because: str) -> dict[str, str]:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return value if value is None or isinstance(value, str) else str(value)

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from instrumented_wrapper.databases.postgresql import first_schema, scan
-from instrumented_wrapper.databases.postgresql.summary import LONGEST, words_of
+from instrumented_wrapper.databases.postgresql.summary import words_of
+from instrumented_wrapper.databases.summary import LONGEST
 
 # The text, its summary, and what is shown of it where that is not the text itself.
 STATEMENTS = [

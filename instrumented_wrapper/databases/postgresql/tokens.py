@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from instrumented_wrapper.databases.pieces import Piece
+
 __all__ = ["Piece", "Token", "folded", "pieces_of", "tokens_of"]
 
 # What is not terminated goes to the end of the text, and nothing is read twice: the time is linear in the length.
@@ -38,19 +40,6 @@ class Token(NamedTuple):
 
     kind: str
     text: str
-
-
-class Piece(NamedTuple):
-    """A piece of a statement as it is written, and where.
-
-    `kind` is ``word``, ``quoted``, ``string``, ``dollar``, ``number``, ``digits`` (0x1F, 1_000, or no number at all),
-    ``parameter`` or ``mark``.
-    """
-
-    kind: str
-    raw: str
-    start: int
-    end: int
 
 
 def tokens_of(text: str) -> Iterator[Token]:

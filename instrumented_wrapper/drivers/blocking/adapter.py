@@ -104,7 +104,7 @@ class Blocking:
     def is_idle(self, connection: Any) -> bool:
         """Tell whether it is healthy and nothing is under way."""
         native, record = self._native, _record(connection)
-        if native.is_closed(connection) or native.is_lost(connection, None) or record.streaming:
+        if native.is_closed(connection) or native.is_lost(connection, None) or native.is_streaming(connection):
             return False
         return native.phase(connection, record) == Phase.IDLE
 
@@ -189,7 +189,7 @@ class Blocking:
         if native.is_closed(connection):
             raise native.operational_error(f"{verb} needs an open connection")
         if record is not None and not (self.is_idle(connection) or native.is_lost(connection, None)):
-            phase = "reading an answer" if record.streaming else native.phase(connection, record).name
+            phase = "reading an answer" if native.is_streaming(connection) else native.phase(connection, record).name
             raise native.programming_error(f"{verb} is for outside a transaction: the connection is {phase}")
 
     def lock(self, connection: Any) -> AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ something unasked; all that is rare is done in `steps`.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
@@ -26,6 +27,8 @@ __all__ = ["Calls"]
 Method = Callable[..., Any]
 FRESH: Final = 0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as the rest
 _UNSEEN: Final = object()
+# Statements that read what the last one has left: nothing may be asked in between.
+_DIAGNOSTICS: Final = re.compile(r"\b(show|diagnostics|(row|warning|error)_count|found_rows)\b", re.IGNORECASE)
 _MOST, _MOST_LONG, _LONG = 4096, 64, 4096  # texts that are kept; long ones; characters
 
 
@@ -114,7 +117,8 @@ class Calls:
         if effects is _UNSEEN or effects is not None:
             effects = self._exact(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
-        return self._steps.carry_out(connection, record, Call.STATEMENT, effects, run)
+        reads = record.asks and bool(_DIAGNOSTICS.search(str([*args, *kwargs.values()][:1])))
+        return self._steps.carry_out(connection, record, Call.STATEMENT, effects, run, reads)
 
     def _exact(self, cursor: Any, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Effects | None:
         """Return what a statement does with its parameters in it, and with what the functions do that it calls."""
@@ -124,9 +128,26 @@ class Calls:
         if effects is not None and len(given) > 1 and (effects.sets or effects.leaves):
             whole = self._native.exact(cursor, given[0], given[1])
             effects = _doubtful(effects) if whole is None else self._native.room.scan(whole)
-        if effects is not None and effects.calls:
-            effects = record.talk.understood(effects)
-        return effects
+        return None if effects is None else record.talk.understood(effects)
+
+    def fetch(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
+        """Make the closure of a method that reads rows from the server: they belong to a statement that was sent."""
+        error_class, failed = self._native.error, self._steps.failed
+
+        @functools.wraps(original)
+        def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
+            connection = connection_of(self)
+            record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            if record is None or record.busy or record.off:
+                return original(self, *args, **kwargs)
+            moves = record.moves
+            try:
+                return original(self, *args, **kwargs)
+            except error_class as error:
+                run = functools.partial(original, self, *args, **kwargs)
+                return failed(connection, record, Call.STATEMENT, None, error, run, moves)
+
+        return fetch
 
     def call(
         self,

@@ -77,6 +77,9 @@ class Native(Protocol):
     def begins(self, connection: Any) -> bool:
         """Tell whether any statement opens a transaction (not in autocommit). Sends nothing."""
 
+    def is_streaming(self, connection: Any) -> bool:
+        """Tell whether rows of an answer are still to be read from the server."""
+
     def is_closed(self, connection: Any) -> bool:
         """Tell whether the app has closed it."""
 

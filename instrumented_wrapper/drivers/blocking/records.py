@@ -47,7 +47,7 @@ class Record(Session):
         heard: when the server last answered (monotonic seconds).
         used: something was sent since the last transaction ended.
         begun: the app has opened a transaction by SQL.
-        streaming: rows of an answer may still be on their way.
+        asks: the server has to be asked before the next statement.
         was_standby: the server was not a primary when the connection was made; None: nobody asked.
         recording: changes are the app's doing.
         returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
@@ -70,7 +70,7 @@ class Record(Session):
         self.off = self.busy = self.alert = self.foreign = self.internal = False
         self.recording, self.returning, self.returned = True, False, False
         self.closed_by_app = self.loss_told = False
-        self.used = self.begun = self.streaming = False
+        self.used = self.begun = self.asks = False
         self.failover = self.switchable = False
         self.was_standby: bool | None = None
         self.deadline: float | None = None
@@ -109,7 +109,7 @@ class Record(Session):
     def look_at(self, connection: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.seen, self.at, self.phase = None, None, Phase.IDLE
-        self.used = self.begun = self.streaming = self.loss_told = False
+        self.used = self.begun = self.asks = self.loss_told = False
         self.moves += 1
         self.shared = self.options.pooler == "transaction"
         descriptor = self.native.socket(connection) if self.failover else None
@@ -155,7 +155,7 @@ class Record(Session):
         """Recompute the flags that the frequent path reads."""
         self.off = self.foreign
         self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app or self.internal)
-        self.alert = self.off or self.lost is not None or self.owed is not None
+        self.alert = self.off or self.asks or self.lost is not None or self.owed is not None
 
 
 def record_of(connection: Any) -> Record | None:

@@ -35,7 +35,13 @@ class Steps:
         self._native, self._driver, self._flows = native, driver, flows
 
     def carry_out(
-        self, connection: Any, record: Record, call: Call, effects: Effects | None, run: Callable[[], Any]
+        self,
+        connection: Any,
+        record: Record,
+        call: Call,
+        effects: Effects | None,
+        run: Callable[[], Any],
+        reads_diagnostics: bool = False,
     ) -> Any:
         """Do what the app calls, with all that may come before and after it."""
         done = effects or _OF_CALL.get(call)
@@ -45,6 +51,8 @@ class Steps:
         moves = record.moves
         if loss := self._found_dead(connection, record, call, done):
             self._repair(connection, record, loss, moves)
+        if record.asks and call is Call.STATEMENT and not reads_diagnostics:
+            self._ask_first(connection, record)
         if done is not None and done.sets and record.phase in (Phase.IDLE, Phase.OPEN):
             self._read_first(connection, record, call, done)
         self._note(record, done)
@@ -83,7 +91,7 @@ class Steps:
         if not record.switchable or self._native.is_closed(connection):
             return None
         ended = self._native.is_lost(connection, None)
-        if not ended and record.phase != Phase.BUSY and not record.streaming and record.poll(0):
+        if not ended and record.phase != Phase.BUSY and not self._native.is_streaming(connection) and record.poll(0):
             ended = not self._native.is_alive(connection)
         return losses.found_before_sending(self._facts(record, call, effects, begins=False)) if ended else None
 
@@ -91,7 +99,7 @@ class Steps:
         found = effects or _NOTHING
         return Facts(
             call=call,
-            open=record.phase != Phase.IDLE,
+            open=record.phase in (Phase.OPEN, Phase.FAILED),
             failed=record.phase == Phase.FAILED,
             begins=begins,
             in_doubt=found.in_doubt,
@@ -139,6 +147,7 @@ class Steps:
         record.used = True
         if record.noted:
             self._settle(connection, record, certain=True)
+        record.talk.notice()
         if record.unsure:
             self._ask(connection, record)
         if record.lost is not None and self._native.phase(connection, record) == Phase.IDLE:
@@ -171,8 +180,22 @@ class Steps:
     def _ask(self, connection: Any, record: Record) -> None:
         """Ask now, where that disturbs nothing; where it fails the doubts stay, and are told at a loss."""
         quiet = record.shared or record.internal or record.returning or not record.recording
-        if quiet or self._native.phase(connection, record) != Phase.IDLE or record.streaming:
-            return
+        if not record.on_server.wants_asking or quiet:
+            record.unsure = False
+        elif not self._native.room.TRANSACTIONAL:  # what the last statement left to be read would be gone
+            record.unsure, record.asks = False, True
+            record.refresh()
+        elif self._native.phase(connection, record) == Phase.IDLE:
+            self._ask_now(connection, record)
+
+    def _ask_first(self, connection: Any, record: Record) -> None:
+        """Ask before the next statement."""
+        record.asks = False
+        record.refresh()
+        if not self._native.is_streaming(connection):
+            self._ask_now(connection, record)
+
+    def _ask_now(self, connection: Any, record: Record) -> None:
         busy, record.busy = record.busy, True
         try:
             self._flows.run(self._flows.settle_doubts(self._driver, connection, record))

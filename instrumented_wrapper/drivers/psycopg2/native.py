@@ -143,6 +143,10 @@ class Psycopg2:
         """Outside autocommit psycopg2 begins a transaction before any statement."""
         return not C.autocommit.__get__(physical(connection))
 
+    def is_streaming(self, connection: Any) -> bool:
+        """A named cursor fetches by statements of its own."""
+        return False
+
     def is_closed(self, connection: Any) -> bool:
         """Tell whether the app has closed it."""
         return _closed.__get__(physical(connection)) == 1  # type: ignore[no-any-return]

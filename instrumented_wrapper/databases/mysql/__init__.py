@@ -1,0 +1,53 @@
+"""MySQL and MariaDB: what statements do to a session, what it is asked about one, and which codes mean what.
+
+Pure text: no driver, no server. `statements` reads a text into effects, `settings` the SET family; `state` names the
+rest of a session; `questions` are the texts that are sent; `tracking` reads what a server reports unasked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from instrumented_wrapper.databases.mysql.state import covers, is_listed
+from instrumented_wrapper.databases.mysql.statements import scan
+from instrumented_wrapper.databases.mysql.summary import cut, words_of
+
+__all__ = [
+    "HAS_DEFAULTS",
+    "LOGIN_REFUSED",
+    "LOST_ERRORS",
+    "READ_ONLY_ERRORS",
+    "TRANSACTIONAL",
+    "covers",
+    "cut",
+    "is_listed",
+    "scan",
+    "shown",
+    "survives_reset_all",
+    "system_of",
+    "words_of",
+]
+
+TRANSACTIONAL = False  # a SET outlives a rollback
+HAS_DEFAULTS = False  # DEFAULT is the server's, not what the connection began with
+READ_ONLY_ERRORS: Final = (1290, 1836)
+# The physical connection is gone: CR_SERVER_GONE_ERROR, CR_SERVER_LOST, CR_SERVER_LOST_EXTENDED, ER_CONNECTION_KILLED,
+# ER_CLIENT_INTERACTION_TIMEOUT, ER_SERVER_SHUTDOWN.
+LOST_ERRORS: Final = (2006, 2013, 2055, 1927, 4031, 1053)
+# Answers that asking again will not change: no rights, no such user, database or host.
+LOGIN_REFUSED: Final = (1044, 1045, 1049, 1130, 1131, 1132, 1133, 1251, 1396, 1524, 1698, 1820, 1862, 3118, 4151)
+
+
+def survives_reset_all(name: str) -> bool:
+    """There is no RESET ALL."""
+    return False
+
+
+def shown(name: str, text: str | None) -> Any:
+    """Return the value of a setting as the app is shown it: True or False where it is a switch of ours."""
+    return text == "1" if name in ("autocommit", "read_only") and text in ("0", "1") else text
+
+
+def system_of(version: str) -> str:
+    """Return the name that OpenTelemetry has for the server (``db.system.name``)."""
+    return "mariadb" if "mariadb" in version.lower() else "mysql"

@@ -1,0 +1,177 @@
+"""``SET`` and its spellings, read exactly: which setting gets which text. What cannot be read exactly is a doubt.
+
+Names: system variables by their own, user variables with their ``@``, and those that every database has by ours
+(`autocommit`, `read_only`, `isolation_level`, `database`, `role`). Rules: the manuals' pages "SET Syntax for Variable
+Assignment", "SET TRANSACTION", "SET NAMES", "SET ROLE".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from instrumented_wrapper.databases.mysql.tokens import Token
+from instrumented_wrapper.statement import DOUBT, SET, Step
+
+__all__ = ["NAMES", "NOT_STATE", "Number", "canonical", "set_steps", "switched"]
+
+# Ours -> what a server calls it.
+NAMES: Final = {
+    "tx_isolation": "isolation_level",
+    "transaction_isolation": "isolation_level",
+    "tx_read_only": "read_only",
+    "transaction_read_only": "read_only",
+}
+# What is set there is of one statement, or cannot be put back.
+NOT_STATE: Final = frozenset(
+    """timestamp insert_id last_insert_id identity rand_seed1 rand_seed2 pseudo_thread_id error_count warning_count
+    pseudo_slave_mode proxy_user external_user gtid_next server_id gtid_seq_no gtid_domain_id skip_replication
+    session_track_schema session_track_state_change session_track_system_variables session_track_transaction_info
+    session_track_gtids debug debug_dbug debug_sync in_transaction last_gtid""".split()
+)
+_SWITCHES: Final = {"on": "1", "true": "1", "1": "1", "off": "0", "false": "0", "0": "0"}
+_SWITCHED: Final = ("autocommit", "read_only")
+_ELSEWHERE: Final = ("global", "persist", "persist_only")
+_CHARACTER_SETS: Final = ("character_set_client", "character_set_results", "character_set_connection")
+_OTHERS: Final = (["transaction"], ["password"], ["default"], ["resource"], ["statement"])  # no variables
+_COLLATION: Final = "collation_connection"
+
+
+class Number(str):
+    """A value that was given without quotes."""
+
+    __slots__ = ()
+
+
+def switched(text: str) -> str:
+    """Return a value of ``autocommit`` or ``read_only`` as 1 or 0; others as they are."""
+    return _SWITCHES.get(text.lower(), text)
+
+
+def canonical(name: str, text: str | None) -> tuple[str, str | None]:
+    """Return a system variable as a setting of ours."""
+    known = NAMES.get(name.lower(), name.lower())
+    if text is None:
+        return known, None
+    if known in _SWITCHED:
+        return known, switched(text)
+    return known, text.upper().replace(" ", "-") if known == "isolation_level" else text
+
+
+def set_steps(statement: Sequence[Token]) -> Iterator[Step]:
+    """Yield what a ``SET`` does to the session, the statement's first word included."""
+    rest = statement[1:]
+    words = [token.text if token.kind == "word" else "" for token in rest]
+    scoped = words[:1] in (["session"], ["local"]) and words[1:2] == ["transaction"]
+    if scoped:
+        yield from _characteristics(words[2:])
+    elif words[:1] == ["names"]:
+        yield from _names(rest[1:], words)
+    elif words[:2] == ["character", "set"] or words[:1] == ["charset"]:
+        given = rest[2:] if words[0] == "character" else rest[1:]
+        yield from _character_set(given)
+    elif words[:1] == ["role"]:
+        yield from _role(rest[1:])
+    elif words[:1] not in _OTHERS and words[:2] != ["global", "transaction"]:
+        yield from _assignments(rest)
+
+
+def _characteristics(words: Sequence[str]) -> Iterator[Step]:
+    text = " ".join(words)
+    for level in ("read uncommitted", "read committed", "repeatable read", "serializable"):
+        if f"isolation level {level}" in text:
+            yield Step(SET, "isolation_level", level.upper().replace(" ", "-"))
+    if "read only" in text:
+        yield Step(SET, "read_only", "1")
+    elif "read write" in text:
+        yield Step(SET, "read_only", "0")
+
+
+def _names(given: Sequence[Token], words: Sequence[str]) -> Iterator[Step]:
+    charset = _word_of(given[0]) if given else None
+    if charset is None or charset == "default":
+        yield from (Step(DOUBT, name, "SET NAMES") for name in (*_CHARACTER_SETS, _COLLATION))
+        return
+    yield from (Step(SET, name, charset) for name in _CHARACTER_SETS)
+    collation = _word_of(given[2]) if len(given) > 2 and given[1].text == "collate" else None
+    yield Step(DOUBT, _COLLATION, "SET NAMES") if collation is None else Step(SET, _COLLATION, collation)
+
+
+def _character_set(given: Sequence[Token]) -> Iterator[Step]:
+    charset = _word_of(given[0]) if given else None
+    for name in _CHARACTER_SETS[:2]:
+        exact = charset is not None and charset != "default"
+        yield Step(SET, name, charset) if exact else Step(DOUBT, name, "SET CHARACTER SET")
+    yield from (Step(DOUBT, name, "SET CHARACTER SET") for name in (_CHARACTER_SETS[2], _COLLATION))
+
+
+def _word_of(token: Token) -> str | None:
+    return token.text if token.kind in ("word", "string", "name") else None
+
+
+def _role(given: Sequence[Token]) -> Iterator[Step]:
+    plain = len(given) == 1 and given[0].kind in ("word", "string", "name")
+    if not plain or given[0] in (Token("word", "default"), Token("word", "all")):
+        yield Step(DOUBT, "role", "SET ROLE")
+    else:
+        yield Step(SET, "role", None if given[0] == Token("word", "none") else given[0].text)
+
+
+def _assignments(tokens: Sequence[Token]) -> Iterator[Step]:
+    scope = "session"
+    for part in _split(tokens):
+        if part and part[0].kind == "word" and part[0].text in ("session", "local", *_ELSEWHERE) and len(part) > 2:
+            scope, part = part[0].text, part[1:]
+        if step := _assignment(part, scope):
+            yield step
+
+
+def _split(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
+    """Split at the commas that are in no parentheses."""
+    depth, start = 0, 0
+    for place, token in enumerate(tokens):
+        if token.kind == "mark" and token.text in "()":
+            depth += 1 if token.text == "(" else -1
+        elif token == Token("mark", ",") and depth <= 0:
+            yield tokens[start:place]
+            start = place + 1
+    yield tokens[start:]
+
+
+def _assignment(part: Sequence[Token], scope: str) -> Step | None:
+    if len(part) < 2:
+        return None
+    target, value = part[0], part[2:]
+    if target.kind == "variable":
+        return _given(f"@{target.text}", value)
+    name = target.text
+    if target.kind == "system":
+        scope, _, name = name.removeprefix("@@").rpartition(".")
+        scope = scope or "session"
+    if scope in _ELSEWHERE or target.kind not in ("word", "system", "name") or part[1].text not in ("=", ":="):
+        return None
+    name = NAMES.get(name.lower(), name.lower())
+    return None if name in NOT_STATE else _given(name, value)
+
+
+def _given(name: str, value: Sequence[Token]) -> Step:
+    """Return the step that gives a setting a value, where that is a literal."""
+    text = _literal(name, value)
+    is_null = name.startswith("@") and len(value) == 1 and value[0] == Token("word", "null")
+    if text is None and not is_null:
+        return Step(DOUBT, name, "SET")
+    return Step(SET, *canonical(name, text)) if not name.startswith("@") else Step(SET, name, text)
+
+
+def _literal(name: str, value: Sequence[Token]) -> str | None:
+    if len(value) == 2 and value[0].text in ("-", "+") and value[1].kind == "number":
+        return Number(value[0].text.removeprefix("+") + value[1].text)
+    if len(value) != 1:
+        return None
+    (token,) = value
+    if token.kind == "number":
+        return Number(token.text)
+    if token.kind == "string":
+        return token.text
+    is_name = token.kind == "word" and token.text not in ("default", "null") and not name.startswith("@")
+    return token.text if is_name else None

@@ -1,0 +1,31 @@
+"""What a session has besides settings that are known by name: the names of it, and what takes it away.
+
+Pure. The names are what ``.not_restored`` and telemetry say.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["HANDLERS", "LOCKED", "LOCKS", "NEXT", "PREPARED", "TEMPORARY", "covers", "is_listed"]
+
+TEMPORARY: Final = "temporary tables"
+LOCKS: Final = "locks"  # of GET_LOCK
+LOCKED: Final = "locked tables"
+PREPARED: Final = "prepared statements"
+HANDLERS: Final = "handlers"
+NEXT: Final = "SET TRANSACTION"  # characteristics of the next transaction only
+_UNNAMED: Final = "session state"  # the server reports that there is some, without a name
+_CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT, _UNNAMED})
+
+
+def covers(cleared: str, name: str) -> bool:
+    """Tell whether clearing `cleared` takes `name` away; ``*`` is all of it."""
+    if cleared == "settings":
+        return False
+    return name in _CLEARED if cleared == "*" else cleared == name
+
+
+def is_listed(name: str) -> bool:
+    """Tell whether the server says that the state `name` is there: it has no such list."""
+    return False

@@ -1,0 +1,217 @@
+"""What the text of a statement, or of several, does to the session.
+
+`scan` reads words, not meaning. Settings are read exactly or are in doubt; of other state it says what *may* have been
+left, because a session that is switched in silence must be whole. What commits implicitly is listed in the manuals
+under "Statements That Cause an Implicit Commit".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from instrumented_wrapper.databases.mysql.settings import set_steps
+from instrumented_wrapper.databases.mysql.state import HANDLERS, LOCKED, LOCKS, NEXT, PREPARED, TEMPORARY
+from instrumented_wrapper.databases.mysql.tokens import Token, tokens_of
+from instrumented_wrapper.statement import (
+    BEGIN,
+    COMMIT,
+    DOUBT,
+    RELEASE,
+    ROLLBACK,
+    ROLLBACK_TO,
+    SAVEPOINT,
+    SET,
+    Effects,
+    Step,
+)
+
+__all__ = ["scan"]
+
+_BEGINNINGS: Final = (
+    r"(?:\A|;)[\s(]*(?:alter|analyze|begin|cache|call|change|check|commit|create|deallocate|do|drop|execute|flush"
+    r"|grant|handler|install|load\s+index|lock|optimize|prepare|purge|release|rename|repair|reset|revoke|rollback"
+    r"|savepoint|set|start|stop|truncate|uninstall|unlock|use|xa)\b"
+)
+_TRIGGERS: Final = re.compile(rf"{_BEGINNINGS}|:=|\binto\s*@|\bget_lock\b|\brelease_all_locks\b", re.IGNORECASE)
+_COMMENTED: Final = re.compile(r"(?:\A|;)\s*(?:/\*|--|\#)")
+_ROUTINES: Final = ("procedure", "function", "trigger", "event", "package")
+# Statements that commit what is open, by their first word.
+_COMMITS: Final = frozenset(
+    """alter analyze cache change check create drop flush grant install optimize purge rename repair reset revoke stop
+    truncate uninstall""".split()
+)
+
+
+def scan(text: str) -> Effects | None:
+    """Return what `text`, one or several statements, may do to the session; None where it is nothing that matters."""
+    if not (_TRIGGERS.search(text) or _COMMENTED.search(text)):
+        return None
+    statements = [statement for statement in _statements(text) if statement]
+    found = [effects for statement in statements for effects in _effects_of(statement)]
+    merged = _merge(found, several=len(statements) > 1)
+    return None if merged == Effects(several=merged.several) else merged
+
+
+def _merge(found: Sequence[Effects], several: bool) -> Effects:
+    leaves = tuple(dict.fromkeys(name for effects in found for name in effects.leaves))
+    return Effects(
+        steps=tuple(step for effects in found for step in effects.steps),
+        leaves=leaves,
+        lasting=tuple(name for name in leaves if name == LOCKS),
+        clears=() if several else tuple(dict.fromkeys(name for effects in found for name in effects.clears)),
+        in_doubt=any(effects.in_doubt for effects in found),
+        begins=any(effects.begins for effects in found),
+        rolls_back=any(effects.rolls_back for effects in found),
+        read_only=next((effects.read_only for effects in reversed(found) if effects.read_only), ""),
+        several=several,
+    )
+
+
+def _statements(text: str) -> Iterator[list[Token]]:
+    """Split a text; the body of a routine runs when it is called, and is left out with all that follows it."""
+    statement: list[Token] = []
+    for token in tokens_of(text):
+        if token != Token("mark", ";"):
+            statement.append(token)
+            continue
+        if _defines_routine(statement) or _is_compound(statement):
+            break
+        yield statement
+        statement = []
+    yield statement
+
+
+def _defines_routine(statement: Sequence[Token]) -> bool:
+    head = [token.text for token in statement[:12]]
+    return head[:1] in (["create"], ["alter"]) and any(word in _ROUTINES for word in head)
+
+
+def _is_compound(statement: Sequence[Token]) -> bool:
+    return [token.text for token in statement[:3]] == ["begin", "not", "atomic"]
+
+
+def _effects_of(statement: list[Token]) -> Iterator[Effects]:
+    while statement and statement[0].text == "(":
+        statement = statement[1:]
+    if not statement or statement[0].kind != "word":
+        return
+    words = [token.text if token.kind == "word" else "" for token in statement]
+    if reader := _BY_FIRST_WORD.get(words[0]):
+        yield reader(statement, words)
+    elif words[0] in _COMMITS:
+        yield _committed(statement, words)
+    if words[0] != "set" and not _defines_routine(statement):
+        yield from _anywhere(statement, words)
+    elif "get_lock" in words:
+        yield Effects(leaves=(LOCKS,))
+
+
+def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
+    """Assignments to user variables and functions that may stand in any statement."""
+    for (before, token), following in zip(pairwise(statement), [*statement[2:], None], strict=True):
+        assigned = token.kind == "variable" and following == Token("mark", ":=")
+        if assigned or (token.kind == "variable" and before == Token("word", "into")):
+            yield Effects(steps=(Step(DOUBT, f"@{token.text}", "SELECT"),))
+    if "into" in words:
+        after = statement[words.index("into") + 1 :]
+        for index in range(2, len(after), 2):
+            if after[index - 1] != Token("mark", ",") or after[index].kind != "variable":
+                break
+            yield Effects(steps=(Step(DOUBT, f"@{after[index].text}", "SELECT"),))
+    if "get_lock" in words:
+        yield Effects(leaves=(LOCKS,))
+    if words[0] in ("select", "do") and words[1:2] == ["release_all_locks"] and len(words) == 4:
+        yield Effects(clears=(LOCKS,))
+
+
+def _set(statement: list[Token], words: list[str]) -> Effects:
+    if words[1:2] == ["transaction"]:
+        return Effects(leaves=(NEXT,), read_only="transaction" if words[-2:] == ["read", "only"] else "")
+    steps = tuple(set_steps(statement))
+    given = [str(step.value) for step in steps if step.name == "read_only" and step.kind == SET]
+    turned_on = any(step == Step(SET, "autocommit", "1") for step in steps)
+    return Effects(
+        steps=(*((Step(COMMIT),) if turned_on else ()), *steps),
+        in_doubt=turned_on,
+        read_only="" if not given else "session" if given[-1] == "1" else "ended",
+    )
+
+
+def _committed(statement: list[Token], words: list[str]) -> Effects:
+    is_temporary = words[0] in ("create", "drop") and "temporary" in words[1:4]
+    if is_temporary:
+        return Effects(leaves=(TEMPORARY,)) if words[0] == "create" else Effects()
+    locked = words[0] == "flush" and words[-3:] == ["with", "read", "lock"]
+    return Effects(steps=(Step(COMMIT),), in_doubt=True, clears=(NEXT,), leaves=(LOCKED,) if locked else ())
+
+
+def _begin(statement: list[Token], words: list[str]) -> Effects:
+    if words[0] == "start" and words[1:2] != ["transaction"]:
+        return _committed(statement, words)  # START SLAVE
+    if _is_compound(statement):
+        return Effects(steps=(Step(DOUBT, "", "BEGIN NOT ATOMIC"),), in_doubt=True)
+    read_only = any(pair == ("read", "only") for pair in pairwise(words))
+    steps = (Step(COMMIT), Step(BEGIN))
+    return Effects(steps=steps, in_doubt=True, begins=True, read_only="transaction" if read_only else "")
+
+
+def _commit(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(steps=(Step(COMMIT), *_chained(words)), in_doubt=True, clears=(NEXT,))
+
+
+def _rollback(statement: list[Token], words: list[str]) -> Effects:
+    if "to" in words:
+        return Effects(steps=(Step(ROLLBACK_TO, statement[-1].text.lower()),))
+    return Effects(steps=(Step(ROLLBACK), *_chained(words)), rolls_back=True, clears=(NEXT,))
+
+
+def _chained(words: list[str]) -> tuple[Step, ...]:
+    chained = any(pair == ("and", "chain") for pair in pairwise(words))
+    return (Step(BEGIN),) if chained else ()
+
+
+def _xa(statement: list[Token], words: list[str]) -> Effects:
+    verb = words[1] if len(words) > 1 else ""
+    if verb in ("start", "begin"):
+        return Effects(steps=(Step(BEGIN),), begins=True)
+    if verb in ("commit", "prepare"):
+        return Effects(steps=(Step(COMMIT),), in_doubt=True)
+    return Effects(steps=(Step(ROLLBACK),), rolls_back=True) if verb == "rollback" else Effects()
+
+
+def _call(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(steps=(Step(DOUBT, "", words[0].upper()),))
+
+
+def _use(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(steps=(Step(SET, "database", statement[1].text),)) if len(statement) == 2 else Effects()
+
+
+def _lock(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(steps=(Step(COMMIT),), in_doubt=True, leaves=(LOCKED,))
+
+
+def _unlock(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(steps=(Step(COMMIT),), in_doubt=True, clears=(LOCKED,))
+
+
+_BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = {
+    "set": _set,
+    "begin": _begin,
+    "start": _begin,
+    "commit": _commit,
+    "rollback": _rollback,
+    "savepoint": lambda statement, words: Effects(steps=(Step(SAVEPOINT, statement[-1].text.lower()),)),
+    "release": lambda statement, words: Effects(steps=(Step(RELEASE, statement[-1].text.lower()),)),
+    "xa": _xa,
+    "call": _call,
+    "execute": _call,
+    "use": _use,
+    "lock": _lock,
+    "unlock": _unlock,
+    "prepare": lambda statement, words: Effects(leaves=(PREPARED,)),
+    "handler": lambda statement, words: Effects(leaves=(HANDLERS,) if "open" in words else ()),
+}

@@ -1,0 +1,58 @@
+"""What a server reports with its OK packets (CLIENT_SESSION_TRACK): which settings have changed, and to what.
+
+Pure: bytes in, settings out. Format: the manuals' pages "OK Packet" and "Session State Information"; MariaDB puts
+several pairs of name and value in one entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from instrumented_wrapper.databases.mysql.settings import NOT_STATE, canonical
+
+__all__ = ["ENABLE", "changes", "parts"]
+
+ENABLE: Final = "SET SESSION session_track_system_variables='*', session_track_state_change=1"
+_VARIABLES, _SCHEMA, _STATE_CHANGE = 0, 1, 2
+_LONG: Final = {0xFC: 2, 0xFD: 3, 0xFE: 8}  # first byte of a length -> how many bytes follow that tell it
+
+
+def parts(message: bytes, changed: bool) -> tuple[bytes, bytes]:
+    """Split the end of an OK packet into its text and what is reported, which is there if `changed`."""
+    if not message:
+        return message, b""
+    info, rest = _string(message)
+    return info, _string(rest)[0] if changed and rest else b""
+
+
+def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool]:
+    """Return what was reported: settings with their values, and whether there is more of which no name is told."""
+    settings: list[tuple[str, str | None]] = []
+    unnamed = False
+    while state:
+        kind, (data, state) = state[0], _string(state[1:])
+        if kind == _VARIABLES:
+            settings += [pair for pair in _variables(data) if pair[0] not in NOT_STATE]
+        elif kind == _SCHEMA:
+            settings.append(("database", _string(data)[0].decode(errors="replace") or None))
+        elif kind == _STATE_CHANGE:
+            unnamed = True
+    return settings, unnamed and not settings
+
+
+def _variables(data: bytes) -> Iterator[tuple[str, str | None]]:
+    while data:
+        name, data = _string(data)
+        value, data = _string(data)
+        yield canonical(name.decode(errors="replace"), value.decode(errors="replace"))
+
+
+def _string(data: bytes) -> tuple[bytes, bytes]:
+    """Take a string with its length before it off the front; return it, and what follows."""
+    if not data:
+        return b"", b""
+    size, start = data[0], 1
+    if (width := _LONG.get(size)) is not None:
+        size, start = int.from_bytes(data[1 : 1 + width], "little"), 1 + width
+    return data[start : start + size], data[start + size :]

@@ -1,0 +1,224 @@
+"""What the drivers for MySQL and MariaDB have in common, as seen from the engine. Knows none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from instrumented_wrapper.databases import mysql
+from instrumented_wrapper.databases.mysql import questions
+from instrumented_wrapper.drivers.blocking.finding import WrongRole
+from instrumented_wrapper.drivers.blocking.native import Phase, Room
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.talking import Rows, Talk
+from instrumented_wrapper.drivers.talking.mysql import Speaking
+from instrumented_wrapper.events import Peer
+from instrumented_wrapper.failover import ATTEMPT_TIMEOUT, Loss
+from instrumented_wrapper.operations import Site
+from instrumented_wrapper.statement import SET, Effects, Step
+
+__all__ = ["ForMySQL", "Line", "code_of", "selects", "sets_autocommit", "sets_names"]
+
+_REFUSED: Final = (2002, 2003, 2005)  # nobody listens there, or its name is not known
+_NOT_READY: Final = (1053, 1077, 1079)
+_FULL: Final = (1040, 1203, 1226)
+_ANSWERS: Final = (
+    (mysql.LOGIN_REFUSED, "login_refused", "refused the login"),
+    (_REFUSED, "refused", "refused"),
+    (_NOT_READY, "not_ready", "is starting or stopping"),
+    (_FULL, "no_free_slot", "has no free slot"),
+    (mysql.LOST_ERRORS, "no_answer", "did not answer"),
+)
+LONGEST_ATTEMPT: Final = ATTEMPT_TIMEOUT
+
+
+def code_of(error: BaseException) -> int:
+    """Return the number of an error of the server or the client library, 0 where it has none."""
+    number = getattr(error, "errno", None)
+    if not isinstance(number, int):
+        number = error.args[0] if error.args else 0
+    return number if isinstance(number, int) else 0
+
+
+def sets_autocommit(record: Record, value: Any = True, *args: Any, **kwargs: Any) -> Effects | None:
+    """Return what setting autocommit by a method does: on, it commits what is open."""
+    return mysql.scan(f"SET autocommit={int(bool(value))}")
+
+
+def selects(record: Record, database: Any, *args: Any, **kwargs: Any) -> Effects:
+    """Return what choosing a database by a method does."""
+    name = database.decode(errors="replace") if isinstance(database, bytes) else str(database)
+    return Effects(steps=(Step(SET, "database", name),))
+
+
+def sets_names(record: Record, charset: Any = None, collation: Any = None, *args: Any, **kwargs: Any) -> Effects | None:
+    """Return what choosing a character set by a method does."""
+    return mysql.scan(f"SET NAMES {charset}" + (f" COLLATE {collation}" if collation else ""))
+
+
+class Line:
+    """A connection that is talked with; the driver's own file says how."""
+
+    def __init__(self, native: ForMySQL, record: Record) -> None:
+        self._native, self.record = native, record
+        self.error = native.error
+
+    def dialect(self) -> questions.Dialect:
+        """Return what the server calls things."""
+        return questions.dialect_of(self._native.version(self.record.connection()))
+
+    def send(self, texts: Sequence[str]) -> list[Rows]:
+        """Send texts; return the rows of each."""
+        return self._native.send(self.record.connection(), texts)
+
+    def known(self, name: str) -> str | None:
+        """Return a setting that the client knows."""
+        return self._native.known(self.record.connection(), self.record, name)
+
+    def reset(self) -> bool:
+        """Reset the whole session."""
+        return self._native.reset(self.record.connection(), self.record)
+
+
+class ForMySQL:
+    """The part of a `Native` that is the same for every driver of MySQL."""
+
+    name: str
+    room: Room = mysql
+    error: type[Exception]
+    operational_error: type[Exception]
+    programming_error: type[Exception]
+    settings: Sequence[str] = ()  # all of them live on the server
+    aliases: Mapping[str, str] = MappingProxyType({})
+    kinds: tuple[type[Any], ...]
+
+    # --- what a driver's own file says ---------------------------------------------------------------------------
+
+    def version(self, connection: Any) -> str:
+        """Return what the server says of its version."""
+        raise NotImplementedError
+
+    def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
+        """Send texts, past all that is patched, and return the rows of each as text."""
+        raise NotImplementedError
+
+    def known(self, connection: Any, record: Record, name: str) -> str | None:
+        """Return a setting that the client knows without asking."""
+        raise NotImplementedError
+
+    def reset(self, connection: Any, record: Record) -> bool:
+        """Reset the whole session (COM_RESET_CONNECTION), and redo what connecting did."""
+        raise NotImplementedError
+
+    def where(self, connection: Any) -> tuple[str, int | None]:
+        """Return the host (or socket path) and the port, as the app knows them."""
+        raise NotImplementedError
+
+    def database(self, connection: Any) -> str:
+        """Return the database that the app connected to."""
+        raise NotImplementedError
+
+    def mark_lost(self, connection: Any) -> None:
+        """End the physical connection: the server has said that it is gone."""
+        raise NotImplementedError
+
+    def has_ended(self, connection: Any) -> bool:
+        """Tell whether the driver knows that the physical connection is gone, and the app has not closed it."""
+        raise NotImplementedError
+
+    # --- what is the same ----------------------------------------------------------------------------------------
+
+    def talk(self, connection: Any, record: Record) -> Talk:
+        """Talk with MySQL."""
+        return Speaking(Line(self, record))
+
+    def phase(self, connection: Any, record: Record) -> Phase:
+        """Tell what is known where the driver does not tell: by the app's own words, and outside autocommit."""
+        return Phase.OPEN if record.begun or (record.used and self.begins(connection)) else Phase.IDLE
+
+    def begins(self, connection: Any) -> bool:
+        """Tell whether autocommit is off."""
+        raise NotImplementedError
+
+    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+        """Tell by the driver's state, and by the number of the error."""
+        if error is not None and code_of(error) in mysql.LOST_ERRORS:
+            self.mark_lost(connection)
+            return True
+        return self.has_ended(connection)
+
+    def query(self, connection: Any, text: str) -> Rows:
+        """Send one text."""
+        return self.send(connection, [text])[0]
+
+    def finish(self, connection: Any, command: str) -> None:
+        """Send COMMIT or ROLLBACK."""
+        self.query(connection, command)
+
+    def peer(self, connection: Any, record: Record) -> Peer:
+        """Return the server, and the database that the app connected to."""
+        host, port = self.where(connection)
+        return Peer(mysql.system_of(self.version(connection)), self.database(connection), host, port)
+
+    def site(self, connection: Any, record: Record) -> Site:
+        """Return the same, with the database that is the current one now."""
+        system, database, host, port = record.peer()
+        value, pristine = record.on_server.shown.get("database", (None, None))
+        return Site(system, self.known(connection, record, "database") or value or pristine or database, host, port)
+
+    def read(self, connection: Any, setting: str) -> Any:
+        """All settings live on the server."""
+        raise LookupError(setting)
+
+    def write(self, connection: Any, setting: str, value: Any) -> None:
+        """All settings live on the server."""
+        raise LookupError(setting)
+
+    def text_of(self, cursor: Any, query: Any) -> str:
+        """Return the text of a query."""
+        return query.decode(errors="replace") if isinstance(query, (bytes, bytearray)) else str(query)
+
+    def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
+        """Return a primary, unless the old server was not one."""
+        if loss.trigger == "requested" and loss.hosts:
+            return "any"
+        return "standby" if loss.trigger != "demoted" and record.was_standby else "primary"
+
+    def is_standby(self, connection: Any) -> bool | None:
+        """Ask whether the server takes writes only from those with special rights."""
+        ((value, *more),) = self.query(connection, questions.is_read_only())
+        return any(str(cell).upper() in ("1", "ON") for cell in (value, *more))
+
+    def checked(self, connection: Any, wanted: str) -> Any:
+        """Return a new connection if its server is of the kind that is wanted.
+
+        Raises:
+            WrongRole: it is not.
+        """
+        if wanted != "any" and self.is_standby(connection) is not (wanted == "standby"):
+            self.shut(connection, for_good=True)
+            raise WrongRole(wanted)
+        return connection
+
+    def current_database(self, connection: Any, record: Record) -> str:
+        """Return the database that a new connection is to have at once: ``USE`` cannot join a SET."""
+        value, pristine = record.on_server.shown.get("database", (None, None))
+        return value or pristine or self.database(connection)
+
+    def answer(self, error: BaseException) -> tuple[str, str, bool]:
+        """Read the number of an error."""
+        code = code_of(error)
+        outcome, words = next(((short, said) for codes, short, said in _ANSWERS if code in codes), ("failed", "failed"))
+        return outcome, words, code in mysql.LOGIN_REFUSED
+
+    def refuse(self, connection: Any) -> None:
+        """MySQL has no aborted transactions: it is the engine that refuses."""
+
+    def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
+        """Tell whether the server runs with --read-only by now."""
+        return code_of(error) in mysql.READ_ONLY_ERRORS and bool(self.is_standby(connection))
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """End the physical connection."""
+        raise NotImplementedError

@@ -1,0 +1,174 @@
+"""What the sessions of MySQL and MariaDB are asked about their settings, and how they are set: on a line that blocks.
+
+The text is the database's (``databases/mysql/questions.py``), the order of steps the lifecycle's. Where the driver lets
+the server report what has changed, with each answer (``session_track_system_variables``), nothing else is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from instrumented_wrapper.databases.mysql import questions
+from instrumented_wrapper.drivers import Refused
+from instrumented_wrapper.drivers.talking import Rows, Values
+from instrumented_wrapper.server_settings import Assignment, Told
+from instrumented_wrapper.statement import DOUBT, Effects, Step
+
+__all__ = ["UNNAMED", "Line", "Speaking"]
+
+UNKNOWN_VARIABLE: Final = 1193
+UNNAMED: Final = "session state"  # user variables, temporary tables, prepared statements: the server says only "some"
+
+
+class Line(Protocol):
+    """A connection, as far as it is talked with.
+
+    Attributes:
+        record: its session.
+        error: the driver's ``Error``; the first of its arguments is the server's number.
+    """
+
+    record: Any
+    error: type[Exception]
+
+    def dialect(self) -> questions.Dialect:
+        """Return what the server calls things."""
+
+    def send(self, texts: Sequence[str]) -> list[Rows]:
+        """Send texts, one statement each, in one round trip where the driver can; return the rows of each."""
+
+    def known(self, name: str) -> str | None:
+        """Return a setting that the client knows without asking: ``autocommit``, ``database``."""
+
+    def reset(self) -> bool:
+        """Reset the whole session (COM_RESET_CONNECTION) and redo what connecting did; False: that cannot be done."""
+
+
+class Speaking:
+    """`talking.Talk` with MySQL."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.tracks = False  # the server reports what has changed
+        self._first: dict[str, str | None] = {}  # reported while the connection was made
+        self._told: dict[str, str | None] = {}  # the last that was reported, by setting
+        self._pending: dict[str, str | None] = {}  # reported by an answer that is not settled yet
+        self._unnamed = False
+
+    def moved(self) -> None:
+        """The physical connection is another one now."""
+        self._told.clear()
+        self._pending.clear()
+        self._line.record.reported = self._reported
+
+    def _reported(self, name: str) -> str | None:
+        told = self._told.get(name)
+        return told if told is not None else self._line.known(name)
+
+    def reported(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what the client knows without asking."""
+        told = {name: self._reported(name) for name in names}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def heard(self, changes: Iterable[tuple[str, str | None]], unnamed: bool) -> None:
+        """The server has reported with an answer what has changed; `unnamed`: more, of which it tells no name."""
+        if self._line.record.configuring:
+            self._first.update(changes)
+            return
+        for name, value in changes:
+            self._told[name] = self._pending[name] = value
+        self._unnamed = self._unnamed or unnamed
+        self._line.record.unsure = True  # the frequent path looks
+
+    def keep_reported(self) -> None:
+        """What was reported belongs to the baseline."""
+        self._pending.clear()
+        self._unnamed = False
+
+    def notice(self) -> None:
+        """Take what was reported with the answers; the text of the statement need not have said it."""
+        record = self._line.record
+        pending, self._pending = self._pending, {}
+        unnamed, self._unnamed = self._unnamed, False
+        if not record.recording or record.configuring:
+            return
+        for name, value in pending.items():
+            if (first := self._first.get(name)) is not None and value is not None:
+                record.on_server.noticed(name, first, value)
+            else:
+                record.on_server.reported(name, value)
+        if unnamed:
+            record.left[UNNAMED] = None
+        if pending or unnamed:
+            record.refresh_changed()
+
+    def present(self, names: Sequence[str]) -> Values:
+        """Ask for values of settings; those that the server does not know are None."""
+        return self._asked(questions.present, names)
+
+    def _asked(self, question: Any, names: Sequence[str]) -> Values:
+        if not names:
+            return {}
+        dialect = self._line.dialect()
+        try:
+            ((row,),) = self._line.send([question(names, dialect)])
+        except self._line.error as error:
+            if UNKNOWN_VARIABLE not in (*error.args[:1], getattr(error, "errno", 0)):
+                raise
+            if len(names) == 1:
+                return {names[0]: None}
+            return {name: value for name in names for value in self._asked(question, (name,)).values()}
+        return questions.answers(names, row)
+
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+        """Clear state and give settings; return what they were before, unless they go back."""
+        before: Values = {}
+        if clears and not self._line.reset():
+            self._line.send(questions.clear(clears))
+        if not assignments:
+            return before
+        names = tuple(assignment.name for assignment in assignments)
+        wanted = [a for a in assignments if not (a.name == "database" and self._line.known("database") == a.text)]
+        texts = questions.assign(wanted, self._line.dialect())
+        try:
+            before = {} if back else self.present(names)
+            self._line.send(texts)
+        except self._line.error as error:
+            raise Refused(self._which(wanted), error) from error
+        finally:
+            self.keep_reported()
+        return before
+
+    def _which(self, assignments: Sequence[Assignment]) -> str:
+        """Find out which setting was refused, one by one: the connection is not the app's, or is thrown away."""
+        for assignment in assignments:
+            try:
+                self._line.send(questions.assign([assignment], self._line.dialect()))
+            except self._line.error:
+                return assignment.name
+        return ", ".join(assignment.name for assignment in assignments)
+
+    def ask(self) -> Values:
+        """Ask for all that is in doubt, and tell the session."""
+        record = self._line.record
+        known = record.on_server
+        names = known.names_in_doubt()
+        unknown = tuple(name for name in names if not known.has_pristine(name))
+        values = self._asked(questions.present, names)
+        defaults = self._asked(questions.defaults, unknown)
+        record.told(Told(values, defaults), None)
+        self.keep_reported()
+        return {name: default for name, default in defaults.items() if known.knows(name)}
+
+    def understood(self, effects: Effects) -> Effects | None:
+        """Where anything may have been set, say what is looked at; nothing where the server reports it."""
+        if not any(step.kind == DOUBT and not step.name for step in effects.steps):
+            return effects
+        steps = [step for step in effects.steps if step.name or step.kind != DOUBT]
+        if not self.tracks:
+            because = next(str(step.value) for step in effects.steps if step.kind == DOUBT and not step.name)
+            names = dict.fromkeys((*questions.ALWAYS_ASKED, *self._line.record.on_server.names))
+            steps += [Step(DOUBT, name, because) for name in names]
+        return replace(effects, steps=tuple(steps))
