@@ -86,7 +86,8 @@ class ServerSettings:
         seen = dict(self._values)
         for level in self.open.levels:
             seen.update({name: held.value for name, held in level.values.items() if not held.configured})
-        return {name: (self._meant(name, value), self._pristine.get(name)) for name, value in seen.items()}
+        known = seen if self._has_defaults else [name for name in seen if name in self._pristine]
+        return {name: (self._meant(name, seen[name]), self._pristine.get(name)) for name in known}
 
     @property
     def is_changed(self) -> bool:

@@ -124,22 +124,20 @@ class Speaking:
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
         """Clear state and give settings; return what they were before, unless they go back."""
-        before: Values = {}
         if clears and not self._line.reset():
             self._line.send(questions.clear(clears))
         if not assignments:
-            return before
+            return {}
         names = tuple(assignment.name for assignment in assignments)
         wanted = [a for a in assignments if not (a.name == "database" and self._line.known("database") == a.text)]
         texts = questions.assign(wanted, self._line.dialect())
         try:
-            before = {} if back else self.present(names)
-            self._line.send(texts)
+            first, *_ = self._line.send([questions.present(names, self._line.dialect()), *texts])
         except self._line.error as error:
             raise Refused(self._which(wanted), error) from error
         finally:
             self.keep_reported()
-        return before
+        return questions.answers(names, first[0])
 
     def _which(self, assignments: Sequence[Assignment]) -> str:
         """Find out which setting was refused, one by one: the connection is not the app's, or is thrown away."""
