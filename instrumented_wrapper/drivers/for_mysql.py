@@ -89,6 +89,7 @@ class ForMySQL:
     error: type[Exception]
     operational_error: type[Exception]
     programming_error: type[Exception]
+    nests = True
     settings: Sequence[str] = ()  # all of them live on the server
     aliases: Mapping[str, str] = MappingProxyType({})
     kinds: tuple[type[Any], ...]

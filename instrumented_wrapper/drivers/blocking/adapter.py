@@ -214,7 +214,7 @@ class Blocking:
 
 @contextmanager
 def _busy(record: Record) -> Iterator[None]:
-    before, record.busy = record.busy, True
+    before, record.busy = record.busy, threading.get_ident()
     try:
         yield
     finally:

@@ -52,42 +52,42 @@ class Calls:
     ) -> Method:
         """Make the closure of a method of cursors whose first argument, called `named`, is a statement."""
         memo, nobody, slow, begin = self._memo, self._telling.nobody, self._slowly, begin or self._telling.statement
-        phase_of = self._native.phase
+        answered, failed, nests = self._steps.answered, self._steps.failed, self._native.nests
 
         @functools.wraps(original)
-        def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
-            connection = connection_of(self)
+        def execute(this: Any, *args: Any, **kwargs: Any) -> Any:
+            connection = connection_of(this)
             record: Record | None = None if connection is None else connection.__dict__.get(KEY)
-            if record is None or record.busy or record.off:
-                return original(self, *args, **kwargs)
+            if record is None or (record.busy and record.is_within()):
+                return original(this, *args, **kwargs)
             query = args[0] if args else kwargs.get(named)
             effects = memo.get(query, _UNSEEN) if type(query) is str else _UNSEEN
-            operation = None if nobody() or not record.tells else begin(record, self, query, args, kwargs)
+            operation = None if nobody() or not record.tells else begin(record, this, query, args, kwargs)
             if (
                 effects is not None
                 or record.alert
                 or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
             ):
-                return slow(operation, original, self, connection, record, args, kwargs, effects)
-            record.phase = phase_of(connection, record)
+                return slow(operation, original, this, connection, record, args, kwargs, effects)
             moves = record.moves
-            record.busy = True
+            record.busy = nests
             try:
-                result = original(self, *args, **kwargs)
+                result = original(this, *args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
                 record.busy = False
-                run = functools.partial(original, self, *args, **kwargs)
+                run = functools.partial(original, this, *args, **kwargs)
+                record.phase = self._native.phase(connection, record)
                 return _ended(operation, failed, connection, record, Call.STATEMENT, None, error, run, moves)
             record.busy = False
             record.used = True
-            record.heard = monotonic()
-            if record.unsure or record.lost is not None:
+            if record.switchable:
+                record.heard = monotonic()
+            if record.unsure:
                 answered(connection, record)
             if operation is not None:
                 operation.end()
             return result
 
-        answered, failed = self._steps.answered, self._steps.failed
         return execute
 
     def _slowly(
@@ -114,6 +114,8 @@ class Calls:
         kwargs: dict[str, Any],
         effects: Any,
     ) -> Any:
+        if record.off:
+            return original(cursor, *args, **kwargs)
         if effects is _UNSEEN or effects is not None:
             effects = self._exact(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
@@ -138,7 +140,7 @@ class Calls:
         def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
             connection = connection_of(self)
             record: Record | None = None if connection is None else connection.__dict__.get(KEY)
-            if record is None or record.busy or record.off:
+            if record is None or record.off or (record.busy and record.is_within()):
                 return original(self, *args, **kwargs)
             moves = record.moves
             try:
@@ -168,7 +170,7 @@ class Calls:
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             connection = self if connection_of is None else connection_of(self)
             record: Record | None = None if connection is None else connection.__dict__.get(KEY)
-            if record is None or record.busy or record.off:
+            if record is None or record.off or (record.busy and record.is_within()):
                 return original(self, *args, **kwargs)
             does = None if effects is None else effects(record, *args, **kwargs)
             run = functools.partial(original, self, *args, **kwargs)

@@ -64,6 +64,7 @@ class Native(Protocol):
     error: type[Exception]
     operational_error: type[Exception]
     programming_error: type[Exception]
+    nests: bool  # its methods call each other, and a connection is never shared by threads
     settings: Sequence[str]  # those that the driver keeps itself
     aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours
     kinds: tuple[type[Any], ...]  # of connections

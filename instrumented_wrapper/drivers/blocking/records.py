@@ -39,7 +39,8 @@ class Record(Session):
         arguments: how the app asked for it.
         hosts: where its server was looked for.
         off: nothing is looked at (a forked child).
-        busy: a call of the app is under way; what the driver calls within it is part of it.
+        busy: a call of the app is under way, and what the driver calls within it is part of it; or, as the thread's
+            number, something of ours is.
         alert: the frequent path must take the long way.
         switchable: a loss leads to a switch.
         failover: it would, were the connection not on its way out.
@@ -67,7 +68,8 @@ class Record(Session):
         self.aliases = native.aliases
         self.hosts: tuple[Address, ...] = ()
         self.mutex = threading.RLock()
-        self.off = self.busy = self.alert = self.foreign = self.internal = False
+        self.off = self.alert = self.foreign = self.internal = False
+        self.busy: bool | int = False
         self.recording, self.returning, self.returned = True, False, False
         self.closed_by_app = self.loss_told = False
         self.used = self.begun = self.asks = False
@@ -88,6 +90,10 @@ class Record(Session):
         self.called: set[str] = set()
         self.kept: dict[str, Any] = {}  # what the driver's own file keeps
         self.talk = native.talk(connection, self)
+
+    def is_within(self) -> bool:
+        """Tell whether a call now is part of the one that is under way, in this thread."""
+        return self.busy is True or self.busy == threading.get_ident()
 
     def would_switch(self, hosts: tuple[Address, ...]) -> bool:
         """Tell whether a loss leads to a switch, where the server is looked for on `hosts`."""

@@ -5,6 +5,7 @@ The frequent path is in `calls`; what a loss means is in `losses`, and the order
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,7 +58,7 @@ class Steps:
             self._read_first(connection, record, call, done)
         self._note(record, done)
         moves = record.moves
-        record.busy = True
+        record.busy = self._native.nests
         try:
             result = run()
         except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
@@ -114,7 +115,7 @@ class Steps:
         if not names or record.internal or record.configuring:
             return
         moves, busy = record.moves, record.busy
-        record.busy = True
+        record.busy = threading.get_ident()
         try:
             self._flows.run(self._flows.note_changes(self._driver, connection, record, names))
         except self._native.error as error:
@@ -196,7 +197,7 @@ class Steps:
             self._ask_now(connection, record)
 
     def _ask_now(self, connection: Any, record: Record) -> None:
-        busy, record.busy = record.busy, True
+        busy, record.busy = record.busy, threading.get_ident()
         try:
             self._flows.run(self._flows.settle_doubts(self._driver, connection, record))
         except (self._native.error, ValueError):
@@ -215,7 +216,7 @@ class Steps:
         moves: int,
     ) -> Any:
         """It raised: a loss, a demotion, or a refusal that is the app's affair."""
-        native = self._native
+        native, record.used = self._native, True
         ours = isinstance(error, FailoverError) or not isinstance(error, (native.error, OSError))
         if ours:  # or the app was interrupted: nobody knows how far it came
             self._settle(connection, record, certain=False)
@@ -256,7 +257,7 @@ class Steps:
         with record.mutex:
             if record.moves != moves and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
-            busy, record.busy = record.busy, True
+            busy, record.busy = record.busy, threading.get_ident()
             try:
                 news = self._flows.run(self._flows.replace_lost(self._driver, connection, record, loss, None))
             finally:

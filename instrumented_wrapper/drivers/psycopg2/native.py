@@ -125,6 +125,7 @@ class Psycopg2:
     error: type[Exception] = psycopg2.Error
     operational_error: type[Exception] = psycopg2.OperationalError
     programming_error: type[Exception] = psycopg2.ProgrammingError
+    nests = False
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"readonly": "read_only"})
     kinds: tuple[type[Any], ...] = (C,)
@@ -137,7 +138,9 @@ class Psycopg2:
     def phase(self, connection: Any, record: Record) -> Phase:
         """Ask libpq; of a connection that was lost, what it was before."""
         status = _status(connection.__dict__.get(LIVE) or connection)
-        return record.phase if status == _UNKNOWN else _PHASES[status]
+        if status != _UNKNOWN:
+            return _PHASES[status]
+        return record.phase or Phase(record.begun or (record.used and self.begins(connection)))
 
     def begins(self, connection: Any) -> bool:
         """Outside autocommit psycopg2 begins a transaction before any statement."""

@@ -206,7 +206,6 @@ class Speaking:
         self._line, self._status, self._place = line, status, place
         self._record: Any = None
         self._first: dict[str, str | None] = {}
-        self._compared = -1.0
 
     def moved(self) -> None:
         """The physical connection is another one now."""
@@ -226,7 +225,7 @@ class Speaking:
 
     def keep_reported(self) -> None:
         """What the server reports now is the baseline."""
-        self._first, self._compared = self._all_reported(), self._record.heard
+        self._first = self._all_reported()
 
     def _all_reported(self) -> dict[str, str | None]:
         return {name: self._reported(name) for name in questions.REPORTED}
@@ -234,9 +233,8 @@ class Speaking:
     def notice(self) -> None:
         """Take what the server has reported outside a transaction of settings that no statement named."""
         record = self._record
-        if self._compared == record.heard or record.off or record.on_server.open.levels or not self._line.is_idle():
+        if record.off or record.on_server.open.levels or not self._line.is_idle():
             return
-        self._compared = record.heard
         for name, value in self._all_reported().items():
             if (first := self._first.get(name)) is not None and value is not None and first != value:
                 record.on_server.noticed(name, first, value)
