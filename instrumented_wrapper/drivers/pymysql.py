@@ -51,8 +51,8 @@ _PHYSICAL: Final = (
     " client_flag _closed"
 ).split()
 _PARTS: Final = {
-    connections.Connection: "_execute_command _read_ok_packet _force_close _request_authentication query".split(),
-    connections.MySQLResult: "read _read_ok_packet _finish_unbuffered_query".split(),
+    connections.Connection: "_execute_command _read_ok_packet _read_query_result _force_close query".split(),
+    connections.MySQLResult: "read _finish_unbuffered_query".split(),
     cursors.Cursor: "execute executemany callproc mogrify".split(),
     cursors.SSCursor: "fetchone fetchmany read_next nextset".split(),
 }
@@ -249,7 +249,7 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
     over("__init__", functools.partial(_constructing, options, telling))
     over("_request_authentication", _authenticating)
     over("_read_ok_packet", _hearing)
-    patches.close_over(connections.MySQLResult, "_read_ok_packet", _hearing_result)
+    over("_read_query_result", _hearing_result)
     over("query", lambda original: calls.statement(original, _itself, "sql"))
     over("next_result", lambda original: calls.fetch(original, _itself))
     call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
@@ -355,15 +355,17 @@ def _hearing(original: Method) -> Method:
 
 
 def _hearing_result(original: Method) -> Method:
-    """``MySQLResult._read_ok_packet``: the answer to a statement without rows."""
+    """``Connection._read_query_result``: the answer to a statement, where it is one without rows."""
 
     @functools.wraps(original)
-    def _read_ok_packet(self: Any, first_packet: Any) -> None:
-        original(self, first_packet)
-        if self.connection.client_flag & CLIENT.SESSION_TRACK:
-            self.message = _heard(self.connection, self.message, self.server_status)
+    def _read_query_result(self: Any, unbuffered: bool = False) -> Any:
+        affected = original(self, unbuffered)
+        result = self._result
+        if result.message is not None and self.client_flag & CLIENT.SESSION_TRACK:
+            result.message = _heard(self, result.message, result.server_status)
+        return affected
 
-    return _read_ok_packet
+    return _read_query_result
 
 
 def _heard(connection: Any, message: bytes, status: int) -> bytes:

@@ -69,11 +69,9 @@ class Telling:
         """Begin several statements in one text, without parameters."""
         return self.statement(record, cursor, query, (query,), {})
 
-    def procedure(
-        self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Operation | None:
+    def procedure(self, record: Record, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a ``callproc``."""
-        words = Words(f"CALL {query}", operation="CALL", procedure=str(query))
+        words = Words(f"CALL {name}", operation="CALL", procedure=str(name))
         return self._begun(record, lambda at: at.describe(words), record.options.traces)
 
     def command(self, name: str, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
