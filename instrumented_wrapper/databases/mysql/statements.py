@@ -111,7 +111,7 @@ def _effects_of(statement: list[Token]) -> Iterator[Effects]:
 
 def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
     """Assignments to user variables and functions that may stand in any statement."""
-    for (before, token), following in zip(pairwise(statement), [*statement[2:], None], strict=True):
+    for (before, token), following in zip(pairwise(statement), [*statement[2:], None], strict=False):
         assigned = token.kind == "variable" and following == Token("mark", ":=")
         if assigned or (token.kind == "variable" and before == Token("word", "into")):
             yield Effects(steps=(Step(DOUBT, f"@{token.text}", "SELECT"),))
