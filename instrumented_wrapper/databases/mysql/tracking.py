@@ -29,16 +29,17 @@ def parts(message: bytes, changed: bool) -> tuple[bytes, bytes]:
 def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool]:
     """Return what was reported: settings with their values, and whether there is more of which no name is told."""
     settings: list[tuple[str, str | None]] = []
-    unnamed = False
+    unnamed = named = False
     while state:
         kind, (data, state) = state[0], _string(state[1:])
+        named = named or kind in (_VARIABLES, _SCHEMA)
         if kind == _VARIABLES:
             settings += [pair for pair in _variables(data) if pair[0] not in NOT_STATE]
         elif kind == _SCHEMA:
             settings.append(("database", _string(data)[0].decode(errors="replace") or None))
         elif kind == _STATE_CHANGE:
             unnamed = True
-    return settings, unnamed and not settings
+    return settings, unnamed and not named  # the server says it of those with a name, too
 
 
 def _variables(data: bytes) -> Iterator[tuple[str, str | None]]:

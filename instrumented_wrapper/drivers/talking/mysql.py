@@ -79,7 +79,8 @@ class Speaking:
             return
         for name, value in changes:
             self._told[name] = self._pending[name] = value
-        self._unnamed = self._unnamed or unnamed
+        explained = any(effects.leaves or effects.sets for effects in self._line.record.noted)
+        self._unnamed = self._unnamed or (unnamed and not explained)
         self._line.record.unsure = True  # the frequent path looks
 
     def keep_reported(self) -> None:
