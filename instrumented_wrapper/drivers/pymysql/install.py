@@ -1,0 +1,200 @@
+"""What is patched of PyMySQL, as a list: how it connects, what it sends, what the server reports."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final
+
+import pymysql
+from pymysql import connections, cursors
+from pymysql.constants import CLIENT
+
+from instrumented_wrapper.databases.mysql import tracking
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.blocking.adapter import Blocking
+from instrumented_wrapper.drivers.blocking.calls import Calls
+from instrumented_wrapper.drivers.blocking.closing import closing
+from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
+from instrumented_wrapper.drivers.blocking.steps import Steps
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.pymysql.native import PyMySQL, track
+from instrumented_wrapper.drivers.watching import KEY, drop_all
+from instrumented_wrapper.operations import Site
+from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.patching import Patches
+
+__all__ = ["DRIVER", "install", "uninstall"]
+
+logger = logging.getLogger("instrumented_wrapper")
+Method = Callable[..., Any]
+OLDEST: Final = (1, 1)
+_STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
+_PARTS: Final = {
+    connections.Connection: "_execute_command _read_ok_packet _read_query_result _force_close query".split(),
+    connections.MySQLResult: "read _finish_unbuffered_query".split(),
+    cursors.Cursor: "execute executemany callproc mogrify".split(),
+    cursors.SSCursor: "fetchone fetchmany read_next nextset".split(),
+}
+NATIVE: Final = PyMySQL()
+DRIVER: Final = Blocking(NATIVE)
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch PyMySQL's classes. Returns what was done, for a user who asks."""
+    if pymysql.VERSION[:2] < OLDEST:
+        version = ".".join(map(str, pymysql.VERSION[:3]))
+        logger.warning("PyMySQL %s is not supported, 1.1 or newer is: it is left alone", version)
+        return "left alone: older than 1.1"
+    missing = [f"{kind.__name__}.{part}" for kind, parts in _PARTS.items() for part in parts if not hasattr(kind, part)]
+    if missing:
+        logger.warning("PyMySQL lacks %s: it is left alone", ", ".join(missing))
+        return f"left alone: it lacks {', '.join(missing)}"
+    telling = Telling(NATIVE, flows.operations)
+    calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
+    _connections(patches, calls, telling, options, flows)
+    _cursors(patches, calls, telling)
+    return "patched"
+
+
+def uninstall() -> None:
+    """Forget the connections that were watched; they go on working."""
+    drop_all(NATIVE.name)
+
+
+def _connections(patches: Patches, calls: Calls, telling: Telling, options: Options, flows: Flows) -> None:
+    kind = connections.Connection
+
+    def over(name: str, make: Callable[[Method], Method]) -> None:
+        patches.close_over(kind, name, make)
+
+    def call(name: str, what: Call, begin: Method | None = None, effects: Any = None) -> None:
+        over(name, lambda original: calls.call(original, what, begin, effects))
+
+    over("__init__", functools.partial(_constructing, options, telling))
+    over("_request_authentication", _authenticating)
+    over("_read_ok_packet", _hearing)
+    over("_read_query_result", _hearing_result)
+    over("query", lambda original: calls.statement(original, _itself, "sql"))
+    over("next_result", lambda original: calls.fetch(original, _itself))
+    call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
+    call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
+    call("begin", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
+    call("autocommit", Call.STATEMENT, None, sets_autocommit)
+    call("select_db", Call.STATEMENT, None, selects)
+    call("set_character_set", Call.STATEMENT, None, sets_names)
+    call("show_warnings", Call.STATEMENT)
+    call("ping", Call.STATEMENT)
+    over("close", closing(NATIVE, DRIVER, flows))
+
+
+def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
+    connection_of = attrgetter("connection")
+    for name, first, begin in (("execute", "query", None), ("executemany", "query", telling.batch)):
+        make = functools.partial(calls.statement, connection_of=connection_of, named=first, begin=begin)
+        patches.close_over(cursors.Cursor, name, make)
+    patches.close_over(
+        cursors.Cursor,
+        "callproc",
+        lambda original: calls.call(
+            original,
+            Call.STATEMENT,
+            telling.procedure,
+            lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
+            connection_of,
+        ),
+    )
+    for name in ("fetchone", "fetchmany", "nextset", "scroll", "read_next"):
+        patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
+
+
+def _itself(connection: Any) -> Any:
+    return connection
+
+
+def _constructing(options: Options, telling: Telling, original: Method) -> Method:
+    """``Connection.__init__``: our keywords are taken out; from here on the connection is watched."""
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        ours = take_keywords(kwargs)
+        checked = options.with_keywords(ours, "connect") if ours else options
+        record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
+        record.configuring, record.off = True, True
+        self.__dict__[KEY] = record
+        with telling.connect(checked, lambda: _asked_for(kwargs)):
+            original(self, *args, **kwargs)
+        _attach(self, record)
+        record.tells = telling.wants(checked)
+
+    return __init__
+
+
+def _attach(connection: Any, record: Record) -> None:
+    """Watch a connection from now on; one whose connecting is deferred is watched as soon as it connects."""
+    record.kept = {"charset": connection.charset, "collation": connection.collation}
+    record.configuring = False
+    if connection._sock is not None:
+        record.attach(connection, (NATIVE.where(connection),))
+        record.talk.keep_reported()
+
+
+def _asked_for(keywords: dict[str, Any]) -> Site:
+    host = str(keywords.get("unix_socket") or keywords.get("host") or "localhost")
+    port = None if keywords.get("unix_socket") else int(keywords.get("port") or 3306)
+    return Site("mysql", str(keywords.get("database") or keywords.get("db") or ""), host, port)
+
+
+def _authenticating(original: Method) -> Method:
+    """``Connection._request_authentication``: ask the server to report changes, where it can."""
+
+    @functools.wraps(original)
+    def _request_authentication(self: Any) -> None:
+        record = record_of(self)
+        if record is not None and self.server_capabilities & CLIENT.SESSION_TRACK:
+            self.client_flag |= CLIENT.SESSION_TRACK
+        original(self)
+        track(self)
+
+    return _request_authentication
+
+
+def _hearing(original: Method) -> Method:
+    """``Connection._read_ok_packet``: the answer to what has no result."""
+
+    @functools.wraps(original)
+    def _read_ok_packet(self: Any) -> Any:
+        ok = original(self)
+        if self.client_flag & CLIENT.SESSION_TRACK:
+            ok.message = _heard(self, ok.message, ok.server_status)
+        return ok
+
+    return _read_ok_packet
+
+
+def _hearing_result(original: Method) -> Method:
+    """``Connection._read_query_result``: the answer to a statement, where it is one without rows."""
+
+    @functools.wraps(original)
+    def _read_query_result(self: Any, unbuffered: bool = False) -> Any:
+        affected = original(self, unbuffered)
+        result = self._result
+        if result.message is not None and self.client_flag & CLIENT.SESSION_TRACK:
+            result.message = _heard(self, result.message, result.server_status)
+        return affected
+
+    return _read_query_result
+
+
+def _heard(connection: Any, message: bytes, status: int) -> bytes:
+    """Take out of an OK packet what the server reports; return what is left, as without."""
+    info, state = tracking.parts(message, bool(status & _STATE_CHANGED))
+    record: Record | None = connection.__dict__.get(KEY)
+    if state and record is not None and not record.foreign:
+        talk: Any = record.talk
+        talk.heard(*tracking.changes(state))
+    return info

@@ -1,0 +1,192 @@
+"""What PyMySQL is like: `Native`. Private parts that are used are looked for once, when patching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import pymysql
+from pymysql import connections
+from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
+
+from instrumented_wrapper.databases.mysql import tracking
+from instrumented_wrapper.drivers.blocking.native import Phase
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.talking import Rows
+from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.errors import Address
+
+__all__ = ["PyMySQL", "track"]
+
+_IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+_AUTOCOMMIT: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+_COM_RESET_CONNECTION: Final = 0x1F
+_construct: Final[Any] = connections.Connection.__init__
+# What belongs to the physical connection.
+_PHYSICAL: Final = (
+    "_sock _rfile _secure _next_seq_id _current_timeout host port unix_socket host_info server_status server_version"
+    " server_thread_id server_capabilities server_language server_charset salt protocol_version _auth_plugin_name"
+    " client_flag _closed"
+).split()
+
+
+class PyMySQL(ForMySQL):
+    """`Native` for PyMySQL."""
+
+    name = "pymysql"
+    error = pymysql.err.Error
+    operational_error = pymysql.err.OperationalError
+    programming_error = pymysql.err.ProgrammingError
+    kinds: tuple[type[Any], ...] = (connections.Connection,)
+
+    def version(self, connection: Any) -> str:
+        """Return what the greeting said."""
+        return str(connection.server_version)
+
+    def phase(self, connection: Any, record: Record) -> Phase:
+        """Tell by the flags of the server's last answer."""
+        return Phase.OPEN if connection.server_status & _IN_TRANSACTION else Phase.IDLE
+
+    def begins(self, connection: Any) -> bool:
+        """Tell by the same flags."""
+        return not connection.server_status & _AUTOCOMMIT
+
+    def is_streaming(self, connection: Any) -> bool:
+        """Tell whether an unbuffered result is not read to its end."""
+        result = connection._result
+        return result is not None and bool(result.unbuffered_active or result.has_next)
+
+    def is_closed(self, connection: Any) -> bool:
+        """Tell whether the app has closed it."""
+        return bool(connection._closed)
+
+    def has_ended(self, connection: Any) -> bool:
+        """PyMySQL closes the socket at the first sign of a loss."""
+        return connection._sock is None and not connection._closed
+
+    def mark_lost(self, connection: Any) -> None:
+        """Close the socket."""
+        connection._force_close()
+
+    def is_alive(self, connection: Any) -> bool:
+        """Ping."""
+        try:
+            connection._execute_command(COMMAND.COM_PING, "")
+            connection._read_ok_packet()
+        except (pymysql.err.Error, OSError):
+            connection._force_close()
+        return connection._sock is not None
+
+    def socket(self, connection: Any) -> int | None:
+        """Return the socket's descriptor."""
+        return None if connection._sock is None else int(connection._sock.fileno())
+
+    def where(self, connection: Any) -> tuple[str, int | None]:
+        """Return the host and port, or the path of the socket."""
+        path = connection.unix_socket
+        return (str(path), None) if path else (str(connection.host), int(connection.port))
+
+    def database(self, connection: Any) -> str:
+        """Return what connecting asked for; PyMySQL encodes it on the way."""
+        name = connection.db
+        return name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
+
+    def known(self, connection: Any, record: Record, name: str) -> str | None:
+        """Autocommit is among the flags."""
+        return str(int(not self.begins(connection))) if name == "autocommit" and connection._sock else None
+
+    def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
+        """Write all of them, then read the answers; the app's last result stays what it was."""
+        kept = connection._result, connection._affected_rows
+        connection._result = None
+        try:
+            for text in texts:
+                connection._execute_command(COMMAND.COM_QUERY, text)
+            return list(_answers(connection, len(texts)))
+        finally:
+            if connection._sock is not None:
+                connection._result, connection._affected_rows = kept
+
+    def reset(self, connection: Any, record: Record) -> bool:
+        """Reset the session; what connecting did follows, for the server has its own defaults now."""
+        connection._execute_command(_COM_RESET_CONNECTION, b"")
+        connection._read_ok_packet()
+        track(connection)
+        connection.set_character_set(record.kept["charset"], record.kept["collation"])
+        texts = [] if connection.sql_mode is None else [f"SET sql_mode={connection.escape(connection.sql_mode)}"]
+        texts += [] if connection.init_command is None else [connection.init_command]
+        autocommit = record.arguments.keywords.get("autocommit", False)
+        texts += [] if autocommit is None else [f"SET autocommit={int(bool(autocommit))}"]
+        self.send(connection, texts)
+        return True
+
+    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+        """Return the statement as PyMySQL will send it."""
+        try:
+            return self.text_of(cursor, cursor.mogrify(query, parameters))
+        except Exception:  # noqa: BLE001 - PyMySQL does the same again, and says what is wrong
+            return None
+
+    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+        """Connect with the app's own arguments, and with the database that is the current one now."""
+        host, port = address
+        given = {**record.arguments.keywords, "host": host, "defer_connect": False}
+        given |= {"port": port or 0, "database": self.current_database(connection, record) or None}
+        if host.startswith("/"):
+            given |= {"unix_socket": host, "host": None}
+        else:
+            given.pop("unix_socket", None)
+        given["connect_timeout"] = min(seconds, given.get("connect_timeout") or seconds)
+        given.pop("db", None)
+        new = object.__new__(type(connection))
+        _construct(new, **given)
+        return self.checked(new, wanted)
+
+    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+        """Return who asks for which database; of the password only a number is kept."""
+        return (connection.user, connection.db, hash(bytes(connection.password)))
+
+    def swap(self, connection: Any, other: Any) -> Any:
+        """Exchange the sockets, and what belongs to them. A result that is still to be read is given up."""
+        result = connection._result
+        if result is not None and result.unbuffered_active:
+            result.unbuffered_active = False
+        connection._result = other._result = None
+        ours, theirs = connection.__dict__, other.__dict__
+        for name in _PHYSICAL:
+            ours[name], theirs[name] = getattr(other, name, None), getattr(connection, name, None)
+        return other
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """Close the socket without a word where it is lost."""
+        connection._closed = for_good
+        connection._force_close()
+
+
+def _answers(connection: Any, number: int) -> Iterator[Rows]:
+    """Read the answers to statements that were sent one after the other; the first error is raised at the end."""
+    failed: Exception | None = None
+    for _ in range(number):
+        connection._next_seq_id = 1
+        result = connections.MySQLResult(connection)
+        try:
+            result.read()
+        except pymysql.err.Error as error:
+            failed = failed or error
+            if connection._sock is None:
+                break
+            continue
+        if result.server_status is not None:
+            connection.server_status = result.server_status
+        yield [[None if cell is None else str(cell) for cell in row] for row in result.rows or ()]
+    if failed is not None:
+        raise failed
+
+
+def track(connection: Any) -> None:
+    """Have the server report what changes, where it can."""
+    if connection.client_flag & CLIENT.SESSION_TRACK:
+        connection._execute_command(COMMAND.COM_QUERY, tracking.ENABLE)
+        connection._read_ok_packet()
+        connection.__dict__[KEY].talk.tracks = True
