@@ -109,16 +109,20 @@ class PyMySQL(ForMySQL):
                 connection._result, connection._affected_rows = kept
 
     def reset(self, connection: Any, record: Record) -> bool:
-        """Reset the session; what connecting did follows, for the server has its own defaults now."""
-        connection._execute_command(_COM_RESET_CONNECTION, b"")
-        connection._read_ok_packet()
-        track(connection)
-        connection.set_character_set(record.kept["charset"], record.kept["collation"])
-        texts = [] if connection.sql_mode is None else [f"SET sql_mode={connection.escape(connection.sql_mode)}"]
+        """Reset the session and, in the same round trip, redo what connecting did: the server has its defaults now."""
+        charset, collation = record.kept["charset"], record.kept["collation"]
+        texts = [tracking.ENABLE] if connection.client_flag & CLIENT.SESSION_TRACK else []
+        texts.append(f"SET NAMES {charset}" + (f" COLLATE {collation}" if collation else ""))
+        texts += [] if connection.sql_mode is None else [f"SET sql_mode={connection.escape(connection.sql_mode)}"]
         texts += [] if connection.init_command is None else [connection.init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)
         texts += [] if autocommit is None else [f"SET autocommit={int(bool(autocommit))}"]
-        self.send(connection, texts)
+        connection._execute_command(_COM_RESET_CONNECTION, b"")
+        for text in texts:
+            connection._execute_command(COMMAND.COM_QUERY, text)
+        list(_answers(connection, 1 + len(texts)))
+        connection.charset, connection.collation = charset, collation
+        connection.encoding = connections.charset_by_name(charset).encoding
         return True
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:

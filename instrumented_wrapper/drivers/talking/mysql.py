@@ -131,14 +131,14 @@ class Speaking:
             return {}
         names = tuple(assignment.name for assignment in assignments)
         wanted = [a for a in assignments if not (a.name == "database" and self._line.known("database") == a.text)]
-        texts = questions.assign(wanted, self._line.dialect())
+        before = [] if back else [questions.present(names, self._line.dialect())]
         try:
-            first, *_ = self._line.send([questions.present(names, self._line.dialect()), *texts])
+            answers = self._line.send([*before, *questions.assign(wanted, self._line.dialect())])
         except self._line.error as error:
             raise Refused(self._which(wanted), error) from error
         finally:
             self.keep_reported()
-        return questions.answers(names, first[0])
+        return {} if back else questions.answers(names, answers[0][0])
 
     def _which(self, assignments: Sequence[Assignment]) -> str:
         """Find out which setting was refused, one by one: the connection is not the app's, or is thrown away."""
