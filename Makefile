@@ -14,7 +14,7 @@ check: .venv/check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy examples/*.py
+	$(BIN)/mypy examples/*.py examples/drivers/*.py
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: .venv/bench

@@ -8,13 +8,25 @@ the C class, so that what the app overrides goes on to call what it expects.
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg2
 from psycopg2 import extensions
 
-__all__ = ["LIVE", "OWNER", "C", "Shell", "Watched", "WatchedCursor", "combined", "physical", "same_physical"]
+__all__ = [
+    "LIVE",
+    "OWNER",
+    "C",
+    "Shell",
+    "Watched",
+    "WatchedCursor",
+    "combined",
+    "make_movable",
+    "physical",
+    "same_physical",
+]
 
 C: Final[Any] = extensions.connection
 _K: Final[Any] = extensions.cursor
@@ -160,6 +172,7 @@ def _give_up(connection: Any) -> None:
         decrement(ctypes.py_object(connection))
 
 
+_THEIRS: Final = "_instrumented_wrapper_theirs"  # in a combined class: the app's
 _combined: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 
 
@@ -169,6 +182,21 @@ def combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
         return theirs
     if (known := _combined.get((theirs, ours))) is None:
         bases = (ours,) if theirs in (C, _K) else (theirs, ours)
-        known = type(theirs.__name__, bases, {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__})
-        _combined[theirs, ours] = known
+        namespace = {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__, _THEIRS: theirs}
+        known = _combined[theirs, ours] = type(theirs.__name__, bases, namespace)
     return known
+
+
+def make_movable(connection: Any) -> None:
+    """Make a connection a shell that was made as a plain one, and its cursors such that follow it.
+
+    Both kinds of classes have the C class's layout, so that an object can be given the other one.
+    """
+    if isinstance(connection, Shell):
+        return
+    connection.__class__ = combined(getattr(type(connection), _THEIRS), Shell)
+    for thing in gc.get_referrers(connection):
+        kind = type(thing)
+        if issubclass(kind, WatchedCursor) and not issubclass(kind, ShellCursor):
+            follower = NamedShellCursor if issubclass(kind, NamedCursor) else ShellCursor
+            thing.__class__ = combined(getattr(kind, _THEIRS), follower)

@@ -18,7 +18,7 @@ from instrumented_wrapper.databases.postgresql.answers import answer_to
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.psycopg2 import libpq
-from instrumented_wrapper.drivers.psycopg2.classes import LIVE, C, Former, Watched, physical
+from instrumented_wrapper.drivers.psycopg2.classes import LIVE, C, Former, Watched, make_movable, physical
 from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.talking.postgresql import Speaking
 from instrumented_wrapper.errors import Address
@@ -266,6 +266,7 @@ class Psycopg2:
 
     def swap(self, connection: Any, other: Any) -> Any:
         """Let the app's shell ask `other` from now on; return what has the physical connection that it had."""
+        make_movable(connection)
         before = connection.__dict__.get(LIVE)
         connection.__dict__[LIVE] = other
         return Former(connection) if before is None else before
