@@ -69,7 +69,9 @@ def end(server: Any, connection: Any) -> None:
 
 def questions(server: Any, connection: Any) -> int:
     """Count the statements that the session was sent so far, as the server counts them."""
-    ((count,),) = ask(connection, "SELECT VARIABLE_VALUE FROM information_schema.session_status WHERE VARIABLE_NAME='QUESTIONS'")
+    ((count,),) = ask(
+        connection, "SELECT VARIABLE_VALUE FROM information_schema.session_status WHERE VARIABLE_NAME='QUESTIONS'"
+    )
     return int(count)
 
 
@@ -280,6 +282,24 @@ def test_ping_reconnects_with_the_session(switching, server) -> None:
     end(server, connection)
     connection.ping(reconnect=False)
     assert ask(connection, "SELECT @@time_zone") == (("+01:00",),)
+
+
+def test_connecting_may_be_deferred(switching, server) -> None:
+    connection = switching(defer_connect=True)
+    connection.connect()
+    ask(connection, "SET time_zone = '+01:00'")
+    end(server, connection)
+    assert ask(connection, "SELECT @@time_zone") == (("+01:00",),)
+
+
+def test_the_app_may_begin_a_new_session(connect) -> None:
+    connection = connect()
+    ask(connection, "SET time_zone = '+01:00'")
+    connection.close()
+    connection.connect()
+    assert session_state(connection) == {}
+    ask(connection, "SET time_zone = '+02:00'")
+    assert session_state(connection)["time_zone"].pristine_value == "SYSTEM"
 
 
 def test_uninstrumented_connections_go_on(server) -> None:

@@ -112,6 +112,16 @@ class Record(Session):
         connection.__dict__[KEY] = self
         watch(self)
 
+    def began_anew(self, connection: Any) -> None:
+        """The app has had the driver connect again: the session is a new one, at what connecting gives it."""
+        self.forget()
+        self.forget_left()
+        self.noted.clear()
+        self.lost = self.owed = None
+        self.closed_by_app = False
+        self.look_at(connection)
+        self.refresh_changed()
+
     def look_at(self, connection: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.seen, self.at, self.phase = None, None, Phase.IDLE

@@ -76,6 +76,7 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
         over(name, lambda original: calls.call(original, what, begin, effects))
 
     over("__init__", functools.partial(_constructing, options, telling))
+    over("connect", _connecting)
     over("_request_authentication", _authenticating)
     over("_read_ok_packet", _hearing)
     over("_read_query_result", _hearing_result)
@@ -141,6 +142,23 @@ def _attach(connection: Any, record: Record) -> None:
     if connection._sock is not None:
         record.attach(connection, (NATIVE.where(connection),))
         record.talk.keep_reported()
+
+
+def _connecting(original: Method) -> Method:
+    """``Connection.connect``: by the app, where connecting was deferred, or to begin a new session."""
+
+    @functools.wraps(original)
+    def connect(self: Any, sock: Any = None) -> None:
+        original(self, sock)
+        record = record_of(self)
+        if record is None or record.configuring or self._sock is None:
+            return
+        if record.moves == 0:
+            _attach(self, record)
+        else:
+            record.began_anew(self)
+
+    return connect
 
 
 def _asked_for(keywords: dict[str, Any]) -> Site:
