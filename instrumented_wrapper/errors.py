@@ -80,12 +80,13 @@ def driver_error(
     Args:
         kind: which of our classes.
         operational: the driver's ``OperationalError``.
-        cause: what the driver raised; its class is taken on where it is an ``operational``, its ``sqlstate`` always.
+        cause: what the driver raised; its class is taken on where it is an ``operational``, its ``sqlstate`` or
+            ``pgcode`` always.
         message: the sentence for the user.
         facts: the attributes of `FailoverError`, and ``sqlstate`` where one is kept.
     """
     base = type(cause) if isinstance(cause, operational) and not isinstance(cause, FailoverError) else operational
-    sqlstate = getattr(cause, "sqlstate", None)
+    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     error = _build(kind, base, message, {**facts, **({"sqlstate": sqlstate} if sqlstate else {})})
     error.__cause__ = cause
     return error
@@ -124,5 +125,7 @@ def _combined(kind: type[FailoverError], base: type[Exception]) -> type[Failover
     def reduce(self: FailoverError) -> tuple[Any, ...]:
         return _build, (kind, base, str(self), _facts(self))
 
-    namespace = {"__reduce__": reduce, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    namespace: dict[str, Any] = {"__reduce__": reduce, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    if hasattr(base, "pgcode"):  # psycopg2's, which only its C code can set
+        namespace["pgcode"] = property(lambda self: vars(self).get("sqlstate"))
     return type(kind.__name__, (kind, base), namespace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import ClosedMeanwhile, Loss
+from instrumented_wrapper.failover import FOLLOW_TIMEOUT, ClosedMeanwhile, Loss, NoServer
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
 
@@ -125,11 +126,22 @@ class Blocking:
 
     def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
         """Find a server, together with the other connections that are lost now, and connect to it."""
-        record, native = _record(connection), self._native
-        wanted = native.wanted(connection, record, loss)
+        record = _record(connection)
+        wanted = self._native.wanted(connection, record, loss)
+        if wanted != "prefer-standby":
+            return self._replacement(connection, record, loss, wanted, deadline)
+        try:
+            soon = min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
+            return self._replacement(connection, record, loss, "standby", soon)
+        except NoServer as error:
+            if error.permanent or time.monotonic() >= deadline:
+                raise
+            return self._replacement(connection, record, loss, "any", deadline)
+
+    def _replacement(self, connection: Any, record: Record, loss: Loss, wanted: str, deadline: float) -> Replacement:
         hosts = loss.hosts or record.options.failover_hosts or record.hosts
-        opening = finding.Opening(partial(self._open, connection, record, wanted), native.answer, self._close)
-        key = (native.name, tuple(hosts), wanted, native.key(connection, record))
+        opening = finding.Opening(partial(self._open, connection, record, wanted), self._native.answer, self._close)
+        key = (self.name, tuple(hosts), wanted, self._native.key(connection, record))
         new, found = finding.search(opening, hosts, key, deadline)
         _record(new).deadline = deadline
         return Replacement(new, found.address, found.attempts, found.tried, found.led_by)
@@ -195,7 +207,7 @@ class Blocking:
     def lock(self, connection: Any) -> AbstractContextManager[Any]:
         """Return what keeps another switch away."""
         record = record_of(connection)
-        return threading.RLock() if record is None else record.mutex
+        return threading.RLock() if record is None else record.moving
 
     @contextmanager
     def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:

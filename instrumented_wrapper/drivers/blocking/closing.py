@@ -28,7 +28,7 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
         @functools.wraps(original)
         def close(self: Any, *args: Any, **kwargs: Any) -> Any:
             record = record_of(self)
-            if record is None or record.busy:
+            if record is None or (record.busy and record.is_within()):
                 return original(self, *args, **kwargs)
             with record.mutex:
                 record.closed_by_app = True
@@ -88,7 +88,7 @@ def setting(driver: Driver, flows: Flows, names_of: Callable[..., Sequence[str]]
         @functools.wraps(original)
         def change(self: Any, *args: Any, **kwargs: Any) -> Any:
             record = record_of(self)
-            if record is None or record.busy or record.off or record.configuring or not record.recording:
+            if record is None or not record.keeps_changes():
                 return original(self, *args, **kwargs)
             try:
                 names = names_of(*args, **kwargs)

@@ -82,7 +82,7 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
         return Loss(transaction="rolled_back" if facts.open else "none", silent=True, later=True, cause=cause)
     if facts.unknown:
         return Loss(transaction="unknown", may_have_run=True, cause=cause)
-    if facts.call is Call.COMMIT:
+    if facts.call is Call.COMMIT and not facts.open:
         return Loss(silent=True, cause=cause)  # there was nothing to commit
     if (facts.open or facts.begins) and not facts.goes_on:
         return _rolled_back(cause)

@@ -38,6 +38,8 @@ class Record(Session):
     Attributes:
         arguments: how the app asked for it.
         hosts: where its server was looked for.
+        mutex: held while flags and the physical connection are exchanged, which takes no time.
+        moving: held by the thread that looks for another server.
         off: nothing is looked at (a forked child).
         busy: a call of the app is under way, and what the driver calls within it is part of it; or, as the thread's
             number, something of ours is.
@@ -67,7 +69,7 @@ class Record(Session):
         self.arguments = arguments
         self.aliases = native.aliases
         self.hosts: tuple[Address, ...] = ()
-        self.mutex = threading.RLock()
+        self.mutex, self.moving = threading.RLock(), threading.RLock()
         self.off = self.alert = self.foreign = self.internal = False
         self.busy: bool | int = False
         self.recording, self.returning, self.returned = True, False, False
@@ -94,6 +96,11 @@ class Record(Session):
     def is_within(self) -> bool:
         """Tell whether a call now is part of the one that is under way, in this thread."""
         return self.busy is True or self.busy == threading.get_ident()
+
+    def keeps_changes(self) -> bool:
+        """Tell whether a change now is one of the app's."""
+        ours = self.off or self.configuring or (self.busy and self.is_within())
+        return self.recording and not ours
 
     def would_switch(self, hosts: tuple[Address, ...]) -> bool:
         """Tell whether a loss leads to a switch, where the server is looked for on `hosts`."""
@@ -163,7 +170,7 @@ class Record(Session):
 
     def became_foreign(self) -> None:
         """This is a forked child: the connection is the parent's."""
-        self.mutex = threading.RLock()
+        self.mutex, self.moving = threading.RLock(), threading.RLock()
         self.foreign = True
         self.refresh()
 

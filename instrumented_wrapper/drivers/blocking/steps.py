@@ -75,7 +75,8 @@ class Steps:
         rolls_back = call is Call.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
         if call is Call.QUIET:
             return
-        if record.lost is not None and (rolls_back or (self._native.room.TRANSACTIONAL and record.phase == Phase.IDLE)):
+        given_up = record.phase == Phase.IDLE if self._native.room.TRANSACTIONAL else rolls_back
+        if record.lost is not None and given_up:
             record.lost = None
             record.refresh()
         if rolls_back:
@@ -254,7 +255,7 @@ class Steps:
 
     def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> None:
         """Replace the physical connection; raise what the app must be told."""
-        with record.mutex:
+        with record.moving:
             if record.moves != moves and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
             busy, record.busy = record.busy, threading.get_ident()

@@ -185,7 +185,7 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
     over("tpc_begin", lambda original: calls.call(original, Call.STATEMENT, ended("BEGIN"), _begins))
     over("tpc_prepare", lambda original: calls.call(original, Call.LAST, ended("PREPARE TRANSACTION")))
     over("tpc_commit", lambda original: calls.call(original, Call.LAST, ended("COMMIT")))
-    over("tpc_rollback", lambda original: calls.call(original, Call.ROLLBACK, ended("ROLLBACK")))
+    over("tpc_rollback", lambda original: calls.call(_giving_up(original), Call.ROLLBACK, ended("ROLLBACK")))
     over("set_client_encoding", lambda original: calls.call(original, Call.STATEMENT, None, _encodes))
     over("reset", lambda original: calls.call(original, Call.ROLLBACK, None, _resets))
     over("close", closing(NATIVE, DRIVER, flows))
@@ -240,6 +240,20 @@ def _rolling_back(original: Method) -> Method:
             NATIVE.finish(self, "ROLLBACK")
 
     return rollback
+
+
+def _giving_up(original: Method) -> Method:
+    """``tpc_rollback``: a two-phase transaction that was lost before it was prepared is not known any more."""
+
+    @functools.wraps(original)
+    def tpc_rollback(self: Any, *xid: Any) -> None:
+        record = record_of(self)
+        if record is None or record.lost is None or xid:
+            original(self, *xid)
+        elif NATIVE.phase(self, record):
+            NATIVE.finish(self, "ROLLBACK")
+
+    return tpc_rollback
 
 
 def _begins(record: Record, *args: Any) -> Effects:

@@ -37,6 +37,7 @@ _LOST: Final = 2  # what ``closed`` then is
 _READS: Final = 2  # the first one may only get the server's last words
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
+_BY_PSYCOPG2: Final = ("default_transaction_read_only",)  # in autocommit, for the attribute
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
 
@@ -133,7 +134,7 @@ class Psycopg2:
     def talk(self, connection: Any, record: Record) -> Talk:
         """Talk with PostgreSQL."""
         line = _Line(self, connection, record)
-        return Speaking(line, line.status, line.where)
+        return Speaking(line, line.status, line.where, _BY_PSYCOPG2)
 
     def phase(self, connection: Any, record: Record) -> Phase:
         """Ask libpq; of a connection that was lost, what it was before."""
@@ -248,7 +249,7 @@ class Psycopg2:
     def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
         """Connect to one host with the app's own parameters."""
         given = extensions.parse_dsn(record.arguments.positional[0])
-        for name in ("host", "hostaddr", "port", "load_balance_hosts"):
+        for name in ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts"):
             given.pop(name, None)
         host, port = address
         given.setdefault("connect_timeout", str(max(2, round(seconds))))

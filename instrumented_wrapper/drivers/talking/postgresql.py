@@ -7,7 +7,7 @@ a line sends a text and yields whatever its driver waits by; where the driver bl
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -201,8 +201,13 @@ class Speaking:
     """`talking.Talk` with PostgreSQL, on a line that blocks."""
 
     def __init__(
-        self, line: Line, status: Callable[[str], str | None], place: Callable[[], tuple[object, ...]]
+        self,
+        line: Line,
+        status: Callable[[str], str | None],
+        place: Callable[[], tuple[object, ...]],
+        ours: Container[str] = (),
     ) -> None:
+        self._ours = ours  # what the driver sets by itself
         self._line, self._status, self._place = line, status, place
         self._record: Any = None
         self._first: dict[str, str | None] = {}
@@ -236,6 +241,8 @@ class Speaking:
         if record.off or record.on_server.open.levels or not self._line.is_idle():
             return
         for name, value in self._all_reported().items():
+            if name in self._ours:
+                continue
             if (first := self._first.get(name)) is not None and value is not None and first != value:
                 record.on_server.noticed(name, first, value)
         record.refresh_changed()
