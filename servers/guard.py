@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-TOOLS = ("postgres", "initdb", "pg_", "pgbouncer")
+TOOLS = ("postgres", "initdb", "pg_", "pgbouncer", "mariadb")
 POLL = 0.01
 
 

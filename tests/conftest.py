@@ -1,4 +1,4 @@
-"""Fixtures for all tests: one primary and one standby per run, and recorders of spans and metrics.
+"""Fixtures for all tests: a primary and a standby per run, of PostgreSQL and of MariaDB, and recorders.
 
 The drivers are instrumented for the whole run, with providers of the tests; `servers` under test are real.
 """
@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import instrumented_wrapper
 from instrumented_wrapper import SessionStateTransferHandlers
-from servers import Cluster
+from servers import Cluster, MariaDBCluster, mariadb
 
 EXPORTER = InMemorySpanExporter()
 READER = InMemoryMetricReader()
@@ -54,6 +54,14 @@ def reader() -> InMemoryMetricReader:
 @pytest.fixture(scope="session")
 def running_cluster() -> Iterator[Cluster]:
     with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def running_mariadb() -> Iterator[MariaDBCluster]:
+    if not mariadb.available():
+        pytest.skip(mariadb.MISSING)
+    with MariaDBCluster() as cluster:
         yield cluster
 
 
