@@ -231,14 +231,8 @@ class MariaDBServer:
         found = program(name)
         if found is None:
             raise ServerError(MISSING)
-        ended = subprocess.run(
-            [found, *arguments],
-            capture_output=True,
-            cwd=self.data.parent,
-            timeout=60,
-            check=False,
-            **binaries.identity(),
-        )
+        where = {"cwd": self.data.parent, **binaries.identity()}
+        ended = subprocess.run([found, *arguments], capture_output=True, timeout=60, check=False, **where)
         if ended.returncode:
             raise ServerError(f"{name} failed: {ended.stdout.decode(errors='replace')[-500:]}")
 

@@ -309,7 +309,8 @@ import instrumented_wrapper, pymysql
 from pymysql.connections import Connection
 original = Connection.query
 instrumented_wrapper.instrument(failover="on")
-connection = pymysql.connect(host={server.host!r}, port={server.port}, user="app", password="app-secret", autocommit=True)
+where = dict(host={server.host!r}, port={server.port}, user="app", password="app-secret")
+connection = pymysql.connect(**where, autocommit=True)
 with connection.cursor() as cursor:
     cursor.execute("SELECT CONNECTION_ID()")
     try:
