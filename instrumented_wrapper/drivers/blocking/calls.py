@@ -47,6 +47,11 @@ class Calls:
             return known  # type: ignore[return-value]
         return kept(memo, text, self._native.room.scan(text), most)
 
+    @property
+    def memo(self) -> dict[Any, Effects | None]:
+        """What is known of texts: None where they do nothing."""
+        return self._memo
+
     def statement(
         self, original: Method, connection_of: Callable[[Any], Any], named: str, begin: Method | None = None
     ) -> Method:
