@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from instrumented_wrapper.failover import Shared
 
-__all__ = ["KEY", "SHARED", "drop_all", "never", "poll_of", "watch"]
+__all__ = ["KEY", "SHARED", "drop_all", "never", "poll_of", "watch", "watched"]
 
 KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
 SHARED: Final = Shared()
@@ -32,11 +32,14 @@ def watch(record: _Watched) -> None:
     _live.add(record)
 
 
+def watched(driver_name: str) -> list[Any]:
+    """Return the records of a driver."""
+    return [record for record in list(_live) if record.driver_name == driver_name]
+
+
 def drop_all(driver_name: str) -> None:
     """Forget every record of a driver: the connections go on, unobserved."""
-    for record in list(_live):
-        if record.driver_name != driver_name:
-            continue
+    for record in watched(driver_name):
         _live.discard(record)
         if (connection := record.connection()) is not None:
             connection.__dict__.pop(KEY, None)

@@ -1,0 +1,206 @@
+"""What is patched of mysqlclient, as a list: how it connects, and what it sends."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final
+from weakref import ref
+
+import MySQLdb
+from MySQLdb import _mysql, cursors
+from MySQLdb.connections import Connection
+
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.blocking.adapter import Blocking
+from instrumented_wrapper.drivers.blocking.calls import Calls
+from instrumented_wrapper.drivers.blocking.closing import closing
+from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
+from instrumented_wrapper.drivers.blocking.steps import Steps
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, bind, keywords_of, note_where, physical
+from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
+from instrumented_wrapper.operations import Site
+from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.patching import Patches
+
+__all__ = ["DRIVER", "install", "uninstall"]
+
+logger = logging.getLogger("instrumented_wrapper")
+Method = Callable[..., Any]
+OLDEST: Final = (2, 2)
+NATIVE: Final = MySQLClient()
+DRIVER: Final = Blocking(NATIVE)
+C: Final[Any] = _mysql.connection
+_MEMBERS: Final = ("open", "port", "client_flag", "server_capabilities")
+_PYTHON: Final = ("query", "autocommit", "set_character_set")  # Python methods that call the C class
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch mysqlclient's classes. Returns what was done, for a user who asks."""
+    if MySQLdb.version_info[:2] < OLDEST:
+        version = ".".join(map(str, MySQLdb.version_info[:3]))
+        logger.warning("mysqlclient %s is not supported, 2.2 or newer is: it is left alone", version)
+        return "left alone: older than 2.2"
+    telling = Telling(NATIVE, flows.operations)
+    calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
+    _connections(patches, calls, telling, options, flows)
+    _cursors(patches, calls, telling)
+    return "patched"
+
+
+def uninstall() -> None:
+    """Forget the connections that were watched; those that were moved go on with what they were moved to."""
+    for record in watched(NATIVE.name):
+        connection = record.connection()
+        if connection is not None and (live := connection.__dict__.get(LIVE)) is not None:
+            bind(connection, live, [name for name in vars(C) if not name.startswith("__") and name not in _MEMBERS])
+    drop_all(NATIVE.name)
+
+
+def _connections(patches: Patches, calls: Calls, telling: Telling, options: Options, flows: Flows) -> None:
+    def over(name: str, closure: Method) -> None:
+        patches.replace(Connection, name, closure)
+
+    def call(name: str, what: Call, begin: Method | None = None, effects: Any = None) -> None:
+        over(name, calls.call(_on_live(name), what, begin, effects))
+
+    over("__init__", _constructing(options, telling, Connection.__init__))
+    over("query", calls.statement(_on_live("query"), _itself, "query"))
+    call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
+    call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
+    begin = functools.partial(telling.command, "BEGIN")
+    over("begin", calls.call(Connection.begin, Call.STATEMENT, begin, lambda record: calls.effects_of("BEGIN")))
+    call("autocommit", Call.STATEMENT, None, sets_autocommit)
+    call("select_db", Call.STATEMENT, None, selects)
+    call("ping", Call.STATEMENT)
+    over("set_character_set", calls.call(_choosing(Connection.set_character_set), Call.STATEMENT, None, sets_names))
+    over("change_user", _changing_user(_on_live("change_user")))
+    over("close", closing(NATIVE, DRIVER, flows)(_on_live("close")))
+    for name in _MEMBERS:
+        patches.replace(Connection, name, _member(name))
+
+
+def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
+    connection_of = attrgetter("connection")
+    kind = cursors.BaseCursor
+    patches.replace(kind, "execute", calls.statement(_noting(kind.execute), connection_of, "query"))
+    patches.replace(kind, "executemany", calls.statement(kind.executemany, connection_of, "query", telling.batch))
+    patches.replace(
+        kind,
+        "callproc",
+        calls.call(
+            kind.callproc,
+            Call.STATEMENT,
+            telling.procedure,
+            lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
+            connection_of,
+        ),
+    )
+    late = cursors.CursorUseResultMixIn
+    for name in ("fetchone", "fetchmany", "fetchall"):
+        patches.replace(late, name, calls.fetch(_read(getattr(late, name), name == "fetchall"), connection_of))
+
+
+def _itself(connection: Any) -> Any:
+    return connection
+
+
+def _on_live(name: str) -> Method:
+    """Return a method that does what the class does on what has the physical connection."""
+    original = vars(Connection)[name] if name in _PYTHON else getattr(C, name)
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(self.__dict__.get(LIVE) or self, *args, **kwargs)
+
+    return method
+
+
+def _member(name: str) -> property:
+    member = vars(C)[name]
+    return property(lambda self: member.__get__(self.__dict__.get(LIVE) or self), doc=member.__doc__)
+
+
+def _choosing(original: Method) -> Method:
+    """``set_character_set``: the object itself keeps the encoding, what has the physical connection sends."""
+
+    @functools.wraps(original)
+    def set_character_set(self: Any, *args: Any, **kwargs: Any) -> None:
+        live = physical(self)
+        original(live, *args, **kwargs)
+        self.encoding = live.encoding
+
+    return set_character_set
+
+
+def _changing_user(original: Method) -> Method:
+    """``change_user``: the session begins anew."""
+
+    @functools.wraps(original)
+    def change_user(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        record = record_of(self)
+        if record is not None and not (record.busy and record.is_within()):
+            record.began_anew(self)
+        return result
+
+    return change_user
+
+
+def _noting(original: Method) -> Method:
+    """``execute``: a cursor that reads from the server does so from now on."""
+
+    @functools.wraps(original)
+    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        if isinstance(self, cursors.CursorUseResultMixIn):
+            record: Record | None = self.connection.__dict__.get(KEY)
+            if record is not None and self.description:
+                record.kept["reading"] = ref(self)
+        return result
+
+    return execute
+
+
+def _read(original: Method, everything: bool) -> Method:
+    """Reading rows from the server: where none is left, nothing is on its way any more."""
+
+    @functools.wraps(original)
+    def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        rows = original(self, *args, **kwargs)
+        if everything or not rows:
+            record: Record | None = self.connection.__dict__.get(KEY)
+            if record is not None:
+                record.kept.pop("reading", None)
+        return rows
+
+    return fetch
+
+
+def _constructing(options: Options, telling: Telling, original: Method) -> Method:
+    """``Connection.__init__``: our keywords are taken out; from here on the connection is watched."""
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        ours = take_keywords(kwargs)
+        checked = options.with_keywords(ours, "connect") if ours else options
+        given = keywords_of(args, kwargs)
+        with telling.connect(checked, lambda: _asked_for(given)):
+            original(self, *args, **kwargs)
+        note_where(self, given)
+        record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
+        record.kept["charset"] = C.character_set_name(self)
+        record.attach(self, (NATIVE.where(self),))
+        record.tells = telling.wants(checked)
+
+    return __init__
+
+
+def _asked_for(given: dict[str, Any]) -> Site:
+    host, port = str(given.get("host") or "localhost"), int(given.get("port") or 3306)
+    return Site("mysql", str(given.get("database") or ""), host, port)

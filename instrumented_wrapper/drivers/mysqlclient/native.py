@@ -1,0 +1,218 @@
+"""What mysqlclient is like: `Native`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from MySQLdb import _exceptions, _mysql
+from MySQLdb.connections import Connection
+
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.talking import Rows
+from instrumented_wrapper.errors import Address
+
+__all__ = ["LIVE", "MySQLClient", "bind", "keywords_of", "note_where", "physical"]
+
+C: Final[Any] = _mysql.connection
+LIVE: Final = "_instrumented_wrapper_live"  # in a connection's ``__dict__``: what has its physical connection
+_WHERE: Final = "_instrumented_wrapper_where"
+_POSITIONAL: Final = ("host", "user", "password", "database", "port", "unix_socket")
+_ALIASES: Final = {"db": "database", "passwd": "password"}
+_construct: Final[Any] = Connection.__init__
+# C methods that no Python method of the class stands before.
+_METHODS: Final = tuple(
+    name
+    for name, member in vars(C).items()
+    if type(member).__name__ == "method_descriptor" and name not in vars(Connection)
+)
+_CLOSED_OVER: Final = ("commit", "rollback", "select_db", "ping", "close", "change_user")
+
+
+class Former:
+    """What a switch leaves behind where the physical connection is still in the app's own struct."""
+
+    def __init__(self, connection: Any) -> None:
+        self.__dict__[LIVE] = connection
+
+
+def physical(connection: Any) -> Any:
+    """Return the object whose C struct has the physical connection."""
+    return connection.__dict__.get(LIVE) or connection
+
+
+def bind(connection: Any, live: Any, names: Sequence[str]) -> None:
+    """Have the C methods `names` of a connection done on another one."""
+    connection.__dict__.update({name: partial(getattr(C, name), live) for name in names})
+
+
+def keywords_of(positional: Sequence[Any], keywords: Any) -> dict[str, Any]:
+    """Return the arguments of ``connect`` by their names."""
+    given = {**dict(zip(_POSITIONAL, positional, strict=False)), **keywords}
+    return {_ALIASES.get(name, name): value for name, value in given.items()}
+
+
+def note_where(connection: Any, given: dict[str, Any]) -> None:
+    """Keep to which server a connection goes: the driver does not."""
+    path, host = given.get("unix_socket"), given.get("host") or "localhost"
+    connection.__dict__[_WHERE] = (str(path), None) if path else (str(host), int(given.get("port") or 3306))
+
+
+class MySQLClient(ForMySQL):
+    """`Native` for mysqlclient."""
+
+    name = "MySQLdb"
+    error: type[Exception] = _exceptions.Error
+    operational_error: type[Exception] = _exceptions.OperationalError
+    programming_error: type[Exception] = _exceptions.ProgrammingError
+    kinds: tuple[type[Any], ...] = (Connection,)
+
+    def version(self, connection: Any) -> str:
+        """Return what the greeting said."""
+        record = record_of(connection)
+        if record is None:
+            return str(C.get_server_info(physical(connection)))
+        if "version" not in record.kept:
+            record.kept["version"] = C.get_server_info(physical(connection))
+        return str(record.kept["version"])
+
+    def begins(self, connection: Any) -> bool:
+        """Tell by the flag of the server's last answer."""
+        with contextlib.suppress(_exceptions.Error):  # closed: as it was
+            autocommits = bool(C.get_autocommit(physical(connection)))
+            physical(connection).__dict__["_instrumented_wrapper_autocommits"] = autocommits
+        return not physical(connection).__dict__.get("_instrumented_wrapper_autocommits", False)
+
+    def is_streaming(self, connection: Any) -> bool:
+        """Tell whether rows of a cursor of the kind ``SSCursor`` are not read to their end."""
+        record = record_of(connection)
+        cursor = None if record is None else record.kept.get("reading")
+        cursor = cursor() if cursor is not None else None
+        return cursor is not None and cursor._result is not None
+
+    def is_closed(self, connection: Any) -> bool:
+        """Tell whether the app has closed it."""
+        return not C.open.__get__(physical(connection)) and not self.has_ended(connection)
+
+    def has_ended(self, connection: Any) -> bool:
+        """mysqlclient does not know: an error has said so."""
+        record = record_of(connection)
+        return record is not None and record.kept.get("lost") == record.moves
+
+    def mark_lost(self, connection: Any) -> None:
+        """Keep it."""
+        if (record := record_of(connection)) is not None:
+            record.kept["lost"] = record.moves
+
+    def is_alive(self, connection: Any) -> bool:
+        """Ping."""
+        try:
+            C.ping(physical(connection))
+        except _exceptions.Error:
+            self.mark_lost(connection)
+            return False
+        return True
+
+    def socket(self, connection: Any) -> int | None:
+        """Return the descriptor of the physical connection."""
+        here = physical(connection)
+        return int(C.fileno(here)) if C.open.__get__(here) else None
+
+    def where(self, connection: Any) -> tuple[str, int | None]:
+        """Return what connecting was told."""
+        return physical(connection).__dict__.get(_WHERE, ("", None))  # type: ignore[no-any-return]
+
+    def database(self, connection: Any) -> str:
+        """Return what connecting was told."""
+        record = record_of(connection)
+        return str(self._given(record).get("database") or "") if record is not None else ""
+
+    @staticmethod
+    def _given(record: Record) -> dict[str, Any]:
+        return keywords_of(record.arguments.positional, record.arguments.keywords)
+
+    def known(self, connection: Any, record: Record, name: str) -> str | None:
+        """Autocommit is among the flags of the server's last answer."""
+        return str(int(not self.begins(connection))) if name == "autocommit" else None
+
+    def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
+        """Send one after the other."""
+        return [self._sent(physical(connection), text) for text in texts]
+
+    @staticmethod
+    def _sent(here: Any, text: str) -> Rows:
+        C.query(here, text.encode())
+        result = C.store_result(here)
+        rows = () if result is None else result.fetch_row(maxrows=0)
+        while C.next_result(here) == 0:  # several statements in one text
+            C.store_result(here)
+        return [[_text(cell) for cell in row] for row in rows]
+
+    def reset(self, connection: Any, record: Record) -> bool:
+        """Log in again on the same connection (COM_CHANGE_USER), and redo what connecting did."""
+        given, here = self._given(record), physical(connection)
+        C.change_user(here, str(given.get("user") or ""), str(given.get("password") or ""), given.get("database"))
+        C.set_character_set(here, record.kept["charset"])
+        texts = [f"SET NAMES {record.kept['charset']} COLLATE {given['collation']}"] if given.get("collation") else []
+        texts += [f"SET SESSION sql_mode = '{given['sql_mode']}'"] if given.get("sql_mode") else []
+        texts += [given["init_command"]] if given.get("init_command") else []
+        autocommit = given.get("autocommit", False)
+        texts += [] if autocommit is None else [f"SET autocommit={int(bool(autocommit))}"]
+        self.send(connection, texts)
+        return True
+
+    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+        """Return the statement as mysqlclient will send it."""
+        try:
+            return self.text_of(cursor, cursor.mogrify(query, parameters))
+        except Exception:  # noqa: BLE001 - mysqlclient does the same again, and says what is wrong
+            return None
+
+    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+        """Connect with the app's own arguments, and with the database that is the current one now."""
+        host, port = address
+        given = {**self._given(record), "host": host, "port": port or 3306}
+        given["database"] = self.current_database(connection, record)
+        if host.startswith("/"):
+            given |= {"unix_socket": host, "host": "localhost"}
+        else:
+            given.pop("unix_socket", None)
+        given["connect_timeout"] = max(1, round(min(seconds, given.get("connect_timeout") or seconds)))
+        new = Connection.__new__(type(connection))
+        _construct(new, **given)
+        note_where(new, given)
+        if (charset := C.character_set_name(physical(connection))) != C.character_set_name(new):
+            C.set_character_set(new, charset)  # which the driver quotes by
+        return self.checked(new, wanted)
+
+    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+        """Return who asks for which database; of the password only a number is kept."""
+        given = self._given(record)
+        return (given.get("user"), given.get("database"), hash(str(given.get("password"))))
+
+    def swap(self, connection: Any, other: Any) -> Any:
+        """Let the app's object do its C methods on `other`; return what has the physical connection that it had."""
+        before = connection.__dict__.get(LIVE)
+        connection.__dict__[LIVE] = other
+        other.converter.update(physical(before or connection).converter)
+        bind(connection, other, [name for name in _METHODS if name not in _CLOSED_OVER])
+        record = record_of(connection)
+        if record is not None:
+            record.kept.pop("version", None)
+            record.kept.pop("reading", None)
+        return Former(connection) if before is None else before
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """Close the struct that has the physical connection."""
+        here = physical(connection)
+        if C.open.__get__(here):
+            C.close(here)
+
+
+def _text(cell: Any) -> str | None:
+    if cell is None:
+        return None
+    return cell.decode() if isinstance(cell, bytes) else str(cell)
