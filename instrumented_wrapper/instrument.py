@@ -62,6 +62,7 @@ PATCHERS: Final[Mapping[str, _Patcher]] = {
     "psycopg2": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install", "install"),
     "pymysql": _Patcher("pymysql", "instrumented_wrapper.drivers.pymysql.install", "install"),
     "MySQLdb": _Patcher("MySQLdb", "instrumented_wrapper.drivers.mysqlclient.install", "install"),
+    "mysql.connector": _Patcher("mysql.connector", "instrumented_wrapper.drivers.mysql_connector.install", "install"),
     "sqlite3": _Patcher("sqlite3", "instrumented_wrapper.drivers.sqlite3.install", "install"),
     "psycopg2.pool": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install", "install_pools"),
 }

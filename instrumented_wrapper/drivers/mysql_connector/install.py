@@ -1,0 +1,225 @@
+"""What is patched of mysql-connector-python, as a list: how it connects, what it sends, its pool."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from mysql.connector import __version_info__, pooling
+from mysql.connector import cursor as pure
+
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.blocking.adapter import Blocking
+from instrumented_wrapper.drivers.blocking.calls import Calls
+from instrumented_wrapper.drivers.blocking.closing import closing, reset_on_return
+from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
+from instrumented_wrapper.drivers.blocking.steps import Steps
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
+from instrumented_wrapper.drivers.mysql_connector.native import KINDS, MySQLConnector
+from instrumented_wrapper.drivers.watching import drop_all
+from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["DRIVER", "install", "uninstall"]
+
+logger = logging.getLogger("instrumented_wrapper")
+Method = Callable[..., Any]
+OLDEST: Final = (8, 4)
+NATIVE: Final = MySQLConnector()
+DRIVER: Final = Blocking(NATIVE)
+_DEFERRED: Final = "_instrumented_wrapper_options"  # in a connection's ``__dict__`` until it connects
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch the connections and cursors. Returns what was done, for a user who asks."""
+    version = __version_info__[:2]
+    if version < OLDEST:
+        number = ".".join(map(str, version))
+        logger.warning("mysql-connector-python %s is not supported, 8.4 or newer is: it is left alone", number)
+        return "left alone: older than 8.4"
+    telling = Telling(NATIVE, flows.operations)
+    calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
+    for kind in KINDS:
+        _connections(patches, kind, calls, telling, options, flows)
+    for kind in _cursor_kinds():
+        _cursors(patches, kind, calls, telling)
+    patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
+    return "patched"
+
+
+def uninstall() -> None:
+    """Forget the connections that were watched; they go on working."""
+    drop_all(NATIVE.name)
+
+
+def _cursor_kinds() -> list[type[Any]]:
+    modules = [pure]
+    if len(KINDS) > 1:
+        from mysql.connector import cursor_cext
+
+        modules.append(cursor_cext)
+    kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
+    return [kind for kind in kinds if "MySQLCursor" in kind.__name__ and "Abstract" not in kind.__name__]
+
+
+# --- connections --------------------------------------------------------------------------------------------------
+
+
+def _connections(
+    patches: Patches, kind: type[Any], calls: Calls, telling: Telling, options: Options, flows: Flows
+) -> None:
+    def over(name: str, make: Callable[[Method], Method]) -> None:
+        patches.close_over(kind, name, make)
+
+    def call(name: str, what: Call, begin: Method | None = None, effects: Any = None) -> None:
+        if hasattr(kind, name):
+            over(name, lambda original: calls.call(original, what, begin, effects))
+
+    over("__init__", functools.partial(_constructing, options))
+    over("connect", functools.partial(_connecting, options, telling))
+    over("cmd_query", lambda original: calls.statement(original, _itself, "query"))
+    call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
+    call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
+    call("start_transaction", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), _begins)
+    call("cmd_init_db", Call.STATEMENT, None, selects)
+    for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping", "cursor"):  # a cursor is made only after a ping
+        call(name, Call.STATEMENT)
+    call("cmd_reset_connection", Call.STATEMENT, None, None)
+    for name in ("cmd_reset_connection", "cmd_change_user"):
+        over(name, _beginning_anew)
+    over("close", closing(NATIVE, DRIVER, flows))
+    patches.replace(kind, "disconnect", kind.close)
+    patches.replace(kind, "autocommit", _property(calls, kind, "autocommit", sets_autocommit))
+    patches.replace(kind, "database", _property(calls, kind, "database", selects))
+
+
+def _property(calls: Calls, kind: type[Any], name: str, effects: Any) -> property:
+    member: Any = getattr(kind, name)
+    change = calls.call(member.fset, Call.STATEMENT, None, effects)
+    return property(member.fget, change, doc=member.__doc__)
+
+
+def _itself(connection: Any) -> Any:
+    return connection
+
+
+def _begins(record: Record, *args: Any, **kwargs: Any) -> Effects:
+    return Effects(begins=True, in_doubt=True)
+
+
+def _constructing(options: Options, original: Method) -> Method:
+    """``__init__``: what it is given goes on to ``connect``; a connection is watched when it has connected."""
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        self.__dict__[_DEFERRED] = options
+        original(self, *args, **kwargs)
+
+    return __init__
+
+
+def _connecting(options: Options, telling: Telling, original: Method) -> Method:
+    """``connect``: our keywords are taken out; from here on the connection is watched."""
+
+    @functools.wraps(original)
+    def connect(self: Any, **kwargs: Any) -> None:
+        ours = take_keywords(kwargs)
+        checked = options.with_keywords(ours, "connect") if ours else options
+        known = record_of(self)
+        given = dict(kwargs) or (dict(known.arguments.keywords) if known is not None else {})
+        busy = known is not None and known.busy
+        if known is not None:
+            known.busy = True
+        try:
+            original(self, **kwargs)
+        finally:
+            if known is not None:
+                known.busy = busy
+        if self.__dict__.pop(_DEFERRED, None) is not None:
+            _attach(self, checked, given, telling)
+        elif known is not None:
+            known.began_anew(self)
+            NATIVE.look(self, known)
+
+    return connect
+
+
+def _attach(connection: Any, options: Options, given: dict[str, Any], telling: Telling) -> None:
+    record = Record(NATIVE, connection, options, Arguments((), given))
+    record.kept |= {"charset": connection._charset_id, "autocommit": bool(connection._autocommit)}
+    record.attach(connection, (NATIVE.where(connection),))
+    NATIVE.look(connection, record)
+    record.tells = telling.wants(options)
+
+
+def _beginning_anew(original: Method) -> Method:
+    """The session is reset by the app, or by the driver's pool: nothing of what was set is left."""
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        record = record_of(self)
+        if record is not None and not (record.busy and record.is_within()):
+            NATIVE.restore_charset(self, record)
+            record.began_anew(self)
+            NATIVE.look(self, record)
+        return result
+
+    return method
+
+
+# --- cursors ------------------------------------------------------------------------------------------------------
+
+
+def _cursors(patches: Patches, kind: type[Any], calls: Calls, telling: Telling) -> None:
+    own = vars(kind)
+    if "execute" in own:
+        patches.replace(kind, "execute", calls.statement(own["execute"], _connection_of, "operation"))
+    if "executemany" in own:
+        batch = calls.statement(own["executemany"], _connection_of, "operation", telling.batch)
+        patches.replace(kind, "executemany", batch)
+    if "callproc" in own and "Prepared" not in kind.__name__:
+        patches.replace(
+            kind,
+            "callproc",
+            calls.call(
+                own["callproc"],
+                Call.STATEMENT,
+                telling.procedure,
+                lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
+                _connection_of,
+            ),
+        )
+    for name in ("fetchone", "fetchmany", "fetchall", "nextset"):
+        if name in own:
+            patches.replace(kind, name, calls.fetch(own[name], _connection_of))
+
+
+def _connection_of(cursor: Any) -> Any:
+    """Return the app's connection: a cursor only has a weak proxy of it."""
+    connection = cursor._connection
+    return None if connection is None else connection.get_self()
+
+
+def _returning(flows: Flows, original: Method) -> Method:
+    """``PooledMySQLConnection.close``: reset by us, then by the pool; one that fails makes the pool connect anew."""
+
+    @functools.wraps(original)
+    def close(self: Any) -> None:
+        connection = self._cnx
+        record = None if connection is None else record_of(connection)
+        if record is None:
+            return original(self)  # type: ignore[no-any-return]
+        if not reset_on_return(NATIVE, DRIVER, flows, connection, record):
+            NATIVE.shut(connection, for_good=True)
+        try:
+            return original(self)  # type: ignore[no-any-return]
+        finally:
+            record.returned = False
+
+    return close

@@ -1,0 +1,229 @@
+"""What mysql-connector-python is like: `Native`, for its pure connections and for those of the C extension."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from mysql.connector import Error, errors  # by name: while it is being imported, its package does not have it
+from mysql.connector.abstracts import MySQLConnectionAbstract
+from mysql.connector.connection import MySQLConnection
+
+from instrumented_wrapper.drivers.blocking.native import Phase
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.talking import Rows
+from instrumented_wrapper.errors import Address
+
+__all__ = ["KINDS", "LOST", "MySQLConnector", "originals"]
+
+try:
+    from _mysql_connector import MySQLInterfaceError
+    from mysql.connector.connection_cext import CMySQLConnection
+except ImportError:  # without the C extension
+    KINDS: tuple[type[Any], ...] = (MySQLConnection,)
+    LOST: tuple[type[Exception], ...] = ()
+else:
+    KINDS = (MySQLConnection, CMySQLConnection)
+    LOST = (MySQLInterfaceError,)  # of a lost connection's commit() and rollback(); no DB-API error
+
+_QUIET: Final = 0.5  # seconds; the C extension shows no socket: after such a pause it is pinged before a statement
+# What belongs to the physical connection.
+_PHYSICAL: Final = (
+    "_socket _protocol _cmysql _handshake _server_version _unread_result _have_next_result _columns_desc _columns"
+    " _in_transaction _host _port _unix_socket _ssl_active _query_attrs_supported _client_flags"
+).split()
+_SENDING: Final = ("cmd_query", "cmd_ping", "cmd_reset_connection", "commit", "rollback", "set_charset_collation")
+
+
+def originals() -> dict[tuple[type[Any], str], Callable[..., Any]]:
+    """Return the methods that we use ourselves, as they are before they are patched."""
+    return {(kind, name): getattr(kind, name) for kind in KINDS for name in _SENDING}
+
+
+_ORIGINALS: Final = originals()
+
+
+def _call(connection: Any, name: str, *arguments: Any, **keywords: Any) -> Any:
+    kind = next(kind for kind in KINDS if isinstance(connection, kind))
+    return _ORIGINALS[kind, name](connection, *arguments, **keywords)
+
+
+class MySQLConnector(ForMySQL):
+    """`Native` for mysql-connector-python."""
+
+    name = "mysql.connector"
+    error: type[Exception] = Error
+    operational_error: type[Exception] = errors.OperationalError
+    programming_error: type[Exception] = errors.ProgrammingError
+    kinds: tuple[type[Any], ...] = (MySQLConnectionAbstract,)
+
+    def version(self, connection: Any) -> str:
+        """Return what the greeting said."""
+        handshake = connection._handshake or {}
+        return str(handshake.get("server_version_original") or "")
+
+    def phase(self, connection: Any, record: Record) -> Phase:
+        """Tell by the flags of the server's last answer; of a connection that was lost, what it was before."""
+        if self.has_ended(connection):
+            return record.phase
+        with contextlib.suppress(Exception):  # the C extension has closed it
+            return Phase.OPEN if connection.in_transaction else Phase.IDLE
+        return record.phase
+
+    def begins(self, connection: Any) -> bool:
+        """Tell by what was set: the driver does not keep the server's flag."""
+        record = record_of(connection)
+        value = None if record is None else record.on_server.shown.get("autocommit", (None, None))[0]
+        return value == "0" if value is not None else not connection._autocommit
+
+    def is_streaming(self, connection: Any) -> bool:
+        """Tell whether a result is not read to its end."""
+        return bool(connection.unread_result or connection._have_next_result)
+
+    def is_closed(self, connection: Any) -> bool:
+        """Tell whether the app has closed it."""
+        record = record_of(connection)
+        return record is not None and record.closed_by_app
+
+    def has_ended(self, connection: Any) -> bool:
+        """An error has said so."""
+        record = record_of(connection)
+        return record is not None and record.kept.get("lost") == record.moves
+
+    def mark_lost(self, connection: Any) -> None:
+        """Keep it."""
+        if (record := record_of(connection)) is not None:
+            record.kept["lost"] = record.moves
+
+    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+        """Do as for every driver; the C extension raises what is no DB-API error, with the same numbers."""
+        if isinstance(error, LOST) and getattr(error, "errno", 0) in (0, 2000):
+            self.mark_lost(connection)
+        return super().is_lost(connection, error)
+
+    def is_alive(self, connection: Any) -> bool:
+        """Ping."""
+        try:
+            if getattr(connection, "_cmysql", None) is None:
+                _call(connection, "cmd_ping")
+                return True
+            alive = bool(connection._cmysql.ping())
+        except (Error, OSError, *LOST):  # type: ignore[misc, unused-ignore]
+            alive = False
+        if not alive:
+            self.mark_lost(connection)
+        return alive
+
+    def socket(self, connection: Any) -> int | None:
+        """Return the descriptor of a pure connection; the C extension shows none."""
+        sock = getattr(getattr(connection, "_socket", None), "sock", None)
+        return None if sock is None or sock.fileno() < 0 else int(sock.fileno())
+
+    def look(self, connection: Any, record: Record) -> None:
+        """Where there is no socket to look at, have the server asked after a pause."""
+        if record.failover and self.socket(connection) is None:
+            record.poll = lambda timeout: time.monotonic() - record.heard > _QUIET
+
+    def where(self, connection: Any) -> tuple[str, int | None]:
+        """Return the host and port, or the path of the socket."""
+        path = connection._unix_socket
+        return (str(path), None) if path else (str(connection._host), int(connection._port))
+
+    def database(self, connection: Any) -> str:
+        """Return what connecting asked for."""
+        return str(connection._database or "")
+
+    def known(self, connection: Any, record: Record, name: str) -> str | None:
+        """The driver tells nothing of what the server has reported."""
+        return None
+
+    def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
+        """Send one after the other."""
+        return [list(_rows(connection, text)) for text in texts]
+
+    def finish(self, connection: Any, command: str) -> None:
+        """Send COMMIT or ROLLBACK."""
+        self.send(connection, [command])
+
+    def reset(self, connection: Any, record: Record) -> bool:
+        """Reset the session, and redo what connecting did: the server has its own defaults now."""
+        _call(connection, "cmd_reset_connection")
+        _call(connection, "set_charset_collation", charset=record.kept["charset"])
+        texts = [f"SET SESSION time_zone = '{connection._time_zone}'"] if connection._time_zone else []
+        texts += [f"SET SESSION sql_mode = '{connection._sql_mode}'"] if connection._sql_mode else []
+        texts += [connection._init_command] if getattr(connection, "_init_command", None) else []
+        texts += [f"SET @@session.autocommit = {int(record.kept['autocommit'])}"]
+        self.send(connection, texts)
+        return True
+
+    def restore_charset(self, connection: Any, record: Record) -> None:
+        """After a COM_RESET_CONNECTION the server has its own character set and autocommit: the driver's again."""
+        _call(connection, "set_charset_collation", charset=record.kept["charset"])
+        self.send(connection, [f"SET @@session.autocommit = {int(record.kept['autocommit'])}"])
+
+    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+        """The driver puts parameters into the text on its way: that one is read in `cmd_query`."""
+        return None
+
+    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+        """Connect with the app's own arguments, and with the database that is the current one now."""
+        host, port = address
+        given = {**record.arguments.keywords, "host": host, "port": port or 3306}
+        for name in ("db", "failover", "pool_name", "pool_size", "pool_reset_session"):
+            given.pop(name, None)
+        if host.startswith("/"):
+            given["unix_socket"] = host
+        else:
+            given.pop("unix_socket", None)
+        given["connection_timeout"] = max(1, round(min(seconds, given.pop("connect_timeout", None) or seconds)))
+        if database := self.current_database(connection, record):
+            given["database"] = database
+        new: Any = object.__new__(type(connection))
+        next(base for base in KINDS if isinstance(connection, base)).__init__(new)
+        new.connect(**given)
+        return self.checked(new, wanted)
+
+    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+        """Return who asks for which database; of the password only a number is kept."""
+        return (connection._user, connection._database, hash(str(connection._password)))
+
+    def swap(self, connection: Any, other: Any) -> Any:
+        """Exchange the physical side. A result that is still to be read is given up."""
+        ours, theirs = connection.__dict__, other.__dict__
+        for name in _PHYSICAL:
+            if name in ours or name in theirs:
+                ours[name], theirs[name] = theirs.get(name), ours.get(name)
+        return other
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """Close without a word where it is lost."""
+        with contextlib.suppress(Exception):  # it has ended, or it ends now
+            if getattr(connection, "_cmysql", None) is not None:
+                connection._cmysql.close()
+            elif connection._socket is not None:
+                connection._socket.close_connection()
+
+
+def _rows(connection: Any, text: str) -> Iterator[list[str | None]]:
+    """Send a statement past all that is patched; the driver's own settings for results have no part in it."""
+    _call(connection, "cmd_query", text, **({"raw": True, "buffered": True} if _is_c(connection) else {}))
+    if _is_c(connection):
+        rows = connection.get_rows()[0] if connection.result_set_available else ()
+        connection.free_result()
+    else:
+        rows = connection.get_rows(raw=True)[0] if connection.unread_result else ()
+    for row in rows:
+        yield [_text(cell) for cell in row]
+
+
+def _is_c(connection: Any) -> bool:
+    return getattr(connection, "_cmysql", None) is not None
+
+
+def _text(cell: Any) -> str | None:
+    if cell is None:
+        return None
+    return bytes(cell).decode() if isinstance(cell, (bytes, bytearray)) else str(cell)
