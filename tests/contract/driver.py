@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import pytest
+
 
 @dataclass
 class Callback:
@@ -21,16 +23,35 @@ class Callback:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
 
+class Needs:
+    """What drivers have no such thing for, by names that the tests use."""
+
+    name: str
+    lacks: frozenset[str] = frozenset()
+
+    def has(self, what: str) -> bool:
+        """Tell whether the driver, or its database, knows such a thing."""
+        return what not in self.lacks
+
+    def needs(self, what: str) -> None:
+        """Skip the test where the driver does not have it."""
+        if not self.has(what):
+            pytest.skip(f"{self.name} has no {what}")
+
+
 class DriverUnderTest(Protocol):
     """One driver, sync or async."""
 
     name: str  # what telemetry calls it
+    lacks: frozenset[str]  # what `needs` skips a test for
     is_async: bool
     site: type[Any]  # what its servers are asked: see sites.py
     operational_error: type[Exception]
     programming_error: type[Exception]
     aborted_error: type[Exception]  # a statement in an aborted transaction
     read_only_error: type[Exception]  # a write that is not allowed
+    closed_error: type[Exception]  # the use of a connection that is closed
+    unsent: Mapping[str, Any]  # of `changed`, what can be set together without a round trip
     default: Mapping[str, Any]  # tracked setting -> what it is if nobody sets it
     changed: Mapping[str, Any]  # ... -> another value
     shown: Mapping[str, str]  # ... -> how telemetry spells that value
@@ -38,6 +59,8 @@ class DriverUnderTest(Protocol):
     pool_check: Any  # the pool's own health check
     pool_timeout: type[Exception]
 
+    def has(self, what: str) -> bool: ...
+    def needs(self, what: str) -> None: ...
     def connect(self, dsn: str, **keywords: Any) -> Any: ...
     def connect_subclass(self, dsn: str, **settings: Any) -> Any:
         """Connect with a class of the app's whose own ``connect`` changes settings."""
@@ -59,6 +82,9 @@ class DriverUnderTest(Protocol):
     def rollback_two_phase(self, connection: Any) -> None: ...
     def set(self, connection: Any, setting: str, value: Any) -> None: ...
     def get(self, connection: Any, setting: str) -> Any: ...
+    def state_of(self, error: BaseException) -> str | None:
+        """Return the server's code that an error of the driver's, or of ours, has."""
+
     def callback(self, what: Callback) -> Callable[..., Any]:
         """Return what the app would register: a coroutine function for an async driver."""
 

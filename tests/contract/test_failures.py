@@ -49,9 +49,9 @@ def test_nobody_takes_over(driver: DriverUnderTest, proxied, go_away, proxy: Pro
         one.accept()
         one.clear()
     assert driver.is_closed(connection)
-    with pytest.raises(driver.operational_error):
+    with pytest.raises(driver.closed_error):
         driver.execute(connection, "SELECT 1")
-    with pytest.raises(driver.operational_error):
+    with pytest.raises(driver.closed_error):
         driver.execute_on(cursor, "SELECT 1")
     assert (proxy.connections, other_proxy.connections) == (0, 0)  # closed for good: nobody looked again
 

@@ -218,6 +218,7 @@ def test_block_found_dead_at_its_end(driver: DriverUnderTest, connect, site, tab
 
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_inner_block_whose_error_is_swallowed(driver: DriverUnderTest, connect, site, table, autocommit) -> None:
+    driver.needs("nested blocks")
     connection = connect(autocommit=autocommit)
     with pytest.raises(FailoverSuccessError) as caught, driver.block(connection):
         begun(driver, connection, table)

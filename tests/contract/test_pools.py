@@ -13,6 +13,8 @@ from .rows import insert, session, usable
 
 @pytest.mark.parametrize("checked", [False, True])
 def test_idle_in_a_pool(driver: DriverUnderTest, pool, site, table, checked: bool) -> None:
+    if checked:
+        driver.needs("pool checks")
     opened = pool(check=driver.pool_check if checked else None)
     connection = driver.take(opened)
     driver.give_back(opened, connection)
@@ -26,6 +28,7 @@ def test_idle_in_a_pool(driver: DriverUnderTest, pool, site, table, checked: boo
 
 
 def test_a_health_check_lasts_no_longer_than_the_pool_waits(driver: DriverUnderTest, pool, site, proxy: Proxy) -> None:
+    driver.needs("pool timeouts")
     options = {"failover": "on", "failover_timeout": 60}
     opened = pool(site.dsn(proxy), check=driver.pool_check, kwargs={"instrumented_wrapper": options})
     proxy.refuse()

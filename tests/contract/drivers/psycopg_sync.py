@@ -10,7 +10,7 @@ from psycopg import IsolationLevel
 
 import instrumented_wrapper
 
-from ..driver import Callback
+from ..driver import Callback, Needs
 from ..sites import PostgreSQL
 
 NAMES = ("autocommit", "read_only", "isolation_level", "deferrable")
@@ -28,15 +28,17 @@ class AppConnection(psycopg.Connection[Any]):
         return connection
 
 
-class PsycopgSync:
+class PsycopgSync(Needs):
     """psycopg.Connection and ConnectionPool. The async twin only calls otherwise."""
 
     name, is_async, site = "psycopg", False, PostgreSQL
     operational_error, programming_error = psycopg.OperationalError, psycopg.ProgrammingError
     aborted_error = psycopg.errors.InFailedSqlTransaction
     read_only_error = psycopg.errors.ReadOnlySqlTransaction
+    closed_error: ClassVar[type[Exception]] = psycopg.OperationalError
     default: ClassVar = dict(zip(NAMES, (False, None, None, None), strict=True))
     changed: ClassVar = dict(zip(NAMES, (True, True, IsolationLevel.SERIALIZABLE, True), strict=True))
+    unsent: ClassVar = changed
     shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE", "true"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "default", "default", "default"), strict=True))
     connection: Any = psycopg.Connection
@@ -110,6 +112,9 @@ class PsycopgSync:
 
     def get(self, connection: Any, setting: str) -> Any:
         return getattr(connection, setting)
+
+    def state_of(self, error: BaseException) -> str | None:
+        return getattr(error, "sqlstate", None)
 
     def callback(self, what: Callback) -> Callable[..., Any]:
         def callback(*arguments: Any) -> Any:

@@ -1,0 +1,154 @@
+"""psycopg2: what the contract suite asks of it, and what it has no such thing for."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import psycopg2
+import psycopg2.pool
+from psycopg2 import errors, extensions
+
+import instrumented_wrapper
+
+from ..driver import Callback, Needs
+from ..sites import PostgreSQL
+
+NAMES = ("autocommit", "read_only", "isolation_level", "deferrable")
+ATTRIBUTES = {"read_only": "readonly"}  # where psycopg2 calls a setting otherwise
+
+
+def change(connection: Any, setting: str, value: Any) -> None:
+    setattr(connection, ATTRIBUTES.get(setting, setting), value)
+
+
+def configured_by(configure: Callable[[Any], Any]) -> type[Any]:
+    """Return a connection class of the app's that configures each connection before anybody has it."""
+
+    class AppConnection(extensions.connection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            configure(self)
+
+    return AppConnection
+
+
+class Psycopg2(Needs):
+    """psycopg2.connect and ThreadedConnectionPool."""
+
+    name, is_async, site = "psycopg2", False, PostgreSQL
+    operational_error, programming_error = psycopg2.OperationalError, psycopg2.ProgrammingError
+    aborted_error = errors.InFailedSqlTransaction
+    read_only_error = errors.ReadOnlySqlTransaction
+    closed_error: ClassVar[type[Exception]] = psycopg2.InterfaceError
+    default: ClassVar = dict(zip(NAMES, (False, None, None, None), strict=True))
+    serializable = extensions.ISOLATION_LEVEL_SERIALIZABLE
+    changed: ClassVar = dict(zip(NAMES, (True, True, serializable, True), strict=True))
+    # In autocommit psycopg2 sends the others, one by one.
+    unsent: ClassVar = {name: value for name, value in changed.items() if name != "autocommit"}
+    shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE", "true"), strict=True))
+    shown_default: ClassVar = dict(zip(NAMES, ("false", "default", "default", "default"), strict=True))
+    lacks = frozenset({"nested blocks", "pool callbacks", "pool checks", "pool timeouts", "codes of losses"})
+    pool_check, pool_timeout = None, psycopg2.pool.PoolError
+
+    def connect(self, dsn: str, autocommit: bool | None = None, **keywords: Any) -> Any:
+        if autocommit is not None:
+            configured = configured_by(lambda connection: change(connection, "autocommit", autocommit))
+            keywords["connection_factory"] = configured
+        return psycopg2.connect(dsn, **keywords)
+
+    def connect_subclass(self, dsn: str, **settings: Any) -> Any:
+        return psycopg2.connect(dsn, connection_factory=configured_by(self.callback(Callback(settings))))
+
+    def close(self, connection: Any) -> None:
+        connection.close()
+
+    def is_closed(self, connection: Any) -> bool:
+        return bool(connection.closed)
+
+    def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
+        return self.execute_on(connection.cursor(), sql)
+
+    def cursor(self, connection: Any) -> Any:
+        return connection.cursor()
+
+    def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else []
+
+    def commit(self, connection: Any) -> None:
+        connection.commit()
+
+    def rollback(self, connection: Any) -> None:
+        connection.rollback()
+
+    @contextmanager
+    def block(self, connection: Any) -> Iterator[None]:
+        with connection:
+            yield
+
+    def prepare(self, connection: Any, name: str, *statements: str) -> None:
+        connection.tpc_begin(connection.xid(1, name, "branch"))
+        for statement in statements:
+            self.execute(connection, statement)
+        connection.tpc_prepare()
+
+    def commit_prepared(self, connection: Any) -> None:
+        connection.tpc_commit()
+
+    def rollback_two_phase(self, connection: Any) -> None:
+        connection.tpc_rollback()
+
+    def set(self, connection: Any, setting: str, value: Any) -> None:
+        change(connection, setting, value)
+
+    def get(self, connection: Any, setting: str) -> Any:
+        return getattr(connection, ATTRIBUTES.get(setting, setting))
+
+    def state_of(self, error: BaseException) -> str | None:
+        return error.pgcode if isinstance(error, psycopg2.Error) else None
+
+    def callback(self, what: Callback) -> Callable[..., Any]:
+        def callback(*arguments: Any) -> Any:
+            what.calls.append(arguments)
+            for setting, value in what.changes.items():
+                change(arguments[-1], setting, value)
+            if what.statement:
+                self.execute(arguments[-1], what.statement)
+            if what.raises:
+                raise what.raises
+            return what.returns
+
+        return callback
+
+    def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
+        if not wrong:
+            return getattr(instrumented_wrapper, name)  # type: ignore[no-any-return]
+        return lambda *arguments: getattr(instrumented_wrapper, f"{name}_async")(*arguments).send(None)
+
+    def pool(
+        self,
+        dsn: str,
+        configure: Callback | None = None,
+        reset: Callback | None = None,
+        check: Any = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if reset is not None:
+            self.needs("pool callbacks")
+        keywords = dict(kwargs or {})
+        if configure is not None:  # the way of psycopg2's pools to do that
+            keywords["connection_factory"] = configured_by(self.callback(configure))
+        return psycopg2.pool.ThreadedConnectionPool(1, 1, dsn, **keywords)
+
+    def take(self, pool: Any, timeout: float | None = None) -> Any:
+        return pool.getconn()
+
+    def give_back(self, pool: Any, connection: Any) -> None:
+        pool.putconn(connection)
+
+    def close_pool(self, pool: Any) -> None:
+        if not pool.closed:
+            pool.closeall()
+
+
+DRIVER = Psycopg2()
