@@ -178,7 +178,7 @@ class Record(Session):
         """Recompute the flags that the frequent path reads."""
         self.off = self.foreign
         self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app or self.internal)
-        self.alert = self.off or self.asks or self.lost is not None or self.owed is not None
+        self.alert = self.off or self.asks or self.lost is not None or self.owed is not None or self.failed is not None
 
 
 def record_of(connection: Any) -> Record | None:

@@ -12,10 +12,12 @@ import gc
 from collections.abc import Callable
 from typing import Any, Final
 
-import psycopg2
 from psycopg2 import extensions
 
+from instrumented_wrapper.errors import FailoverSuccessError
+
 __all__ = [
+    "ENTERED",
     "LIVE",
     "OWNER",
     "C",
@@ -31,6 +33,7 @@ __all__ = [
 C: Final[Any] = extensions.connection
 _K: Final[Any] = extensions.cursor
 LIVE: Final = "_instrumented_wrapper_live"  # in a shell's ``__dict__``: what has its physical connection
+ENTERED: Final = "_instrumented_wrapper_entered"  # in a connection's: its ``with`` block is under way
 OWNER: Final = "_instrumented_wrapper_owner"  # in a cursor's: the app's connection, where the C struct has another
 Method = Callable[..., Any]
 
@@ -88,6 +91,33 @@ class Watched(C):  # type: ignore[misc]
     def _made(self, given: dict[str, Any]) -> Any:
         return C.cursor(self, **given)
 
+    def __enter__(self) -> Any:
+        C.__enter__(physical(self))
+        self.__dict__[ENTERED] = True
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self.__dict__.pop(ENTERED, None)
+        _leave_block(physical(self))
+        try:
+            self.commit() if kind is None else self.rollback()
+        except FailoverSuccessError:  # whoever has left the block does not go on with its transaction
+            self.rollback()
+            raise
+
+
+def _leave_block(struct: Any) -> None:
+    """Let a C struct know that its block is over. It would call what ends the transaction: that is done elsewhere."""
+    struct.__dict__["rollback"] = _nothing
+    try:
+        C.__exit__(struct, Exception, None, None)
+    finally:
+        del struct.__dict__["rollback"]
+
+
+def _nothing() -> None:
+    """Stand in for a method."""
+
 
 class Shell(Watched):
     """One that can be moved to another physical connection."""
@@ -104,16 +134,15 @@ class Shell(Watched):
             cursor.__dict__[OWNER] = self
         return cursor
 
-    def __enter__(self) -> Any:
-        if self.closed:
-            raise psycopg2.InterfaceError("connection already closed")
-        return self
+    def close(self) -> None:
+        """Close what has the physical connection, and what had it first."""
+        live = physical(self)
+        C.close(live)
+        if live is not self:
+            C.close(self)
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        self.commit() if kind is None else self.rollback()
 
-
-_OWN: Final = ("cursor", "cursor_factory", "string_types", "binary_types", "dsn", "async", "async_")
+_OWN: Final = ("close", "cursor", "cursor_factory", "string_types", "binary_types", "dsn", "async", "async_")
 
 
 def _delegate(name: str, member: Any) -> Any:

@@ -18,7 +18,7 @@ from instrumented_wrapper.databases.postgresql.answers import answer_to
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.psycopg2 import libpq
-from instrumented_wrapper.drivers.psycopg2.classes import LIVE, C, Former, Watched, make_movable, physical
+from instrumented_wrapper.drivers.psycopg2.classes import ENTERED, LIVE, C, Former, Watched, make_movable, physical
 from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.talking.postgresql import Speaking
 from instrumented_wrapper.errors import Address
@@ -144,8 +144,8 @@ class Psycopg2:
         return record.phase or Phase(record.begun or (record.used and self.begins(connection)))
 
     def begins(self, connection: Any) -> bool:
-        """Outside autocommit psycopg2 begins a transaction before any statement."""
-        return not C.autocommit.__get__(physical(connection))
+        """Outside autocommit, and in a ``with`` block, psycopg2 begins a transaction before any statement."""
+        return ENTERED in connection.__dict__ or not C.autocommit.__get__(physical(connection))
 
     def is_streaming(self, connection: Any) -> bool:
         """A named cursor fetches by statements of its own."""
@@ -269,6 +269,8 @@ class Psycopg2:
         """Let the app's shell ask `other` from now on; return what has the physical connection that it had."""
         make_movable(connection)
         before = connection.__dict__.get(LIVE)
+        if ENTERED in connection.__dict__:
+            C.__enter__(other)
         connection.__dict__[LIVE] = other
         return Former(connection) if before is None else before
 
