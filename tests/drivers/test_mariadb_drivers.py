@@ -1,0 +1,335 @@
+"""The same promise on each driver of MariaDB, on a real primary and replica: kill -9, promotion, demotion, resets."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from instrumented_wrapper import (
+    FailoverFailedError,
+    FailoverSuccessError,
+    TransactionResolutionUnknownError,
+    reset_session,
+    session_state,
+    switch,
+)
+from servers import MariaDBCluster, MariaDBServer, Proxy, guard
+
+STATE = "SELECT @@autocommit, @@tx_isolation, @@tx_read_only, @@time_zone, DATABASE(), @x"
+NUMBER = "SELECT CONNECTION_ID()"
+
+
+@pytest.fixture(params=["pymysql", "MySQLdb", "mysql.connector"])
+def driver(request: pytest.FixtureRequest) -> ModuleType:
+    try:
+        return import_module(request.param)
+    except ImportError as error:
+        pytest.skip(f"{request.param} is not installed: {error}")
+
+
+@pytest.fixture
+def cluster(running_mariadb: MariaDBCluster) -> MariaDBCluster:
+    running_mariadb.restore()
+    return running_mariadb
+
+
+@pytest.fixture
+def connect(driver: ModuleType, cluster: MariaDBCluster) -> Iterator[Callable[..., Any]]:
+    """Connect to the primary; the replica is known as the other host."""
+    with ExitStack() as stack:
+
+        def connect(*hosts: Any, autocommit: bool = True, **keywords: Any) -> Any:
+            known = hosts or (cluster.primary, cluster.standby)
+            options = (
+                {"failover_hosts": ",".join(f"{host.host}:{host.port}" for host in known)} if len(known) > 1 else {}
+            )
+            options |= keywords.pop("options", {})
+            where = {"host": known[0].host, "port": known[0].port, "user": "app", "password": "app-secret"}
+            given = {**where, "database": "app", "autocommit": autocommit, **keywords}
+            connection = driver.connect(**given, instrumented_wrapper=options)
+            stack.callback(close, connection)
+            return connection
+
+        yield connect
+
+
+def close(connection: Any) -> None:
+    with suppress(Exception):  # closed by the test
+        connection.close()
+
+
+def ask(connection: Any, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    cursor = connection.cursor()
+    cursor.execute(sql, parameters) if parameters else cursor.execute(sql)
+    rows = [tuple(map(text, row)) for row in cursor.fetchall()] if cursor.description else []
+    cursor.close()
+    return rows
+
+
+def text(cell: Any) -> Any:
+    return cell.decode() if isinstance(cell, bytes) else cell
+
+
+def session(connection: Any) -> int:
+    return ask(connection, NUMBER)[0][0]
+
+
+def end(server: MariaDBServer, number: int) -> None:
+    """End a session; return when it is gone."""
+    server.sql(f"KILL {number}")
+    left = f"SELECT 1 FROM information_schema.processlist WHERE id = {number}"
+    assert guard.wait_until(lambda: not server.sql(left), 10)
+
+
+def set_autocommit(connection: Any, value: bool) -> None:
+    if callable(getattr(type(connection), "autocommit", None)):
+        connection.autocommit(value)
+    else:
+        connection.autocommit = value
+
+
+def make_table(cluster: MariaDBCluster) -> str:
+    name = f"rows_{time.monotonic_ns()}"
+    cluster.primary.sql(f"CREATE TABLE {name} (i int)")
+    cluster.wait_streaming()
+    return name
+
+
+# --- losses -------------------------------------------------------------------------------------------------------
+
+
+def test_the_primary_is_killed(connect, cluster) -> None:
+    table = make_table(cluster)
+    connection = connect()
+    kind, cursor = type(connection), connection.cursor()
+    ask(connection, "SET time_zone = '+02:00', @x = 'acme'")
+    ask(connection, "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+    before = ask(connection, STATE)
+    cluster.wait_streaming()
+    cluster.failover()
+    cursor.execute(f"INSERT INTO {table} VALUES (1)")
+    assert cluster.primary.sql(f"SELECT i FROM {table}") == [("1",)]
+    assert ask(connection, STATE) == before
+    assert type(connection) is kind
+
+
+def test_an_idle_session_is_ended(connect, cluster, spans) -> None:
+    connection = connect(autocommit=False)
+    first = session(connection)
+    connection.commit()
+    end(cluster.primary, first)
+    assert session(connection) != first
+    connection.commit()
+    (span,) = spans.named("failover")
+    assert span.attributes["instrumented_wrapper.trigger"] == "session_ended"
+    assert span.attributes["db.system.name"] == "mariadb"
+
+
+def test_a_statement_under_way(connect, cluster) -> None:
+    connection = connect()
+    number = session(connection)
+    with ThreadPoolExecutor() as threads:
+        under_way = threads.submit(ask, connection, "SELECT SLEEP(30)")
+        running = f"SELECT 1 FROM information_schema.processlist WHERE id = {number} AND info LIKE '%SLEEP%'"
+        assert guard.wait_until(lambda: cluster.primary.sql(running), 10)
+        cluster.primary.sql(f"KILL {number}")
+        error = under_way.exception(30)
+    assert isinstance(error, FailoverSuccessError)
+    assert (error.transaction, error.may_have_run) == ("none", True)
+    assert ask(connection, "SELECT 1") == [(1,)]
+
+
+def test_a_lost_transaction_is_refused_until_it_is_rolled_back(driver, connect, cluster) -> None:
+    table = make_table(cluster)
+    connection = connect(autocommit=False)
+    number = session(connection)
+    ask(connection, f"INSERT INTO {table} VALUES (1)")
+    end(cluster.primary, number)
+    for refused in (lambda: ask(connection, "SELECT 1"), lambda: ask(connection, "SELECT 2"), connection.commit):
+        with pytest.raises(driver.OperationalError) as caught:
+            refused()
+        assert isinstance(caught.value, FailoverSuccessError)
+        assert caught.value.transaction == "rolled_back"
+    connection.rollback()
+    ask(connection, f"INSERT INTO {table} VALUES (2)")
+    connection.commit()
+    assert cluster.primary.sql(f"SELECT i FROM {table}") == [("2",)]
+
+
+def test_a_rollback_of_what_is_lost(connect, cluster) -> None:
+    table = make_table(cluster)
+    connection = connect(autocommit=False)
+    number = session(connection)
+    ask(connection, f"INSERT INTO {table} VALUES (1)")
+    end(cluster.primary, number)
+    connection.rollback()
+    assert ask(connection, f"SELECT COUNT(*) FROM {table}") == [(0,)]
+
+
+@pytest.mark.parametrize("ending", ["commit()", "COMMIT", "CREATE TABLE IF NOT EXISTS by_the_way (i int)"])
+def test_what_commits_is_in_doubt(connect, cluster, ending: str) -> None:
+    table = make_table(cluster)
+    with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
+        connection = connect(proxy, cluster.primary, autocommit=False)
+        ask(connection, f"INSERT INTO {table} VALUES (1)")
+        proxy.cut_when(b"CREATE TABLE IF" if "CREATE" in ending else b"COMMIT", forward=True)
+        with pytest.raises(TransactionResolutionUnknownError):
+            connection.commit() if ending == "commit()" else ask(connection, ending)
+    assert guard.wait_until(lambda: cluster.primary.sql(f"SELECT i FROM {table}") == [("1",)], 10)
+
+
+def test_a_demoted_writer_is_left(connect, cluster) -> None:
+    table = make_table(cluster)
+    connection = connect()
+    ask(connection, "SET time_zone = '+02:00'")
+    cluster.switchover()
+    ask(connection, f"INSERT INTO {table} VALUES (1)")
+    assert ask(connection, "SELECT @@global.read_only, @@time_zone") == [(0, "+02:00")]
+    assert cluster.primary.sql(f"SELECT i FROM {table}") == [("1",)]
+
+
+def test_what_cannot_be_carried_is_named(connect, cluster) -> None:
+    connection = connect()
+    left = {
+        "CREATE TEMPORARY TABLE scratch (i int)": "temporary tables",
+        "PREPARE plan FROM 'SELECT 1'": "prepared statements",
+        "DO GET_LOCK('held', 0)": "locks",
+    }
+    for statement, name in left.items():
+        ask(connection, statement)
+        end(cluster.primary, session(connection))
+        with pytest.raises(FailoverSuccessError) as caught:
+            ask(connection, "SELECT 1")
+        assert (caught.value.not_restored, caught.value.may_have_run) == ((name,), False)
+
+
+def test_nobody_takes_over(connect, cluster) -> None:
+    connection = connect(options={"failover_timeout": 0.5})
+    cluster.primary.kill()
+    with pytest.raises(FailoverFailedError) as caught:
+        ask(connection, "SELECT 1")
+    assert "is not the kind of server that is wanted" in str(caught.value)
+    assert "app-secret" not in str(caught.value)
+
+
+def test_failover_is_off_on_one_host(driver, connect, cluster, spans) -> None:
+    connection = connect(cluster.primary)
+    end(cluster.primary, session(connection))
+    with pytest.raises((driver.OperationalError, driver.InterfaceError)) as caught:
+        ask(connection, "SELECT 1")
+    assert not isinstance(caught.value, FailoverSuccessError)
+
+
+def test_no_session_is_left_behind(connect, cluster) -> None:
+    connection = connect()
+    for _ in range(20):
+        end(cluster.primary, session(connection))
+        ask(connection, "SELECT 1")
+    mine = "SELECT id FROM information_schema.processlist WHERE user = 'app'"
+    assert guard.wait_until(lambda: cluster.primary.sql(mine) == [(str(session(connection)),)], 10)
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_known_and_put_back(connect) -> None:
+    connection = connect()
+    pristine = ask(connection, STATE)
+    set_autocommit(connection, False)
+    ask(connection, "SET SESSION TRANSACTION READ ONLY")
+    ask(connection, "SET SESSION tx_isolation = 'READ-COMMITTED', time_zone = '+01:00', @x = 5")
+    ask(connection, "USE other")
+    connection.rollback()
+    state = session_state(connection)
+    values = {name: (state[name].pristine_value, state[name].value) for name in ("autocommit", "read_only", "database")}
+    assert values == {"autocommit": (True, False), "read_only": (False, True), "database": ("app", "other")}
+    assert (state["isolation_level"].value, state["time_zone"].value, state["@X"].value) == (
+        "READ-COMMITTED",
+        "+01:00",
+        "5",
+    )
+    connection.rollback()
+    assert reset_session(connection)
+    assert ask(connection, STATE) == pristine
+
+
+def test_parameters(connect, cluster) -> None:
+    connection = connect()
+    ask(connection, "SET @x = %s, time_zone = %s", "it's \"é\\", "-03:00")
+    ask(connection, "SELECT 1")
+    end(cluster.primary, session(connection))
+    assert ask(connection, "SELECT @x, @@time_zone") == [("it's \"é\\", "-03:00")]
+
+
+def test_a_procedure_that_sets(connect, cluster) -> None:
+    cluster.primary.sql("CREATE OR REPLACE PROCEDURE zone() SET time_zone = '+04:00'")
+    connection = connect()
+    cursor = connection.cursor()
+    cursor.callproc("zone")
+    cursor.close()
+    ask(connection, "SELECT 1")
+    assert session_state(connection)["time_zone"].value == "+04:00"
+    assert reset_session(connection)
+    assert ask(connection, "SELECT @@time_zone") == [("SYSTEM",)]
+
+
+def test_a_whole_session_is_reset(connect, cluster) -> None:
+    connection = connect(options={"reset_scope": "session"})
+    pristine = ask(connection, STATE)
+    ask(connection, "CREATE TEMPORARY TABLE scratch (i int)")
+    ask(connection, "DO GET_LOCK('held', 0)")
+    ask(connection, "SET time_zone = '+01:00', @x = 2")
+    assert reset_session(connection)
+    assert ask(connection, STATE) == pristine
+    assert cluster.primary.sql("SELECT IS_USED_LOCK('held')") == [(None,)]
+
+
+def test_a_planned_switch(connect, cluster) -> None:
+    connection = connect()
+    ask(connection, "SET time_zone = '+02:00', @x = 7")
+    before, first = ask(connection, STATE), session(connection)
+    switch(connection)
+    assert ask(connection, STATE) == before
+    assert session(connection) != first
+
+
+def test_a_close_on_a_frozen_server_is_bounded(connect, cluster) -> None:
+    connection = connect(cluster.primary)
+    ask(connection, "SET time_zone = '+02:00'")
+    cluster.primary.freeze()
+    try:
+        started = time.monotonic()
+        close(connection)
+        assert time.monotonic() - started < 3
+    finally:
+        cluster.primary.thaw()
+
+
+def test_query_spans(connect, spans) -> None:
+    connection = connect()
+    spans.clear()
+    ask(connection, "SELECT %s, 'secret'", 1)
+    ask(connection, "SELECT 'secret'")
+    told = [(span.name, span.attributes["db.query.text"]) for span in spans.all() if "SELECT" in span.name]
+    assert told == [("SELECT", "SELECT %s, 'secret'"), ("SELECT", "SELECT ?")]
+
+
+def test_a_pool_of_mysql_connector(cluster) -> None:
+    pooling = pytest.importorskip("mysql.connector.pooling")
+    where = {"host": cluster.primary.host, "port": cluster.primary.port, "user": "app", "password": "app-secret"}
+    pool = pooling.MySQLConnectionPool(pool_size=1, pool_name="one", autocommit=True, charset="utf8mb4", **where)
+    borrowed = pool.get_connection()
+    first = session(borrowed)
+    ask(borrowed, "SET time_zone = '+02:00', @x = 7")
+    borrowed.close()
+    again = pool.get_connection()
+    assert session(again) == first
+    state = "SELECT @@time_zone, @x, @@autocommit, @@character_set_client"
+    assert ask(again, state) == [("SYSTEM", None, 1, "utf8mb4")]
+    again.close()
+    pool._remove_connections()
