@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
 from instrumented_wrapper import ConfigurationError, __version__, instrument, uninstrument
-from instrumented_wrapper.instrument import PATCHERS, SUPPORTED, report
+from instrumented_wrapper.instrument import PATCHERS, report
 from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
 
 _NEVER_SHOWN = ("enabled", "drivers")
@@ -40,8 +40,6 @@ def _drivers(options: Options) -> Iterator[str]:
     done = _patched([module for module, number in found.items() if number is not None])
     for module, number in found.items():
         yield f"{module:16} {number or 'not installed':14} {done.get(module, 'not patched') if number else ''}".rstrip()
-    if later := [name for name in options.drivers if name not in SUPPORTED and "drivers" in options.sources]:
-        yield f"not looked after by this version: {', '.join(later)}"
 
 
 def _patched(modules: list[str]) -> Mapping[str, str]:

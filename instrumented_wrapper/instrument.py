@@ -149,17 +149,9 @@ def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
     for listener in _state.listeners:
         events.subscribe(listener)
     events.locate_with(telemetry.locator if chosen.traces else None)
-    _warn_of_unsupported(chosen)
     for module, patcher in PATCHERS.items():
         if patcher.driver in chosen.drivers:
             _patch_when_imported(module)
-
-
-def _warn_of_unsupported(chosen: Options) -> None:
-    named = chosen.drivers if "drivers" in chosen.sources else ()
-    if absent := [name for name in named if name not in SUPPORTED]:
-        supported = ", ".join(SUPPORTED)
-        logger.warning("nothing is patched for %s: this version looks after %s", ", ".join(absent), supported)
 
 
 def _patch_when_imported(module: str) -> None:

@@ -207,7 +207,7 @@ class Blocking:
     def lock(self, connection: Any) -> AbstractContextManager[Any]:
         """Return what keeps another switch away."""
         record = record_of(connection)
-        return threading.RLock() if record is None else record.moving
+        return threading.RLock() if record is None else record.turn
 
     @contextmanager
     def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
@@ -226,11 +226,12 @@ class Blocking:
 
 @contextmanager
 def _busy(record: Record) -> Iterator[None]:
-    before, record.busy = record.busy, threading.get_ident()
-    try:
-        yield
-    finally:
-        record.busy = before
+    with record.turn:
+        before, record.busy = record.busy, threading.get_ident()
+        try:
+            yield
+        finally:
+            record.busy = before
 
 
 def _record(connection: Any) -> Record:

@@ -53,11 +53,20 @@ class Calls:
         return self._memo
 
     def statement(
-        self, original: Method, connection_of: Callable[[Any], Any], named: str, begin: Method | None = None
+        self,
+        original: Method,
+        connection_of: Callable[[Any], Any],
+        named: str,
+        begin: Method | None = None,
+        direct: Method | None = None,
     ) -> Method:
-        """Make the closure of a method of cursors whose first argument, called `named`, is a statement."""
+        """Make the closure of a method of cursors whose first argument, called `named`, is a statement.
+
+        `direct` is the same as `original`, for a cursor whose connection was asked for just now.
+        """
         memo, nobody, slow, begin = self._memo, self._telling.nobody, self._slowly, begin or self._telling.statement
-        answered, failed, nests = self._steps.answered, self._steps.failed, self._native.nests
+        failed, nests, at_once = self._failed, self._native.nests, direct or original
+        answered = self._steps.answered
 
         @functools.wraps(original)
         def execute(this: Any, *args: Any, **kwargs: Any) -> Any:
@@ -68,32 +77,49 @@ class Calls:
             query = args[0] if args else kwargs.get(named)
             effects = memo.get(query, _UNSEEN) if type(query) is str else _UNSEEN
             operation = None if nobody() or not record.tells else begin(record, this, query, args, kwargs)
-            if (
-                effects is not None
-                or record.alert
-                or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
-            ):
-                return slow(operation, original, this, connection, record, args, kwargs, effects)
-            moves = record.moves
-            record.busy = nests
-            try:
-                result = original(this, *args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
+            with record.turn:
+                if (
+                    effects is not None
+                    or record.alert
+                    or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
+                ):
+                    return slow(operation, original, this, connection, record, args, kwargs, effects)
+                moves = record.moves
+                record.busy = nests
+                try:
+                    result = at_once(this, *args, **kwargs)
+                except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
+                    return failed(operation, original, this, connection, record, args, kwargs, error, moves)
                 record.busy = False
-                run = functools.partial(original, this, *args, **kwargs)
-                record.phase = self._native.phase(connection, record)
-                return _ended(operation, failed, connection, record, Call.STATEMENT, None, error, run, moves)
-            record.busy = False
-            record.used = True
-            if record.switchable:
-                record.heard = monotonic()
-            if record.unsure:
-                answered(connection, record)
+                record.used = True
+                if record.switchable:
+                    record.heard = monotonic()
+                if record.unsure:
+                    answered(record.connection() or connection, record)
             if operation is not None:
                 operation.end()
             return result
 
         return execute
+
+    def _failed(
+        self,
+        operation: Operation | None,
+        original: Method,
+        cursor: Any,
+        connection: Any,
+        record: Record,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        error: BaseException,
+        moves: int,
+    ) -> Any:
+        """A plain statement raised."""
+        connection = record.connection() or connection
+        record.busy = False
+        run = functools.partial(original, cursor, *args, **kwargs)
+        record.phase = self._native.phase(connection, record)
+        return _ended(operation, self._steps.failed, connection, record, Call.STATEMENT, None, error, run, moves)
 
     def _slowly(
         self,
@@ -107,6 +133,7 @@ class Calls:
         effects: Any,
     ) -> Any:
         """Do it step by step, as an operation if somebody listens."""
+        connection = record.connection() or connection
         return _ended(operation, self._carry_out, original, cursor, connection, record, args, kwargs, effects)
 
     def _carry_out(
@@ -147,12 +174,13 @@ class Calls:
             record: Record | None = None if connection is None else connection.__dict__.get(KEY)
             if record is None or record.off or (record.busy and record.is_within()):
                 return original(self, *args, **kwargs)
-            moves = record.moves
-            try:
-                return original(self, *args, **kwargs)
-            except error_class as error:
-                run = functools.partial(original, self, *args, **kwargs)
-                return failed(connection, record, Call.STATEMENT, None, error, run, moves)
+            with record.turn:
+                moves = record.moves
+                try:
+                    return original(self, *args, **kwargs)
+                except error_class as error:
+                    run = functools.partial(original, self, *args, **kwargs)
+                    return failed(connection, record, Call.STATEMENT, None, error, run, moves)
 
         return fetch
 
@@ -180,7 +208,8 @@ class Calls:
             does = None if effects is None else effects(record, *args, **kwargs)
             run = functools.partial(original, self, *args, **kwargs)
             operation = None if begin is None or nobody() or not record.tells else begin(record, *args, **kwargs)
-            return _ended(operation, steps.carry_out, connection, record, call, does, run)
+            with record.turn:
+                return _ended(operation, steps.carry_out, connection, record, call, does, run)
 
         return method
 

@@ -39,7 +39,7 @@ class Record(Session):
         arguments: how the app asked for it.
         hosts: where its server was looked for.
         mutex: held while flags and the physical connection are exchanged, which takes no time.
-        moving: held by the thread that looks for another server.
+        turn: held by the thread that uses the physical connection, or looks for another one.
         off: nothing is looked at (a forked child).
         busy: a call of the app is under way, and what the driver calls within it is part of it; or, as the thread's
             number, something of ours is.
@@ -69,7 +69,7 @@ class Record(Session):
         self.arguments = arguments
         self.aliases = native.aliases
         self.hosts: tuple[Address, ...] = ()
-        self.mutex, self.moving = threading.RLock(), threading.RLock()
+        self.mutex, self.turn = threading.RLock(), threading.RLock()
         self.off = self.alert = self.foreign = self.internal = False
         self.busy: bool | int = False
         self.recording, self.returning, self.returned = True, False, False
@@ -170,7 +170,7 @@ class Record(Session):
 
     def became_foreign(self) -> None:
         """This is a forked child: the connection is the parent's."""
-        self.mutex, self.moving = threading.RLock(), threading.RLock()
+        self.mutex, self.turn = threading.RLock(), threading.RLock()
         self.foreign = True
         self.refresh()
 

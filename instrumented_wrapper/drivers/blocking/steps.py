@@ -257,7 +257,7 @@ class Steps:
 
     def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> None:
         """Replace the physical connection; raise what the app must be told."""
-        with record.moving:
+        with record.turn:
             if record.moves != moves and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
             busy, record.busy = record.busy, threading.get_ident()
