@@ -31,7 +31,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     WatchedCursor,
     combined,
     physical,
-    struct_of,
+    same_physical,
 )
 from instrumented_wrapper.drivers.psycopg2.native import SETTINGS, Psycopg2, hosts_of
 from instrumented_wrapper.drivers.watching import drop_all
@@ -198,10 +198,11 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
 
 
 def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, telling: Telling) -> None:
-    connection_of = _K.connection.__get__ if kind is WatchedCursor else struct_of
+    connection_of = _K.connection.__get__ if kind is WatchedCursor else (lambda cursor: cursor.connection)
+    follow = (lambda method: method) if kind is WatchedCursor else same_physical
 
     def statement(name: str, first: str, begin: Method | None = None) -> None:
-        patches.replace(kind, name, _made(name, first, begin))
+        patches.replace(kind, name, calls.statement(follow(getattr(_K, name)), connection_of, first, begin))
 
     def call(owner: type[Any], name: str, begin: Method | None, effects: Any = None) -> None:
         original = follow(getattr(_K, name))
