@@ -12,6 +12,7 @@ from typing import Final
 
 import psycopg
 
+from benchmarks import drivers
 from benchmarks.carrying import carrying_rows
 from benchmarks.cases import CASES
 from benchmarks.failing import failover_rows
@@ -82,6 +83,9 @@ def measure(amount: Amount) -> Iterator[Row | str]:
         yield from import_rows(amount.imports)
         yield ""
         yield from peer_lines(one, trusted, amount.rounds, max(1, amount.generations // 2))
+        yield ""
+        with drivers.comparisons(cluster) as others:
+            yield from compare(others, amount.rounds, max(1, amount.generations // 2))
         yield ""
     with Cluster() as cluster:
         yield from failover_rows(cluster, amount.failovers)

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import psycopg
 
-__all__ = ["BARE", "FLOOR", "MODES", "OURS", "PEER", "PLAIN", "SESSION_SDK", "prepare"]
+__all__ = ["BARE", "FLOOR", "MODES", "OURS", "PEER", "PLAIN", "SESSION_SDK", "SWITCHING", "prepare"]
 
 BARE: Final = "bare"
 PLAIN: Final = "session"  # we look after the session only: no query spans
 SESSION_SDK: Final = "session/metrics"
+SWITCHING: Final = "switching"  # the same, failover on
 OURS: Final = "ours"
 PEER: Final = "peer"  # opentelemetry-instrumentation-psycopg
 FLOOR: Final = "floor"  # one span with eight attributes around each statement, and nothing else
@@ -75,6 +76,12 @@ def _session(providers: Mapping[str, Any]) -> None:
     instrumented_wrapper.instrument(query_spans="off", **providers)
 
 
+def _switching(providers: Mapping[str, Any]) -> None:
+    import instrumented_wrapper
+
+    instrumented_wrapper.instrument(query_spans="off", failover="on", **providers)
+
+
 def _ours(providers: Mapping[str, Any]) -> None:
     import instrumented_wrapper
 
@@ -123,6 +130,7 @@ def _floor(providers: Mapping[str, Any]) -> None:
 _SIDES: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     BARE: _bare,
     PLAIN: _session,
+    SWITCHING: _switching,
     OURS: _ours,
     PEER: _peer,
     FLOOR: _floor,

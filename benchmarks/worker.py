@@ -11,11 +11,12 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
 from typing import Any, Final
 
-from benchmarks.cases import CASES
+from benchmarks import cases, statements
 from benchmarks.sides import prepare
 
 __all__ = ["Worker"]
 
+CASES: Final = {**cases.CASES, **statements.CASES}
 _SPAWN: Final = get_context("spawn")  # nothing inherited: each side imports for itself
 
 

@@ -72,7 +72,7 @@ class Calls:
         def execute(this: Any, *args: Any, **kwargs: Any) -> Any:
             connection = connection_of(this)
             record: Record | None = None if connection is None else connection.__dict__.get(KEY)
-            if record is None or (record.busy and record.is_within()):
+            if record is None or record.busy is True or (record.busy and record.is_within()):
                 return original(this, *args, **kwargs)
             query = args[0] if args else kwargs.get(named)
             effects = memo.get(query, _UNSEEN) if type(query) is str else _UNSEEN

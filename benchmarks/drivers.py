@@ -1,0 +1,50 @@
+"""A plain statement on each of the other drivers: failover off, failover on, and with query spans.
+
+Where a server is needed, the MariaDB one of the tests serves; where it is not installed, its drivers are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import Final
+
+from benchmarks.pairs import Comparison
+from benchmarks.sides import OURS, PLAIN, SWITCHING
+from benchmarks.table import Added
+from servers import Cluster, MariaDBCluster, mariadb
+
+__all__ = ["comparisons"]
+
+US: Final = 1e-6
+_GOALS: Final = {"sqlite3": 0.6, "psycopg2": 1.5, "pymysql": 1.5, "mysql.connector": 1.5, "MySQLdb": 1.5}
+_WITH_SPANS: Final = {"none": 3, "off": 7, "on": 30, "metrics": 40}
+
+
+@contextmanager
+def comparisons(cluster: Cluster) -> Iterator[list[Comparison]]:
+    """Give what is compared; a MariaDB runs meanwhile."""
+    with ExitStack() as stack:
+        places = {"sqlite3": ":memory:", "psycopg2": cluster.primary.dsn()}
+        if mariadb.available():
+            server = stack.enter_context(MariaDBCluster()).primary
+            where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret"}
+            places |= dict.fromkeys(("pymysql", "mysql.connector", "MySQLdb"), json.dumps(where))
+        yield [row for driver, place in places.items() if _is_there(driver) for row in _rows(driver, place)]
+
+
+def _is_there(driver: str) -> bool:
+    return find_spec(driver.partition(".")[0]) is not None
+
+
+def _rows(driver: str, place: str) -> Iterator[Comparison]:
+    case, number = f"{driver} statement", 2000 if driver == "sqlite3" else 50
+    goal = Added(_GOALS[driver] * US)
+    yield Comparison(f"{driver}: SELECT 1 and fetch", case, place, number, goal, PLAIN)
+    if driver != "sqlite3":
+        yield Comparison(f"{driver}: the same, failover on", case, place, number, goal, SWITCHING)
+    for mode, microseconds in _WITH_SPANS.items():
+        name = f"{driver}: the same, with query spans, {mode}"
+        yield Comparison(name, case, place, number, Added(microseconds * US), f"{OURS}/{mode}")

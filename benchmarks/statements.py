@@ -1,0 +1,49 @@
+"""A plain statement on each driver but psycopg, which has cases of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import repeat
+from typing import Any, Final
+
+__all__ = ["CASES"]
+
+_DRIVERS: Final = ("sqlite3", "psycopg2", "pymysql", "mysql.connector", "MySQLdb")
+
+
+def _connected(driver: str, where: str) -> Any:
+    """Connect, in autocommit."""
+    module = import_module(driver)
+    if driver == "sqlite3":
+        return module.connect(where, isolation_level=None)
+    if driver == "psycopg2":
+        connection = module.connect(where)
+        connection.autocommit = True
+        return connection
+    return module.connect(**json.loads(where), autocommit=True)
+
+
+def _statement(driver: str) -> Callable[[str], Any]:
+    @contextmanager
+    def statement(where: str) -> Iterator[Callable[[int], float]]:
+        connection = _connected(driver, where)
+        cursor = connection.cursor()
+
+        def run(number: int) -> float:
+            started = time.process_time()
+            for _ in repeat(None, number):
+                cursor.execute("SELECT 1")
+                cursor.fetchone()
+            return (time.process_time() - started) / number
+
+        yield run
+        connection.close()
+
+    return statement
+
+
+CASES: Final = {f"{driver} statement": _statement(driver) for driver in _DRIVERS}
