@@ -138,6 +138,8 @@ def _making(options: Options, telling: Telling, original: Method) -> Method:
             connection = original(dsn, connection_factory=combined(factory, kind), **kwargs)
         finally:
             _unborn.reset(token)
+        if record_of(connection) is not record:  # a class of the app's that does not call our constructor
+            return connection
         record.configuring = False
         record.tells = telling.wants(chosen)
         record.talk.keep_reported()
