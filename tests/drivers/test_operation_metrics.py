@@ -18,7 +18,7 @@ def points(reader, application_name):
     data = reader.get_metrics_data()
     (metric,) = (m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics if m.name == NAME)
     assert metric.unit == "s"
-    mine = [p for p in metric.data.data_points if str(p.attributes["db.namespace"]).endswith(application_name)]
+    mine = [p for p in metric.data.data_points if str(p.attributes.get("db.namespace")).endswith(application_name)]
     return {(p.attributes.get("db.query.summary"), p.attributes.get("error.type")): p for p in mine}
 
 
