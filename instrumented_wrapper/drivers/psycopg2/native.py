@@ -18,10 +18,19 @@ from instrumented_wrapper.databases.postgresql.answers import answer_to
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.psycopg2 import libpq
-from instrumented_wrapper.drivers.psycopg2.classes import ENTERED, LEFT, LIVE, C, Former, Watched, make_movable, physical
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.psycopg2.classes import (
+    ENTERED,
+    LEFT,
+    LIVE,
+    C,
+    Former,
+    Watched,
+    make_movable,
+    physical,
+)
 from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.talking.postgresql import Speaking
+from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Loss
