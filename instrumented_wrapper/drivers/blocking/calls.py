@@ -69,33 +69,39 @@ class Calls:
         answered = self._steps.answered
 
         @functools.wraps(original)
-        def execute(this: Any, *args: Any, **kwargs: Any) -> Any:
+        def execute(this: Any, query: Any = _UNSEEN, /, *args: Any, **kwargs: Any) -> Any:
             connection = connection_of(this)
             record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            if query is _UNSEEN:
+                return execute(this, kwargs.pop(named), **kwargs) if named in kwargs else original(this, **kwargs)
             if record is None or record.busy is True or (record.busy and record.is_within()):
-                return original(this, *args, **kwargs)
-            query = args[0] if args else kwargs.get(named)
+                return original(this, query, *args, **kwargs)
             effects = memo.get(query, _UNSEEN) if type(query) is str else _UNSEEN
-            operation = None if nobody() or not record.tells else begin(record, this, query, args, kwargs)
-            with record.turn:
+            operation = None if nobody() or not record.tells else begin(record, this, query, (query, *args), kwargs)
+            turn = record.turn
+            turn.acquire()
+            try:
                 if (
                     effects is not None
                     or record.alert
                     or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
                 ):
-                    return slow(operation, original, this, connection, record, args, kwargs, effects)
+                    return slow(operation, original, this, connection, record, (query, *args), kwargs, effects)
                 moves = record.moves
                 record.busy = nests
                 try:
-                    result = at_once(this, *args, **kwargs)
+                    result = at_once(this, query, *args, **kwargs) if args or kwargs else at_once(this, query)
                 except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
-                    return failed(operation, original, this, connection, record, args, kwargs, error, moves)
+                    given = (query, *args)
+                    return failed(operation, original, this, connection, record, given, kwargs, error, moves)
                 record.busy = False
                 record.used = True
                 if record.switchable:
                     record.heard = monotonic()
                 if record.unsure:
                     answered(record.connection() or connection, record)
+            finally:
+                turn.release()
             if operation is not None:
                 operation.end()
             return result
@@ -180,7 +186,8 @@ class Calls:
                     return original(self, *args, **kwargs)
                 except error_class as error:
                     run = functools.partial(original, self, *args, **kwargs)
-                    return failed(connection, record, Call.STATEMENT, None, error, run, moves)
+                    whole = record.connection() or connection
+                    return failed(whole, record, Call.STATEMENT, None, error, run, moves)
 
         return fetch
 
@@ -205,6 +212,7 @@ class Calls:
             record: Record | None = None if connection is None else connection.__dict__.get(KEY)
             if record is None or record.off or (record.busy and record.is_within()):
                 return original(self, *args, **kwargs)
+            connection = record.connection() or connection
             does = None if effects is None else effects(record, *args, **kwargs)
             run = functools.partial(original, self, *args, **kwargs)
             operation = None if begin is None or nobody() or not record.tells else begin(record, *args, **kwargs)

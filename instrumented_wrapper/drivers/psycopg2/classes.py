@@ -18,6 +18,7 @@ from instrumented_wrapper.errors import FailoverSuccessError
 
 __all__ = [
     "ENTERED",
+    "LEFT",
     "LIVE",
     "OWNER",
     "C",
@@ -27,12 +28,14 @@ __all__ = [
     "combined",
     "make_movable",
     "physical",
-    "same_physical",
+    "struct_of",
 ]
 
 C: Final[Any] = extensions.connection
 _K: Final[Any] = extensions.cursor
+_connection: Final = _K.connection.__get__
 LIVE: Final = "_instrumented_wrapper_live"  # in a shell's ``__dict__``: what has its physical connection
+LEFT: Final = "_instrumented_wrapper_left"  # in the ``__dict__`` of what a switch has left behind
 ENTERED: Final = "_instrumented_wrapper_entered"  # in a connection's: its ``with`` block is under way
 OWNER: Final = "_instrumented_wrapper_owner"  # in a cursor's: the app's connection, where the C struct has another
 Method = Callable[..., Any]
@@ -46,7 +49,7 @@ def physical(connection: Any) -> Any:
 class Former:
     """What a switch leaves behind where the physical connection is still in the app's own struct.
 
-    That one is never closed: C functions like ``quote_ident`` go on reading the encoding in it.
+    That one stays open: C functions like ``quote_ident`` go on reading the encoding in it, and cursors their rows.
     """
 
     def __init__(self, shell: Any) -> None:
@@ -66,12 +69,30 @@ class NamedCursor(WatchedCursor):
     """A cursor on the server: each of its fetches is a statement."""
 
 
+def _following(name: str) -> Method:
+    """Return a C method of cursors that first goes to where the connection was moved."""
+    method = getattr(_K, name)
+
+    def follow(self: Any, *args: Any, **kwargs: Any) -> Any:
+        struct_of(self)
+        return method(self, *args, **kwargs)
+
+    follow.__name__, follow.__doc__ = name, method.__doc__
+    return follow
+
+
 class ShellCursor(WatchedCursor):
-    """A cursor that follows its connection to where it was moved."""
+    """A cursor that follows its connection to where it was moved; until its next statement it keeps its rows."""
+
+    execute, executemany, callproc, mogrify = map(_following, ("execute", "executemany", "callproc", "mogrify"))
+    copy_from, copy_to, copy_expert = map(_following, ("copy_from", "copy_to", "copy_expert"))
 
 
 class NamedShellCursor(ShellCursor, NamedCursor):
     """The same, on the server."""
+
+    fetchone, fetchmany, fetchall, scroll = map(_following, ("fetchone", "fetchmany", "fetchall", "scroll"))
+    __next__ = _following("__next__")
 
 
 class Watched(C):  # type: ignore[misc]
@@ -166,17 +187,14 @@ for _name, _member in vars(C).items():
         setattr(Shell, _name, _delegate(_name, _member))
 
 
-def same_physical(method: Method) -> Method:
-    """Make a C method of cursors follow its connection to where it was moved."""
-
-    def on_same(self: Any, *args: Any, **kwargs: Any) -> Any:
-        live = self.connection.__dict__.get(LIVE)
-        if live is not None and _K.connection.__get__(self) is not live:
-            _rebind(self, live)
-        return method(self, *args, **kwargs)
-
-    on_same.__name__, on_same.__doc__ = method.__name__, method.__doc__
-    return on_same
+def struct_of(cursor: Any) -> Any:
+    """Return the object whose C struct a cursor works on, after it went to where its connection was moved."""
+    struct = _connection(cursor)
+    if LEFT not in struct.__dict__:
+        return struct
+    live = physical(cursor.connection)
+    _rebind(cursor, live)
+    return live
 
 
 def _rebind(cursor: Any, live: Any) -> None:
@@ -184,6 +202,8 @@ def _rebind(cursor: Any, live: Any) -> None:
     owner, before = cursor.connection, _K.connection.__get__(cursor)
     kept = {name: getattr(_K, name).__get__(cursor) for name in ("arraysize", "itersize", "row_factory")}
     kept["tzinfo_factory"] = _K.tzinfo_factory.__get__(cursor)
+    types = {name: getattr(_K, name).__get__(cursor) for name in ("string_types", "binary_types")}
+    kept.update({name: known for name, known in types.items() if known is not None})
     scrollable, withhold = _K.scrollable.__get__(cursor), _K.withhold.__get__(cursor)
     _K.__init__(cursor, live, _K.name.__get__(cursor))
     for name, value in kept.items():

@@ -31,7 +31,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     WatchedCursor,
     combined,
     physical,
-    same_physical,
+    struct_of,
 )
 from instrumented_wrapper.drivers.psycopg2.native import SETTINGS, Psycopg2, hosts_of
 from instrumented_wrapper.drivers.watching import drop_all
@@ -200,15 +200,15 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
 
 
 def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, telling: Telling) -> None:
-    connection_of = _K.connection.__get__ if kind is WatchedCursor else (lambda cursor: cursor.connection)
-    follow = (lambda method: method) if kind is WatchedCursor else same_physical
+    connection_of = _K.connection.__get__ if kind is WatchedCursor else struct_of
 
     def statement(name: str, first: str, begin: Method | None = None) -> None:
-        patches.replace(kind, name, calls.statement(follow(getattr(_K, name)), connection_of, first, begin))
+        made = calls.statement(getattr(kind, name), connection_of, first, begin, getattr(_K, name))
+        patches.replace(kind, name, made)
 
-    def call(owner: type[Any], name: str, begin: Method | None, effects: Any = None) -> None:
-        original = follow(getattr(_K, name))
-        patches.replace(owner, name, calls.call(original, Call.STATEMENT, begin, effects, connection_of))
+    def call(owner: type[Any], name: str, begin: Method, effects: Any = None) -> None:
+        made = calls.call(getattr(owner, name), Call.STATEMENT, begin, effects, connection_of)
+        patches.replace(owner, name, made)
 
     statement("execute", "query")
     statement("executemany", "query", telling.batch)
@@ -218,7 +218,7 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
         call(kind, name, functools.partial(_copies, telling, place))
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
         call(named, name, functools.partial(telling.part, Words("FETCH", operation="FETCH")))
-    call(named, "__next__", None)
+    patches.replace(named, "__next__", calls.fetch(named.__next__, connection_of))
 
 
 def _unless_idle(begin: Method) -> Method:

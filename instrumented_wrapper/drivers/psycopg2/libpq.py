@@ -13,10 +13,11 @@ from typing import Any, Final
 import psycopg2
 from psycopg2 import errorcodes, errors
 
-__all__ = ["missing_functions", "send"]
+__all__ = ["listen", "missing_functions", "send"]
 
 _SQLSTATE: Final = ord("C")  # PG_DIAG_SQLSTATE
 _FAILED: Final = (5, 7)  # PGRES_BAD_RESPONSE, PGRES_FATAL_ERROR
+_READS: Final = 2  # the first one may only get the server's last words
 _POINTER, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
 _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # name -> result, arguments
     "PQsendQuery": (_INT, _POINTER, _TEXT),
@@ -28,6 +29,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # name -> result, arguments
     "PQgetisnull": (_INT, _POINTER, _INT, _INT),
     "PQgetvalue": (_TEXT, _POINTER, _INT, _INT),
     "PQclear": (None, _POINTER),
+    "PQconsumeInput": (_INT, _POINTER),
 }
 
 
@@ -48,6 +50,15 @@ _pq: Final = _load()
 def missing_functions() -> list[str]:
     """Return what is not to be found of libpq; empty where all is well."""
     return [name for name in _FUNCTIONS if name not in _pq]
+
+
+def listen(pgconn: int) -> None:
+    """Take what came unasked, the end of the connection included.
+
+    psycopg2 is not told of that: of a connection that it knows to be lost its cursors could not read their rows.
+    """
+    for _ in range(_READS):
+        _pq["PQconsumeInput"](pgconn)
 
 
 def send(pgconn: int, text: str, encoding: str) -> list[list[str | None]]:

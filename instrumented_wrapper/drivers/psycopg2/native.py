@@ -18,9 +18,19 @@ from instrumented_wrapper.databases.postgresql.answers import answer_to
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.psycopg2 import libpq
-from instrumented_wrapper.drivers.psycopg2.classes import ENTERED, LIVE, C, Former, Watched, make_movable, physical
+from instrumented_wrapper.drivers.psycopg2.classes import (
+    ENTERED,
+    LEFT,
+    LIVE,
+    C,
+    Former,
+    Watched,
+    make_movable,
+    physical,
+)
 from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.talking.postgresql import Speaking
+from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Loss
@@ -34,7 +44,6 @@ _ATTRIBUTES["read_only"] = _ATTRIBUTES.pop("readonly")
 _PHASES: Final = (Phase.IDLE, Phase.BUSY, Phase.OPEN, Phase.FAILED)  # by libpq's PGTransactionStatusType
 _UNKNOWN: Final = 4
 _LOST: Final = 2  # what ``closed`` then is
-_READS: Final = 2  # the first one may only get the server's last words
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
 _BY_PSYCOPG2: Final = ("default_transaction_read_only",)  # in autocommit, for the attribute
@@ -156,16 +165,16 @@ class Psycopg2:
         return _closed.__get__(physical(connection)) == 1  # type: ignore[no-any-return]
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
-        """Tell by psycopg2's own state."""
-        return _closed.__get__(physical(connection)) == _LOST  # type: ignore[no-any-return]
+        """Tell by psycopg2's own state, or by libpq's."""
+        here = physical(connection)
+        closed = _closed.__get__(here)
+        return closed == _LOST or (not closed and _status(here) == _UNKNOWN)
 
     def is_alive(self, connection: Any) -> bool:
         """Read what came unasked: notifications, notices, or the server's last words."""
-        try:
-            for _ in range(_READS):
-                C.poll(physical(connection))
-        except psycopg2.Error:  # the end: the state says so
-            pass
+        here = physical(connection)
+        if not _closed.__get__(here):
+            libpq.listen(C.pgconn_ptr.__get__(here))
         return not self.is_lost(connection, None)
 
     def socket(self, connection: Any) -> int | None:
@@ -208,11 +217,7 @@ class Psycopg2:
         """Send a text by libpq, without the transaction that psycopg2 would begin."""
         here = physical(connection)
         encoding = extensions.encodings.get(C.encoding.__get__(here), "utf-8")
-        try:
-            return libpq.send(C.pgconn_ptr.__get__(here), text, encoding)
-        finally:
-            if _status(here) == _UNKNOWN:
-                self.is_alive(connection)  # psycopg2 is to know
+        return libpq.send(C.pgconn_ptr.__get__(here), text, encoding)
 
     def text_of(self, cursor: Any, query: Any) -> str:
         """Return the text of a string, of bytes, or of what was composed."""
@@ -272,7 +277,10 @@ class Psycopg2:
         if ENTERED in connection.__dict__:
             C.__enter__(other)
         connection.__dict__[LIVE] = other
-        return Former(connection) if before is None else before
+        other.__dict__[KEY] = connection.__dict__[KEY]
+        former = Former(connection) if before is None else before
+        physical(former).__dict__[LEFT] = True
+        return former
 
     def refuse(self, connection: Any) -> None:
         """Leave the session in an aborted transaction, which psycopg2 knows of where it begins them itself."""
@@ -284,15 +292,16 @@ class Psycopg2:
             raise psycopg2.OperationalError("the new session could not be left in an aborted transaction")
 
     def shut(self, connection: Any, for_good: bool) -> None:
-        """Close; a struct that C functions may still be given keeps its encoding, only its socket is shut."""
+        """Close. Of what a switch has left behind only the socket is shut: cursors and C functions still read in it."""
         here = physical(connection)
-        if isinstance(connection, Former):
+        if LEFT not in here.__dict__:
+            C.close(here)
+        elif not _closed.__get__(here):
             with contextlib.suppress(OSError, psycopg2.Error):  # it has ended by itself
                 end = socket.socket(fileno=os.dup(C.fileno(here)))
                 end.shutdown(socket.SHUT_RDWR)
                 end.close()
-        else:
-            C.close(here)
+            libpq.listen(C.pgconn_ptr.__get__(here))
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Tell whether the server is a standby while the app did not ask for read-only."""
