@@ -78,10 +78,12 @@ def reset_on_return(native: Native, driver: Driver, flows: Flows, connection: An
         record.refresh()
 
 
-def setting(driver: Driver, flows: Flows, names_of: Callable[..., Sequence[str]]) -> Callable[[Method], Method]:
+def setting(
+    driver: Driver, flows: Flows, names_of: Callable[..., Sequence[str]], nests: bool = True
+) -> Callable[[Method], Method]:
     """Make what changes settings of the driver's own keep what they were, and what they are then.
 
-    `names_of` tells by the arguments which settings are changed.
+    `names_of` tells by the arguments which settings are changed; `nests`: what is called within is part of it.
     """
 
     def make(original: Method) -> Method:
@@ -96,7 +98,7 @@ def setting(driver: Driver, flows: Flows, names_of: Callable[..., Sequence[str]]
                 names = ()
             for name in names:
                 flows.note_change(driver, self, record, name)
-            record.busy = True
+            record.busy = nests
             try:
                 result = original(self, *args, **kwargs)
             finally:

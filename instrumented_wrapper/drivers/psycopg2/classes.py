@@ -12,7 +12,7 @@ import gc
 from collections.abc import Callable
 from typing import Any, Final
 
-from psycopg2 import extensions
+from psycopg2 import _psycopg, extensions
 
 from instrumented_wrapper.errors import FailoverSuccessError
 
@@ -25,7 +25,9 @@ __all__ = [
     "Shell",
     "Watched",
     "WatchedCursor",
+    "become",
     "combined",
+    "is_left_alone",
     "make_movable",
     "physical",
     "struct_of",
@@ -102,12 +104,16 @@ class Watched(C):  # type: ignore[misc]
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Make a cursor, by the app's factory where it gives one."""
-        names = ("name", "cursor_factory", "withhold", "scrollable")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        factory = given.get("cursor_factory") or self.cursor_factory or _K
-        if isinstance(factory, type) and issubclass(factory, _K):
-            factory = combined(factory, self._cursors[given.get("name") is not None])
-        return self._made({**given, "cursor_factory": factory})
+        named = dict(zip(("name", "cursor_factory", "withhold", "scrollable"), args, strict=False))
+        given = {**named, **kwargs}
+        if len(given) < len(args) + len(kwargs):
+            return C.cursor(self, *args, **kwargs)  # psycopg2 says what is wrong with that
+        factory, ours = given.get("cursor_factory") or self.cursor_factory or _K, self._cursors[bool(given.get("name"))]
+        is_class = isinstance(factory, type) and issubclass(factory, _K)
+        cursor = self._made({**given, "cursor_factory": combined(factory, ours) if is_class else factory})
+        if not is_class:
+            become(cursor, ours)
+        return cursor
 
     def _made(self, given: dict[str, Any]) -> Any:
         return C.cursor(self, **given)
@@ -151,7 +157,7 @@ class Shell(Watched):
             live.string_types.update(C.string_types.__get__(self))  # the app may have registered more since then
             live.binary_types.update(C.binary_types.__get__(self))
         cursor = C.cursor(live, **given)
-        if live is not self:
+        if live is not self and hasattr(cursor, "__dict__"):
             cursor.__dict__[OWNER] = self
         return cursor
 
@@ -225,6 +231,16 @@ _THEIRS: Final = "_instrumented_wrapper_theirs"  # in a combined class: the app'
 _combined: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 
 
+class _Like(type):
+    """Classes that are equal to the app's: ``type(cursor) == psycopg2.extensions.cursor`` stays true."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other or vars(cls).get(_THEIRS) is other
+
+    def __hash__(cls) -> int:
+        return hash(vars(cls).get(_THEIRS) or id(cls))
+
+
 def combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
     """Return a class that is `theirs`, with `ours` between it and the C class."""
     if issubclass(theirs, ours):
@@ -232,8 +248,22 @@ def combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
     if (known := _combined.get((theirs, ours))) is None:
         bases = (ours,) if theirs in (C, _K) else (theirs, ours)
         namespace = {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__, _THEIRS: theirs}
-        known = _combined[theirs, ours] = type(theirs.__name__, bases, namespace)
+        known = _combined[theirs, ours] = _Like(theirs.__name__, bases, namespace)
     return known
+
+
+def is_left_alone(factory: Any) -> bool:
+    """Tell whether connections of a class are not ours: those for replication have no statements."""
+    return isinstance(factory, type) and issubclass(factory, _psycopg.ReplicationConnection)
+
+
+def become(made: Any, ours: type[Any]) -> bool:
+    """Give an object, which a function of the app's has made, a class of ours; False where it has no room for us."""
+    try:
+        made.__class__ = combined(type(made), ours)
+    except TypeError:
+        return False
+    return True
 
 
 def make_movable(connection: Any) -> None:

@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
-from instrumented_wrapper.drivers.psycopg2 import libpq, pools
+from instrumented_wrapper.drivers.psycopg2 import holding, libpq, pools, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     NamedCursor,
@@ -29,12 +29,14 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     ShellCursor,
     Watched,
     WatchedCursor,
+    become,
     combined,
+    is_left_alone,
     physical,
     struct_of,
 )
 from instrumented_wrapper.drivers.psycopg2.native import SETTINGS, Psycopg2, hosts_of
-from instrumented_wrapper.drivers.watching import drop_all
+from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.options import Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -126,26 +128,33 @@ def _making(options: Options, telling: Telling, original: Method) -> Method:
     @functools.wraps(original)
     def _connect(dsn: Any, connection_factory: Any = None, **kwargs: Any) -> Any:
         factory = connection_factory or C
-        ours = isinstance(factory, type) and issubclass(factory, C) and not any(kwargs.values())
-        if not ours:  # an asynchronous connection, or a function of the app's
+        if any(kwargs.values()) or is_left_alone(factory):
             return original(dsn, connection_factory=connection_factory, **kwargs)
         asked = _asked.get()
-        chosen = asked.options if asked is not None else options
-        record = Record(NATIVE, _Unborn(), chosen, Arguments((dsn,), {}))
+        record = Record(NATIVE, _Unborn(), asked.options if asked is not None else options, Arguments((dsn,), {}))
         kind = Shell if record.would_switch(hosts_of(dsn)) else Watched
+        is_class = isinstance(factory, type) and issubclass(factory, C)
         token = _unborn.set(record)
         try:
-            connection = original(dsn, connection_factory=combined(factory, kind), **kwargs)
+            connection = original(dsn, connection_factory=combined(factory, kind) if is_class else factory, **kwargs)
         finally:
             _unborn.reset(token)
-        if record_of(connection) is not record:  # a class of the app's that does not call our constructor
-            return connection
-        record.configuring = False
-        record.tells = telling.wants(chosen)
-        record.talk.keep_reported()
+        if is_class or become(connection, kind):
+            _born(record, connection, telling)
         return connection
 
     return _connect
+
+
+def _born(record: Record, connection: Any, telling: Telling) -> None:
+    """What is done to a connection from now on is the app's doing."""
+    if KEY not in connection.__dict__ and NATIVE.socket(connection) is not None:  # a function of the app's has made it
+        record.belongs_to(connection)
+        record.attach(connection, hosts_of(record.arguments.positional[0]))
+    if record.connection() is connection:
+        record.configuring = False
+        record.tells = telling.wants(record.options)
+        record.talk.keep_reported()
 
 
 class _Unborn:
@@ -184,18 +193,29 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
         over("__init__", _attaching)
     over("commit", lambda original: calls.call(original, Call.COMMIT, _unless_idle(ended("COMMIT"))))
     over("rollback", lambda original: calls.call(_rolling_back(original), Call.ROLLBACK, ended("ROLLBACK")))
-    over("tpc_begin", lambda original: calls.call(original, Call.STATEMENT, ended("BEGIN"), _begins))
-    over("tpc_prepare", lambda original: calls.call(original, Call.LAST, ended("PREPARE TRANSACTION")))
-    over("tpc_commit", lambda original: calls.call(original, Call.LAST, ended("COMMIT")))
-    over("tpc_rollback", lambda original: calls.call(_giving_up(original), Call.ROLLBACK, ended("ROLLBACK")))
+    over(
+        "tpc_begin", lambda original: calls.call(two_phase.beginning(original), Call.STATEMENT, ended("BEGIN"), _begins)
+    )
+    over(
+        "tpc_prepare",
+        lambda original: calls.call(two_phase.preparing(original), Call.LAST, ended("PREPARE TRANSACTION")),
+    )
+    over("tpc_commit", lambda original: calls.call(two_phase.ending(original), Call.LAST, ended("COMMIT")))
+    over("tpc_rollback", lambda original: calls.call(two_phase.ending(original), Call.ROLLBACK, ended("ROLLBACK")))
+    for name in ("lobject", "tpc_recover"):
+        over(name, lambda original: calls.call(original, Call.STATEMENT))
+    over("poll", lambda original: calls.call(original, Call.QUIET))
     over("set_client_encoding", lambda original: calls.call(original, Call.STATEMENT, None, _encodes))
-    over("reset", lambda original: calls.call(original, Call.ROLLBACK, None, _resets))
     over("close", closing(NATIVE, DRIVER, flows))
-    over("set_session", setting(DRIVER, flows, _given))
-    over("set_isolation_level", setting(DRIVER, flows, lambda level: ("autocommit", "isolation_level")))
+    changes = functools.partial(setting, DRIVER, flows, nests=False)
+    reset = functools.partial(calls.call, call=Call.ROLLBACK, effects=_resets)
+    over("reset", lambda original: changes(lambda: SETTINGS)(reset(original)))
+    over("set_session", lambda original: changes(_given)(_sending(calls, original)))
+    levels = changes(lambda level: ("autocommit", "isolation_level"))
+    over("set_isolation_level", lambda original: levels(calls.call(original, Call.ROLLBACK)))
     for ours, theirs in zip(SETTINGS, ("autocommit", "isolation_level", "readonly", "deferrable"), strict=True):
         member = getattr(kind, theirs)
-        change = setting(DRIVER, flows, functools.partial(_only, ours))(member.__set__)
+        change = changes(functools.partial(_only, ours))(_sending(calls, member.__set__))
         patches.replace(kind, theirs, property(member.__get__, change, doc=member.__doc__))
 
 
@@ -219,6 +239,8 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
         call(named, name, functools.partial(telling.part, Words("FETCH", operation="FETCH")))
     patches.replace(named, "__next__", calls.fetch(named.__next__, connection_of))
+    patches.replace(named, "execute", holding.declaring(kind.execute))
+    patches.replace(named, "close", holding.closing(named.close))
 
 
 def _unless_idle(begin: Method) -> Method:
@@ -244,18 +266,15 @@ def _rolling_back(original: Method) -> Method:
     return rollback
 
 
-def _giving_up(original: Method) -> Method:
-    """``tpc_rollback``: a two-phase transaction that was lost before it was prepared is not known any more."""
+def _sending(calls: Calls, original: Method) -> Method:
+    """In autocommit psycopg2 sends what is set; otherwise it waits for the next transaction."""
+    sent = calls.call(original, Call.STATEMENT)
 
     @functools.wraps(original)
-    def tpc_rollback(self: Any, *xid: Any) -> None:
-        record = record_of(self)
-        if record is None or record.lost is None or xid:
-            original(self, *xid)
-        elif NATIVE.phase(self, record):
-            NATIVE.finish(self, "ROLLBACK")
+    def change(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return (sent if C.autocommit.__get__(physical(self)) else original)(self, *args, **kwargs)
 
-    return tpc_rollback
+    return change
 
 
 def _begins(record: Record, *args: Any) -> Effects:

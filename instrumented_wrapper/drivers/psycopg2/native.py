@@ -42,10 +42,13 @@ SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
 _ATTRIBUTES["read_only"] = _ATTRIBUTES.pop("readonly")
 _PHASES: Final = (Phase.IDLE, Phase.BUSY, Phase.OPEN, Phase.FAILED)  # by libpq's PGTransactionStatusType
+_IDLE: Final = 0
 _UNKNOWN: Final = 4
+_UNBEGUN: Final = "unbegun"  # psycopg2 takes a transaction to be open that the app has ended by SQL: it begins none
 _LOST: Final = 2  # what ``closed`` then is
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
+_state: Final = vars(C)["status"].__get__
 _BY_PSYCOPG2: Final = ("default_transaction_read_only",)  # in autocommit, for the attribute
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
@@ -148,12 +151,17 @@ class Psycopg2:
     def phase(self, connection: Any, record: Record) -> Phase:
         """Ask libpq; of a connection that was lost, what it was before."""
         status = _status(connection.__dict__.get(LIVE) or connection)
+        if status == _IDLE:
+            record.kept[_UNBEGUN] = _state(physical(connection)) == extensions.STATUS_BEGIN
         if status != _UNKNOWN:
             return _PHASES[status]
         return record.phase or Phase(record.begun or (record.used and self.begins(connection)))
 
     def begins(self, connection: Any) -> bool:
         """Outside autocommit, and in a ``with`` block, psycopg2 begins a transaction before any statement."""
+        record = connection.__dict__.get(KEY)
+        if record is not None and record.kept.get(_UNBEGUN):
+            return False
         return ENTERED in connection.__dict__ or not C.autocommit.__get__(physical(connection))
 
     def is_streaming(self, connection: Any) -> bool:
@@ -180,7 +188,8 @@ class Psycopg2:
     def socket(self, connection: Any) -> int | None:
         """Return libpq's descriptor."""
         here = physical(connection)
-        return None if _closed.__get__(here) else int(C.fileno(here))
+        descriptor = -1 if _closed.__get__(here) else int(C.fileno(here))
+        return descriptor if descriptor >= 0 else None
 
     def peer(self, connection: Any, record: Record) -> Peer:
         """Return the server that libpq is connected to."""
@@ -274,10 +283,15 @@ class Psycopg2:
         """Let the app's shell ask `other` from now on; return what has the physical connection that it had."""
         make_movable(connection)
         before = connection.__dict__.get(LIVE)
+        here, record = physical(connection), connection.__dict__[KEY]
         if ENTERED in connection.__dict__:
             C.__enter__(other)
+        if record.kept.get(_UNBEGUN) and _status(other) == _IDLE:
+            C.cursor(other, cursor_factory=extensions.cursor).execute("COMMIT")
+        for kept in (C.notices, C.notifies):
+            kept.__set__(other, kept.__get__(here))
         connection.__dict__[LIVE] = other
-        other.__dict__[KEY] = connection.__dict__[KEY]
+        other.__dict__[KEY] = record
         former = Former(connection) if before is None else before
         physical(former).__dict__[LEFT] = True
         return former

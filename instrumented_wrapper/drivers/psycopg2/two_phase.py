@@ -1,0 +1,72 @@
+"""Two-phase transactions of psycopg2, whose struct forgets them in a switch: what is prepared outlives the session."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+from psycopg2 import extensions
+
+from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.psycopg2.classes import C, physical
+
+__all__ = ["beginning", "ending", "preparing"]
+
+Method = Callable[..., Any]
+_BEGUN: Final = "two-phase transaction"
+_PREPARED: Final = "prepared transaction"
+
+
+def beginning(original: Method) -> Method:
+    """``tpc_begin``: keep which transaction it is."""
+
+    @functools.wraps(original)
+    def tpc_begin(self: Any, xid: Any) -> None:
+        original(self, xid)
+        _kept(self)[_BEGUN] = xid
+
+    return tpc_begin
+
+
+def preparing(original: Method) -> Method:
+    """``tpc_prepare``: from now on it waits on the server."""
+
+    @functools.wraps(original)
+    def tpc_prepare(self: Any) -> None:
+        original(self)
+        kept = _kept(self)
+        kept[_PREPARED] = kept.pop(_BEGUN, None)
+
+    return tpc_prepare
+
+
+def ending(original: Method) -> Method:
+    """``tpc_commit`` and ``tpc_rollback``: in another session one that was prepared goes by its name."""
+
+    @functools.wraps(original)
+    def end(self: Any, *xid: Any) -> None:
+        record, kept = record_of(self), _kept(self)
+        known = _state_of(self) != extensions.STATUS_READY
+        if xid or (known and not (record is not None and record.lost is not None)):
+            original(self, *xid)
+        elif record is not None and record.lost is not None:
+            self.rollback()
+        elif kept.get(_PREPARED) is not None:
+            original(self, kept[_PREPARED])
+        else:
+            original(self)
+        if not xid:
+            kept.pop(_PREPARED, None)
+
+    return end
+
+
+def _kept(connection: Any) -> dict[str, Any]:
+    record = record_of(connection)
+    return {} if record is None else record.kept
+
+
+def _state_of(connection: Any) -> int:
+    state: int = C.status.__get__(physical(connection))
+    return state
