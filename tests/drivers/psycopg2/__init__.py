@@ -1,0 +1,1 @@
+"""What is special to psycopg2, on real servers."""
