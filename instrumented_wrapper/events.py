@@ -201,8 +201,22 @@ def origin() -> object:
 
 
 def error_type(error: BaseException) -> str:
-    """Return what telemetry may say of an error: its SQLSTATE or errno, else the name of its class."""
-    sqlstate, errno = getattr(error, "sqlstate", None), getattr(error, "errno", None)
-    if isinstance(sqlstate, str) and len(sqlstate) == _SQLSTATE and sqlstate.isascii() and sqlstate.isalnum():
-        return sqlstate
-    return str(errno) if isinstance(errno, int) and not isinstance(error, OSError) else type(error).__name__
+    """Return what telemetry may say of an error: its number or SQLSTATE, else the name of its class."""
+    return _number(error) or _state(error) or type(error).__name__
+
+
+def _number(error: BaseException) -> str | None:
+    """The number that MySQL's drivers give: as an attribute, or only as the first argument: PEP 249 has none."""
+    number = None if isinstance(error, OSError) else getattr(error, "errno", None)
+    if number is None and error.args and any(kind.__name__ == "Error" for kind in type(error).__mro__):
+        number = error.args[0]
+    return str(number) if type(number) is int and number > 0 else None
+
+
+def _state(error: BaseException) -> str | None:
+    """Return the SQLSTATE, or SQLite's name of the error, which is no more than its number spelled out."""
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if isinstance(state, str) and len(state) == _SQLSTATE and state.isascii() and state.isalnum():
+        return state
+    name = getattr(error, "sqlite_errorname", None)
+    return name if isinstance(name, str) else None

@@ -264,6 +264,16 @@ def test_no_span_stays_current(driver: DriverUnderTest, connect, site) -> None:
         assert trace.get_current_span().get_span_context() == parent
 
 
+def test_the_code_of_an_error_is_told(driver: DriverUnderTest, connect, spans) -> None:
+    connection = connect()
+    spans.clear()
+    with pytest.raises(driver.programming_error) as caught:
+        driver.execute(connection, "SELECT no_such_column")
+    (failed,) = (span for span in spans.all() if span.attributes.get("error.type"))
+    code = driver.state_of(caught.value)
+    assert (failed.attributes["error.type"], failed.attributes["db.response.status_code"]) == (code, code)
+
+
 # --- secrets ----------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
+import mysql.connector
 import psycopg
+import psycopg2
+import pymysql
 import pytest
 
 from instrumented_wrapper import events
@@ -143,6 +149,12 @@ def test_what_happened_does_not_change(event):
         event.other = 1
 
 
+def _error_of(driver):
+    with closing(driver.connect(":memory:")) as connection, pytest.raises(driver.Error) as caught:
+        connection.execute("SELECT no_such_column")
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -150,7 +162,15 @@ def test_what_happened_does_not_change(event):
         (psycopg.OperationalError("secret"), "OperationalError"),
         (OSError(111, "secret"), "ConnectionRefusedError"),
         (OSError("secret", "secret"), "OSError"),
+        (pymysql.err.OperationalError(1290, "secret"), "1290"),
+        (pymysql.err.InterfaceError(0, ""), "InterfaceError"),
+        (pymysql.err.OperationalError("secret"), "OperationalError"),
+        (mysql.connector.errors.DatabaseError("secret", 1290, None, "HY000"), "1290"),
+        (mysql.connector.errors.InterfaceError("secret"), "InterfaceError"),
+        (psycopg2.OperationalError("secret"), "OperationalError"),
+        (_error_of(sqlite3), "SQLITE_ERROR"),
         (ValueError("secret"), "ValueError"),
+        (KeyError(7), "KeyError"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
     ],
 )
