@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
+from instrumented_wrapper.drivers.talking import Talk
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
+from instrumented_wrapper.failover import Loss
+from instrumented_wrapper.operations import Site, Words
+from instrumented_wrapper.statement import Effects
 
-if TYPE_CHECKING:
-    from instrumented_wrapper.drivers.blocking.records import Record
-    from instrumented_wrapper.drivers.talking import Talk
-    from instrumented_wrapper.failover import Loss
-    from instrumented_wrapper.operations import Site, Words
-    from instrumented_wrapper.statement import Effects
+__all__ = ["Kept", "Native", "Phase", "Room"]
 
-__all__ = ["Native", "Phase", "Room"]
+Kept: TypeAlias = Any  # a `records.Record`, which knows this file
 
 
 class Phase(IntEnum):
@@ -69,10 +68,10 @@ class Native(Protocol):
     aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours
     kinds: tuple[type[Any], ...]  # of connections
 
-    def talk(self, connection: Any, record: Record) -> Talk:
+    def talk(self, connection: Any, record: Kept) -> Talk:
         """Return what talks with the server about settings."""
 
-    def phase(self, connection: Any, record: Record) -> Phase:
+    def phase(self, connection: Any, record: Kept) -> Phase:
         """Tell where the connection is. Sends nothing."""
 
     def begins(self, connection: Any) -> bool:
@@ -93,10 +92,10 @@ class Native(Protocol):
     def socket(self, connection: Any) -> int | None:
         """Return the descriptor of the physical connection, where the driver tells it."""
 
-    def peer(self, connection: Any, record: Record) -> Peer:
+    def peer(self, connection: Any, record: Kept) -> Peer:
         """Return the server of the physical connection."""
 
-    def site(self, connection: Any, record: Record) -> Site:
+    def site(self, connection: Any, record: Kept) -> Site:
         """Return where operations go now: with the namespace as it is at this moment."""
 
     def read(self, connection: Any, setting: str) -> Any:
@@ -121,10 +120,10 @@ class Native(Protocol):
     def finish(self, connection: Any, command: str) -> None:
         """Send COMMIT or ROLLBACK, past all that is patched."""
 
-    def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
+    def wanted(self, connection: Any, record: Kept, loss: Loss) -> str:
         """Return the kind of server to look for: ``primary``, ``standby`` or ``any``, or as the app has asked."""
 
-    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+    def open(self, connection: Any, record: Kept, address: Address, wanted: str, seconds: float) -> Any:
         """Return a new connection like `connection`, at its baseline, to a server of the kind that is wanted.
 
         Raises:
@@ -135,7 +134,7 @@ class Native(Protocol):
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Return what came of an attempt, for telemetry and for the user, and whether asking again is useless."""
 
-    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+    def key(self, connection: Any, record: Kept) -> tuple[Any, ...]:
         """Return what makes two searches the same, without the password."""
 
     def swap(self, connection: Any, other: Any) -> Any:
@@ -147,7 +146,7 @@ class Native(Protocol):
     def shut(self, connection: Any, for_good: bool) -> None:
         """End the physical connection; `for_good`: whoever uses the object is told that it is closed."""
 
-    def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
+    def demoted(self, connection: Any, record: Kept, error: BaseException) -> bool:
         """Tell whether a write was refused because the server is not a primary any more. May ask."""
 
     def is_standby(self, connection: Any) -> bool | None:
