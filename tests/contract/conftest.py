@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from servers import Cluster, Proxy
+from servers import Proxy
 
 from . import drivers
 from .driver import DriverUnderTest
 from .measured import Measured
 
 NUMBERS = count(1)
+READY = pytest.StashKey[set[type[Any]]]()
 MODULES = [f"{drivers.__name__}.{module.name}" for module in pkgutil.iter_modules(drivers.__path__)]
 
 
@@ -26,17 +27,18 @@ def driver(request: pytest.FixtureRequest) -> DriverUnderTest:
 
 
 @pytest.fixture
-def cluster(running_cluster: Cluster) -> Cluster:
-    """A healthy primary and standby. Only what a test has broken is repaired: to look deeper takes long."""
-    primary, standby = running_cluster.primary, running_cluster.standby
-    alive = primary.alive and standby.alive
-    if not (alive and primary.follows is None and standby.follows is primary):
-        running_cluster.restore()
-    return running_cluster
+def cluster(request: pytest.FixtureRequest, driver: DriverUnderTest) -> Any:
+    """A healthy primary and standby of the driver's database."""
+    cluster = request.getfixturevalue(driver.site.servers)
+    if driver.site not in (ready := request.config.stash.setdefault(READY, set())):
+        driver.site.prepare(cluster)
+        ready.add(driver.site)
+    driver.site.repair(cluster)
+    return cluster
 
 
 @pytest.fixture
-def site(driver: DriverUnderTest, cluster: Cluster) -> Iterator[Any]:
+def site(driver: DriverUnderTest, cluster: Any) -> Iterator[Any]:
     site = driver.site(cluster, f"contract_{next(NUMBERS)}")
     yield site
     with suppress(Exception):  # the test may have left no server alive
@@ -48,7 +50,7 @@ def connect(driver: DriverUnderTest, site: Any) -> Iterator[Callable[..., Any]]:
     """Connect to both servers, the primary first, unless another connection string is given."""
     with ExitStack() as stack:
 
-        def connect(dsn: str | None = None, **keywords: Any) -> Any:
+        def connect(dsn: Any = None, **keywords: Any) -> Any:
             connection = driver.connect(dsn or site.dsn(), **keywords)
             stack.callback(driver.close, connection)
             return connection
@@ -61,7 +63,7 @@ def pool(driver: DriverUnderTest, site: Any) -> Iterator[Callable[..., Any]]:
     """Open a pool of one connection to both servers."""
     with ExitStack() as stack:
 
-        def pool(dsn: str | None = None, **keywords: Any) -> Any:
+        def pool(dsn: Any = None, **keywords: Any) -> Any:
             opened = driver.pool(dsn or site.dsn(), **keywords)
             stack.callback(driver.close_pool, opened)
             return opened
@@ -75,14 +77,14 @@ def table(site: Any) -> str:
 
 
 @pytest.fixture
-def proxy(cluster: Cluster) -> Iterator[Proxy]:
+def proxy(cluster: Any) -> Iterator[Proxy]:
     """A proxy in front of the primary."""
     with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def other_proxy(cluster: Cluster) -> Iterator[Proxy]:
+def other_proxy(cluster: Any) -> Iterator[Proxy]:
     """Another one, also in front of the primary."""
     with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
         yield proxy

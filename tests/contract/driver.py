@@ -52,6 +52,13 @@ class DriverUnderTest(Protocol):
     read_only_error: type[Exception]  # a write that is not allowed
     closed_error: type[Exception]  # the use of a connection that is closed
     unsent: Mapping[str, Any]  # of `changed`, what can be set together without a round trip
+    unknown_keyword_error: type[Exception]  # a keyword of ``connect`` that it does not know
+    own_keywords: frozenset[str]  # those that it knows, and we have an option of that name
+    for_several: Mapping[str, Any]  # keywords with which several statements may be sent in one text
+    sources: Mapping[str, str]  # tracked setting -> where its pristine value is read
+    round_trips: int  # of a reset or a transfer of all of `changed`
+    another: tuple[str, Any]  # a setting that is neither autocommit nor read_only, and a value
+    refused: Mapping[str, Any]  # of `changed`, values that are refused in a transaction with a `programming_error`
     default: Mapping[str, Any]  # tracked setting -> what it is if nobody sets it
     changed: Mapping[str, Any]  # ... -> another value
     shown: Mapping[str, str]  # ... -> how telemetry spells that value
@@ -61,12 +68,15 @@ class DriverUnderTest(Protocol):
 
     def has(self, what: str) -> bool: ...
     def needs(self, what: str) -> None: ...
-    def connect(self, dsn: str, **keywords: Any) -> Any: ...
-    def connect_subclass(self, dsn: str, **settings: Any) -> Any:
+    def connect(self, dsn: Any, **keywords: Any) -> Any: ...
+    def connect_subclass(self, dsn: Any, **settings: Any) -> Any:
         """Connect with a class of the app's whose own ``connect`` changes settings."""
 
     def close(self, connection: Any) -> None: ...
     def is_closed(self, connection: Any) -> bool: ...
+    def was_reset(self, connection: Any, sent: bytes) -> bool:
+        """Tell whether all settings went back when it was closed, by itself or by what was sent meanwhile."""
+
     def execute(self, connection: Any, sql: str) -> Sequence[tuple[Any, ...]]: ...
     def cursor(self, connection: Any) -> Any: ...
     def execute_on(self, cursor: Any, sql: str) -> Sequence[tuple[Any, ...]]: ...
@@ -78,12 +88,18 @@ class DriverUnderTest(Protocol):
     def prepare(self, connection: Any, name: str, *statements: str) -> None:
         """Run statements in a two-phase transaction and prepare it."""
 
-    def commit_prepared(self, connection: Any) -> None: ...
-    def rollback_two_phase(self, connection: Any) -> None: ...
+    def commit_prepared(self, connection: Any, name: str) -> None: ...
+    def rollback_two_phase(self, connection: Any, name: str) -> None: ...
     def set(self, connection: Any, setting: str, value: Any) -> None: ...
     def get(self, connection: Any, setting: str) -> Any: ...
+    def use_getters(self, connection: Any) -> None:
+        """Use all that tells something of a connection and asks nobody, after `read_only` was set."""
+
     def state_of(self, error: BaseException) -> str | None:
         """Return the server's code that an error of the driver's, or of ours, has."""
+
+    def code_of(self, error: BaseException) -> str | None:
+        """Return the code by which the database's users know an error."""
 
     def callback(self, what: Callback) -> Callable[..., Any]:
         """Return what the app would register: a coroutine function for an async driver."""
@@ -91,7 +107,10 @@ class DriverUnderTest(Protocol):
     def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
         """Return a verb of the package for this kind of connection; `wrong`: for the other kind."""
 
-    def pool(self, dsn: str, **keywords: Any) -> Any:
+    def wish_for(self, attrs: str) -> dict[str, str]:
+        """Return what a connection string needs for a ``target_session_attrs``."""
+
+    def pool(self, dsn: Any, **keywords: Any) -> Any:
         """Open a pool of one connection; callbacks are `Callback`."""
 
     def take(self, pool: Any, timeout: float | None = None) -> Any: ...

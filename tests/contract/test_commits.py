@@ -54,37 +54,39 @@ def _commit(driver: DriverUnderTest, connection: Any, table: str, way: str, text
 @lost_or_answered
 def test_prepare_transaction(driver: DriverUnderTest, proxied, site, table, proxy: Proxy, forward: bool) -> None:
     connection = proxied()
-    proxy.cut_when(b"PREPARE TRANSACTION", forward=forward)
-    driver.execute(connection, insert(table, 1))
+    *before, last = site.two_phase(insert(table, 1))
+    for statement in before:
+        driver.execute(connection, statement)
+    proxy.cut_when(last.encode(), forward=forward)
     with pytest.raises(TransactionResolutionUnknownError) as caught:
-        driver.execute(connection, site.prepares.format(site.name))
+        driver.execute(connection, last)
     unknown(caught.value, driver)
     usable(driver, connection)
-    assert len(site.sql(site.prepared)) == forward
+    assert site.prepared() == forward
 
 
 @lost_or_answered
 def test_two_phase_commit(driver: DriverUnderTest, proxied, site, table, proxy: Proxy, forward: bool) -> None:
     connection = proxied()
     driver.prepare(connection, site.name, insert(table, 1))
-    proxy.cut_when(b"COMMIT PREPARED", forward=forward)
+    proxy.cut_when(site.commits_prepared, forward=forward)
     with pytest.raises(TransactionResolutionUnknownError) as caught:
-        driver.commit_prepared(connection)
+        driver.commit_prepared(connection, site.name)
     unknown(caught.value, driver)
     usable(driver, connection)
     assert site.ids(table) == [1] * forward
-    assert len(site.sql(site.prepared)) == (not forward)
+    assert site.prepared() == (not forward)
 
 
 @lost_or_answered
 def test_two_phase_prepare(driver: DriverUnderTest, proxied, site, table, proxy: Proxy, forward: bool) -> None:
     connection = proxied()
-    proxy.cut_when(b"PREPARE TRANSACTION", forward=forward)
+    proxy.cut_when(site.two_phase()[-1].partition("'")[0].encode(), forward=forward)
     with pytest.raises(TransactionResolutionUnknownError) as caught:
         driver.prepare(connection, site.name, insert(table, 1))
     unknown(caught.value, driver)
     usable(driver, connection)
-    assert len(site.sql(site.prepared)) == forward
+    assert site.prepared() == forward
 
 
 def test_two_phase_transaction_lost_before_it_is_prepared(driver: DriverUnderTest, proxied, site, table) -> None:
@@ -94,7 +96,7 @@ def test_two_phase_transaction_lost_before_it_is_prepared(driver: DriverUnderTes
     rolled_back(caught.value, driver)
     with pytest.raises(driver.aborted_error):
         driver.execute(connection, insert(table, 2))
-    driver.rollback_two_phase(connection)
+    driver.rollback_two_phase(connection, site.name)
     usable(driver, connection)
     assert site.ids(table) == []
 
@@ -117,6 +119,7 @@ def test_commit_while_the_primary_dies(driver: DriverUnderTest, connect, site, t
 
 def test_commit_of_a_transaction_that_had_failed(driver: DriverUnderTest, proxied, site, table, proxy: Proxy) -> None:
     """The server can only have rolled it back: nothing is unknown about that."""
+    driver.needs("aborted transactions")
     connection = proxied()
     driver.execute(connection, insert(table, 1))
     with pytest.raises(driver.programming_error):
@@ -131,7 +134,7 @@ def test_commit_of_a_transaction_that_had_failed(driver: DriverUnderTest, proxie
 
 
 def test_statement_and_commit_in_one_text(driver: DriverUnderTest, proxied, site, table, proxy: Proxy) -> None:
-    connection = proxied(autocommit=True)
+    connection = proxied(autocommit=True, **driver.for_several)
     proxy.cut_when(b"/* cut here */", forward=True)
     with pytest.raises(TransactionResolutionUnknownError):
         driver.execute(connection, f"BEGIN; {insert(table, 1)}; COMMIT /* cut here */")

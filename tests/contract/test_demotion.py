@@ -29,7 +29,7 @@ def test_write_on_a_standby(driver: DriverUnderTest, connect, site, table, spans
 def test_write_on_a_standby_in_a_transaction(driver: DriverUnderTest, connect, site, table) -> None:
     site.cluster.wait_streaming()
     connection = connect(on_standby_first(site))
-    driver.execute(connection, "SELECT 1")
+    driver.execute(connection, f"SELECT id FROM {table}")
     with pytest.raises(FailoverSuccessError) as caught:
         driver.execute(connection, insert(table, 1))
     rolled_back(caught.value, driver)
@@ -54,14 +54,14 @@ def test_write_on_a_standby_with_state_that_is_not_carried(driver: DriverUnderTe
 @pytest.mark.parametrize("how", ["setting", "text", "session", "attrs"])
 def test_write_of_an_app_that_asked_for_read_only(driver: DriverUnderTest, connect, site, table, how: str) -> None:
     site.cluster.wait_streaming()
-    attrs = {"target_session_attrs": "standby"} if how == "attrs" else {}
+    attrs = driver.wish_for("standby") if how == "attrs" else {}
     connection = connect(on_standby_first(site, **attrs), autocommit=how != "setting")
     if how == "setting":
         driver.set(connection, "read_only", True)
     elif how == "text":
-        driver.execute(connection, "BEGIN READ ONLY")
+        driver.execute(connection, site.begin_read_only)
     elif how == "session":
-        driver.execute(connection, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        driver.execute(connection, site.read_only_session)
     before = session(driver, connection, site)
     with pytest.raises(driver.read_only_error):
         driver.execute(connection, insert(table, 1))

@@ -112,10 +112,9 @@ def test_only_a_standby_is_left(driver: DriverUnderTest, connect, site) -> None:
 
 
 def test_a_wrong_password_ends_it_at_once(driver: DriverUnderTest, connect, site, proxy, other_proxy, caplog) -> None:
-    site.sql(f"CREATE ROLE {site.name} LOGIN PASSWORD 'old-secret'")
-    dsn = site.dsn(proxy, other_proxy, user=site.name, password="old-secret")
+    dsn = site.dsn(proxy, other_proxy, **site.make_account("old-secret"))
     connection = connect(dsn, autocommit=True, instrumented_wrapper={"failover_timeout": PATIENCE})
-    site.sql(f"ALTER ROLE {site.name} PASSWORD 'new-secret'")
+    site.change_password("new-secret")
     site.end_sessions()
     proxy.cut()  # also what the server's end has not reached yet
     proxy.clear()
@@ -127,10 +126,10 @@ def test_a_wrong_password_ends_it_at_once(driver: DriverUnderTest, connect, site
 
 
 def test_no_such_database_ends_it_at_once(driver: DriverUnderTest, connect, site) -> None:
-    site.cluster.primary.sql(f"CREATE DATABASE {site.name} OWNER app")
-    connection = connect(site.dsn(dbname=site.name), autocommit=True, instrumented_wrapper={"failover_timeout": 60})
+    dsn = site.dsn(**site.make_database())
+    connection = connect(dsn, autocommit=True, instrumented_wrapper={"failover_timeout": PATIENCE})
     site.end_sessions()
-    site.cluster.primary.sql(f"DROP DATABASE {site.name}")
+    site.drop_database()
     with pytest.raises(FailoverFailedError) as caught:
         driver.execute(connection, "SELECT 1")
     assert failed(caught.value, driver, "none").blocked_seconds < PATIENCE / 4
@@ -204,7 +203,7 @@ def test_what_never_starts_a_switch(driver: DriverUnderTest, connect, site, span
     elif what in ("reset", "mark"):
         _whatever_it_says(driver.verb("reset_session" if what == "reset" else "mark_pristine"), connection, driver)
     elif what == "getters":
-        assert {name: driver.get(connection, name) for name in driver.default}["read_only"] is True
+        driver.use_getters(connection)
     assert spans.named("failover") == []
     assert site.sessions() == []
 
@@ -258,7 +257,7 @@ def test_a_standby_stays_a_standby(driver: DriverUnderTest, connect, site) -> No
     [("standby", True), ("read-only", True), ("prefer-standby", True), ("read-write", False), ("primary", False)],
 )
 def test_the_apps_own_wish(driver: DriverUnderTest, connect, site, attrs: str, expected: bool) -> None:
-    connection = connect(site.dsn(target_session_attrs=attrs), autocommit=True)
+    connection = connect(site.dsn(**driver.wish_for(attrs)), autocommit=True)
     assert driver.execute(connection, site.is_standby) == [(expected,)]
     old = session(driver, connection, site)
     site.end_sessions()
@@ -268,13 +267,14 @@ def test_the_apps_own_wish(driver: DriverUnderTest, connect, site, attrs: str, e
 
 
 def test_a_wish_for_any_server(driver: DriverUnderTest, connect, site) -> None:
-    connection = connect(site.dsn(target_session_attrs="any"), autocommit=True)
+    connection = connect(site.dsn(**driver.wish_for("any")), autocommit=True)
     site.cluster.primary.kill()
     assert driver.execute(connection, site.is_standby) == [(True,)]
 
 
 def test_a_failover_with_the_new_primary_first_in_the_list(driver: DriverUnderTest, connect, site) -> None:
-    connection = connect(site.dsn(site.cluster.standby, site.cluster.primary, target_session_attrs="read-write"))
+    wish = driver.wish_for("read-write")
+    connection = connect(site.dsn(site.cluster.standby, site.cluster.primary, **wish))
     site.cluster.failover()
     with pytest.raises(FailoverSuccessError):
         driver.execute(connection, site.suicide)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from instrumented_wrapper import FailoverFailedError, SessionStateTransferHandlers, session_state
+from servers import Proxy
 
 from .driver import Callback, DriverUnderTest
 
@@ -38,25 +39,29 @@ def changed(driver: DriverUnderTest, connection: Any) -> Any:
 # --- reset ------------------------------------------------------------------------------------------------------
 
 
-def test_a_reset_handler_that_does_it_all(driver: DriverUnderTest, connect, spans) -> None:
-    connection = changed(driver, connect())
+def test_a_reset_handler_that_does_it_all(driver: DriverUnderTest, connect, site, proxy: Proxy, spans) -> None:
+    connection = changed(driver, connect(site.dsn(proxy)))
     set_reset(handler := Handler(returns=True))
     driver.close(connection)
     ((state, given),) = handler.calls
     assert given is connection
     assert state["autocommit"] == "autocommit: False -> True"
-    assert driver.get(connection, "autocommit") is True  # the built-in logic was skipped
+    assert site.none_left()
+    assert not driver.was_reset(connection, proxy.seen("client"))  # the built-in logic was skipped
     (span,) = spans.named("session_state.reset")
     assert span.attributes["instrumented_wrapper.handled_by"] == "custom"
 
 
 @pytest.mark.parametrize("returns", [False, None, 0])
-def test_after_a_reset_handler_that_does_not(driver: DriverUnderTest, connect, spans, returns: Any) -> None:
-    connection = changed(driver, connect())
+def test_after_a_reset_handler_that_does_not(
+    driver: DriverUnderTest, connect, site, proxy: Proxy, spans, returns: Any
+) -> None:
+    connection = changed(driver, connect(site.dsn(proxy)))
     set_reset(handler := Handler(returns))
     driver.close(connection)
     assert len(handler.calls) == 1
-    assert driver.get(connection, "autocommit") is False
+    assert site.none_left()
+    assert driver.was_reset(connection, proxy.seen("client"))
     (span,) = spans.named("session_state.reset")
     assert span.attributes["instrumented_wrapper.handled_by"] == "default"
 
@@ -132,11 +137,12 @@ def test_what_a_reset_handler_changes_is_not_recorded(driver: DriverUnderTest, p
     connection = driver.take(opened)
     driver.set(connection, "read_only", True)
     spans.clear()
-    what = Callback({"deferrable": True}, returns=True)
+    name, value = driver.another
+    what = Callback({name: value}, returns=True)
     set_reset(driver.callback(what))
     driver.give_back(opened, connection)
     assert len(what.calls) == 1
-    assert "deferrable" not in session_state(connection)
+    assert name not in session_state(connection)
     assert spans.named("session_state.pristine_fetch") == []
 
 
@@ -219,12 +225,13 @@ def test_a_transfer_handler_that_does_it_all(driver: DriverUnderTest, connect, s
 
 def test_after_a_transfer_handler_that_does_not(driver: DriverUnderTest, connect, site) -> None:
     connection = changed(driver, connect())
-    set_transfer(driver.callback(what := Callback({"read_only": False, "deferrable": True}, returns=False)))
+    name, value = driver.another
+    set_transfer(driver.callback(what := Callback({"read_only": False, name: value}, returns=False)))
     site.end_sessions()
     driver.execute(connection, "SELECT 1")
     assert len(what.calls) == 1
     assert (driver.get(connection, "autocommit"), driver.get(connection, "read_only")) == (True, True)
-    assert driver.get(connection, "deferrable") is True  # what a handler leaves is what the app has
+    assert driver.get(connection, name) == value  # what a handler leaves is what the app has
     assert set(session_state(connection)) == {"autocommit", "read_only"}
 
 
@@ -269,7 +276,8 @@ def test_with_transfer_off_it_is_at_its_baseline(driver: DriverUnderTest, connec
         site.end_sessions()
     ((session,),) = driver.execute(connection, site.session_id)
     assert dict(session_state(connection)) == {}
-    assert (driver.get(connection, "autocommit"), driver.get(connection, "read_only")) == (True, None)
+    assert driver.get(connection, "autocommit") is True
+    assert driver.get(connection, "read_only") == driver.default["read_only"]
     assert site.state_of(session) == "idle"
 
 

@@ -88,7 +88,7 @@ def test_autocommit_in_flight(driver: DriverUnderTest, connect, site, background
     driver.set(connection, "read_only", True)
     site.cluster.wait_streaming()
     under_way = background(driver.execute, connection, site.slow)
-    site.wait_running("pg_sleep")
+    site.wait_running()
     site.cluster.failover() if killed else site.end_sessions()
     error = told(error_of(under_way), FailoverSuccessError, driver)
     assert (error.transaction, error.may_have_run, error.not_restored) == ("none", True, ())
@@ -130,7 +130,7 @@ def test_transaction_in_flight(driver: DriverUnderTest, connect, site, table, ba
     connection = connect()
     begun(driver, connection, table)
     under_way = background(driver.execute, connection, site.slow)
-    site.wait_running("pg_sleep")
+    site.wait_running()
     site.end_sessions()
     rolled_back(error_of(under_way), driver)
     refuses_until_rollback(driver, connection, table)
@@ -142,7 +142,7 @@ def test_transaction_killed_in_flight(driver: DriverUnderTest, connect, site, ta
     site.cluster.wait_streaming()
     begun(driver, connection, table)
     under_way = background(driver.execute, connection, site.slow)
-    site.wait_running("pg_sleep")
+    site.wait_running()
     site.cluster.failover()
     rolled_back(error_of(under_way), driver)
     refuses_until_rollback(driver, connection, table)
@@ -170,7 +170,7 @@ def test_idle_in_transaction(driver: DriverUnderTest, connect, site, table) -> N
 
 def test_idle_in_a_transaction_begun_by_text(driver: DriverUnderTest, connect, site, table) -> None:
     connection = connect(autocommit=True)
-    driver.execute(connection, "BEGIN")
+    driver.execute(connection, site.begin)
     begun(driver, connection, table)
     site.end_sessions()
     with pytest.raises(FailoverSuccessError) as caught:
@@ -244,9 +244,10 @@ def test_block_whose_error_is_swallowed_inside(driver: DriverUnderTest, connect,
 
 def test_settings_are_carried_past_a_lost_transaction(driver: DriverUnderTest, connect, site, table) -> None:
     connection = connect()
-    for setting in ("read_only", "isolation_level", "deferrable"):
-        driver.set(connection, setting, driver.changed[setting])
-    driver.execute(connection, "SELECT 1")
+    for setting, value in driver.changed.items():
+        if setting != "autocommit":
+            driver.set(connection, setting, value)
+    driver.execute(connection, f"SELECT id FROM {table}")
     site.end_sessions()
     with pytest.raises(FailoverSuccessError):
         driver.execute(connection, "SELECT 1")

@@ -74,8 +74,9 @@ def test_switch_to_a_host(driver: DriverUnderTest, connect, site, proxy: Proxy) 
     assert driver.get(connection, "autocommit") is True
 
 
-def test_switch_is_for_outside_a_transaction(driver: DriverUnderTest, connect, site) -> None:
+def test_switch_is_for_outside_a_transaction(driver: DriverUnderTest, connect, site, table) -> None:
     connection = connect()
+    driver.execute(connection, f"SELECT id FROM {table}")
     session = driver.execute(connection, site.session_id)
     with pytest.raises(driver.programming_error):
         driver.verb("switch")(connection)
@@ -111,10 +112,9 @@ def test_a_switch_that_finds_nobody_leaves_the_connection(driver: DriverUnderTes
 
 
 def test_switch_to_a_server_that_refuses_to_log_in(driver: DriverUnderTest, connect, site, spans) -> None:
-    site.sql(f"CREATE ROLE {site.name} LOGIN PASSWORD 'old'")
-    connection = connect(site.dsn(user=site.name, password="old"), autocommit=True)
+    connection = connect(site.dsn(**site.make_account("old")), autocommit=True)
     session = driver.execute(connection, site.session_id)
-    site.sql(f"ALTER ROLE {site.name} PASSWORD 'new'")
+    site.change_password("new")
     with pytest.raises(FailoverFailedError) as caught:
         driver.verb("switch")(connection)
     assert caught.value.blocked_seconds < 8

@@ -36,7 +36,7 @@ OLDEST: Final = (1, 1)
 _STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
 _PARTS: Final = {
     connections.Connection: "_execute_command _read_ok_packet _read_query_result _force_close query".split(),
-    connections.MySQLResult: "read _finish_unbuffered_query".split(),
+    connections.MySQLResult: "read _finish_unbuffered_query _check_packet_is_eof".split(),
     cursors.Cursor: "execute executemany callproc mogrify".split(),
     cursors.SSCursor: "fetchone fetchmany read_next nextset".split(),
 }
@@ -58,6 +58,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
     _connections(patches, calls, telling, options, flows)
     _cursors(patches, calls, telling)
+    patches.close_over(connections.MySQLResult, "_check_packet_is_eof", _ending)
     return "patched"
 
 
@@ -206,6 +207,19 @@ def _hearing_result(original: Method) -> Method:
         return affected
 
     return _read_query_result
+
+
+def _ending(original: Method) -> Method:
+    """``MySQLResult._check_packet_is_eof``: of what follows rows PyMySQL leaves out whether a transaction is open."""
+
+    @functools.wraps(original)
+    def _check_packet_is_eof(self: Any, packet: Any) -> Any:
+        ended = original(self, packet)
+        if ended:
+            self.connection.server_status = int.from_bytes(packet.get_all_data()[3:5], "little")
+        return ended
+
+    return _check_packet_is_eof
 
 
 def _heard(connection: Any, message: bytes, status: int) -> bytes:

@@ -45,6 +45,13 @@ class Psycopg2(Needs):
     changed: ClassVar = dict(zip(NAMES, (True, True, serializable, True), strict=True))
     # In autocommit psycopg2 sends the others, one by one.
     unsent: ClassVar = {name: value for name, value in changed.items() if name != "autocommit"}
+    another = ("deferrable", True)
+    refused: ClassVar = {"read_only": False, "autocommit": True}
+    sources: ClassVar = dict.fromkeys(NAMES, "driver")
+    round_trips = 0
+    for_several: ClassVar[Mapping[str, Any]] = {}
+    own_keywords: frozenset[str] = frozenset()
+    unknown_keyword_error = psycopg2.ProgrammingError
     shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE", "true"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "default", "default", "default"), strict=True))
     lacks = frozenset({"nested blocks", "pool callbacks", "pool checks", "pool timeouts", "codes of losses"})
@@ -64,6 +71,9 @@ class Psycopg2(Needs):
 
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)
+
+    def was_reset(self, connection: Any, sent: bytes) -> bool:
+        return {name: self.get(connection, name) for name in self.default} == self.default
 
     def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         return self.execute_on(connection.cursor(), sql)
@@ -92,10 +102,10 @@ class Psycopg2(Needs):
             self.execute(connection, statement)
         connection.tpc_prepare()
 
-    def commit_prepared(self, connection: Any) -> None:
+    def commit_prepared(self, connection: Any, name: str) -> None:
         connection.tpc_commit()
 
-    def rollback_two_phase(self, connection: Any) -> None:
+    def rollback_two_phase(self, connection: Any, name: str) -> None:
         connection.tpc_rollback()
 
     def set(self, connection: Any, setting: str, value: Any) -> None:
@@ -104,8 +114,13 @@ class Psycopg2(Needs):
     def get(self, connection: Any, setting: str) -> Any:
         return getattr(connection, ATTRIBUTES.get(setting, setting))
 
+    def use_getters(self, connection: Any) -> None:
+        assert {name: self.get(connection, name) for name in self.default} == {**self.default, "read_only": True}
+
     def state_of(self, error: BaseException) -> str | None:
         return error.pgcode if isinstance(error, psycopg2.Error) else None
+
+    code_of = state_of
 
     def callback(self, what: Callback) -> Callable[..., Any]:
         def callback(*arguments: Any) -> Any:
@@ -124,6 +139,9 @@ class Psycopg2(Needs):
         if not wrong:
             return getattr(instrumented_wrapper, name)  # type: ignore[no-any-return]
         return lambda *arguments: getattr(instrumented_wrapper, f"{name}_async")(*arguments).send(None)
+
+    def wish_for(self, attrs: str) -> dict[str, str]:
+        return {"target_session_attrs": attrs}
 
     def pool(
         self,

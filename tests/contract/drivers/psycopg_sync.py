@@ -1,6 +1,6 @@
 """psycopg 3, sync: what the contract suite asks of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -39,6 +39,13 @@ class PsycopgSync(Needs):
     default: ClassVar = dict(zip(NAMES, (False, None, None, None), strict=True))
     changed: ClassVar = dict(zip(NAMES, (True, True, IsolationLevel.SERIALIZABLE, True), strict=True))
     unsent: ClassVar = changed
+    another = ("deferrable", True)
+    refused: ClassVar = {"read_only": False, "autocommit": True}
+    sources: ClassVar = dict.fromkeys(NAMES, "driver")
+    round_trips = 0
+    for_several: ClassVar[Mapping[str, Any]] = {}
+    own_keywords: frozenset[str] = frozenset()
+    unknown_keyword_error = psycopg.ProgrammingError
     shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE", "true"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "default", "default", "default"), strict=True))
     connection: Any = psycopg.Connection
@@ -63,6 +70,9 @@ class PsycopgSync(Needs):
 
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)
+
+    def was_reset(self, connection: Any, sent: bytes) -> bool:
+        return {name: self.get(connection, name) for name in self.default} == self.default
 
     def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         return self._rows(self.call(connection.execute, sql))
@@ -101,10 +111,10 @@ class PsycopgSync(Needs):
             self.execute(connection, statement)
         self.call(connection.tpc_prepare)
 
-    def commit_prepared(self, connection: Any) -> None:
+    def commit_prepared(self, connection: Any, name: str) -> None:
         self.call(connection.tpc_commit)
 
-    def rollback_two_phase(self, connection: Any) -> None:
+    def rollback_two_phase(self, connection: Any, name: str) -> None:
         self.call(connection.tpc_rollback)
 
     def set(self, connection: Any, setting: str, value: Any) -> None:
@@ -113,8 +123,13 @@ class PsycopgSync(Needs):
     def get(self, connection: Any, setting: str) -> Any:
         return getattr(connection, setting)
 
+    def use_getters(self, connection: Any) -> None:
+        assert {name: self.get(connection, name) for name in self.default} == {**self.default, "read_only": True}
+
     def state_of(self, error: BaseException) -> str | None:
         return getattr(error, "sqlstate", None)
+
+    code_of = state_of
 
     def callback(self, what: Callback) -> Callable[..., Any]:
         def callback(*arguments: Any) -> Any:
@@ -138,6 +153,9 @@ class PsycopgSync(Needs):
         if hasattr(result, "send"):  # the wrong twin: its first step tells
             result.send(None)
         return result
+
+    def wish_for(self, attrs: str) -> dict[str, str]:
+        return {"target_session_attrs": attrs}
 
     def pool(self, dsn: str, **keywords: Any) -> Any:
         given = {name: self.callback(v) if isinstance(v, Callback) else v for name, v in keywords.items()}

@@ -1,7 +1,4 @@
-"""What the suite asks the servers themselves, past the driver under test: sessions, rows, what runs.
-
-One class per database. Knows no driver.
-"""
+"""PostgreSQL, as its superuser sees it."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -18,12 +15,18 @@ SECONDS = 20  # for what takes no time on an idle machine
 class PostgreSQL:
     """A PostgreSQL cluster, as one test uses it: its sessions carry the test's own name."""
 
+    servers = "running_cluster"  # the fixture
     system, namespace = "postgresql", "app"
+    goodbye = b"X\x00\x00\x00\x04"  # what a driver itself sends on close
     session_id = "SELECT pg_backend_pid()"
     slow = "SELECT pg_sleep(60)"
     suicide = "SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)"
+    secret_suicide = "SELECT 'literal-secret', pg_terminate_backend(pg_backend_pid()), pg_sleep(60)"
+    secret_setting = "SET my.tenant = 'literal-secret'"
     suicide_state = "57P01"
     is_standby = "SELECT pg_is_in_recovery()"
+    begin, begin_read_only = "BEGIN", "BEGIN READ ONLY"
+    read_only_session = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
     in_effect = (
         "SELECT current_setting('transaction_read_only'), current_setting('transaction_isolation'),"
         " current_setting('transaction_deferrable')"
@@ -46,11 +49,22 @@ class PostgreSQL:
     ends_idle_sessions: Mapping[str, str] = MappingProxyType({"options": "-c idle_session_timeout=300"})
     ends_statements: Mapping[str, str] = MappingProxyType({"options": "-c statement_timeout=50"})
     commits = ("COMMIT", "END", "COMMIT AND CHAIN")
-    prepares = "PREPARE TRANSACTION '{}'"
-    prepared = "SELECT gid FROM pg_prepared_xacts"
+    commits_prepared = b"COMMIT PREPARED"
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster, self.name = cluster, name
+
+    @classmethod
+    def prepare(cls, cluster: Cluster) -> None:
+        """Nothing is needed."""
+
+    @staticmethod
+    def repair(cluster: Cluster) -> None:
+        """Repair only what a test has broken: to look deeper takes long."""
+        primary, standby = cluster.primary, cluster.standby
+        alive = primary.alive and standby.alive
+        if not (alive and primary.follows is None and standby.follows is primary):
+            cluster.restore()
 
     def dsn(self, *hosts: Server | Proxy, **extra: Any) -> str:
         """Return a connection string for these hosts in this order; for the primary, then the standby, by default."""
@@ -82,10 +96,10 @@ class PostgreSQL:
             self.sql(f"SELECT pg_terminate_backend({session})", server)
         assert guard.wait_until(lambda: not any(map(_runs, gone)), SECONDS)
 
-    def wait_running(self, part: str, server: Server | None = None) -> None:
-        """Wait until a session of the test runs a statement with this text."""
+    def wait_running(self, server: Server | None = None) -> None:
+        """Wait until a session of the test runs the slow statement."""
         text = f"SELECT 1 FROM pg_stat_activity WHERE application_name = '{self.name}' AND state = 'active'"
-        assert guard.wait_until(lambda: bool(self.sql(f"{text} AND query LIKE '%{part}%'", server)), SECONDS)
+        assert guard.wait_until(lambda: bool(self.sql(f"{text} AND query LIKE '%pg_sleep%'", server)), SECONDS)
 
     def state_of(self, session: int) -> str | None:
         """Return "idle", "idle in transaction", ..."""
@@ -98,6 +112,30 @@ class PostgreSQL:
 
     def ids(self, table: str) -> list[int]:
         return [int(number or 0) for (number,) in self.sql(f"SELECT id FROM {table} ORDER BY id")]
+
+    def make_account(self, password: str) -> dict[str, str]:
+        """Make an account; return what a connection string needs for it."""
+        self.sql(f"CREATE ROLE {self.name} LOGIN PASSWORD '{password}'")
+        return {"user": self.name, "password": password}
+
+    def change_password(self, password: str) -> None:
+        self.sql(f"ALTER ROLE {self.name} PASSWORD '{password}'")
+
+    def make_database(self) -> dict[str, str]:
+        """Make a database; return what a connection string needs for it."""
+        self.cluster.primary.sql(f"CREATE DATABASE {self.name} OWNER app")
+        return {"dbname": self.name}
+
+    def drop_database(self) -> None:
+        self.cluster.primary.sql(f"DROP DATABASE {self.name}")
+
+    def two_phase(self, *statements: str) -> tuple[str, ...]:
+        """Return the texts of a two-phase transaction; the last one prepares it."""
+        return (*statements, f"PREPARE TRANSACTION '{self.name}'")
+
+    def prepared(self) -> int:
+        """Tell how many transactions are prepared."""
+        return len(self.sql("SELECT gid FROM pg_prepared_xacts"))
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

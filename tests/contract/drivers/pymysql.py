@@ -1,0 +1,47 @@
+"""PyMySQL: what the contract suite asks of it."""
+
+from typing import Any, ClassVar
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.constants import CLIENT
+
+from ..driver import Callback
+from ..mysql import ForMySQL
+
+
+class PyMySQL(ForMySQL):
+    """pymysql.connect."""
+
+    name, error = "pymysql", pymysql.err.Error
+    operational_error, programming_error = pymysql.err.OperationalError, pymysql.err.ProgrammingError
+    read_only_error = pymysql.err.OperationalError
+    closed_error: ClassVar[type[Exception]] = pymysql.err.InterfaceError
+    unknown_keyword_error = TypeError
+    sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
+    for_several: ClassVar = {"client_flag": CLIENT.MULTI_STATEMENTS}
+
+    def open(self, **keywords: Any) -> Any:
+        return pymysql.connect(**keywords)
+
+    def connect_subclass(self, dsn: Any, **settings: Any) -> Any:
+        configure = self.callback(Callback(settings))
+
+        class AppConnection(Connection):
+            def connect(self, sock: Any = None) -> None:
+                super().connect(sock)
+                configure(self)
+
+        return AppConnection(**self.keywords(dsn))
+
+    def use_getters(self, connection: Any) -> None:
+        assert connection.open
+        assert connection.get_autocommit() is False
+        for name in ("thread_id", "character_set_name", "get_host_info", "get_proto_info", "get_server_info"):
+            assert getattr(connection, name)()
+
+    def is_closed(self, connection: Any) -> bool:
+        return not connection.open
+
+
+DRIVER = PyMySQL()

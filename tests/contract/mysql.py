@@ -1,0 +1,175 @@
+"""What the suite asks of any driver of MySQL and MariaDB. Knows none of them: see ``drivers/``."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar
+
+import instrumented_wrapper
+from instrumented_wrapper import FailoverSuccessError
+
+from .driver import Callback, Needs
+from .sites import MariaDB
+
+NAMES = ("autocommit", "read_only", "isolation_level")
+READ = {
+    "autocommit": ("SELECT @@session.autocommit", bool),
+    "read_only": ("SELECT @@session.tx_read_only", bool),
+    "isolation_level": ("SELECT @@session.tx_isolation", str),
+}
+READ_ONLY = {True: "READ ONLY", False: "READ WRITE"}
+
+
+class ForMySQL(Needs):
+    """A driver for MySQL: all settings live on the server, and are read and changed by statements."""
+
+    is_async, site = False, MariaDB
+    error: type[Exception]  # of all that the driver raises
+    aborted_error: ClassVar[type[Exception]] = FailoverSuccessError  # the server knows no such thing
+    default: ClassVar = dict(zip(NAMES, (False, False, "REPEATABLE-READ"), strict=True))
+    changed: ClassVar = dict(zip(NAMES, (True, True, "SERIALIZABLE"), strict=True))
+    another = ("isolation_level", "SERIALIZABLE")
+    refused: ClassVar[Mapping[str, Any]] = {"isolation_level": "NO SUCH LEVEL"}
+    unsent: ClassVar[Mapping[str, Any]] = {}
+    shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE"), strict=True))
+    shown_default: ClassVar = dict(zip(NAMES, ("false", "false", "REPEATABLE_READ"), strict=True))
+    sources: ClassVar = dict(zip(NAMES, ("server", "server", "server"), strict=True))
+    round_trips = 1
+    for_several: ClassVar[Mapping[str, Any]] = {}
+    own_keywords: frozenset[str] = frozenset()
+    lacks = frozenset(
+        {
+            *("aborted transactions", "nested blocks", "target_session_attrs", "settings without a round trip"),
+            *("pools", "pool callbacks", "pool checks", "pool timeouts"),
+        }
+    )
+    pool_check, pool_timeout = None, TimeoutError
+
+    def open(self, **keywords: Any) -> Any:
+        raise NotImplementedError
+
+    @staticmethod
+    def keywords(dsn: Mapping[str, Any], **keywords: Any) -> dict[str, Any]:
+        """Return keywords for the driver: it knows one host, the others are ours to know."""
+        given = {**dsn, **keywords}
+        hosts, options = given.pop("all hosts", None), given.get("instrumented_wrapper", {})
+        if hosts and isinstance(options, Mapping):
+            given["instrumented_wrapper"] = {"failover_hosts": hosts, **options}
+        return given
+
+    def connect(self, dsn: Mapping[str, Any], **keywords: Any) -> Any:
+        return self.open(**self.keywords(dsn, **keywords))
+
+    def close(self, connection: Any) -> None:
+        with suppress(self.error):  # the test has closed it: these drivers mind
+            connection.close()
+
+    def was_reset(self, connection: Any, sent: bytes) -> bool:
+        return b"SET @@session" in sent
+
+    def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
+        cursor = connection.cursor()
+        try:
+            return self.execute_on(cursor, sql)
+        finally:
+            cursor.close()
+
+    def cursor(self, connection: Any) -> Any:
+        return connection.cursor()
+
+    def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
+        cursor.execute(sql)
+        rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+        while cursor.nextset():
+            pass
+        return rows
+
+    def commit(self, connection: Any) -> None:
+        connection.commit()
+
+    def rollback(self, connection: Any) -> None:
+        connection.rollback()
+
+    @contextmanager
+    def block(self, connection: Any) -> Iterator[None]:
+        """Do what an app would: none of these drivers has blocks."""
+        self.begin(connection)
+        try:
+            yield
+            connection.commit()
+        except BaseException:
+            with suppress(self.error):
+                connection.rollback()
+            raise
+
+    def begin(self, connection: Any) -> None:
+        connection.begin()
+
+    def prepare(self, connection: Any, name: str, *statements: str) -> None:
+        for text in (f"XA START '{name}'", *statements, f"XA END '{name}'", f"XA PREPARE '{name}'"):
+            self.execute(connection, text)
+
+    def commit_prepared(self, connection: Any, name: str) -> None:
+        self.execute(connection, f"XA COMMIT '{name}'")
+
+    def rollback_two_phase(self, connection: Any, name: str) -> None:
+        connection.rollback()  # what was not prepared is gone with its session: no server knows its name
+
+    def use_getters(self, connection: Any) -> None:
+        raise NotImplementedError
+
+    def set(self, connection: Any, setting: str, value: Any) -> None:
+        if setting == "autocommit":
+            self.set_autocommit(connection, value)
+        elif setting == "read_only":
+            self.execute(connection, f"SET SESSION TRANSACTION {READ_ONLY[value]}")
+        else:
+            level = value.replace("-", " ")
+            self.execute(connection, f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+
+    def set_autocommit(self, connection: Any, value: bool) -> None:
+        connection.autocommit(value)
+
+    def get(self, connection: Any, setting: str) -> Any:
+        question, kind = READ[setting]
+        ((value,),) = self.execute(connection, question)
+        return kind(value)
+
+    def state_of(self, error: BaseException) -> str | None:
+        return getattr(error, "sqlstate", None)
+
+    def code_of(self, error: BaseException) -> str:
+        return str(error.args[0])
+
+    def callback(self, what: Callback) -> Callable[..., Any]:
+        def callback(*arguments: Any) -> Any:
+            what.calls.append(arguments)
+            for setting, value in what.changes.items():
+                self.set(arguments[-1], setting, value)
+            if what.statement:
+                self.execute(arguments[-1], what.statement)
+            if what.raises:
+                raise what.raises
+            return what.returns
+
+        return callback
+
+    def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
+        if not wrong:
+            return getattr(instrumented_wrapper, name)  # type: ignore[no-any-return]
+        return lambda *arguments: getattr(instrumented_wrapper, f"{name}_async")(*arguments).send(None)
+
+    def wish_for(self, attrs: str) -> dict[str, str]:
+        self.needs("target_session_attrs")
+        return {}
+
+    def pool(self, dsn: Any, **keywords: Any) -> Any:
+        self.needs("pools")
+
+    def take(self, pool: Any, timeout: float | None = None) -> Any:
+        raise NotImplementedError
+
+    def give_back(self, pool: Any, connection: Any) -> None:
+        raise NotImplementedError
+
+    def close_pool(self, pool: Any) -> None:
+        raise NotImplementedError

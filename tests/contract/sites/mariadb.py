@@ -1,0 +1,163 @@
+"""MariaDB, as its administrator sees it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from types import MappingProxyType
+from typing import Any
+
+from servers import MariaDBCluster, MariaDBServer, Proxy, guard
+from servers.mariadb_server import ACCOUNT, DATABASES
+
+SECONDS = 20  # for what takes no time on an idle machine
+ACCOUNTS = 40  # a session of the test that had the account before is long gone
+PASSWORD = ACCOUNT["password"]
+
+
+class MariaDB:
+    """A MariaDB cluster, as one test uses it: its sessions are those of an account of the test's own."""
+
+    servers = "running_mariadb"  # the fixture
+    system, namespace = "mariadb", DATABASES[0]
+    goodbye = b"\x01\x00\x00\x00\x01"  # COM_QUIT
+    session_id = "SELECT CONNECTION_ID()"
+    slow = "SELECT SLEEP(60)"
+    suicide = "KILL CONNECTION_ID()"
+    secret_suicide = "KILL CONNECTION_ID() + 0 * LENGTH('literal-secret')"
+    secret_setting = "SET @tenant = 'literal-secret'"
+    suicide_state = "70100"
+    is_standby = "SELECT @@global.read_only"
+    begin, begin_read_only = "BEGIN", "START TRANSACTION READ ONLY"
+    read_only_session = "SET SESSION TRANSACTION READ ONLY"
+    in_effect = "SELECT @@session.tx_read_only, @@session.tx_isolation"
+    changed_in_effect = (1, "SERIALIZABLE")
+    default_in_effect = (0, "REPEATABLE-READ")
+    leaving: Mapping[str, str] = MappingProxyType(
+        {
+            "PREPARE plan FROM 'SELECT 1'": "prepared statements",
+            "CREATE TEMPORARY TABLE scratch (id int)": "temporary tables",
+            "SELECT GET_LOCK('held', 0)": "locks",
+        }
+    )
+    ends_idle_transactions: Mapping[str, str] = MappingProxyType({"init_command": "SET idle_transaction_timeout=1"})
+    ends_idle_sessions: Mapping[str, str] = MappingProxyType({"init_command": "SET wait_timeout=1"})
+    ends_statements: Mapping[str, str] = MappingProxyType({"init_command": "SET max_statement_time=0.05"})
+    commits = ("COMMIT", "COMMIT WORK", "COMMIT AND CHAIN")
+    commits_prepared = b"XA COMMIT"
+
+    _numbers = count()
+
+    def __init__(self, cluster: MariaDBCluster, name: str) -> None:
+        self.cluster, self.name = cluster, name
+        self.user = f"contract_{next(self._numbers) % ACCOUNTS}"
+        self._own: list[str] = []  # what only this test has made: accounts, databases
+
+    @classmethod
+    def prepare(cls, cluster: MariaDBCluster) -> None:
+        """Make the accounts, once per run."""
+        for number in range(ACCOUNTS):
+            user = f"contract_{number}"
+            texts = [f"CREATE USER {user} IDENTIFIED BY '{PASSWORD}'"]
+            texts += [f"GRANT ALL ON {database}.* TO {user}" for database in DATABASES]
+            cluster.primary.sql("; ".join(texts))
+        cluster.wait_streaming()
+
+    @staticmethod
+    def repair(cluster: MariaDBCluster) -> None:
+        """Repair what a test has broken."""
+        primary, standby = cluster.primary, cluster.standby
+        alive = primary.alive and standby.alive
+        if not (alive and primary.follows is None and standby.follows is primary):
+            cluster.restore()
+
+    def dsn(self, *hosts: MariaDBServer | Proxy, **extra: Any) -> dict[str, Any]:
+        """Return keywords for these hosts in this order; for the primary, then the standby, by default."""
+        first, *others = chosen = hosts or (self.cluster.primary, self.cluster.standby)
+        where = {"host": first.host, "port": first.port, "user": self.user, "password": PASSWORD}
+        several = ",".join(f"{host.host}:{host.port}" for host in chosen)
+        return {**where, "database": self.namespace, **({"all hosts": several} if others else {}), **extra}
+
+    def sql(self, text: str, server: MariaDBServer | None = None) -> list[tuple[str | None, ...]]:
+        return (server or self.cluster.primary).sql(text)
+
+    def sessions(self, server: MariaDBServer | None = None) -> list[int]:
+        """Return the sessions that the test has on a server."""
+        users = f"'{self.user}', '{self.name}'"
+        found = self.sql(f"SELECT id FROM information_schema.processlist WHERE user IN ({users})", server)
+        return [int(number or 0) for (number,) in found]
+
+    def only_session_is(self, session: int) -> bool:
+        """Tell whether the test comes to have this one session on the primary and no other."""
+        return guard.wait_until(lambda: self.sessions() == [session], SECONDS)
+
+    def none_left(self) -> bool:
+        """Tell whether the test comes to have no session on the primary."""
+        return guard.wait_until(lambda: not self.sessions(), SECONDS)
+
+    def end_sessions(self, server: MariaDBServer | None = None) -> None:
+        """End them; return when they are gone."""
+        for session in (gone := self.sessions(server)):
+            self.sql(f"KILL {session}", server)
+        assert guard.wait_until(lambda: not {*gone} & {*self.sessions(server)}, SECONDS)
+
+    def wait_running(self, server: MariaDBServer | None = None) -> None:
+        """Wait until a session of the test runs the slow statement."""
+        text = f"SELECT 1 FROM information_schema.processlist WHERE user = '{self.user}' AND info LIKE '%SLEEP%'"
+        assert guard.wait_until(lambda: bool(self.sql(text, server)), SECONDS)
+
+    def state_of(self, session: int) -> str | None:
+        """Return "idle", "idle in transaction", ..."""
+        transaction = f"SELECT 1 FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = {session}"
+        command = f"SELECT command FROM information_schema.processlist WHERE id = {session}"
+        assert guard.wait_until(lambda: self.sql(command) == [("Sleep",)], SECONDS)
+        return "idle in transaction" if self.sql(transaction) else "idle"
+
+    def make_table(self) -> str:
+        name = f"rows_of_{self.name}"
+        self.sql(f"CREATE TABLE {name} (id int)")
+        return name
+
+    def ids(self, table: str) -> list[int]:
+        return [int(number or 0) for (number,) in self.sql(f"SELECT id FROM {table} ORDER BY id")]
+
+    def make_account(self, password: str) -> dict[str, str]:
+        """Make an account; return what a connection string needs for it."""
+        grant = f"GRANT ALL ON {self.namespace}.* TO {self.name}"
+        self.sql(f"CREATE USER {self.name} IDENTIFIED BY '{password}'; {grant}")
+        self._own.append(f"DROP USER {self.name}")
+        return {"user": self.name, "password": password}
+
+    def change_password(self, password: str) -> None:
+        self.sql(f"ALTER USER {self.name} IDENTIFIED BY '{password}'")
+
+    def make_database(self) -> dict[str, str]:
+        """Make a database; return what a connection string needs for it."""
+        self.sql(f"CREATE DATABASE {self.name}; GRANT ALL ON {self.name}.* TO {self.user}")
+        return {"database": self.name}
+
+    def drop_database(self) -> None:
+        self.sql(f"DROP DATABASE {self.name}")
+
+    def two_phase(self, *statements: str) -> tuple[str, ...]:
+        """Return the texts of a two-phase transaction; the last one prepares it."""
+        return (f"XA START '{self.name}'", *statements, f"XA END '{self.name}'", f"XA PREPARE '{self.name}'")
+
+    def prepared(self) -> int:
+        """Tell how many transactions are prepared."""
+        return len(self.sql("XA RECOVER"))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The primary's process stands still: connections stay, nothing answers."""
+        self.cluster.primary.freeze()
+        try:
+            yield
+        finally:
+            self.cluster.primary.thaw()
+
+    def settle(self) -> None:
+        """Give up what a test left: prepared, it holds locks."""
+        for *_, gid in self.sql("XA RECOVER"):
+            self.sql(f"XA ROLLBACK '{gid}'")
+        for text in self._own:
+            self.sql(text)
