@@ -16,14 +16,13 @@ __all__ = ["Call", "Facts", "found_before_sending", "found_demoted", "found_whil
 class Call(Enum):
     """What the app calls: something that sends a statement, or one of those that end a transaction.
 
-    ``LAST`` ends a two-phase transaction, ``QUIET`` never starts a switch.
+    ``LAST`` ends a two-phase transaction.
     """
 
     STATEMENT = "statement"
     COMMIT = "commit"
     ROLLBACK = "rollback"
     LAST = "last"
-    QUIET = "quiet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,6 @@ class Facts:
 
 def found_before_sending(facts: Facts) -> Loss | None:
     """The end of the connection was seen before anything was sent."""
-    if facts.call is Call.QUIET:
-        return None
     if facts.rolling_back:
         return Loss(transaction="rolled_back" if facts.open else "none", silent=True, later=True)
     if facts.call is Call.LAST:
@@ -76,8 +73,6 @@ def found_before_sending(facts: Facts) -> Loss | None:
 
 def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | None:
     """The connection ended after something was sent."""
-    if facts.call is Call.QUIET:
-        return None
     if facts.rolling_back:
         return Loss(transaction="rolled_back" if facts.open else "none", silent=True, later=True, cause=cause)
     if facts.unknown:

@@ -73,8 +73,6 @@ class Steps:
     def _in_trouble(self, connection: Any, record: Record, call: Call, effects: Effects | None) -> None:
         """Tell what is owed; refuse what would go on with a transaction that was lost."""
         rolls_back = call is Call.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
-        if call is Call.QUIET:
-            return
         given_up = record.phase == Phase.IDLE if self._native.room.TRANSACTIONAL else rolls_back
         if record.lost is not None and given_up:
             record.lost = None

@@ -20,6 +20,7 @@ __all__ = [
     "ENTERED",
     "LEFT",
     "LIVE",
+    "LOST",
     "OWNER",
     "C",
     "Shell",
@@ -36,6 +37,8 @@ __all__ = [
 C: Final[Any] = extensions.connection
 _K: Final[Any] = extensions.cursor
 _connection: Final = _K.connection.__get__
+_string_types, _binary_types = C.string_types.__get__, C.binary_types.__get__
+LOST: Final = 2  # what ``closed`` is where psycopg2 itself has noticed
 LIVE: Final = "_instrumented_wrapper_live"  # in a shell's ``__dict__``: what has its physical connection
 LEFT: Final = "_instrumented_wrapper_left"  # in the ``__dict__`` of what a switch has left behind
 ENTERED: Final = "_instrumented_wrapper_entered"  # in a connection's: its ``with`` block is under way
@@ -153,10 +156,7 @@ class Shell(Watched):
 
     def _made(self, given: dict[str, Any]) -> Any:
         live = physical(self)
-        if live is not self:
-            live.string_types.update(C.string_types.__get__(self))  # the app may have registered more since then
-            live.binary_types.update(C.binary_types.__get__(self))
-        cursor = C.cursor(live, **given)
+        cursor = _made_of_lost(live, **given) if C.closed.__get__(live) == LOST else C.cursor(live, **given)
         if live is not self and hasattr(cursor, "__dict__"):
             cursor.__dict__[OWNER] = self
         return cursor
@@ -167,6 +167,15 @@ class Shell(Watched):
         C.close(live)
         if live is not self:
             C.close(self)
+
+
+def _made_of_lost(
+    live: Any, cursor_factory: Any, name: Any = None, withhold: Any = False, scrollable: Any = None
+) -> Any:
+    """Make a cursor as psycopg2 does, which refuses where it knows of a loss: a statement is to find that."""
+    cursor = cursor_factory(live, name)
+    cursor.withhold, cursor.scrollable = withhold, scrollable
+    return cursor
 
 
 _OWN: Final = ("close", "cursor", "cursor_factory", "string_types", "binary_types", "dsn", "async", "async_")
@@ -196,11 +205,12 @@ for _name, _member in vars(C).items():
 def struct_of(cursor: Any) -> Any:
     """Return the object whose C struct a cursor works on, after it went to where its connection was moved."""
     struct = _connection(cursor)
-    if LEFT not in struct.__dict__:
-        return struct
-    live = physical(cursor.connection)
-    _rebind(cursor, live)
-    return live
+    if LEFT in struct.__dict__:
+        _rebind(cursor, struct := physical(cursor.connection))
+    if (owner := cursor.__dict__.get(OWNER)) is not None:
+        struct.string_types.update(_string_types(owner))  # C functions register types in the app's struct
+        struct.binary_types.update(_binary_types(owner))
+    return struct
 
 
 def _rebind(cursor: Any, live: Any) -> None:

@@ -204,7 +204,6 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
     over("tpc_rollback", lambda original: calls.call(two_phase.ending(original), Call.ROLLBACK, ended("ROLLBACK")))
     for name in ("lobject", "tpc_recover"):
         over(name, lambda original: calls.call(original, Call.STATEMENT))
-    over("poll", lambda original: calls.call(original, Call.QUIET))
     over("set_client_encoding", lambda original: calls.call(original, Call.STATEMENT, None, _encodes))
     over("close", closing(NATIVE, DRIVER, flows))
     changes = functools.partial(setting, DRIVER, flows, nests=False)

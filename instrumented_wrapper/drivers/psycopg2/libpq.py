@@ -16,9 +16,12 @@ from psycopg2 import errorcodes, errors
 __all__ = ["listen", "missing_functions", "send"]
 
 _SQLSTATE: Final = ord("C")  # PG_DIAG_SQLSTATE
+_SEVERITY: Final = ord("V")  # PG_DIAG_SEVERITY_NONLOCALIZED
+_LAST: Final = (b"FATAL", b"PANIC")
 _FAILED: Final = (5, 7)  # PGRES_BAD_RESPONSE, PGRES_FATAL_ERROR
 _READS: Final = 2  # the first one may only get the server's last words
 _POINTER, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+_RECEIVER: Final = ctypes.CFUNCTYPE(None, _POINTER, _POINTER)
 _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # name -> result, arguments
     "PQsendQuery": (_INT, _POINTER, _TEXT),
     "PQgetResult": (_POINTER, _POINTER),
@@ -30,6 +33,8 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # name -> result, arguments
     "PQgetvalue": (_TEXT, _POINTER, _INT, _INT),
     "PQclear": (None, _POINTER),
     "PQconsumeInput": (_INT, _POINTER),
+    "PQisBusy": (_INT, _POINTER),
+    "PQsetNoticeReceiver": (_POINTER, _POINTER, _POINTER, _POINTER),
 }
 
 
@@ -52,13 +57,26 @@ def missing_functions() -> list[str]:
     return [name for name in _FUNCTIONS if name not in _pq]
 
 
-def listen(pgconn: int) -> None:
-    """Take what came unasked, the end of the connection included.
+def listen(pgconn: int) -> bool:
+    """Take what came unasked, the end of the connection included; tell whether the server said that it ends it.
 
     psycopg2 is not told of that: of a connection that it knows to be lost its cursors could not read their rows.
     """
-    for _ in range(_READS):
-        _pq["PQconsumeInput"](pgconn)
+    last_words = []
+
+    def hear(argument: int | None, result: int) -> None:
+        severity = _pq["PQresultErrorField"](result, _SEVERITY)
+        last_words.append(severity) if severity in _LAST else former(argument, result)
+
+    receiver = _RECEIVER(hear)
+    former = _RECEIVER(_pq["PQsetNoticeReceiver"](pgconn, receiver, None))
+    try:
+        for _ in range(_READS):
+            _pq["PQconsumeInput"](pgconn)
+            _pq["PQisBusy"](pgconn)  # has it read
+    finally:
+        _pq["PQsetNoticeReceiver"](pgconn, former, None)
+    return bool(last_words)
 
 
 def send(pgconn: int, text: str, encoding: str) -> list[list[str | None]]:

@@ -22,19 +22,21 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     ENTERED,
     LEFT,
     LIVE,
+    LOST,
     C,
     Former,
     Watched,
     make_movable,
     physical,
 )
-from instrumented_wrapper.drivers.talking import Rows, Talk
+from instrumented_wrapper.drivers.talking import Rows, Talk, Values
 from instrumented_wrapper.drivers.talking.postgresql import Speaking
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.operations import Site
+from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["SETTINGS", "IsolationLevel", "Psycopg2", "hosts_of"]
 
@@ -45,7 +47,6 @@ _PHASES: Final = (Phase.IDLE, Phase.BUSY, Phase.OPEN, Phase.FAILED)  # by libpq'
 _IDLE: Final = 0
 _UNKNOWN: Final = 4
 _UNBEGUN: Final = "unbegun"  # psycopg2 takes a transaction to be open that the app has ended by SQL: it begins none
-_LOST: Final = 2  # what ``closed`` then is
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
 _state: Final = vars(C)["status"].__get__
@@ -124,10 +125,29 @@ class _Line:
         value: str | None = None if closed else C.get_parameter_status(self._physical, name)
         return value
 
+    def encode(self) -> None:
+        """Have texts in the encoding that the server reports."""
+        if (reported := self.status("client_encoding")) is not None:
+            C.set_client_encoding(self._physical, reported)  # sends nothing where psycopg2 knows
+
     def where(self) -> tuple[object, ...]:
         """Return what functions are known by: server and database."""
         info = C.info.__get__(self._physical)
         return info.host, info.port, info.dbname
+
+
+class _Talk(Speaking):
+    """Talks, and lets psycopg2 know of another encoding: it looks for that only when it connects."""
+
+    def __init__(self, line: _Line) -> None:
+        super().__init__(line, line.status, line.where, _BY_PSYCOPG2)
+        self._encode = line.encode
+
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+        """Clear state and give settings."""
+        before = super().assign(assignments, clears, back)
+        self._encode()
+        return before
 
 
 class Psycopg2:
@@ -145,8 +165,7 @@ class Psycopg2:
 
     def talk(self, connection: Any, record: Record) -> Talk:
         """Talk with PostgreSQL."""
-        line = _Line(self, connection, record)
-        return Speaking(line, line.status, line.where, _BY_PSYCOPG2)
+        return _Talk(_Line(self, connection, record))
 
     def phase(self, connection: Any, record: Record) -> Phase:
         """Ask libpq; of a connection that was lost, what it was before."""
@@ -176,14 +195,13 @@ class Psycopg2:
         """Tell by psycopg2's own state, or by libpq's."""
         here = physical(connection)
         closed = _closed.__get__(here)
-        return closed == _LOST or (not closed and _status(here) == _UNKNOWN)
+        return closed == LOST or (not closed and _status(here) == _UNKNOWN)
 
     def is_alive(self, connection: Any) -> bool:
         """Read what came unasked: notifications, notices, or the server's last words."""
         here = physical(connection)
-        if not _closed.__get__(here):
-            libpq.listen(C.pgconn_ptr.__get__(here))
-        return not self.is_lost(connection, None)
+        ends = not _closed.__get__(here) and libpq.listen(C.pgconn_ptr.__get__(here))
+        return not (ends or self.is_lost(connection, None))
 
     def socket(self, connection: Any) -> int | None:
         """Return libpq's descriptor."""

@@ -233,19 +233,3 @@ def test_asynchronous_connections_are_left_alone(connect, watch: Watch) -> None:
 def test_replication_connections_are_left_alone(watch: Watch) -> None:
     with pytest.raises(psycopg2.OperationalError):  # the app's role may not: that it comes so far is enough
         psycopg2.connect(watch.dsn(), connection_factory=extras.LogicalReplicationConnection)
-
-
-def test_green(connect, watch: Watch) -> None:
-    extensions.set_wait_callback(extras.wait_select)
-    try:
-        connection = connect()
-        connection.autocommit = True
-        rows(connection, "SET statement_timeout = '7s'")
-        lose(connection, watch)
-        assert rows(connection, "SHOW statement_timeout") == [("7s",)]
-        with pytest.raises(FailoverSuccessError) as caught:
-            rows(connection, "SELECT pg_terminate_backend(pg_backend_pid())")
-        assert (caught.value.transaction, caught.value.may_have_run) == ("none", True)
-        assert rows(connection, "SHOW statement_timeout") == [("7s",)]
-    finally:
-        extensions.set_wait_callback(None)

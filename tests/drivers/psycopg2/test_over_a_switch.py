@@ -56,9 +56,10 @@ def test_types_registered_before_are_there_in_old_cursors(connect, watch: Watch)
     connection.autocommit = True
     cursor = connection.cursor()
     lose(connection, watch)
-    extensions.register_type(extensions.new_type((23,), "seven", lambda value, cursor: 7), connection)
-    cursor.execute("SELECT 1")
-    assert cursor.fetchone() == (7,)
+    for number in (7, 8):
+        extensions.register_type(extensions.new_type((23,), "own", lambda value, cursor, n=number: n), connection)
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (number,)
 
 
 def test_functions_of_c_take_the_connection(moved) -> None:
@@ -372,7 +373,7 @@ def test_notifications_and_notices(connect, watch: Watch) -> None:
     rows(connection, "DO $$ BEGIN RAISE NOTICE 'second'; END $$")
     rows(connection, "LISTEN news")
     watch.sql("NOTIFY news, 'hello'")
-    connection.poll()
+    assert eventually(lambda: connection.poll() == extensions.POLL_OK and connection.notifies)
     assert [text.strip() for text in notices] == ["NOTICE:  first", "NOTICE:  second"]
     assert [notify.payload for notify in connection.notifies] == ["hello"]
     watch.end_sessions()
@@ -389,7 +390,7 @@ def test_a_notification_that_comes_while_nobody_asks_is_no_loss(connect, watch: 
     for number in range(20):
         watch.sql(f"NOTIFY news, '{number}'")
         rows(connection, "SELECT 1")
-    connection.poll()
+    assert eventually(lambda: connection.poll() == extensions.POLL_OK and len(connection.notifies) == 20)
     assert [notify.payload for notify in connection.notifies] == [str(number) for number in range(20)]
     assert connection.info.backend_pid == before
 
@@ -467,17 +468,6 @@ def test_reset(connect, watch: Watch) -> None:
     assert watch.words() == []
 
 
-def test_client_encoding(connect, watch: Watch) -> None:
-    connection = connect()
-    connection.set_client_encoding("LATIN1")
-    connection.autocommit = True
-    assert session_state(connection)["client_encoding"].value == "LATIN1"
-    for _ in range(2):
-        assert connection.encoding == "LATIN1"
-        assert rows(connection, "SELECT 'é', length('é')") == [("é", 1)]
-        lose(connection, watch)
-
-
 def test_a_planned_switch_of_a_plain_connection(connect, watch: Watch) -> None:
     connection = connect(dsn(watch.cluster.primary))
     connection.autocommit = True
@@ -492,3 +482,16 @@ def test_a_planned_switch_of_a_plain_connection(connect, watch: Watch) -> None:
     named.execute("SELECT 1")
     assert named.fetchall() == [(1,)]
     named.close()
+
+
+def test_a_server_that_says_goodbye_is_believed_before_it_hangs_up(connect, watch: Watch, proxy: Proxy) -> None:
+    connection = connect(dsn(proxy, watch.cluster.primary))
+    connection.autocommit = True
+    rows(connection, "SET statement_timeout = '7s'")
+    before = connection.info.backend_pid
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    (link,) = proxy._links
+    link.client.sendall(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+    assert rows(connection, "SHOW statement_timeout") == [("7s",)]
+    assert connection.info.backend_pid != before
+    assert connection.notices == []
