@@ -8,7 +8,7 @@ demo: .venv/demo
 	@$(BIN)/python examples/demo.py
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
 check: .venv/check
 	$(BIN)/ruff check .

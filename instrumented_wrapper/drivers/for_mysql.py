@@ -16,6 +16,7 @@ from instrumented_wrapper.drivers.talking.mysql import Speaking
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import ATTEMPT_TIMEOUT, Loss
 from instrumented_wrapper.operations import Site
+from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
 
 __all__ = ["ForMySQL", "Line", "code_of", "selects", "sets_autocommit", "sets_names"]
@@ -62,7 +63,7 @@ class Line:
 
     def __init__(self, native: ForMySQL, record: Record) -> None:
         self._native, self.record = native, record
-        self.error = native.error
+        self.raises = native.raises
 
     def dialect(self) -> questions.Dialect:
         """Return what the server calls things."""
@@ -76,6 +77,10 @@ class Line:
         """Return a setting that the client knows."""
         return self._native.known(self.record.connection(), self.record, name)
 
+    def giving(self, assignments: Sequence[Assignment]) -> None:
+        """The server is about to be given settings."""
+        self._native.giving(self.record.connection(), assignments)
+
     def reset(self) -> bool:
         """Reset the whole session."""
         return self._native.reset(self.record.connection(), self.record)
@@ -87,6 +92,7 @@ class ForMySQL:
     name: str
     room: Room = mysql
     error: type[Exception]
+    raises: tuple[type[Exception], ...]
     operational_error: type[Exception]
     programming_error: type[Exception]
     nests = True
@@ -111,6 +117,9 @@ class ForMySQL:
     def reset(self, connection: Any, record: Record) -> bool:
         """Reset the whole session (COM_RESET_CONNECTION), and redo what connecting did."""
         raise NotImplementedError
+
+    def giving(self, connection: Any, assignments: Sequence[Assignment]) -> None:
+        """The server is about to be given settings, of which the driver may keep some itself."""
 
     def where(self, connection: Any) -> tuple[str, int | None]:
         """Return the host (or socket path) and the port, as the app knows them."""

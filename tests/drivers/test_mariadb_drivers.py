@@ -24,12 +24,21 @@ STATE = "SELECT @@autocommit, @@tx_isolation, @@tx_read_only, @@time_zone, DATAB
 NUMBER = "SELECT CONNECTION_ID()"
 
 
-@pytest.fixture(params=["pymysql", "MySQLdb", "mysql.connector"])
-def driver(request: pytest.FixtureRequest) -> ModuleType:
+@pytest.fixture(params=["pymysql", "MySQLdb", "mysql.connector", "mysql.connector in C"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def driver(kind: str) -> ModuleType:
+    name, _, in_c = kind.partition(" ")
     try:
-        return import_module(request.param)
+        module = import_module(name)
+        if in_c:
+            import_module("_mysql_connector")
     except ImportError as error:
-        pytest.skip(f"{request.param} is not installed: {error}")
+        pytest.skip(f"{kind} is not installed, or can only be loaded first (`python -m tests`): {error}")
+    return module
 
 
 @pytest.fixture
@@ -39,8 +48,9 @@ def cluster(running_mariadb: MariaDBCluster) -> MariaDBCluster:
 
 
 @pytest.fixture
-def connect(driver: ModuleType, cluster: MariaDBCluster) -> Iterator[Callable[..., Any]]:
+def connect(driver: ModuleType, kind: str, cluster: MariaDBCluster) -> Iterator[Callable[..., Any]]:
     """Connect to the primary; the replica is known as the other host."""
+    variant = {"use_pure": not kind.endswith("C")} if kind.startswith("mysql.connector") else {}
     with ExitStack() as stack:
 
         def connect(*hosts: Any, autocommit: bool = True, **keywords: Any) -> Any:
@@ -48,7 +58,7 @@ def connect(driver: ModuleType, cluster: MariaDBCluster) -> Iterator[Callable[..
             several = ",".join(f"{host.host}:{host.port}" for host in known)
             options = {**({"failover_hosts": several} if len(known) > 1 else {}), **keywords.pop("options", {})}
             where = {"host": known[0].host, "port": known[0].port, "user": "app", "password": "app-secret"}
-            given = {**where, "database": "app", "autocommit": autocommit, **keywords}
+            given = {**where, "database": "app", "autocommit": autocommit, **variant, **keywords}
             connection = driver.connect(**given, instrumented_wrapper=options)
             stack.callback(close, connection)
             return connection
@@ -169,13 +179,14 @@ def test_a_rollback_of_what_is_lost(connect, cluster) -> None:
     assert ask(connection, f"SELECT COUNT(*) FROM {table}") == [(0,)]
 
 
-@pytest.mark.parametrize("ending", ["commit()", "COMMIT", "CREATE TABLE IF NOT EXISTS by_the_way (i int)"])
-def test_what_commits_is_in_doubt(connect, cluster, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["commit()", "COMMIT", "CREATE TABLE IF NOT EXISTS BY_THE_WAY (I INT)"])
+def test_what_commits_is_in_doubt(connect, kind, cluster, ending: str) -> None:
     table = make_table(cluster)
+    sent = "commit" if (kind, ending) == ("mysql.connector in C", "commit()") else ending.removesuffix("()").upper()
     with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
         connection = connect(proxy, cluster.primary, autocommit=False)
         ask(connection, f"INSERT INTO {table} VALUES (1)")
-        proxy.cut_when(b"CREATE TABLE IF" if "CREATE" in ending else b"COMMIT", forward=True)
+        proxy.cut_when(sent.encode(), forward=True)
         with pytest.raises(TransactionResolutionUnknownError):
             connection.commit() if ending == "commit()" else ask(connection, ending)
     assert guard.wait_until(lambda: cluster.primary.sql(f"SELECT i FROM {table}") == [("1",)], 10)

@@ -172,7 +172,7 @@ class Calls:
 
     def fetch(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
         """Make the closure of a method that reads rows from the server: they belong to a statement that was sent."""
-        error_class, failed = self._native.error, self._steps.failed
+        raised, failed = self._native.raises, self._steps.failed
 
         @functools.wraps(original)
         def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -184,7 +184,7 @@ class Calls:
                 moves = record.moves
                 try:
                     return original(self, *args, **kwargs)
-                except error_class as error:
+                except raised as error:
                     run = functools.partial(original, self, *args, **kwargs)
                     whole = record.connection() or connection
                     return failed(whole, record, Call.STATEMENT, None, error, run, moves)

@@ -70,7 +70,7 @@ def reset_on_return(native: Native, driver: Driver, flows: Flows, connection: An
                 connection.rollback()
             record.returned = True
             return driver.is_idle(connection) and flows.run(flows.reset(driver, connection, record, "pool_return"))
-    except native.error as error:  # what cannot be rolled back is discarded, as the pool itself would
+    except native.raises as error:  # what cannot be rolled back is discarded, as the pool itself would
         logger.warning("return of a connection failed: %s: discarding it", type(error).__name__)
         return False
     finally:

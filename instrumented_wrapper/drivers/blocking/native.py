@@ -61,6 +61,7 @@ class Native(Protocol):
     name: str  # what telemetry calls it, and the option `drivers`
     room: Room
     error: type[Exception]
+    raises: tuple[type[Exception], ...]  # all that its calls raise: also what is no DB-API error
     operational_error: type[Exception]
     programming_error: type[Exception]
     nests: bool  # its methods call each other, and a connection is never shared by threads

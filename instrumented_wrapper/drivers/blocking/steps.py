@@ -119,7 +119,7 @@ class Steps:
         record.busy = threading.get_ident()
         try:
             self._flows.run(self._flows.note_changes(self._driver, connection, record, names))
-        except self._native.error as error:
+        except self._native.raises as error:
             if not (record.switchable and self._native.is_lost(connection, error)):
                 return
             if loss := losses.found_before_sending(self._facts(record, call, effects, begins=False)):
@@ -218,7 +218,7 @@ class Steps:
     ) -> Any:
         """It raised: a loss, a demotion, or a refusal that is the app's affair."""
         native, record.used = self._native, True
-        ours = isinstance(error, FailoverError) or not isinstance(error, (native.error, OSError))
+        ours = isinstance(error, FailoverError) or not isinstance(error, (*native.raises, OSError))
         if ours:  # or the app was interrupted: nobody knows how far it came
             self._settle(connection, record, certain=False)
             raise error

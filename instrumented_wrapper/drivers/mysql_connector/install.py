@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mysql.connector import __version_info__, pooling
 from mysql.connector import cursor as pure
+from mysql.connector.connection import MySQLConnection
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
@@ -19,6 +20,8 @@ from instrumented_wrapper.drivers.blocking.records import Arguments, Record, rec
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
+from instrumented_wrapper.drivers.mysql_connector import sockets
+from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, MySQLConnector
 from instrumented_wrapper.drivers.watching import drop_all
 from instrumented_wrapper.options import Options, take_keywords
@@ -33,6 +36,8 @@ OLDEST: Final = (8, 4)
 NATIVE: Final = MySQLConnector()
 DRIVER: Final = Blocking(NATIVE)
 _DEFERRED: Final = "_instrumented_wrapper_options"  # in a connection's ``__dict__`` until it connects
+_GIVEN: Final = "_instrumented_wrapper_given"  # there, too: the arguments of ``config`` and ``connect``, up to now
+_ALIASES: Final = {"db": "database", "username": "user", "passwd": "password", "connect_timeout": "connection_timeout"}
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
@@ -81,17 +86,21 @@ def _connections(
             over(name, lambda original: calls.call(original, what, begin, effects))
 
     over("__init__", functools.partial(_constructing, options))
+    over("config", _configuring)
     over("connect", functools.partial(_connecting, options, telling))
+    if kind is not MySQLConnection:
+        over("_open_connection", sockets.finding)
     over("cmd_query", lambda original: calls.statement(original, _itself, "query"))
     call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
     call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
     call("start_transaction", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), _begins)
     call("cmd_init_db", Call.STATEMENT, None, selects)
-    for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping", "cursor"):  # a cursor is made only after a ping
+    for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping", "cmd_reset_connection", "cmd_change_user"):
         call(name, Call.STATEMENT)
-    call("cmd_reset_connection", Call.STATEMENT, None, None)
-    for name in ("cmd_reset_connection", "cmd_change_user"):
-        over(name, _beginning_anew)
+    over("cursor", functools.partial(_pinging, calls))
+    over("cmd_reset_connection", _beginning_anew)
+    over("cmd_change_user", _changing_user)
+    over("shutdown", _shutting_down)
     over("close", closing(NATIVE, DRIVER, flows))
     patches.replace(kind, "disconnect", kind.close)
     patches.replace(kind, "autocommit", _property(calls, kind, "autocommit", sets_autocommit))
@@ -123,15 +132,33 @@ def _constructing(options: Options, original: Method) -> Method:
     return __init__
 
 
+def _configuring(original: Method) -> Method:
+    """``config``: our keywords are taken out; what is given is kept for the next physical connection."""
+
+    @functools.wraps(original)
+    def config(self: Any, **kwargs: Any) -> None:
+        ours, deferred = take_keywords(kwargs), self.__dict__.get(_DEFERRED)
+        if ours and deferred is not None:
+            self.__dict__[_DEFERRED] = deferred.with_keywords(ours, "connect")
+        original(self, **kwargs)
+        _keep(self, kwargs)
+
+    return config
+
+
+def _keep(connection: Any, given: dict[str, Any]) -> None:
+    kept = connection.__dict__.setdefault(_GIVEN, {})
+    kept.update((_ALIASES.get(name, name), value) for name, value in given.items())
+
+
 def _connecting(options: Options, telling: Telling, original: Method) -> Method:
     """``connect``: our keywords are taken out; from here on the connection is watched."""
 
     @functools.wraps(original)
     def connect(self: Any, **kwargs: Any) -> None:
-        ours = take_keywords(kwargs)
-        checked = options.with_keywords(ours, "connect") if ours else options
+        ours, deferred = take_keywords(kwargs), self.__dict__.get(_DEFERRED)
+        checked = (deferred or options).with_keywords(ours, "connect") if ours else deferred or options
         known = record_of(self)
-        given = dict(kwargs) or (dict(known.arguments.keywords) if known is not None else {})
         busy = known is not None and known.busy
         if known is not None:
             known.busy = True
@@ -141,36 +168,86 @@ def _connecting(options: Options, telling: Telling, original: Method) -> Method:
             if known is not None:
                 known.busy = busy
         if self.__dict__.pop(_DEFERRED, None) is not None:
-            _attach(self, checked, given, telling)
+            _attach(self, checked, telling)
         elif known is not None:
-            known.began_anew(self)
+            begin_anew(self, known)
             NATIVE.look(self, known)
 
     return connect
 
 
-def _attach(connection: Any, options: Options, given: dict[str, Any], telling: Telling) -> None:
-    record = Record(NATIVE, connection, options, Arguments((), given))
-    record.kept |= {"charset": connection._charset_id, "autocommit": bool(connection._autocommit)}
+def _attach(connection: Any, options: Options, telling: Telling) -> None:
+    record = Record(NATIVE, connection, options, Arguments((), connection.__dict__.setdefault(_GIVEN, {})))
     record.attach(connection, (NATIVE.where(connection),))
     NATIVE.look(connection, record)
     record.tells = telling.wants(options)
 
 
 def _beginning_anew(original: Method) -> Method:
-    """The session is reset by the app, or by the driver's pool: nothing of what was set is left."""
+    """The session is reset by the app, or by the driver's pool: what the driver itself keeps is left."""
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         record = record_of(self)
-        if record is not None and not (record.busy and record.is_within()):
-            NATIVE.restore_charset(self, record)
-            record.began_anew(self)
+        if result and record is not None and not (record.busy and record.is_within()):
+            begin_anew(self, record)
             NATIVE.look(self, record)
         return result
 
     return method
+
+
+def _changing_user(original: Method) -> Method:
+    """The session is another user's, and so are those that follow it."""
+
+    @functools.wraps(original)
+    def cmd_change_user(
+        self: Any, username: str = "", password: str = "", database: str = "", *args: Any, **kwargs: Any
+    ) -> Any:
+        result = original(self, username, password, database, *args, **kwargs)
+        record = record_of(self)
+        if record is not None and not (record.busy and record.is_within()):
+            _keep(self, {"user": username, "password": password, "database": database})
+            begin_anew(self, record)
+            NATIVE.look(self, record)
+        return result
+
+    return cmd_change_user
+
+
+def _pinging(calls: Calls, original: Method) -> Method:
+    """``cursor``: it is made only after a ping, which is where this driver finds out that the server is gone."""
+    step = calls.call(original, Call.STATEMENT)
+
+    @functools.wraps(original)
+    def cursor(self: Any, *args: Any, **kwargs: Any) -> Any:
+        record = record_of(self)
+        if record is None or not record.switchable or (record.busy and record.is_within()):
+            return original(self, *args, **kwargs)
+        with record.turn:
+            record.phase = NATIVE.phase(self, record)
+            try:
+                return original(self, *args, **kwargs)
+            except NATIVE.operational_error:
+                if NATIVE.is_alive(self):
+                    raise
+            return step(self, *args, **kwargs)  # found dead before anything was sent
+
+    return cursor
+
+
+def _shutting_down(original: Method) -> Method:
+    """``shutdown``: the app closes it, without a word to the server."""
+
+    @functools.wraps(original)
+    def shutdown(self: Any) -> None:
+        if (record := record_of(self)) is not None:
+            record.closed_by_app = True
+            record.refresh()
+        original(self)
+
+    return shutdown
 
 
 # --- cursors ------------------------------------------------------------------------------------------------------
@@ -202,8 +279,11 @@ def _cursors(patches: Patches, kind: type[Any], calls: Calls, telling: Telling) 
 
 def _connection_of(cursor: Any) -> Any:
     """Return the app's connection: a cursor only has a weak proxy of it."""
-    connection = cursor._connection
-    return None if connection is None else connection.get_self()
+    try:
+        connection = cursor._connection
+        return None if connection is None else connection.get_self()
+    except ReferenceError:  # it is gone: the driver says so
+        return None
 
 
 def _returning(flows: Flows, original: Method) -> Method:

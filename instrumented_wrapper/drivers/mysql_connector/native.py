@@ -14,8 +14,10 @@ from mysql.connector.connection import MySQLConnection
 from instrumented_wrapper.drivers.blocking.native import Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.mysql_connector import keeping, sockets
 from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.errors import Address
+from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["KINDS", "LOST", "MySQLConnector", "originals"]
 
@@ -32,10 +34,11 @@ else:
 _QUIET: Final = 0.5  # seconds; the C extension shows no socket: after such a pause it is pinged before a statement
 # What belongs to the physical connection.
 _PHYSICAL: Final = (
-    "_socket _protocol _cmysql _handshake _server_version _unread_result _have_next_result _columns_desc _columns"
-    " _in_transaction _host _port _unix_socket _ssl_active _query_attrs_supported _client_flags"
-).split()
-_SENDING: Final = ("cmd_query", "cmd_ping", "cmd_reset_connection", "commit", "rollback", "set_charset_collation")
+    *"_socket _protocol _cmysql _handshake _server_version _unread_result _have_next_result _columns_desc".split(),
+    *"_columns _in_transaction _host _port _unix_socket _ssl_active _query_attrs_supported _client_flags".split(),
+    sockets.NAME,
+)
+_SENDING: Final = ("__init__", "cmd_query", "cmd_ping", "cmd_reset_connection")
 
 
 def originals() -> dict[tuple[type[Any], str], Callable[..., Any]]:
@@ -56,6 +59,7 @@ class MySQLConnector(ForMySQL):
 
     name = "mysql.connector"
     error: type[Exception] = Error
+    raises: tuple[type[Exception], ...] = (Error, *LOST)
     operational_error: type[Exception] = errors.OperationalError
     programming_error: type[Exception] = errors.ProgrammingError
     kinds: tuple[type[Any], ...] = (MySQLConnectionAbstract,)
@@ -81,7 +85,9 @@ class MySQLConnector(ForMySQL):
 
     def is_streaming(self, connection: Any) -> bool:
         """Tell whether a result is not read to its end."""
-        return bool(connection.unread_result or connection._have_next_result)
+        if connection.unread_result or connection._have_next_result:
+            return True
+        return _is_c(connection) and not self.has_ended(connection) and bool(connection.more_results)
 
     def is_closed(self, connection: Any) -> bool:
         """Tell whether the app has closed it."""
@@ -98,12 +104,6 @@ class MySQLConnector(ForMySQL):
         if (record := record_of(connection)) is not None:
             record.kept["lost"] = record.moves
 
-    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
-        """Do as for every driver; the C extension raises what is no DB-API error, with the same numbers."""
-        if isinstance(error, LOST) and getattr(error, "errno", 0) in (0, 2000):
-            self.mark_lost(connection)
-        return super().is_lost(connection, error)
-
     def is_alive(self, connection: Any) -> bool:
         """Ping."""
         try:
@@ -118,7 +118,9 @@ class MySQLConnector(ForMySQL):
         return alive
 
     def socket(self, connection: Any) -> int | None:
-        """Return the descriptor of a pure connection; the C extension shows none."""
+        """Return the descriptor of the physical connection, where it is known."""
+        if _is_c(connection):
+            return sockets.number_of(connection)
         sock = getattr(getattr(connection, "_socket", None), "sock", None)
         return None if sock is None or sock.fileno() < 0 else int(sock.fileno())
 
@@ -133,8 +135,10 @@ class MySQLConnector(ForMySQL):
         return (str(path), None) if path else (str(connection._host), int(connection._port))
 
     def database(self, connection: Any) -> str:
-        """Return what connecting asked for."""
-        return str(connection._database or "")
+        """Return what connecting asked for, or the last ``cmd_change_user``."""
+        record = record_of(connection)
+        given = {} if record is None else record.arguments.keywords
+        return str(given.get("database", connection._database) or "")
 
     def known(self, connection: Any, record: Record, name: str) -> str | None:
         """The driver tells nothing of what the server has reported."""
@@ -149,20 +153,12 @@ class MySQLConnector(ForMySQL):
         self.send(connection, [command])
 
     def reset(self, connection: Any, record: Record) -> bool:
-        """Reset the session, and redo what connecting did: the server has its own defaults now."""
-        _call(connection, "cmd_reset_connection")
-        _call(connection, "set_charset_collation", charset=record.kept["charset"])
-        texts = [f"SET SESSION time_zone = '{connection._time_zone}'"] if connection._time_zone else []
-        texts += [f"SET SESSION sql_mode = '{connection._sql_mode}'"] if connection._sql_mode else []
-        texts += [connection._init_command] if getattr(connection, "_init_command", None) else []
-        texts += [f"SET @@session.autocommit = {int(record.kept['autocommit'])}"]
-        self.send(connection, texts)
-        return True
+        """Reset the session; the driver redoes what connecting did, with the values that it has now."""
+        return bool(_call(connection, "cmd_reset_connection"))
 
-    def restore_charset(self, connection: Any, record: Record) -> None:
-        """After a COM_RESET_CONNECTION the server has its own character set and autocommit: the driver's again."""
-        _call(connection, "set_charset_collation", charset=record.kept["charset"])
-        self.send(connection, [f"SET @@session.autocommit = {int(record.kept['autocommit'])}"])
+    def giving(self, connection: Any, assignments: Sequence[Assignment]) -> None:
+        """The driver keeps some of these itself."""
+        keeping.give(connection, assignments)
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """The driver puts parameters into the text on its way: that one is read in `cmd_query`."""
@@ -182,7 +178,7 @@ class MySQLConnector(ForMySQL):
         if database := self.current_database(connection, record):
             given["database"] = database
         new: Any = object.__new__(type(connection))
-        next(base for base in KINDS if isinstance(connection, base)).__init__(new)
+        _call(new, "__init__")  # as it is before it is patched: nobody watches this one yet
         new.connect(**given)
         return self.checked(new, wanted)
 

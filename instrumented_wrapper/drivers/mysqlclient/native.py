@@ -66,6 +66,7 @@ class MySQLClient(ForMySQL):
 
     name = "MySQLdb"
     error: type[Exception] = _exceptions.Error
+    raises: tuple[type[Exception], ...] = (_exceptions.Error,)
     operational_error: type[Exception] = _exceptions.OperationalError
     programming_error: type[Exception] = _exceptions.ProgrammingError
     kinds: tuple[type[Any], ...] = (Connection,)

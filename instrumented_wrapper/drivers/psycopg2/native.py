@@ -156,6 +156,7 @@ class Psycopg2:
     name = "psycopg2"
     room: Room = postgresql
     error: type[Exception] = psycopg2.Error
+    raises: tuple[type[Exception], ...] = (psycopg2.Error,)
     operational_error: type[Exception] = psycopg2.OperationalError
     programming_error: type[Exception] = psycopg2.ProgrammingError
     nests = False

@@ -36,6 +36,7 @@ class PyMySQL(ForMySQL):
 
     name = "pymysql"
     error = pymysql.err.Error
+    raises: tuple[type[Exception], ...] = (pymysql.err.Error,)
     operational_error = pymysql.err.OperationalError
     programming_error = pymysql.err.ProgrammingError
     kinds: tuple[type[Any], ...] = (connections.Connection,)

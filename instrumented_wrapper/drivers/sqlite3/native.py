@@ -82,6 +82,7 @@ class SQLite:
     name = "sqlite3"
     room: Room = sqlite
     error: type[Exception] = sqlite3.Error
+    raises: tuple[type[Exception], ...] = (sqlite3.Error,)
     operational_error: type[Exception] = sqlite3.OperationalError
     programming_error: type[Exception] = sqlite3.ProgrammingError
     nests = False

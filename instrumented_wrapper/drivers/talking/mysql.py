@@ -27,11 +27,11 @@ class Line(Protocol):
 
     Attributes:
         record: its session.
-        error: the driver's ``Error``; the first of its arguments is the server's number.
+        raises: what the driver raises; the first argument, or its `errno`, is the server's number.
     """
 
     record: Any
-    error: type[Exception]
+    raises: tuple[type[Exception], ...]
 
     def dialect(self) -> questions.Dialect:
         """Return what the server calls things."""
@@ -41,6 +41,9 @@ class Line(Protocol):
 
     def known(self, name: str) -> str | None:
         """Return a setting that the client knows without asking: ``autocommit``, ``database``."""
+
+    def giving(self, assignments: Sequence[Assignment]) -> None:
+        """The server is about to be given settings, of which the driver may keep some itself."""
 
     def reset(self) -> bool:
         """Reset the whole session (COM_RESET_CONNECTION) and redo what connecting did; False: that cannot be done."""
@@ -115,7 +118,7 @@ class Speaking:
         dialect = self._line.dialect()
         try:
             ((row,),) = self._line.send([question(names, dialect)])
-        except self._line.error as error:
+        except self._line.raises as error:
             if UNKNOWN_VARIABLE not in (*error.args[:1], getattr(error, "errno", 0)):
                 raise
             if len(names) == 1:
@@ -131,10 +134,11 @@ class Speaking:
             return {}
         names = tuple(assignment.name for assignment in assignments)
         wanted = [a for a in assignments if not (a.name == "database" and self._line.known("database") == a.text)]
+        self._line.giving(wanted)
         before = [] if back else [questions.present(names, self._line.dialect())]
         try:
             answers = self._line.send([*before, *questions.assign(wanted, self._line.dialect())])
-        except self._line.error as error:
+        except self._line.raises as error:
             raise Refused(self._which(wanted), error) from error
         finally:
             self.keep_reported()
@@ -145,7 +149,7 @@ class Speaking:
         for assignment in assignments:
             try:
                 self._line.send(questions.assign([assignment], self._line.dialect()))
-            except self._line.error:
+            except self._line.raises:
                 return assignment.name
         return ", ".join(assignment.name for assignment in assignments)
 
