@@ -23,7 +23,7 @@ FOLDER: Final = "MARIADB_BINDIR"  # names a folder with the programs, before all
 _PLACES: Final = "/usr/sbin:/usr/local/sbin:/usr/libexec:/usr/local/bin"
 _REPLICATION: Final = ("replica", "replica-secret")
 
-# What a kill -9 must not lose, and little of everything else.
+# What a kill -9 must not lose, and little of everything else. No TLS (from 11.4 on on by itself): proxies read along.
 SETTINGS: Final = """
 bind-address=127.0.0.1
 skip-name-resolve
@@ -42,6 +42,7 @@ log-slave-updates=1
 slave-net-timeout=5
 local-infile=1
 skip-log-warnings
+skip-ssl
 """.split()
 
 
@@ -185,7 +186,7 @@ class MariaDBServer:
         self.source = source
         user, password = _REPLICATION
         where = f"MASTER_HOST='{source.host}', MASTER_PORT={source.port}, MASTER_USER='{user}'"
-        quick = "MASTER_CONNECT_RETRY=1, MASTER_USE_GTID=slave_pos"
+        quick = "MASTER_CONNECT_RETRY=1, MASTER_SSL=0, MASTER_USE_GTID=slave_pos"
         self.sql("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=1", "")
         self.sql("SET GLOBAL gtid_slave_pos=@@gtid_current_pos", "")
         self.sql(f"CHANGE MASTER TO {where}, MASTER_PASSWORD='{password}', {quick}; START SLAVE", "")
@@ -210,7 +211,7 @@ class MariaDBServer:
         client = program("mariadb")
         if client is None:
             raise ServerError(MISSING)
-        quiet = ("--no-defaults", "--batch", "--raw", "--skip-column-names", "--connect-timeout=5")
+        quiet = ("--no-defaults", "--batch", "--raw", "--skip-ssl", "--skip-column-names", "--connect-timeout=5")
         command = [client, *quiet, "-uroot", f"--socket={self.socket}", *filter(None, [database]), "-e", text]
         ended = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=30, check=False)
         if ended.returncode:
