@@ -128,7 +128,12 @@ def assign(assignments: Sequence[Assignment], dialect: Dialect) -> list[str]:
     together = [_assignment(a, dialect) for a in given if a.name not in ("database", "role")]
     texts += [f"SET {', '.join(together)}"] if together else []
     roles = [a.text for a in given if a.name == "role"]
-    return texts + [f"SET ROLE {'NONE' if role is None else quoted(role)}" for role in roles]
+    return texts + [f"SET ROLE {_role_list(role)}" for role in roles]
+
+
+def _role_list(role: str | None) -> str:
+    """Write a role, or the list of them that MySQL's CURRENT_ROLE() has answered, which is quoted already."""
+    return "NONE" if role is None else role if role.startswith("`") else quoted(role)
 
 
 def _assignment(assignment: Assignment, dialect: Dialect) -> str:
