@@ -16,7 +16,7 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.blocking.steps import Steps
+from instrumented_wrapper.drivers.blocking.steps import PASSES, Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Operation, kept
@@ -91,9 +91,11 @@ class Calls:
                 record.busy = nests
                 try:
                     result = at_once(this, query, *args, **kwargs) if args or kwargs else at_once(this, query)
-                except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
-                    given = (query, *args)
-                    return failed(operation, original, this, connection, record, given, kwargs, error, moves)
+                except BaseException as error:
+                    run = functools.partial(original, this, query, *args, **kwargs)
+                    if (instead := failed(operation, connection, record, error, run, moves)) is PASSES:
+                        raise
+                    return instead
                 record.busy = False
                 record.used = True
                 if record.switchable:
@@ -111,21 +113,18 @@ class Calls:
     def _failed(
         self,
         operation: Operation | None,
-        original: Method,
-        cursor: Any,
         connection: Any,
         record: Record,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
         error: BaseException,
+        run: Callable[[], Any],
         moves: int,
     ) -> Any:
         """A plain statement raised."""
         connection = record.connection() or connection
         record.busy = False
-        run = functools.partial(original, cursor, *args, **kwargs)
         record.phase = self._native.phase(connection, record)
-        return _ended(operation, self._steps.failed, connection, record, Call.STATEMENT, None, error, run, moves)
+        given = (connection, record, Call.STATEMENT, None, error, run, moves)
+        return _ended(operation, self._steps.failed, *given, error=error)
 
     def _slowly(
         self,
@@ -187,7 +186,9 @@ class Calls:
                 except raised as error:
                     run = functools.partial(original, self, *args, **kwargs)
                     whole = record.connection() or connection
-                    return failed(whole, record, Call.STATEMENT, None, error, run, moves)
+                    if (instead := failed(whole, record, Call.STATEMENT, None, error, run, moves)) is PASSES:
+                        raise
+                    return instead
 
         return fetch
 
@@ -233,14 +234,14 @@ def _doubtful(effects: Effects) -> Effects:
     return replace(effects, steps=steps)
 
 
-def _ended(operation: Operation | None, function: Method, *arguments: Any) -> Any:
-    """Call `function`, and tell how the operation ended that it is, if it is one."""
+def _ended(operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None) -> Any:
+    """Call `function`, and tell how the operation ended that it is, if it is one: by `error`, if that passes."""
     if operation is None:
         return function(*arguments)
     try:
         result = function(*arguments)
-    except BaseException as error:
-        operation.end(error)
+    except BaseException as raised:
+        operation.end(raised)
         raise
-    operation.end()
+    operation.end(error if result is PASSES else None)
     return result

@@ -87,7 +87,7 @@ class _Race:
         try:
             connection = self._opening.open(host, seconds)
         except BaseException as failure:  # noqa: BLE001 - it is told to who waits
-            error = failure
+            error = failure.with_traceback(None)  # this frame is in it
         with self._lock:
             if not self._over:
                 self._ended.put(_Ended(host, started, connection, error))

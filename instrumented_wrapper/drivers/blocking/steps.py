@@ -21,12 +21,13 @@ from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["Steps"]
+__all__ = ["PASSES", "Steps"]
 
 _COMMIT: Final = Effects(steps=(statement.Step(statement.COMMIT),), in_doubt=True)
 _ROLLBACK: Final = Effects(steps=(statement.Step(statement.ROLLBACK),), rolls_back=True)
 _OF_CALL: Final = {Call.COMMIT: _COMMIT, Call.ROLLBACK: _ROLLBACK, Call.LAST: _COMMIT}
 _NOTHING: Final = Effects()
+PASSES: Final = object()  # instead of a result: the error that was raised is the app's
 
 
 class Steps:
@@ -61,9 +62,11 @@ class Steps:
         record.busy = self._native.nests
         try:
             result = run()
-        except BaseException as error:  # noqa: BLE001 - `failed` raises it, or what the app is told instead
+        except BaseException as error:
             record.busy = False
-            return self.failed(connection, record, call, done, error, run, moves)
+            if (instead := self.failed(connection, record, call, done, error, run, moves)) is PASSES:
+                raise
+            return instead
         record.busy = False
         self.answered(connection, record)
         return result
@@ -216,25 +219,29 @@ class Steps:
         run: Callable[[], Any],
         moves: int,
     ) -> Any:
-        """It raised: a loss, a demotion, or a refusal that is the app's affair."""
+        """It raised: a loss, a demotion, or a refusal that is the app's affair.
+
+        Returns what the app gets instead, or `PASSES`: an error that is raised here would be kept by this very frame,
+        and the connection with it, until a garbage collection.
+        """
         native, record.used = self._native, True
         ours = isinstance(error, FailoverError) or not isinstance(error, (*native.raises, OSError))
         if ours:  # or the app was interrupted: nobody knows how far it came
             self._settle(connection, record, certain=False)
-            raise error
+            return PASSES
         begins = (effects is not None and effects.begins) or native.begins(connection)
         facts = self._facts(record, call, effects, begins)
         if self._native.is_lost(connection, error):
             loss = None if self._native.is_closed(connection) else losses.found_while_under_way(facts, error)
             if loss is None or not record.switchable:
                 self._tell(connection, record, loss)
-                raise error
+                return PASSES
             self._repair(connection, record, loss, moves)
             return None
         demoted = record.switchable and not record.asked_read_only and self._native.demoted(connection, record, error)
         self._refused(connection, record)
         if not demoted:
-            raise error
+            return PASSES
         loss = losses.found_demoted(facts, error)
         self._repair(connection, record, loss, moves)
         return run()
@@ -267,4 +274,7 @@ class Steps:
             record.phase = self._native.phase(connection, record)
             if news is not None:
                 record.last_error = remembered(news)
-                raise news from loss.cause
+                try:
+                    raise news from loss.cause
+                finally:
+                    del news  # or this frame would keep it, and it this frame

@@ -103,7 +103,7 @@ class NamedShellCursor(ShellCursor, NamedCursor):
 class Watched(C):  # type: ignore[misc]
     """A connection that is looked after."""
 
-    _cursors: tuple[type[Any], type[Any]] = (WatchedCursor, NamedCursor)
+    _instrumented_wrapper_cursors: tuple[type[Any], type[Any]] = (WatchedCursor, NamedCursor)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Make a cursor, by the app's factory where it gives one."""
@@ -111,14 +111,16 @@ class Watched(C):  # type: ignore[misc]
         given = {**named, **kwargs}
         if len(given) < len(args) + len(kwargs):
             return C.cursor(self, *args, **kwargs)  # psycopg2 says what is wrong with that
-        factory, ours = given.get("cursor_factory") or self.cursor_factory or _K, self._cursors[bool(given.get("name"))]
+        factory = given.get("cursor_factory") or C.cursor_factory.__get__(self) or _K
+        ours = self._instrumented_wrapper_cursors[bool(given.get("name"))]
         is_class = isinstance(factory, type) and issubclass(factory, _K)
-        cursor = self._made({**given, "cursor_factory": combined(factory, ours) if is_class else factory})
+        given["cursor_factory"] = combined(factory, ours) if is_class else factory
+        cursor = self._instrumented_wrapper_made(given)
         if not is_class:
             become(cursor, ours)
         return cursor
 
-    def _made(self, given: dict[str, Any]) -> Any:
+    def _instrumented_wrapper_made(self, given: dict[str, Any]) -> Any:
         return C.cursor(self, **given)
 
     def __enter__(self) -> Any:
@@ -152,9 +154,9 @@ def _nothing() -> None:
 class Shell(Watched):
     """One that can be moved to another physical connection."""
 
-    _cursors = (ShellCursor, NamedShellCursor)
+    _instrumented_wrapper_cursors = (ShellCursor, NamedShellCursor)
 
-    def _made(self, given: dict[str, Any]) -> Any:
+    def _instrumented_wrapper_made(self, given: dict[str, Any]) -> Any:
         live = physical(self)
         cursor = _made_of_lost(live, **given) if C.closed.__get__(live) == LOST else C.cursor(live, **given)
         if live is not self and hasattr(cursor, "__dict__"):
@@ -257,9 +259,15 @@ def combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
         return theirs
     if (known := _combined.get((theirs, ours))) is None:
         bases = (ours,) if theirs in (C, _K) else (theirs, ours)
-        namespace = {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__, _THEIRS: theirs}
-        known = _combined[theirs, ours] = _Like(theirs.__name__, bases, namespace)
+        namespace = {name: getattr(theirs, name) for name in ("__module__", "__qualname__", "__doc__")}
+        known = _combined[theirs, ours] = _kind_of(theirs)(theirs.__name__, bases, {**namespace, _THEIRS: theirs})
     return known
+
+
+def _kind_of(theirs: type[Any]) -> type[_Like]:
+    """Return `_Like`, or one that is of the app's own metaclass too."""
+    kind = type(theirs)
+    return _Like if issubclass(_Like, kind) else type(kind.__name__, (_Like, kind), {})
 
 
 def is_left_alone(factory: Any) -> bool:

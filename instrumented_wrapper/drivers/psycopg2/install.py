@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
@@ -117,7 +118,7 @@ def _connecting(options: Options, telling: Telling, original: Method) -> Method:
 
 def _asked_for(dsn: Any, keywords: dict[str, Any]) -> Site:
     given = extensions.parse_dsn(extensions.make_dsn(dsn, **keywords))
-    hosts = hosts_of(extensions.make_dsn("", **given))
+    hosts = hosts_of(given)
     host, port = hosts[0] if len(hosts) == 1 else ("", None)
     return Site(postgresql.SYSTEM, str(given.get("dbname") or given.get("user") or ""), host, port)
 
@@ -132,7 +133,7 @@ def _making(options: Options, telling: Telling, original: Method) -> Method:
             return original(dsn, connection_factory=connection_factory, **kwargs)
         asked = _asked.get()
         record = Record(NATIVE, _Unborn(), asked.options if asked is not None else options, Arguments((dsn,), {}))
-        kind = Shell if record.would_switch(hosts_of(dsn)) else Watched
+        kind = Shell if _may_switch(record, extensions.parse_dsn(dsn)) else Watched
         is_class = isinstance(factory, type) and issubclass(factory, C)
         token = _unborn.set(record)
         try:
@@ -146,11 +147,17 @@ def _making(options: Options, telling: Telling, original: Method) -> Method:
     return _connect
 
 
+def _may_switch(record: Record, given: dict[str, Any]) -> bool:
+    """Which hosts a service has is known when its connection is there."""
+    by_service = bool(given.get("service") or os.environ.get("PGSERVICE"))
+    return record.would_switch(hosts_of(given)) or (by_service and record.options.failover == "auto")
+
+
 def _born(record: Record, connection: Any, telling: Telling) -> None:
     """What is done to a connection from now on is the app's doing."""
     if KEY not in connection.__dict__ and NATIVE.socket(connection) is not None:  # a function of the app's has made it
         record.belongs_to(connection)
-        record.attach(connection, hosts_of(record.arguments.positional[0]))
+        NATIVE.attach(record, connection)
     if record.connection() is connection:
         record.configuring = False
         record.tells = telling.wants(record.options)
@@ -173,7 +180,7 @@ def _attaching(original: Method) -> Method:
         record = _unborn.get()
         if record is not None and type(record.connection()) in (_Unborn, type(None)):
             record.belongs_to(self)
-            record.attach(self, hosts_of(record.arguments.positional[0]))
+            NATIVE.attach(record, self)
             record.configuring = True
 
     return __init__

@@ -1,11 +1,11 @@
-"""What psycopg2 is like: `Native`, and the line on which PostgreSQL is talked with."""
+"""What psycopg2 is like: `Native`."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Final
@@ -29,14 +29,13 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     make_movable,
     physical,
 )
-from instrumented_wrapper.drivers.talking import Rows, Talk, Values
-from instrumented_wrapper.drivers.talking.postgresql import Speaking
+from instrumented_wrapper.drivers.psycopg2.line import Line, Talking
+from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.operations import Site
-from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["SETTINGS", "IsolationLevel", "Psycopg2", "hosts_of"]
 
@@ -50,7 +49,7 @@ _UNBEGUN: Final = "unbegun"  # psycopg2 takes a transaction to be open that the 
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
 _state: Final = vars(C)["status"].__get__
-_BY_PSYCOPG2: Final = ("default_transaction_read_only",)  # in autocommit, for the attribute
+_WANTED: Final = "target_session_attrs"  # what libpq took it to be
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
 
@@ -63,91 +62,13 @@ class IsolationLevel(IntEnum):
     READ_UNCOMMITTED = extensions.ISOLATION_LEVEL_READ_UNCOMMITTED
 
 
-def hosts_of(dsn: str) -> tuple[Address, ...]:
-    """Return the hosts that a connection string names, in their order."""
-    given = extensions.parse_dsn(dsn)
+def hosts_of(given: Mapping[str, Any]) -> tuple[Address, ...]:
+    """Return the hosts that parameters of libpq name, in their order."""
     host = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or ""
     hosts = host.split(",") if host else []
     ports = str(given.get("port") or os.environ.get("PGPORT") or "").split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     return tuple((name, int(port) if port else None) for name, port in zip(hosts, ports, strict=False))
-
-
-class _Line:
-    """A connection of psycopg2, talked with by libpq."""
-
-    error: type[Exception] = psycopg2.Error
-
-    def __init__(self, native: Psycopg2, connection: Any, record: Record) -> None:
-        self._native, self.record = native, record
-
-    def _of(self) -> Any:
-        return self.record.connection()
-
-    @property
-    def _physical(self) -> Any:
-        return physical(self._of())
-
-    def send(self, text: str) -> Generator[Any, Any, Rows]:
-        """Send a text and return the rows of its answers."""
-        return self._native.query(self._of(), text)
-        yield  # a generator, which never waits
-
-    def _is(self, phase: Phase) -> bool:
-        return self._native.phase(self._of(), self.record) == phase
-
-    def is_idle(self) -> bool:
-        """Tell whether no transaction is open."""
-        return self._is(Phase.IDLE)
-
-    def has_failed(self) -> bool:
-        """Tell whether the transaction that is open has failed."""
-        return self._is(Phase.FAILED)
-
-    def is_healthy(self) -> bool:
-        """Tell whether psycopg2 does not know of an end."""
-        return not _closed.__get__(self._physical) and _status(self._physical) != _UNKNOWN
-
-    def forget_prepared(self) -> None:
-        """psycopg2 prepares nothing by itself."""
-
-    def process(self) -> int:
-        """Return the process that libpq was told of."""
-        return int(C.get_backend_pid(self._physical))
-
-    def place(self) -> str:
-        """Return host and port."""
-        return f"{C.info.__get__(self._physical).host}:{C.info.__get__(self._physical).port}"
-
-    def status(self, name: str) -> str | None:
-        """Return a value that the server reports whenever it changes."""
-        closed = _closed.__get__(self._physical)
-        value: str | None = None if closed else C.get_parameter_status(self._physical, name)
-        return value
-
-    def encode(self) -> None:
-        """Have texts in the encoding that the server reports."""
-        if (reported := self.status("client_encoding")) is not None:
-            C.set_client_encoding(self._physical, reported)  # sends nothing where psycopg2 knows
-
-    def where(self) -> tuple[object, ...]:
-        """Return what functions are known by: server and database."""
-        info = C.info.__get__(self._physical)
-        return info.host, info.port, info.dbname
-
-
-class _Talk(Speaking):
-    """Talks, and lets psycopg2 know of another encoding: it looks for that only when it connects."""
-
-    def __init__(self, line: _Line) -> None:
-        super().__init__(line, line.status, line.where, _BY_PSYCOPG2)
-        self._encode = line.encode
-
-    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
-        """Clear state and give settings."""
-        before = super().assign(assignments, clears, back)
-        self._encode()
-        return before
 
 
 class Psycopg2:
@@ -164,9 +85,15 @@ class Psycopg2:
     aliases: Mapping[str, str] = MappingProxyType({"readonly": "read_only"})
     kinds: tuple[type[Any], ...] = (C,)
 
+    def attach(self, record: Record, connection: Any) -> None:
+        """Watch a connection, whose parameters may come from a service or the environment, too."""
+        given = C.get_dsn_parameters(connection)
+        record.kept[_WANTED] = given.get("target_session_attrs")
+        record.attach(connection, hosts_of(given))
+
     def talk(self, connection: Any, record: Record) -> Talk:
         """Talk with PostgreSQL."""
-        return _Talk(_Line(self, connection, record))
+        return Talking(Line(self, connection, record))
 
     def phase(self, connection: Any, record: Record) -> Phase:
         """Ask libpq; of a connection that was lost, what it was before."""
@@ -277,7 +204,10 @@ class Psycopg2:
     def asked_for(self, record: Record) -> str:
         """Return the app's ``target_session_attrs``."""
         given = extensions.parse_dsn(record.arguments.positional[0])
-        return str(given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
+        if asked := given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS"):
+            return str(asked)
+        took = record.kept.get(_WANTED)
+        return "" if took in (None, "any") else str(took)  # "any": libpq's own default
 
     def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
         """Connect to one host with the app's own parameters."""

@@ -75,6 +75,29 @@ def test_a_class_of_the_app(connect, watch: Watch) -> None:
         connection.rollback()
 
 
+class Meta(type):
+    pass
+
+
+class OwnNames(extensions.connection, metaclass=Meta):
+    """Documented."""
+
+    _cursors = _made = _live = None
+    cursor_factory = AppCursor  # psycopg2 does not look at it
+
+
+def test_a_class_with_a_metaclass_and_names_of_its_own(connect, watch: Watch) -> None:
+    connection = connect(connection_factory=OwnNames)
+    for _ in range(2):
+        assert of_class(connection, OwnNames)
+        assert isinstance(type(connection), Meta)
+        assert type(connection).__doc__ == "Documented."
+        assert of_class(connection.cursor(), extensions.cursor)
+        assert rows(connection, "SELECT 1") == [(1,)]
+        connection.rollback()
+        lose(connection, watch)
+
+
 def test_a_function_as_factory(connect, watch: Watch) -> None:
     connection = connect(connection_factory=lambda dsn, **_: AppConnection(dsn))
     connection.readonly = True

@@ -495,3 +495,17 @@ def test_a_server_that_says_goodbye_is_believed_before_it_hangs_up(connect, watc
     assert rows(connection, "SHOW statement_timeout") == [("7s",)]
     assert connection.info.backend_pid != before
     assert connection.notices == []
+
+
+@pytest.mark.parametrize("named", ["service=app", "PGSERVICE"])
+@pytest.mark.parametrize("attributes", ["read-write", "any"])
+def test_the_hosts_of_a_service(connect, watch: Watch, tmp_path, monkeypatch, named: str, attributes: str) -> None:
+    lines = {**extensions.parse_dsn(watch.dsn()), "target_session_attrs": attributes}
+    (tmp_path / "services").write_text("[app]\n" + "".join(f"{name}={value}\n" for name, value in lines.items()))
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    if named == "PGSERVICE":
+        monkeypatch.setenv("PGSERVICE", "app")
+    connection = connect("service=app" if named == "service=app" else "connect_timeout=9")
+    connection.autocommit = True
+    lose(connection, watch)
+    assert rows(connection, "SHOW transaction_read_only") == [("off",)]

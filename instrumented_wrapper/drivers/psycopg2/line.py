@@ -1,0 +1,99 @@
+"""How PostgreSQL is talked with about settings on a connection of psycopg2: by libpq, and psycopg2 is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, Final
+
+import psycopg2
+
+from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.psycopg2.classes import C, physical
+from instrumented_wrapper.drivers.talking import Rows, Values
+from instrumented_wrapper.drivers.talking.postgresql import Speaking
+from instrumented_wrapper.server_settings import Assignment
+
+__all__ = ["Line", "Talking"]
+
+_UNKNOWN: Final = 4  # libpq's PGTransactionStatusType of a connection that is not there
+_BY_PSYCOPG2: Final = ("default_transaction_read_only",)  # in autocommit, for the attribute
+_status: Final = vars(C)["get_transaction_status"]
+_closed: Final = vars(C)["closed"]
+
+
+class Line:
+    """A connection of psycopg2, talked with by libpq."""
+
+    error: type[Exception] = psycopg2.Error
+
+    def __init__(self, native: Native, connection: Any, record: Record) -> None:
+        self._native, self.record = native, record
+
+    def _of(self) -> Any:
+        return self.record.connection()
+
+    @property
+    def _physical(self) -> Any:
+        return physical(self._of())
+
+    def send(self, text: str) -> Generator[Any, Any, Rows]:
+        """Send a text and return the rows of its answers."""
+        return self._native.query(self._of(), text)
+        yield  # a generator, which never waits
+
+    def _is(self, phase: Phase) -> bool:
+        return self._native.phase(self._of(), self.record) == phase
+
+    def is_idle(self) -> bool:
+        """Tell whether no transaction is open."""
+        return self._is(Phase.IDLE)
+
+    def has_failed(self) -> bool:
+        """Tell whether the transaction that is open has failed."""
+        return self._is(Phase.FAILED)
+
+    def is_healthy(self) -> bool:
+        """Tell whether psycopg2 does not know of an end."""
+        return not _closed.__get__(self._physical) and _status(self._physical) != _UNKNOWN
+
+    def forget_prepared(self) -> None:
+        """psycopg2 prepares nothing by itself."""
+
+    def process(self) -> int:
+        """Return the process that libpq was told of."""
+        return int(C.get_backend_pid(self._physical))
+
+    def place(self) -> str:
+        """Return host and port."""
+        return f"{C.info.__get__(self._physical).host}:{C.info.__get__(self._physical).port}"
+
+    def status(self, name: str) -> str | None:
+        """Return a value that the server reports whenever it changes."""
+        closed = _closed.__get__(self._physical)
+        value: str | None = None if closed else C.get_parameter_status(self._physical, name)
+        return value
+
+    def encode(self) -> None:
+        """Have texts in the encoding that the server reports."""
+        if (reported := self.status("client_encoding")) is not None:
+            C.set_client_encoding(self._physical, reported)  # sends nothing where psycopg2 knows
+
+    def where(self) -> tuple[object, ...]:
+        """Return what functions are known by: server and database."""
+        info = C.info.__get__(self._physical)
+        return info.host, info.port, info.dbname
+
+
+class Talking(Speaking):
+    """Talks, and lets psycopg2 know of another encoding: it looks for that only when it connects."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__(line, line.status, line.where, _BY_PSYCOPG2)
+        self._encode = line.encode
+
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+        """Clear state and give settings."""
+        before = super().assign(assignments, clears, back)
+        self._encode()
+        return before
