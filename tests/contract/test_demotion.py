@@ -23,7 +23,7 @@ def test_write_on_a_standby(driver: DriverUnderTest, connect, site, table, spans
     assert driver.execute(connection, site.is_standby) == [(False,)]
     (span,) = spans.named("failover")
     assert span.attributes["instrumented_wrapper.trigger"] == "demoted"
-    assert site.sessions(site.cluster.standby) == []
+    assert site.none_left(site.cluster.standby)
 
 
 def test_write_on_a_standby_in_a_transaction(driver: DriverUnderTest, connect, site, table) -> None:

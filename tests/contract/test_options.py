@@ -1,10 +1,5 @@
 """Section 3: options by keywords of `connect`, by `instrument()`, by the environment; the strongest wins."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +8,23 @@ from instrumented_wrapper import ConfigurationError, FailoverError, FailoverSucc
 from servers import Proxy
 
 from .driver import DriverUnderTest
-
-ROOT = Path(__file__).parents[2]
+from .elsewhere import module_of, run
 
 
 def survives(driver: DriverUnderTest, connection: Any, site: Any) -> bool:
     """Lose the connection in flight; tell whether it was switched. The driver's error must come in any case."""
     with pytest.raises(driver.operational_error) as caught:
         driver.execute(connection, site.suicide)
-    assert driver.is_closed(connection) is not isinstance(caught.value, FailoverSuccessError)
-    return isinstance(caught.value, FailoverError)
+    switched = isinstance(caught.value, FailoverSuccessError)
+    assert works(driver, connection) is switched
+    return switched
+
+
+def works(driver: DriverUnderTest, connection: Any) -> bool:
+    try:
+        return list(driver.execute(connection, "SELECT 1")) == [(1,)]
+    except (driver.operational_error, driver.closed_error):
+        return False
 
 
 @pytest.mark.parametrize("value", ["off", "OFF", False, "false", 0, "no"])
@@ -140,7 +142,7 @@ def test_traces_and_metrics_can_be_off(driver: DriverUnderTest, connect, site, s
     assert sum(measured.new("failover.duration").values()) == 1
 
 
-# --- in a process of its own ------------------------------------------------------------------------------------
+# --- in another process -----------------------------------------------------------------------------------------
 
 PROGRAM = """
 import json, sys
@@ -169,19 +171,8 @@ print(json.dumps(answers))
 
 def elsewhere(driver: DriverUnderTest, site: Any, environment: dict[str, str], instruments: Any, connects: Any) -> Any:
     """Run the program in another process; return for each connect what was known and whether it was switched."""
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     dsn = site.dsn(site.cluster.primary)
-    argument = json.dumps([type(driver).__module__, dsn, site.suicide, instruments, connects])
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, argument],
-        env={**os.environ, "PYTHONPATH": paths, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    nothing, *answers = json.loads(done.stdout)
+    nothing, *answers = run(PROGRAM, module_of(driver), dsn, site.suicide, instruments, connects, **environment)
     assert nothing == 0  # a connection that was made while not instrumented
     return answers
 

@@ -93,6 +93,7 @@ def test_keywords_of_connect_are_the_baseline(driver: DriverUnderTest, connect: 
 
 
 def test_what_a_class_of_the_app_does_in_connect_is_the_baseline(driver: DriverUnderTest, site: Any) -> None:
+    driver.needs("classes whose connect configures")
     connection = driver.connect_subclass(site.dsn(), autocommit=True, read_only=True)
     assert known(connection) == {}
     site.end_sessions()

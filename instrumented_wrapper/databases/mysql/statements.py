@@ -177,8 +177,10 @@ def _xa(statement: list[Token], words: list[str]) -> Effects:
     verb = words[1] if len(words) > 1 else ""
     if verb in ("start", "begin"):
         return Effects(steps=(Step(BEGIN),), begins=True)
-    if verb in ("commit", "prepare"):
+    if verb == "prepare" or words[-2:] == ["one", "phase"]:
         return Effects(steps=(Step(COMMIT),), in_doubt=True)
+    if verb == "commit":  # of what is prepared: it has no session any more
+        return Effects(in_doubt=True)
     return Effects(steps=(Step(ROLLBACK),), rolls_back=True) if verb == "rollback" else Effects()
 
 

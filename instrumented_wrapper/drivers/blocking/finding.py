@@ -19,6 +19,7 @@ from instrumented_wrapper.failover import (
     ATTEMPT_TIMEOUT,
     FOLLOW_TIMEOUT,
     Attempt,
+    ClosedMeanwhile,
     Found,
     Interrupted,
     NoServer,
@@ -61,6 +62,7 @@ class _Race:
 
         Raises:
             NoServer: none did in time, or one refused the login for good.
+            ClosedMeanwhile: the app does not want it any more.
         """
         try:
             while True:
@@ -108,6 +110,8 @@ class _Race:
             self._told(ended.host, ended.started, now, "connected")
             self._abandon()
             return ended.connection, Found(ended.host, self.search.attempts, tuple(self.search.tried))
+        if isinstance(ended.error, ClosedMeanwhile):
+            raise ended.error
         outcome, answer, permanent = self._answer(ended.error)
         self._told(ended.host, ended.started, now, outcome)
         self.search.failed(ended.host, now, permanent, answer)

@@ -34,6 +34,7 @@ class Facts:
         open: a transaction was open when the server was last heard.
         failed: that one had failed already.
         begins: the call opens one, by its text or because the driver does so for any statement.
+        prepared: its text ends one that is prepared, which has no session any more.
         in_doubt: its text ends one in a way whose outcome is unknown if the answer is lost.
         rolls_back: its text rolls back the whole transaction, and does nothing else.
         goes_on: it rolls back, and does more.
@@ -44,6 +45,7 @@ class Facts:
     open: bool = False
     failed: bool = False
     begins: bool = False
+    prepared: bool = False
     in_doubt: bool = False
     rolls_back: bool = False
     goes_on: bool = False
@@ -59,7 +61,7 @@ class Facts:
         """A COMMIT may have been carried out; of a transaction that has failed it is a rollback, for certain."""
         ends = self.in_doubt or self.call is Call.COMMIT
         whole = self.open or (self.begins and self.several)
-        return self.call is Call.LAST or (ends and whole and not (self.failed and not self.several))
+        return self.call is Call.LAST or self.prepared or (ends and whole and not (self.failed and not self.several))
 
 
 def found_before_sending(facts: Facts) -> Loss | None:

@@ -107,6 +107,7 @@ class Steps:
             open=record.phase in (Phase.OPEN, Phase.FAILED),
             failed=record.phase == Phase.FAILED,
             begins=begins,
+            prepared=found.in_doubt and not (found.steps or found.begins),
             in_doubt=found.in_doubt,
             rolls_back=found.rolls_back and not found.several,
             goes_on=found.rolls_back and found.several,
@@ -149,7 +150,7 @@ class Steps:
     def answered(self, connection: Any, record: Record) -> None:
         """It went well: keep what it did, and ask what only the server can tell."""
         record.heard = time.monotonic()
-        record.used = True
+        record.used = record.used or not self._only_sets(record)
         if record.noted:
             self._settle(connection, record, certain=True)
         record.talk.notice()
@@ -157,6 +158,11 @@ class Steps:
             self._ask(connection, record)
         if record.lost is not None and self._native.phase(connection, record) == Phase.IDLE:
             self._given_up(record)
+
+    def _only_sets(self, record: Record) -> bool:
+        """Tell whether nothing but SET was answered, where that is of no transaction and begins none."""
+        kinds = [step.kind for effects in record.noted for step in effects.steps]
+        return bool(kinds) and set(kinds) == {statement.SET} and not self._native.room.TRANSACTIONAL
 
     def _given_up(self, record: Record) -> None:
         if self._native.room.TRANSACTIONAL:

@@ -58,7 +58,9 @@ def uninstall() -> None:
     for record in watched(NATIVE.name):
         connection = record.connection()
         if connection is not None and (live := connection.__dict__.get(LIVE)) is not None:
-            bind(connection, live, [name for name in vars(C) if not name.startswith("__") and name not in _MEMBERS])
+            bind(
+                connection, live, [name for name in vars(C) if not name.startswith("__") and callable(getattr(C, name))]
+            )
     drop_all(NATIVE.name)
 
 
@@ -89,6 +91,7 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
     connection_of = attrgetter("connection")
     kind = cursors.BaseCursor
     patches.replace(kind, "execute", calls.statement(_noting(kind.execute), connection_of, "query"))
+    patches.replace(kind, "close", _closing(kind.close))
     patches.replace(kind, "executemany", calls.statement(kind.executemany, connection_of, "query", telling.batch))
     patches.replace(
         kind,
@@ -165,6 +168,19 @@ def _noting(original: Method) -> Method:
         return result
 
     return execute
+
+
+def _closing(original: Method) -> Method:
+    """``close`` of a cursor: of a session that is closed for good it has nothing to discard any more."""
+
+    @functools.wraps(original)
+    def close(self: Any) -> None:
+        record = None if self.connection is None else record_of(self.connection)
+        if record is not None and record.failed is not None:
+            self.connection = self._result = None
+        original(self)
+
+    return close
 
 
 def _read(original: Method, everything: bool) -> Method:

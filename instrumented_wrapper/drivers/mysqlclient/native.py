@@ -182,10 +182,11 @@ class MySQLClient(ForMySQL):
         else:
             given.pop("unix_socket", None)
         given["connect_timeout"] = max(1, round(min(seconds, given.get("connect_timeout") or seconds)))
+        charset = C.character_set_name(physical(connection))  # raises where the app has closed it meanwhile
         new = Connection.__new__(type(connection))
         _construct(new, **given)
         note_where(new, given)
-        if (charset := C.character_set_name(physical(connection))) != C.character_set_name(new):
+        if charset != C.character_set_name(new):
             C.set_character_set(new, charset)  # which the driver quotes by
         return self.checked(new, wanted)
 

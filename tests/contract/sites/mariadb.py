@@ -90,9 +90,9 @@ class MariaDB:
         """Tell whether the test comes to have this one session on the primary and no other."""
         return guard.wait_until(lambda: self.sessions() == [session], SECONDS)
 
-    def none_left(self) -> bool:
-        """Tell whether the test comes to have no session on the primary."""
-        return guard.wait_until(lambda: not self.sessions(), SECONDS)
+    def none_left(self, server: MariaDBServer | None = None) -> bool:
+        """Tell whether the test comes to have no session on a server."""
+        return guard.wait_until(lambda: not self.sessions(server), SECONDS)
 
     def end_sessions(self, server: MariaDBServer | None = None) -> None:
         """End them; return when they are gone."""

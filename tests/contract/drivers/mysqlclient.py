@@ -1,0 +1,34 @@
+"""mysqlclient: what the contract suite asks of it."""
+
+from typing import Any, ClassVar
+
+import MySQLdb
+
+from ..mysql import ForMySQL
+
+
+class MySQLClient(ForMySQL):
+    """MySQLdb.connect."""
+
+    name, error = "MySQLdb", MySQLdb.Error
+    operational_error, programming_error = MySQLdb.OperationalError, MySQLdb.ProgrammingError
+    read_only_error = MySQLdb.OperationalError
+    closed_error: ClassVar[type[Exception]] = MySQLdb.Error
+    unknown_keyword_error = TypeError
+    sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
+    lacks = ForMySQL.lacks | {"codes", "classes whose connect configures"}  # it has no ``connect`` of its own
+
+    def open(self, **keywords: Any) -> Any:
+        return MySQLdb.connect(**keywords)
+
+    def use_getters(self, connection: Any) -> None:
+        assert connection.open
+        assert connection.get_autocommit() in (False, 0)
+        for name in ("thread_id", "character_set_name", "get_host_info", "get_proto_info", "get_server_info"):
+            assert getattr(connection, name)()
+
+    def is_closed(self, connection: Any) -> bool:
+        return not connection.open
+
+
+DRIVER = MySQLClient()
