@@ -138,7 +138,7 @@ def test_errors_are_told_without_their_text(connection, spans) -> None:
     with pytest.raises(sqlite3.OperationalError):
         connection.execute("SELECT secret_name")
     (span,) = spans.all()
-    assert span.attributes["error.type"] == "OperationalError"
+    assert span.attributes["error.type"] == "SQLITE_ERROR"
     assert "no such column" not in span.to_json()
 
 
