@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
+from importlib.util import find_spec
 
 from instrumented_wrapper import ConfigurationError, __version__, instrument, uninstrument
 from instrumented_wrapper.instrument import PATCHERS, report
@@ -36,7 +37,8 @@ def main() -> int:
 def _drivers(options: Options) -> Iterator[str]:
     if not options.enabled:
         yield f"nothing is patched: {PREFIX}ENABLED is false"
-    found = {module: _version(module) for module in PATCHERS}
+    packages = packages_distributions()
+    found = {module: _version_of(module, packages) for module in PATCHERS}
     done = _patched([module for module, number in found.items() if number is not None])
     for module, number in found.items():
         yield f"{module:16} {number or 'not installed':14} {done.get(module, 'not patched') if number else ''}".rstrip()
@@ -47,17 +49,34 @@ def _patched(modules: list[str]) -> Mapping[str, str]:
     by_us = not report().active
     if by_us:
         instrument()
-    for module in modules:
-        import_module(module)
-    done = dict(report().done)
+    failed = {module: error for module in modules if (error := _imported(module))}
+    done = {**report().done, **failed}
     if by_us:
         uninstrument()
     return done
 
 
-def _version(module: str) -> str | None:
+def _imported(module: str) -> str:
+    """Import a module; return why that is not possible."""
     try:
-        return version(module.replace("_", "-"))
+        import_module(module)
+    except ImportError as error:  # one whose C library is missing, say
+        return f"cannot be imported: {error}"
+    return ""
+
+
+def _version_of(module: str, packages: Mapping[str, list[str]]) -> str | None:
+    """Return the version of the package that a module is from, which may have another name."""
+    package = module.partition(".")[0]
+    if package in sys.stdlib_module_names:
+        return sys.version.split()[0]
+    names = packages.get(package, []) if find_spec(package) and find_spec(module) else []
+    return version(names[0]) if names else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name.replace("_", "-"))
     except PackageNotFoundError:
         return None
 

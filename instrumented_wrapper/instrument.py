@@ -19,6 +19,7 @@ import wrapt
 
 from instrumented_wrapper import events, lifecycle, options, switching
 from instrumented_wrapper.drivers import Driver, Flow
+from instrumented_wrapper.drivers.watching import unwrapped
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.options import Options
@@ -48,7 +49,7 @@ logger = logging.getLogger("instrumented_wrapper")
 
 
 class _Patcher(NamedTuple):
-    """What to do once a module is imported: the function ``verb`` of the room ``room``."""
+    """What to do once a module is imported: the function ``verb`` of the room ``room``. No driver: for all of them."""
 
     driver: str
     room: str
@@ -65,8 +66,9 @@ PATCHERS: Final[Mapping[str, _Patcher]] = {
     "mysql.connector": _Patcher("mysql.connector", "instrumented_wrapper.drivers.mysql_connector.install", "install"),
     "sqlite3": _Patcher("sqlite3", "instrumented_wrapper.drivers.sqlite3.install", "install"),
     "psycopg2.pool": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install", "install_pools"),
+    "sqlalchemy": _Patcher("", "instrumented_wrapper.drivers.sqlalchemy", "install_pools"),
 }
-SUPPORTED: Final = tuple(dict.fromkeys(patcher.driver for patcher in PATCHERS.values()))
+SUPPORTED: Final = tuple(dict.fromkeys(patcher.driver for patcher in PATCHERS.values() if patcher.driver))
 
 
 class Flows:
@@ -150,7 +152,7 @@ def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
         events.subscribe(listener)
     events.locate_with(telemetry.locator if chosen.traces else None)
     for module, patcher in PATCHERS.items():
-        if patcher.driver in chosen.drivers:
+        if patcher.driver in ("", *chosen.drivers):
             _patch_when_imported(module)
 
 
@@ -166,7 +168,7 @@ def _imported(name: str, module: Any) -> None:
     """Patch a module that was imported. It must not fail: the import is the app's."""
     patcher = PATCHERS[name]
     with _lock:
-        if not _state.active or name in _state.patches or patcher.driver not in _state.options.drivers:
+        if not _state.active or name in _state.patches or patcher.driver not in ("", *_state.options.drivers):
             return
         patches = _state.patches[name] = Patches()
         try:
@@ -204,6 +206,7 @@ def session_state(connection: Any) -> SessionState:
     Raises:
         TypeError: not a connection of a supported driver.
     """
+    connection = unwrapped(connection)
     driver = _driver_of(connection)
     session = driver.session_of(connection) if driver else None
     if driver is None or session is None:
@@ -258,6 +261,7 @@ def switch(connection: Any, host: str | None = None, port: int | None = None) ->
         FailoverFailedError: nothing took over; the connection is as it was.
         FailoverSuccessError: it moved, but some state (`.not_restored`) could not be carried over.
     """
+    connection = unwrapped(connection)
     driver, session = _watched(connection, asynchronous=False)
     with driver.lock(connection):
         driver.check_outside_transaction(connection, "switch()")
@@ -266,6 +270,7 @@ def switch(connection: Any, host: str | None = None, port: int | None = None) ->
 
 async def switch_async(connection: Any, host: str | None = None, port: int | None = None) -> None:
     """Do as `switch` does, on an async connection."""
+    connection = unwrapped(connection)
     driver, session = _watched(connection, asynchronous=True)
     async with driver.lock(connection):
         driver.check_outside_transaction(connection, "switch_async()")
@@ -280,12 +285,14 @@ def _switch(driver: Driver, connection: Any, session: Session, host: str | None,
 
 
 def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
+    connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
     driver.check_outside_transaction(connection, "reset_session()")
     return None if session is None else lifecycle.reset(driver, connection, session, "requested")
 
 
 def _mark(connection: Any, asynchronous: bool) -> None:
+    connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
     if session is not None:
         session.mark_pristine(partial(driver.read, connection))

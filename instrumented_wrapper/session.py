@@ -84,6 +84,14 @@ class Session:
         self._settings: dict[str, SettingState] = {}
         self._origins: dict[str, object] = {}
 
+    def hold(self) -> None:
+        """A pool configures the connection before the app has it: what is set from now on is the baseline."""
+        self.configuring = True
+
+    def hand_out(self) -> None:
+        """From now on the connection is the app's."""
+        self.configuring = False
+
     @contextmanager
     def asking(self) -> Iterator[None]:
         """While inside, a handler of the app is at work: another reset has nothing to do."""

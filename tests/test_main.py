@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import psycopg
 import pytest
 
 import instrumented_wrapper
+from instrumented_wrapper.instrument import PATCHERS
 
 ROOT = Path(__file__).parents[1]
 VERDICT = "under opentelemetry-instrument"
@@ -48,6 +50,18 @@ def test_defaults() -> None:
     assert line(said, "failover ") == ["auto", "default"]
     assert line(said, "failover_timeout") == ["15.0", "default"]
     assert line(said, "configured in this process")[0] == "no"
+
+
+@pytest.mark.parametrize("module", list(PATCHERS))
+def test_every_driver_is_found_by_the_name_that_the_app_imports(module: str) -> None:
+    try:
+        import_module(module)
+    except ImportError as error:
+        pytest.skip(f"{module} is not installed: {error}")
+    _, said = ask()
+    number, *done = line(said, f"{module} ")
+    assert number[0].isdigit()
+    assert done == ["patched"]
 
 
 def test_options_and_where_they_are_from() -> None:

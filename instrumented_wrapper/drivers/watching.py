@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from instrumented_wrapper.failover import Shared
 
-__all__ = ["KEY", "SHARED", "drop_all", "never", "poll_of", "watch", "watched"]
+__all__ = ["KEY", "SHARED", "drop_all", "never", "poll_of", "unwrapped", "watch", "watched"]
 
 KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
 SHARED: Final = Shared()
@@ -43,6 +43,13 @@ def drop_all(driver_name: str) -> None:
         _live.discard(record)
         if (connection := record.connection()) is not None:
             connection.__dict__.pop(KEY, None)
+
+
+def unwrapped(connection: Any) -> Any:
+    """Return the driver's own object, where a pool or another tool has put a proxy around it."""
+    while hasattr(connection, "__wrapped__"):
+        connection = connection.__wrapped__
+    return connection
 
 
 def never(timeout: int) -> Any:

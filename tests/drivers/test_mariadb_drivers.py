@@ -1,9 +1,11 @@
 """The same promise on each driver of MariaDB, on a real primary and replica: kill -9, promotion, demotion, resets."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -226,12 +228,47 @@ def test_nobody_takes_over(connect, cluster) -> None:
     assert "app-secret" not in str(caught.value)
 
 
+def test_what_is_shut_for_good_is_closed_without_a_word(connect, cluster) -> None:
+    """The app is told why, and not what its cursors and its own close come upon."""
+    connection = connect(options={"failover_timeout": 0.3})
+    before = connection.cursor()
+    cluster.primary.kill()
+    with (
+        pytest.raises(FailoverFailedError),
+        closing(connection),
+        closing(before),
+        closing(connection.cursor()) as cursor,
+    ):
+        cursor.execute("SELECT 1")
+
+
 def test_failover_is_off_on_one_host(driver, connect, cluster, spans) -> None:
     connection = connect(cluster.primary)
     end(cluster.primary, session(connection))
     with pytest.raises((driver.OperationalError, driver.InterfaceError)) as caught:
         ask(connection, "SELECT 1")
     assert not isinstance(caught.value, FailoverSuccessError)
+
+
+def test_uninstrumented_after_a_switch(driver, cluster) -> None:
+    """The connection goes on with the session that it has by then."""
+    script = f"""
+import {driver.__name__} as driver, instrumented_wrapper as iw
+iw.instrument()
+connection = driver.connect(
+    host={cluster.primary.host!r}, port={cluster.primary.port}, user="app", password="app-secret", database="app",
+    instrumented_wrapper={{"failover": "on"}},
+)
+iw.switch(connection)
+iw.uninstrument()
+cursor = connection.cursor()
+cursor.execute("SELECT 1")
+print(cursor.fetchall()[0][0])
+connection.rollback()
+connection.close()
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout == "1\n", ran.stderr
 
 
 def test_no_session_is_left_behind(connect, cluster) -> None:

@@ -189,7 +189,7 @@ class Blocking:
         """Close the app's object for good."""
         record = _record(connection)
         with record.mutex, _busy(record):
-            record.closed_by_app = True
+            record.closed_by_app = record.abandoned = True
             self._native.shut(connection, for_good=True)
             record.refresh()
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-__all__ = ["bounded"]
+__all__ = ["bounded", "shut"]
 
 _NUMBERS: Final = count()
 
@@ -54,13 +54,13 @@ class _Watch:
                 while self._due and (self._due[0][0] <= now or self._due[0][1] not in self._descriptors):
                     _, number = heapq.heappop(self._due)
                     if (descriptor := self._descriptors.pop(number, None)) is not None:
-                        _shut(descriptor)
+                        shut(descriptor)
 
     def _seconds(self) -> float | None:
         return max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
 
 
-def _shut(descriptor: int) -> None:
+def shut(descriptor: int) -> None:
     """Shut a socket whose object we do not have; it stays the driver's to close."""
     with contextlib.suppress(OSError):  # closed meanwhile, or not connected any more
         connection = socket.socket(fileno=os.dup(descriptor))

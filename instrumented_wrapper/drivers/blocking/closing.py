@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
@@ -32,10 +33,12 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
                 return original(self, *args, **kwargs)
             with record.mutex:
                 record.closed_by_app = True
+                abandoned, record.abandoned = record.abandoned, False
                 record.refresh()
             if not record.returned and _wants_reset(native, driver, self, record):
                 flows.run(flows.reset(driver, self, record, "close"))
-            return original(self, *args, **kwargs)
+            with contextlib.suppress(*([native.error] if abandoned else [])):  # for the app it is the first close
+                return original(self, *args, **kwargs)
 
         return close
 

@@ -58,6 +58,7 @@ class Record(Session):
         foreign: it belongs to the parent process.
         returned: it was reset on its way into a pool just now.
         live: the driver's own object with the present physical connection, where that is not the app's.
+        abandoned: it is shut for good, and the app has not closed it yet.
         moves: how often it has got a physical connection.
         tells: operations of the app are told of.
         at: what is told of operations where they go now; None: where that is has to be found out.
@@ -73,7 +74,7 @@ class Record(Session):
         self.off = self.alert = self.foreign = self.internal = False
         self.busy: bool | int = False
         self.recording, self.returning, self.returned = True, False, False
-        self.closed_by_app = self.loss_told = False
+        self.closed_by_app = self.abandoned = self.loss_told = False
         self.used = self.begun = self.asks = False
         self.failover = self.switchable = False
         self.was_standby: bool | None = None
@@ -128,6 +129,11 @@ class Record(Session):
         self.closed_by_app = False
         self.look_at(connection)
         self.refresh_changed()
+
+    def hand_out(self) -> None:
+        """Do as any session does; what the server has reported up to now is the baseline."""
+        super().hand_out()
+        self.talk.keep_reported()
 
     def look_at(self, connection: Any) -> None:
         """Watch another physical connection for an end that the server announces."""

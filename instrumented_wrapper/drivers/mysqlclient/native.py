@@ -10,6 +10,7 @@ from typing import Any, Final
 from MySQLdb import _exceptions, _mysql
 from MySQLdb.connections import Connection
 
+from instrumented_wrapper.drivers.blocking.bounds import shut
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
 from instrumented_wrapper.drivers.talking import Rows
@@ -208,10 +209,18 @@ class MySQLClient(ForMySQL):
         return Former(connection) if before is None else before
 
     def shut(self, connection: Any, for_good: bool) -> None:
-        """Close the struct that has the physical connection."""
-        here = physical(connection)
-        if C.open.__get__(here):
+        """Close the struct that has the physical connection; of the app's own only the socket is shut.
+
+        Cursors ask their struct when they are closed, and would raise instead of what the app is to be told.
+        """
+        here, record = physical(connection), record_of(connection)
+        if not C.open.__get__(here):
+            return
+        if record is None or record.internal:
             C.close(here)
+        else:
+            shut(C.fileno(here))
+            self.mark_lost(connection)
 
 
 def _text(cell: Any) -> str | None:

@@ -21,6 +21,8 @@ def is_the_apps_doing(connection: Any, record: Record) -> bool:
 
 def is_before_the_app(connection: Any, record: Record) -> bool:
     """Tell whether the connection is still being configured."""
+    if record.held:
+        return True
     if hasattr(connection, "_pool"):
         return not record.handed_out  # the pool's ``configure`` or ``check``
     record.baseline_done = record.baseline_done or not _inside_connect(type(connection))

@@ -109,7 +109,9 @@ def _connecting(options: Options, telling: Telling, original: Method) -> Method:
         token = _asked.set(_Asked(checked, ""))
         try:
             with telling.connect(checked, lambda: _asked_for(dsn, kwargs)):
-                return original(dsn, connection_factory, cursor_factory, **kwargs)
+                # by name, as the app gives them: another tool that wraps connect() looks for them there
+                factories = {"connection_factory": connection_factory, "cursor_factory": cursor_factory}
+                return original(dsn, **{name: it for name, it in factories.items() if it is not None}, **kwargs)
         finally:
             _asked.reset(token)
 

@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.blocking.records import Arguments, Record
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.sqlite3.native import SETTINGS, SQLite, readable
-from instrumented_wrapper.drivers.watching import KEY, drop_all
+from instrumented_wrapper.drivers.watching import KEY, drop_all, unwrapped
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -167,8 +167,9 @@ def _connecting(options: Options, telling: Telling, original: Method) -> Method:
         name = readable(args[0] if args else kwargs.get("database", ""))
         with telling.connect(checked, lambda: Site(sqlite.SYSTEM, name, "", None)):
             connection = original(*args, **kwargs)
-        record = Record(NATIVE, connection, checked, Arguments((name,), {}))
-        record.attach(connection, ())
+        itself = unwrapped(connection)
+        record = Record(NATIVE, itself, checked, Arguments((name,), {}))
+        record.attach(itself, ())
         record.tells = telling.wants(checked)
         return connection
 
