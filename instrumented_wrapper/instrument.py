@@ -321,10 +321,17 @@ def _driver_of(connection: Any) -> Driver | None:
     """
     for module, patcher in PATCHERS.items():
         if module == patcher.driver and module in sys.modules:
-            driver: Driver = import_module(patcher.room).DRIVER
-            if driver.owns(connection):
+            driver = _driver_in(patcher.room)
+            if driver is not None and driver.owns(connection):
                 return driver
     raise TypeError(f"not a connection of {', '.join(SUPPORTED)}: {type(connection).__name__}")
+
+
+def _driver_in(room: str) -> Driver | None:
+    try:
+        return import_module(room).DRIVER  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 - not the driver that we know: that was told when it was to be patched
+        return None
 
 
 def report() -> _State:
