@@ -7,7 +7,7 @@ and put back: https://sqlite.org/pragma.html. ``query_only`` has the name that e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from instrumented_wrapper.databases import summary
@@ -15,16 +15,20 @@ from instrumented_wrapper.databases.pieces import Piece, Reading
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
 from instrumented_wrapper.server_settings import Assignment
-from instrumented_wrapper.statement import BEGIN, COMMIT, DOUBT, ROLLBACK, SET, Effects, Step
+from instrumented_wrapper.statement import DOUBT, Effects, Step
 
 __all__ = [
     "HAS_DEFAULTS",
+    "LISTED",
     "SYSTEM",
     "TRANSACTIONAL",
     "answer",
     "assign",
+    "clearing",
+    "configures",
     "covers",
     "cut",
+    "has_names",
     "is_listed",
     "present",
     "scan",
@@ -38,26 +42,40 @@ TRANSACTIONAL = False  # a PRAGMA outlives a rollback
 HAS_DEFAULTS = False  # there is no way to say: as it was
 ATTACHED: Final = "attached databases"
 TEMPORARY: Final = "temporary tables"
-_SWITCHES: Final = frozenset(
+# of the connection, whatever database a text names; then those of one database, of which the main one is looked after
+_OF_CONNECTION: Final = frozenset(
     """query_only foreign_keys recursive_triggers read_uncommitted ignore_check_constraints automatic_index
     cell_size_check checkpoint_fullfsync fullfsync legacy_alter_table reverse_unordered_selects trusted_schema
-    writable_schema""".split()
+    writable_schema full_column_names short_column_names count_changes empty_result_callbacks
+    busy_timeout temp_store analysis_limit threads cache_spill wal_autocheckpoint""".split()
 )
-_NUMBERS: Final = frozenset("busy_timeout cache_size synchronous temp_store analysis_limit threads".split())
-_TRACKED: Final = _SWITCHES | _NUMBERS
+_OF_DATABASE: Final = frozenset(
+    "cache_size synchronous secure_delete max_page_count mmap_size journal_size_limit locking_mode".split()
+)
 _OURS: Final = {"query_only": "read_only"}
 _THEIRS: Final = {"read_only": "query_only"}
-_BOOLEANS: Final = {"on": "1", "yes": "1", "true": "1", "off": "0", "no": "0", "false": "0"}
-_WORDS: Final = {
-    "synchronous": {"off": "0", "normal": "1", "full": "2", "extra": "3"},
-    "temp_store": {"default": "0", "file": "1", "memory": "2"},
+_SPELLED: Final = {("secure_delete", "2"): "fast"}  # where what is answered means something else if it is set
+_CONFIGURED: Final = {  # by sqlite3_db_config(): the numbers are SQLite's
+    1002: "foreign_keys",
+    1011: "writable_schema",
+    1012: "legacy_alter_table",
+    1017: "trusted_schema",
 }
 _SKIPPED: Final = r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*+"
-_FIRST: Final = re.compile(
-    rf"{_SKIPPED}(?P<word>pragma|attach|detach|begin|commit|end|rollback|create\s+temp(?:orary)?)\b", re.I | re.S
-)
+_QUOTED: Final = r"""'(?:[^']++|'')*+(?:'|\Z)|"(?:[^"]++|"")*+(?:"|\Z)|`(?:[^`]++|``)*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)"""
+_MATTERS: Final = re.compile(r"pragma|attach|\btemp", re.I)
+_STATEMENT: Final = re.compile(rf"(?:[^;'\"`\[/-]++|{_QUOTED}|--[^\n]*+|/\*.*?(?:\*/|\Z)|[/-])*+(?:;|\Z)", re.S)
 _PRAGMA: Final = re.compile(
-    r"""\s*(?:[\w"\[\]`]+\s*\.\s*)?(?P<name>\w+)\s*(?:(?:=|\()\s*(?P<value>[+-]?[\w.]+|'[^']*'|"[^"]*"))?""", re.X
+    rf"""{_SKIPPED}(?:explain{_SKIPPED}(?:query{_SKIPPED}plan{_SKIPPED})?)?pragma\b{_SKIPPED}
+    (?:(?P<schema>{_QUOTED}|[^\W\d][\w$]*+){_SKIPPED}\.{_SKIPPED})?
+    (?P<name>{_QUOTED}|[^\W\d][\w$]*+){_SKIPPED}(?P<sets>[=(]?)""",
+    re.I | re.S | re.X,
+)
+_LEAVES: Final = re.compile(
+    rf"""{_SKIPPED}(?:(?P<attach>attach)\b|create{_SKIPPED}(?:temp(?:orary)?\b
+    |(?:virtual{_SKIPPED})?(?:table|view|trigger)\b{_SKIPPED}(?:if{_SKIPPED}not{_SKIPPED}exists\b{_SKIPPED})?
+    ["'`\[]?temp["'`\]]?{_SKIPPED}\.))""",
+    re.I | re.S | re.X,
 )
 _PIECES: Final = re.compile(
     r"""--[^\n]* | /\*.*?(?:\*/|\Z)
@@ -90,39 +108,57 @@ _READING: Final = Reading(
 def words_of(text: str) -> Words:
     """Return what may be told of a text; of a PRAGMA its name, never its value."""
     found = summary.words_of(text, _READING)
-    match = _FIRST.match(text)
-    if match is None or match["word"].lower() != "pragma":
+    named = _PRAGMA.match(text)
+    if named is None:
         return found
-    named = _PRAGMA.match(text, match.end())
-    return Words(found.summary, f"PRAGMA {named['name']}" + (" = ?" if named["value"] else "") if named else None)
+    name = f"PRAGMA {_unquoted(named['name'])}"
+    return Words(found.summary, f"{name} = ?" if named["sets"] else name)
 
 
 def scan(text: str) -> Effects | None:
-    """Return what a statement may do to the connection; None where it is nothing that matters."""
-    if (match := _FIRST.match(text)) is None:
+    """Return what a text may do to the connection; None where it is nothing that matters.
+
+    What a PRAGMA makes of a value SQLite alone knows, and it is in this process: what is set is asked for afterwards.
+    """
+    if not _MATTERS.search(text):
         return None
-    word = match["word"].lower()
-    if word == "pragma":
-        return _pragma(text, match.end())
-    if word == "begin":
-        return Effects(steps=(Step(BEGIN),), begins=True)
-    if word in ("commit", "end"):
-        return Effects(steps=(Step(COMMIT),), in_doubt=True)
-    if word == "rollback":
-        return None if re.search(r"\bto\b", text, re.I) else Effects(steps=(Step(ROLLBACK),), rolls_back=True)
-    return None if word == "detach" else Effects(leaves=(ATTACHED if word == "attach" else TEMPORARY,))
+    statements = [match for match in _STATEMENT.finditer(text) if match[0]]
+    names = dict.fromkeys(name for match in statements if (name := _set_by(text, match.start())))
+    leaves = dict.fromkeys(state for match in statements if (state := _left_by(text, match.start())))
+    if not (names or leaves):
+        return None
+    steps = tuple(Step(DOUBT, name, "PRAGMA") for name in names)
+    return Effects(steps=steps, leaves=tuple(leaves), several=len(statements) > 1)
 
 
-def _pragma(text: str, position: int) -> Effects | None:
+def _set_by(text: str, position: int) -> str | None:
+    """Return the setting that the statement at `position` may set."""
     match = _PRAGMA.match(text, position)
-    name = match["name"].lower() if match else ""
-    if match is None or match["value"] is None or name not in _TRACKED:
+    if match is None or not match["sets"]:
         return None
-    value = match["value"].strip("'\"").lower()
-    known = _BOOLEANS if name in _SWITCHES else _WORDS.get(name, {})
-    text_of_value = known.get(value, value)
-    step = SET if re.fullmatch(r"[+-]?\d+", text_of_value) else DOUBT
-    return Effects(steps=(Step(step, _OURS.get(name, name), text_of_value if step == SET else "PRAGMA"),))
+    name, schema = _unquoted(match["name"]).lower(), _unquoted(match["schema"] or "main").lower()
+    is_tracked = name in _OF_CONNECTION or (name in _OF_DATABASE and schema == "main")
+    return _OURS.get(name, name) if is_tracked else None
+
+
+def _left_by(text: str, position: int) -> str | None:
+    match = _LEAVES.match(text, position)
+    return None if match is None else ATTACHED if match["attach"] else TEMPORARY
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1] if name[0] in "'\"`[" else name
+
+
+def configures(number: int) -> Effects | None:
+    """Return what ``sqlite3_db_config`` does to the connection."""
+    name = _CONFIGURED.get(number)
+    return None if name is None else Effects(steps=(Step(DOUBT, name, "setconfig"),))
+
+
+def has_names(text: str) -> bool:
+    """Tell whether a text names parameters of its own; then they are not to be given in their order."""
+    return any(piece.kind == "parameter" and piece.raw[0] != "?" for piece in _pieces_of(text))
 
 
 def present(name: str) -> str:
@@ -135,15 +171,40 @@ def answer(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def assign(assignments: Sequence[Assignment]) -> list[str]:
-    """Return the statements that give settings; who may not write comes last."""
+def assign(assignments: Sequence[Assignment]) -> list[tuple[str, str]]:
+    """Return the settings and the statements that give them; who may not write comes last."""
     given = sorted(assignments, key=lambda assignment: assignment.name == "read_only")
-    return [f"PRAGMA {_THEIRS.get(name, name)} = {text}" for name, text in given if text is not None]
+    return [(name, _assigned(name, text)) for name, text in given if text is not None]
+
+
+def _assigned(name: str, text: str) -> str:
+    return f"PRAGMA {_THEIRS.get(name, name)} = {_SPELLED.get((name, text), text)}"
 
 
 def covers(cleared: str, name: str) -> bool:
-    """Nothing but settings is put back: what is in a temporary table, only the app knows."""
-    return False
+    """Tell whether clearing `cleared` takes the state `name` away; ``*`` is all of it."""
+    return cleared in ("*", name)
+
+
+# What a session has besides settings: how it is listed (what it is, its name), and how one of it is taken away.
+LISTED: Final = {
+    TEMPORARY: """SELECT CASE WHEN sql LIKE 'CREATE VIRTUAL%' THEN 'virtual' ELSE type END, name
+        FROM temp.sqlite_master WHERE type <> 'index' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'""",
+    ATTACHED: "SELECT 'database', name FROM pragma_database_list WHERE seq > 1",
+}
+_ORDER: Final = ("trigger", "view", "virtual", "table", "database")
+
+
+def clearing(found: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the statements that take away what is listed: first what depends on other things."""
+    return [_cleared(kind, name) for kind, name in sorted(found, key=lambda one: _ORDER.index(one[0]))]
+
+
+def _cleared(kind: str, name: str) -> str:
+    quoted = '"' + name.replace('"', '""') + '"'
+    if kind == "database":
+        return f"DETACH {quoted}"
+    return f"DROP {'TABLE' if kind == 'virtual' else kind.upper()} IF EXISTS temp.{quoted}"
 
 
 def is_listed(name: str) -> bool:

@@ -2,78 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
 from instrumented_wrapper.databases import sqlite
-from instrumented_wrapper.drivers import Refused
+from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
-from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.talking import Rows, Talk, Values
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
+from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR
+from instrumented_wrapper.drivers.talking import Rows, Talk
+from instrumented_wrapper.drivers.talking.sqlite import Line, Speaking
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import Loss
+from instrumented_wrapper.failover import Loss, NoServer
 from instrumented_wrapper.operations import Site
-from instrumented_wrapper.server_settings import Assignment, Told
-from instrumented_wrapper.statement import Effects
 
-__all__ = ["SETTINGS", "SQLite", "readable"]
+__all__ = ["HAS_AUTOCOMMIT", "HIDDEN", "SETTINGS", "Files", "SQLite", "readable"]
 
 HAS_AUTOCOMMIT: Final = sys.version_info >= (3, 12)
 SETTINGS: Final = ("isolation_level", "autocommit") if HAS_AUTOCOMMIT else ("isolation_level",)
-_C: Final[Any] = sqlite3.Connection
-
-
-class _Talk:
-    """`talking.Talk` with SQLite, which is in this process."""
-
-    def __init__(self, native: SQLite, record: Record) -> None:
-        self._native, self._record = native, record
-
-    def reported(self, names: Sequence[str]) -> dict[str, str]:
-        """Nothing is told unasked."""
-        return {}
-
-    def keep_reported(self) -> None:
-        """Nothing is told unasked."""
-
-    def notice(self) -> None:
-        """Nothing is told unasked."""
-
-    def moved(self) -> None:
-        """It never is."""
-
-    def present(self, names: Sequence[str]) -> Values:
-        """Read PRAGMAs."""
-        return {name: self._value(name) for name in names}
-
-    def _value(self, name: str) -> str | None:
-        rows = self._native.query(self._record.connection(), sqlite.present(name))
-        return sqlite.answer(rows[0][0]) if rows else None
-
-    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
-        """Set PRAGMAs."""
-        before: Values = {} if back else self.present([assignment.name for assignment in assignments])
-        for text, assignment in zip(sqlite.assign(assignments), assignments, strict=False):
-            try:
-                self._native.query(self._record.connection(), text)
-            except sqlite3.Error as error:
-                raise Refused(assignment.name, error) from error
-        return before
-
-    def ask(self) -> Values:
-        """Read what is in doubt."""
-        names = self._record.on_server.names_in_doubt()
-        self._record.told(Told(self.present(names), {}), None)
-        self._record.on_server.doubts.clear()
-        return {}
-
-    def understood(self, effects: Effects) -> Effects | None:
-        """The text says all."""
-        return effects
+HIDDEN: Final = "_instrumented_wrapper_hidden"  # in a connection's ``__dict__``: threads that ask for us
+_IN_TRANSACTION: Final = _C.in_transaction.__get__
 
 
 class SQLite:
@@ -92,14 +49,17 @@ class SQLite:
 
     def talk(self, connection: Any, record: Record) -> Talk:
         """Talk with SQLite."""
-        return _Talk(self, record)
+        query, outside = partial(_with, record, self.query), partial(_with, record, self.outside)
+        return Speaking(record, Line(query, outside, self.error))
 
     def phase(self, connection: Any, record: Record) -> Phase:
         """Tell whether a transaction is open; with ``autocommit=False`` one always is, and empty after a commit."""
-        if not connection.in_transaction:
+        if not _IN_TRANSACTION(connection):
             return Phase.IDLE
-        always = HAS_AUTOCOMMIT and connection.autocommit is False
-        return Phase.OPEN if not always or record.used else Phase.IDLE
+        return Phase.OPEN if record.used or not self._is_always_in(connection) else Phase.IDLE
+
+    def _is_always_in(self, connection: Any) -> bool:
+        return HAS_AUTOCOMMIT and self.read(connection, "autocommit") is False
 
     def begins(self, connection: Any) -> bool:
         """Nothing depends on it: there are no losses."""
@@ -145,12 +105,33 @@ class SQLite:
         """Set an attribute, where it is another one: setting it may end a transaction."""
         if self.read(connection, setting) != value:
             getattr(_C, setting).__set__(connection, value)
+            if setting == "autocommit" and (record := record_of(connection)):
+                record.used = False  # what was open is committed
 
     def query(self, connection: Any, text: str) -> Rows:
-        """Run a statement past all that is patched, and past the app's factories."""
-        cursor = sqlite3.Cursor(connection)
-        cursor.row_factory = None
-        return [list(row) for row in cursor.execute(text).fetchall()]
+        """Run a statement past all that is patched, and past the app's factories and its trace callback."""
+        hidden, this = connection.__dict__.get(HIDDEN), threading.get_ident()
+        if hidden is not None:
+            hidden.add(this)
+        try:
+            cursor = C_CURSOR(connection)
+            cursor.row_factory = None
+            return [list(row) for row in cursor.execute(text).fetchall()]
+        finally:
+            if hidden is not None:
+                hidden.discard(this)
+
+    @contextmanager
+    def outside(self, connection: Any) -> Iterator[None]:
+        """While inside, no transaction is open that is there only because one always is: PRAGMAs may need that."""
+        always = self._is_always_in(connection)
+        if always:
+            _C.autocommit.__set__(connection, True)
+        try:
+            yield
+        finally:
+            if always:
+                _C.autocommit.__set__(connection, False)
 
     def text_of(self, cursor: Any, query: Any) -> str:
         """Return the text of a query."""
@@ -174,11 +155,11 @@ class SQLite:
 
     def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
         """There is no other server."""
-        raise sqlite3.NotSupportedError("sqlite3 has no server: there is nothing that a connection could be moved to")
+        raise sqlite3.NotSupportedError("sqlite3 has no server")
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
-        """Say so."""
-        return "failed", "is no server, but a file of SQLite", True
+        """There is no other server."""
+        return "failed", "is no server", True
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Nothing is looked for."""
@@ -199,6 +180,20 @@ class SQLite:
         return False
 
 
+class Files(Blocking):
+    """`Driver` for databases that are files: there is nowhere to go."""
+
+    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
+        """Say so."""
+        raise NoServer(0, True, {("sqlite3", None): "has none, a database is a file"})
+
+
+def _with(record: Record, function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(record.connection(), *arguments)
+
+
 def readable(database: Any) -> str:
-    """Return a file's name as the app gave it."""
-    return database.decode(errors="replace") if isinstance(database, bytes) else str(database)
+    """Return a file's name as the app gave it; of a URI what comes before its parameters, where a key may be."""
+    name = os.fspath(database) if isinstance(database, (str, bytes, os.PathLike)) else ""
+    text = name.decode(errors="replace") if isinstance(name, bytes) else name
+    return text.partition("?")[0] if text.startswith("file:") else text

@@ -1,0 +1,94 @@
+"""How connections are made: by ``connect``, or by calling a class. Our keywords are taken out; then it is watched."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from instrumented_wrapper.databases import sqlite
+from instrumented_wrapper.drivers.blocking.native import Native
+from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, combined
+from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
+from instrumented_wrapper.drivers.sqlite3.native import readable
+from instrumented_wrapper.operations import Site
+from instrumented_wrapper.options import Options, take_keywords
+
+__all__ = ["Maker"]
+
+Method = Callable[..., Any]
+_FACTORY: Final = 5  # the place of ``factory`` among the positional arguments of ``connect``
+_POSITIONS_WARN: Final = sys.version_info >= (3, 13)  # of all arguments but the first
+_NAME: Final = "_instrumented_wrapper_name"  # in a connection's ``__dict__``: the database, until it is watched
+
+
+class Maker:
+    """Makes the closures."""
+
+    def __init__(self, native: Native, telling: Telling, options: Options) -> None:
+        self._native, self._telling, self._options = native, telling, options
+
+    def connect(self, original: Method) -> Method:
+        """``sqlite3.connect``: our class goes between the app's and the C class."""
+
+        @functools.wraps(original)
+        def connect(*args: Any, **kwargs: Any) -> Any:
+            given = args[_FACTORY] if len(args) > _FACTORY else kwargs.get("factory", C_CONNECTION)
+            if not (isinstance(given, type) and issubclass(given, C_CONNECTION)):  # a function of the app's
+                take_keywords(kwargs)
+            elif len(args) > _FACTORY:
+                args = (*args[:_FACTORY], combined(given, Watched), *args[_FACTORY + 1 :])
+            else:
+                kwargs["factory"] = combined(given, Watched)
+            return _called(original, args, kwargs, len(args))
+
+        return connect
+
+    def call(self, original: Method) -> Method:
+        """Call a class of connections: what its constructors set is the baseline."""
+        telling = self._telling
+
+        @functools.wraps(original)
+        def call(cls: Any, /, *args: Any, **kwargs: Any) -> Any:
+            options = self._options
+            if ours := take_keywords(kwargs):
+                options = replace(options.with_keywords(ours, "connect"), failover="off")
+            database = args[0] if args else kwargs.get("database")
+            with telling.connect(options, lambda: Site(sqlite.SYSTEM, readable(database), "", None)):
+                connection = original(cls, *args, **kwargs)
+            if isinstance(connection, Watched) and record_of(connection) is None:
+                self._watch(connection, options)
+            return connection
+
+        return call
+
+    def _watch(self, connection: Any, options: Options) -> None:
+        arguments = Arguments((connection.__dict__.pop(_NAME, ""),), {})
+        record = Record(self._native, connection, options, arguments)
+        record.attach(connection, ())
+        record.tells = self._telling.wants(options)
+
+    def init(self, original: Method) -> Method:
+        """Open a database; the same object may open another one later."""
+
+        @functools.wraps(original)
+        def init(self: Any, /, *args: Any, **kwargs: Any) -> None:
+            _called(original, (self, *args), kwargs, len(args))
+            name = readable(args[0] if args else kwargs.get("database"))
+            if (record := record_of(self)) is None:
+                self.__dict__[_NAME] = name
+            else:
+                record.arguments = Arguments((name,), {})
+                record.began_anew(self)
+
+        return init
+
+
+def _called(original: Method, args: tuple[Any, ...], kwargs: dict[str, Any], positions: int) -> Any:
+    if _POSITIONS_WARN and positions > 1:
+        return as_from_the_app(original, *args, **kwargs)
+    return original(*args, **kwargs)

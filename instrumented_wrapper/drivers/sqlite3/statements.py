@@ -1,0 +1,135 @@
+"""The calls that run statements, and those that end transactions.
+
+There are no losses: a plain statement that nobody listens to only has to be known as such.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sqlite3
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from instrumented_wrapper.drivers.blocking.calls import Calls
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched
+from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
+from instrumented_wrapper.drivers.sqlite3.native import HAS_AUTOCOMMIT
+from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.operations import Operation, kept
+
+__all__ = ["Statements"]
+
+Method = Callable[..., Any]
+_connection: Final = C_CURSOR.connection.__get__
+_in_transaction: Final = C_CONNECTION.in_transaction.__get__
+_NAMES_WARN: Final = sys.version_info >= (3, 12)  # of parameters that have names and are given in their order
+_NAMED: Final = re.compile(r"[:@$]\w")  # in a string it is none: then a call costs a little more
+_MOST, _LONG = 4096, 4096  # texts that are kept; characters
+
+
+class Statements:
+    """Makes the closures."""
+
+    def __init__(self, calls: Calls, telling: Telling) -> None:
+        self._calls, self._telling = calls, telling
+        self._named: dict[str, bool] = {}
+
+    def execute(self, original: Method) -> Method:
+        """``execute``."""
+        named, memo, nobody = self._named, self._calls.memo, self._telling.nobody
+        warning = self._warning(original)
+        carefully = self._calls.statement(warning, _watched, "sql")
+
+        @functools.wraps(original)
+        def execute(self: Any, sql: Any, /, *parameters: Any) -> Any:
+            try:
+                record: Record | None = _connection(self).__dict__.get(KEY)
+                known = memo.get(sql, KEY)
+            except (AttributeError, TypeError):  # a cursor of nothing that we made; no text
+                return original(self, sql, *parameters)
+            if record is None or record.alert or known is not None or (record.tells and not nobody()):
+                return carefully(self, sql, *parameters)
+            record.used = True
+            if _NAMES_WARN and parameters and type(parameters[0]) is not dict and named.get(sql, True):
+                return warning(self, sql, *parameters)
+            return original(self, sql, *parameters)
+
+        return execute
+
+    def executemany(self, original: Method) -> Method:
+        """``executemany``."""
+        return self._calls.statement(self._warning(original), _watched, "sql", self._telling.batch)
+
+    def executescript(self, original: Method) -> Method:
+        """``executescript``."""
+        return self._calls.statement(original, _watched, "sql_script", self._telling.script)
+
+    def _warning(self, original: Method) -> Method:
+        """Where a warning may come of parameters that have names, it is of the app's line."""
+        if not _NAMES_WARN:
+            return original
+        names = self._names
+
+        @functools.wraps(original)
+        def warning(self: Any, sql: Any, /, *parameters: Any) -> Any:
+            if parameters and type(parameters[0]) is not dict and isinstance(sql, str) and names(sql):
+                return as_from_the_app(original, self, sql, *parameters)
+            return original(self, sql, *parameters)
+
+        return warning
+
+    def _names(self, sql: str) -> bool:
+        if (known := self._named.get(sql)) is None:
+            known = _NAMED.search(sql) is not None
+            if len(sql) <= _LONG:
+                kept(self._named, sql, known, _MOST)
+        return known
+
+    def ending(self, original: Method, command: str) -> Method:
+        """What ends a transaction; ``__exit__``, which does not call the others, does it by its arguments."""
+        begin = self._begun
+
+        @functools.wraps(original)
+        def end(self: Any, /, *args: Any) -> Any:
+            record: Record | None = self.__dict__.get(KEY)
+            if record is None or record.off:
+                return original(self, *args)
+            name = command or ("COMMIT" if all(arg is None for arg in args) else "ROLLBACK")
+            operation = begin(self, record, name)
+            try:
+                result = original(self, *args)
+            except BaseException as error:
+                if operation is not None:
+                    operation.end(error)
+                raise
+            record.used = False
+            if operation is not None:
+                operation.end()
+            return result
+
+        return end
+
+    def _begun(self, connection: Any, record: Record, name: str) -> Operation | None:
+        """Begin an operation, if somebody listens and something will be sent."""
+        if not record.tells or self._telling.nobody() or not _ends(connection):
+            return None
+        return self._telling.command(name, record)
+
+
+def _watched(cursor: Any) -> Any:
+    """Return the connection of a cursor, where it is one of ours."""
+    connection = _connection(cursor)
+    return connection if issubclass(type(connection), Watched) else None
+
+
+def _ends(connection: Any) -> bool:
+    """Tell whether a transaction is open that ``commit`` would end; with ``autocommit=True`` it would not."""
+    try:
+        ours = not HAS_AUTOCOMMIT or C_CONNECTION.autocommit.__get__(connection) is not True
+        return ours and bool(_in_transaction(connection))
+    except sqlite3.ProgrammingError:  # it is closed, as the app will be told
+        return False

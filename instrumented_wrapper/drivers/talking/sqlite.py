@@ -1,0 +1,115 @@
+"""What a connection to SQLite is asked about its settings, and how they are set.
+
+SQLite is in this process: what it has made of a PRAGMA is asked for at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from instrumented_wrapper.databases import sqlite
+from instrumented_wrapper.drivers import Refused
+from instrumented_wrapper.drivers.talking import Rows, Values
+from instrumented_wrapper.server_settings import Assignment, Told
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["Line", "Speaking"]
+
+_OFF_MEANWHILE = ("read_only", "foreign_keys")  # they would stand in the way of a DROP
+
+
+class Line(NamedTuple):
+    """A connection, as far as it is talked with.
+
+    Attributes:
+        query: runs a text and returns its rows.
+        outside: while inside, no transaction is open that is there only because one always is.
+        error: what `query` raises.
+    """
+
+    query: Callable[[str], Rows]
+    outside: Callable[[], AbstractContextManager[None]]
+    error: type[Exception]
+
+
+class Speaking:
+    """`talking.Talk` with SQLite, over a `Line`."""
+
+    def __init__(self, record: Any, line: Line) -> None:
+        self._record, self._query, self._outside, self._error = record, line.query, line.outside, line.error
+        self._built: dict[str, list[tuple[str, str]]] = {}  # what was there before the app left more of it
+
+    def reported(self, names: Sequence[str]) -> dict[str, str]:
+        """Nothing is told unasked."""
+        return {}
+
+    def keep_reported(self) -> None:
+        """What is there now belongs to the baseline."""
+        self._built.clear()
+        self._record.forget_left()
+
+    def notice(self) -> None:
+        """Ask what is in doubt; where SQLite does not say (an authorizer of the app's), it stays in doubt."""
+        if self._record.on_server.wants_asking:
+            with contextlib.suppress(self._error):
+                self.ask()
+
+    def moved(self) -> None:
+        """It is another database."""
+        self._built.clear()
+
+    def present(self, names: Sequence[str]) -> Values:
+        """Read PRAGMAs."""
+        return {name: self._value(name) for name in names}
+
+    def _value(self, name: str) -> str | None:
+        rows = self._query(sqlite.present(name))
+        return sqlite.answer(rows[0][0]) if rows else None
+
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+        """Clear state, then set PRAGMAs."""
+        before: Values = {} if back else self.present([assignment.name for assignment in assignments])
+        with self._outside():
+            if clears:
+                self._clear(clears)
+            self._give(assignments)
+        return before
+
+    def _give(self, assignments: Sequence[Assignment]) -> None:
+        for name, text in sqlite.assign(assignments):
+            try:
+                self._query(text)
+            except self._error as error:
+                raise Refused(name, error) from error
+
+    def _clear(self, names: Sequence[str]) -> None:
+        """Take away what the app has left, and nothing of what was there before."""
+        kept = self.present(_OFF_MEANWHILE)
+        self._give([Assignment(name, "0") for name in kept])
+        try:
+            for name in names:
+                built = self._built.pop(name, [])
+                for text in sqlite.clearing(one for one in self._listed(name) if one not in built):
+                    self._query(text)
+        finally:
+            self._give([Assignment(name, text) for name, text in kept.items()])
+
+    def _listed(self, name: str) -> list[tuple[str, str]]:
+        return [(str(kind), str(one)) for kind, one in self._query(sqlite.LISTED[name])]
+
+    def ask(self) -> Values:
+        """Read what is in doubt."""
+        record = self._record
+        record.told(Told(self.present(record.on_server.names_in_doubt()), {}), None)
+        return {}
+
+    def understood(self, effects: Effects) -> Effects | None:
+        """The text says all. What was there before it belongs to the baseline, if a reset has to know."""
+        if self._record.options.reset_scope == "session":
+            for name in effects.leaves:
+                with contextlib.suppress(self._error):  # it is closed, or an authorizer of the app's does not want it
+                    self._built[name] = self._built.get(name) or self._listed(name)
+        return effects
