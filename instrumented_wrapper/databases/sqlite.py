@@ -47,7 +47,7 @@ _OF_CONNECTION: Final = frozenset(
     """query_only foreign_keys recursive_triggers read_uncommitted ignore_check_constraints automatic_index
     cell_size_check checkpoint_fullfsync fullfsync legacy_alter_table reverse_unordered_selects trusted_schema
     writable_schema full_column_names short_column_names count_changes empty_result_callbacks
-    busy_timeout temp_store analysis_limit threads cache_spill wal_autocheckpoint""".split()
+    busy_timeout temp_store analysis_limit threads wal_autocheckpoint""".split()
 )
 _OF_DATABASE: Final = frozenset(
     "cache_size synchronous secure_delete max_page_count mmap_size journal_size_limit locking_mode".split()

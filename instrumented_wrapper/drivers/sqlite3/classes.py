@@ -66,10 +66,11 @@ def combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
 def _made(theirs: type[Any], ours: type[Any]) -> type[Any]:
     namespace = {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__, "__slots__": ()}
     try:
-        return _meta(type(theirs), type(ours))(theirs.__name__, (theirs, ours), namespace)
+        made: type[Any] = _meta(type(theirs), type(ours))(theirs.__name__, (theirs, ours), namespace)
     except Exception as error:  # noqa: BLE001 - the app's class may not want to be derived from: it goes on unobserved
         logger.warning("%s cannot be looked after: %s", theirs.__name__, type(error).__name__)
         return theirs
+    return made
 
 
 def _meta(theirs: type[Any], ours: type[Any]) -> type[Any]:

@@ -100,7 +100,7 @@ def _patch_calls(patches: Patches, calls: Calls, telling: Telling) -> None:
     for name, command in (("commit", "COMMIT"), ("rollback", "ROLLBACK"), ("__exit__", "")):
         patches.replace(Watched, name, statements.ending(getattr(_C, name), command))
     if hasattr(_C, "setconfig"):
-        patches.replace(Watched, "setconfig", calls.call(_C.setconfig, Call.QUIET, effects=_configuring))
+        patches.replace(Watched, "setconfig", calls.call(_C.setconfig, Call.STATEMENT, effects=_configuring))
 
 
 def _configuring(record: Record, number: int = 0, *args: Any) -> Any:
@@ -132,14 +132,12 @@ def _tracing(original: Method) -> Method:
 
     @functools.wraps(original)
     def set_trace_callback(self: Any, /, *args: Any, **kwargs: Any) -> None:
-        hidden = self.__dict__.setdefault(HIDDEN, set())
-        args, kwargs = (
-            tuple(_hiding(hidden, one) for one in args),
-            {name: _hiding(hidden, one) for name, one in kwargs.items()},
-        )
-        if kwargs:
-            return as_from_the_app(original, self, *args, **kwargs)
-        return original(self, *args)
+        hidden = getattr(self, "__dict__", {}).setdefault(HIDDEN, set())
+        given = [_hiding(hidden, one) for one in args]
+        if not kwargs:
+            original(self, *given)
+        else:  # a deprecated way
+            as_from_the_app(original, self, *given, **{name: _hiding(hidden, one) for name, one in kwargs.items()})
 
     return set_trace_callback
 
@@ -160,7 +158,7 @@ def _patch_adapters(patches: Patches) -> None:
     for kind in _ADAPTED:
         key = (kind, sqlite3.PrepareProtocol)
         adapter = sqlite3.adapters.get(key)
-        if getattr(adapter, "__module__", "") == "sqlite3.dbapi2":
+        if adapter is not None and adapter.__module__ == "sqlite3.dbapi2":
             patches.replace_item(sqlite3.adapters, key, functools.wraps(adapter)(_adapting(adapter)))
 
 

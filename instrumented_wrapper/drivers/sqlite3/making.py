@@ -15,6 +15,7 @@ from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, combined
 from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
 from instrumented_wrapper.drivers.sqlite3.native import readable
+from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options, take_keywords
 
@@ -77,12 +78,13 @@ class Maker:
 
         @functools.wraps(original)
         def init(self: Any, /, *args: Any, **kwargs: Any) -> None:
+            record = record_of(self)  # a second time clears the object's ``__dict__``
             _called(original, (self, *args), kwargs, len(args))
             name = readable(args[0] if args else kwargs.get("database"))
-            if (record := record_of(self)) is None:
+            if record is None:
                 self.__dict__[_NAME] = name
             else:
-                record.arguments = Arguments((name,), {})
+                self.__dict__[KEY], record.arguments = record, Arguments((name,), {})
                 record.began_anew(self)
 
         return init

@@ -20,6 +20,7 @@ from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR
 from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.talking.sqlite import Line, Speaking
+from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Loss, NoServer
@@ -102,40 +103,45 @@ class SQLite:
         return getattr(_C, setting).__get__(connection)
 
     def write(self, connection: Any, setting: str, value: Any) -> None:
-        """Set an attribute, where it is another one: setting it may end a transaction."""
-        if self.read(connection, setting) != value:
+        """Set an attribute, where it is another one; never in a transaction of the app's, as that may commit it."""
+        record = record_of(connection)
+        if self.read(connection, setting) == value or record is None or self.phase(connection, record) != Phase.IDLE:
+            return
+        if setting == "autocommit":  # an empty transaction would be left open
+            self._to_autocommit(connection, True, where=False)
+        with self.outside(connection), _hidden(connection):
             getattr(_C, setting).__set__(connection, value)
-            if setting == "autocommit" and (record := record_of(connection)):
-                record.used = False  # what was open is committed
+        record.used = False
 
     def query(self, connection: Any, text: str) -> Rows:
         """Run a statement past all that is patched, and past the app's factories and its trace callback."""
-        hidden, this = connection.__dict__.get(HIDDEN), threading.get_ident()
-        if hidden is not None:
-            hidden.add(this)
-        try:
+        with _hidden(connection):
             cursor = C_CURSOR(connection)
             cursor.row_factory = None
             return [list(row) for row in cursor.execute(text).fetchall()]
-        finally:
-            if hidden is not None:
-                hidden.discard(this)
 
     @contextmanager
     def outside(self, connection: Any) -> Iterator[None]:
         """While inside, no transaction is open that is there only because one always is: PRAGMAs may need that."""
-        always = self._is_always_in(connection)
-        if always:
-            _C.autocommit.__set__(connection, True)
+        before = self._to_autocommit(connection, True, where=False)
         try:
             yield
         finally:
-            if always:
-                _C.autocommit.__set__(connection, False)
+            if before:
+                self._to_autocommit(connection, False, where=True)
+
+    def _to_autocommit(self, connection: Any, value: bool, where: bool) -> bool:
+        """Set ``autocommit``, where it is `where`."""
+        if not HAS_AUTOCOMMIT or self.read(connection, "autocommit") is not where:
+            return False
+        with _hidden(connection):
+            _C.autocommit.__set__(connection, value)
+        connection.__dict__[KEY].used = False
+        return True
 
     def text_of(self, cursor: Any, query: Any) -> str:
-        """Return the text of a query."""
-        return str(query)
+        """Return the text of a query, which is nothing else."""
+        return query if isinstance(query, str) else ""
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """A PRAGMA takes no parameters."""
@@ -186,6 +192,20 @@ class Files(Blocking):
     def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
         """Say so."""
         raise NoServer(0, True, {("sqlite3", None): "has none, a database is a file"})
+
+
+@contextmanager
+def _hidden(connection: Any) -> Iterator[None]:
+    """While inside, the app's trace callback is told nothing that this thread does."""
+    hidden, this = connection.__dict__.get(HIDDEN), threading.get_ident()
+    if hidden is None or this in hidden:
+        yield
+        return
+    hidden.add(this)
+    try:
+        yield
+    finally:
+        hidden.discard(this)
 
 
 def _with(record: Record, function: Callable[..., Any], *arguments: Any) -> Any:

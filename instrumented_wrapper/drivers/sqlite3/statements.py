@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from instrumented_wrapper.drivers.blocking.calls import Calls
-from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched
 from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
@@ -27,7 +27,7 @@ Method = Callable[..., Any]
 _connection: Final = C_CURSOR.connection.__get__
 _in_transaction: Final = C_CONNECTION.in_transaction.__get__
 _NAMES_WARN: Final = sys.version_info >= (3, 12)  # of parameters that have names and are given in their order
-_NAMED: Final = re.compile(r"[:@$]\w")  # in a string it is none: then a call costs a little more
+_NAMED: Final = re.compile(r"[:@$]\w|\?\d")  # in a string it is none: then a call costs a little more
 _MOST, _LONG = 4096, 4096  # texts that are kept; characters
 
 
@@ -95,7 +95,7 @@ class Statements:
 
         @functools.wraps(original)
         def end(self: Any, /, *args: Any) -> Any:
-            record: Record | None = self.__dict__.get(KEY)
+            record = record_of(self)
             if record is None or record.off:
                 return original(self, *args)
             name = command or ("COMMIT" if all(arg is None for arg in args) else "ROLLBACK")
@@ -123,7 +123,7 @@ class Statements:
 def _watched(cursor: Any) -> Any:
     """Return the connection of a cursor, where it is one of ours."""
     connection = _connection(cursor)
-    return connection if issubclass(type(connection), Watched) else None
+    return connection if Watched in type(connection).__mro__ else None
 
 
 def _ends(connection: Any) -> bool:
