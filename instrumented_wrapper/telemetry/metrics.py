@@ -85,5 +85,5 @@ def _count(settings: Counter, event: Event, end: SettingsEnd) -> None:
 
 
 def _family(setting: str) -> str:
-    """Return the name of a setting; those with a dot are the app's own, and could be any number of series."""
-    return "custom" if "." in setting else setting
+    """Return the name of a setting; those with a dot, and user variables, are the app's own: any number of series."""
+    return "custom" if "." in setting or setting.startswith("@") else setting

@@ -95,7 +95,7 @@ def test_a_failover_that_was_interrupted_counts_as_failed(recorder):
 
 
 def test_settings_are_counted(recorder):
-    changes = [("autocommit", "reset"), ("read_only", "failed"), ("app.tenant", "reset"), ("app.user", "reset")]
+    changes = [("autocommit", "reset"), ("read_only", "failed"), ("app.tenant", "reset"), ("@tenant", "reset")]
     happen(RESET, SettingsEnd(tuple(SettingChange(name, 0, 1, outcome) for name, outcome in changes), "default", 0))
     happen(RESET, SettingsEnd((SettingChange("autocommit", 1, 0, "reset"),), "default", 0))
     happen(TRANSFER, SettingsEnd((SettingChange("autocommit", 1, 0, "restored"),), "default", 0))
