@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
+from weakref import ref
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
@@ -62,8 +63,13 @@ class Line:
     """A connection that is talked with; the driver's own file says how."""
 
     def __init__(self, native: ForMySQL, record: Record) -> None:
-        self._native, self.record = native, record
+        self._native, self._record = native, ref(record)  # which has the line: no cycle for the garbage collector
         self.raises = native.raises
+
+    @property
+    def record(self) -> Any:
+        """The session of the connection."""
+        return self._record()
 
     def dialect(self) -> questions.Dialect:
         """Return what the server calls things."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from mysql.connector import __version_info__, pooling
@@ -51,8 +51,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
     for kind in KINDS:
         _connections(patches, kind, calls, telling, options, flows)
-    for kind in _cursor_kinds():
-        _cursors(patches, kind, calls, telling)
+    for kind, name in _cursor_kinds():
+        _cursors(patches, kind, name, calls, telling)
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
     return "patched"
 
@@ -62,14 +62,17 @@ def uninstall() -> None:
     drop_all(NATIVE.name)
 
 
-def _cursor_kinds() -> list[type[Any]]:
-    modules = [pure]
+def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
+    """Yield the classes of cursors, and the attribute that is a cursor's connection."""
+    modules = [(pure, "_connection")]
     if len(KINDS) > 1:
         from mysql.connector import cursor_cext
 
-        modules.append(cursor_cext)
-    kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
-    return [kind for kind in kinds if "MySQLCursor" in kind.__name__ and "Abstract" not in kind.__name__]
+        modules.append((cursor_cext, "_connection" if __version_info__ >= (9,) else "_cnx"))
+    for module, name in modules:
+        for kind in vars(module).values():
+            if isinstance(kind, type) and "MySQLCursor" in kind.__name__ and "Abstract" not in kind.__name__:
+                yield kind, name
 
 
 # --- connections --------------------------------------------------------------------------------------------------
@@ -178,6 +181,7 @@ def _connecting(options: Options, telling: Telling, original: Method) -> Method:
 
 def _attach(connection: Any, options: Options, telling: Telling) -> None:
     record = Record(NATIVE, connection, options, Arguments((), connection.__dict__.setdefault(_GIVEN, {})))
+    NATIVE.keep_context(connection)
     record.attach(connection, (NATIVE.where(connection),))
     NATIVE.look(connection, record)
     record.tells = telling.wants(options)
@@ -253,12 +257,13 @@ def _shutting_down(original: Method) -> Method:
 # --- cursors ------------------------------------------------------------------------------------------------------
 
 
-def _cursors(patches: Patches, kind: type[Any], calls: Calls, telling: Telling) -> None:
+def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, telling: Telling) -> None:
     own = vars(kind)
+    connection_of = _connection_by(connection)
     if "execute" in own:
-        patches.replace(kind, "execute", calls.statement(own["execute"], _connection_of, "operation"))
+        patches.replace(kind, "execute", calls.statement(own["execute"], connection_of, "operation"))
     if "executemany" in own:
-        batch = calls.statement(own["executemany"], _connection_of, "operation", telling.batch)
+        batch = calls.statement(own["executemany"], connection_of, "operation", telling.batch)
         patches.replace(kind, "executemany", batch)
     if "callproc" in own and "Prepared" not in kind.__name__:
         patches.replace(
@@ -269,21 +274,24 @@ def _cursors(patches: Patches, kind: type[Any], calls: Calls, telling: Telling) 
                 Call.STATEMENT,
                 telling.procedure,
                 lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
-                _connection_of,
+                connection_of,
             ),
         )
     for name in ("fetchone", "fetchmany", "fetchall", "nextset"):
         if name in own:
-            patches.replace(kind, name, calls.fetch(own[name], _connection_of))
+            patches.replace(kind, name, calls.fetch(own[name], connection_of))
 
 
-def _connection_of(cursor: Any) -> Any:
-    """Return the app's connection: a cursor only has a weak proxy of it."""
-    try:
-        connection = cursor._connection
-        return None if connection is None else connection.get_self()
-    except ReferenceError:  # it is gone: the driver says so
-        return None
+def _connection_by(name: str) -> Callable[[Any], Any]:
+    """Return what returns the app's connection by an attribute of a cursor, which only has a weak proxy of it."""
+
+    def connection_of(cursor: Any) -> Any:
+        try:
+            return getattr(cursor, name).get_self()
+        except (ReferenceError, AttributeError):  # it is gone, or the cursor is closed: the driver says so
+            return None
+
+    return connection_of
 
 
 def _returning(flows: Flows, original: Method) -> Method:

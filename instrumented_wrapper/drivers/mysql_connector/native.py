@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
+from weakref import ref
 
 from mysql.connector import Error, errors  # by name: while it is being imported, its package does not have it
 from mysql.connector.abstracts import MySQLConnectionAbstract
 from mysql.connector.connection import MySQLConnection
 
+from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.blocking.native import Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
@@ -31,7 +34,7 @@ else:
     KINDS = (MySQLConnection, CMySQLConnection)
     LOST = (MySQLInterfaceError,)  # of a lost connection's commit() and rollback(); no DB-API error
 
-_QUIET: Final = 0.5  # seconds; the C extension shows no socket: after such a pause it is pinged before a statement
+_QUIET: Final = 0.5  # seconds; where the socket is not known: after such a pause it is pinged before a statement
 # What belongs to the physical connection.
 _PHYSICAL: Final = (
     *"_socket _protocol _cmysql _handshake _server_version _unread_result _have_next_result _columns_desc".split(),
@@ -124,10 +127,18 @@ class MySQLConnector(ForMySQL):
         sock = getattr(getattr(connection, "_socket", None), "sock", None)
         return None if sock is None or sock.fileno() < 0 else int(sock.fileno())
 
+    def keep_context(self, connection: Any) -> None:
+        """Have the driver not send our spans to a server that does not know of query attributes.
+
+        It sends the current span with each statement as one, and in MariaDB they are taken for parameters.
+        """
+        if mysql.system_of(self.version(connection)) == "mariadb":
+            connection.otel_context_propagation = False
+
     def look(self, connection: Any, record: Record) -> None:
         """Where there is no socket to look at, have the server asked after a pause."""
         if record.failover and self.socket(connection) is None:
-            record.poll = lambda timeout: time.monotonic() - record.heard > _QUIET
+            record.poll = partial(_is_quiet, ref(record))
 
     def where(self, connection: Any) -> tuple[str, int | None]:
         """Return the host and port, or the path of the socket."""
@@ -179,6 +190,7 @@ class MySQLConnector(ForMySQL):
             given["database"] = database
         new: Any = object.__new__(type(connection))
         _call(new, "__init__")  # as it is before it is patched: nobody watches this one yet
+        new.otel_context_propagation = connection.otel_context_propagation
         new.connect(**given)
         return self.checked(new, wanted)
 
@@ -203,16 +215,27 @@ class MySQLConnector(ForMySQL):
                 connection._socket.close_connection()
 
 
+def _is_quiet(record: Callable[[], Any], timeout: int) -> bool:
+    return bool(time.monotonic() - record().heard > _QUIET)
+
+
 def _rows(connection: Any, text: str) -> Iterator[list[str | None]]:
     """Send a statement past all that is patched; the driver's own settings for results have no part in it."""
-    _call(connection, "cmd_query", text, **({"raw": True, "buffered": True} if _is_c(connection) else {}))
+    rows: Iterable[Sequence[Any]]
     if _is_c(connection):
-        rows = connection.get_rows()[0] if connection.result_set_available else ()
-        connection.free_result()
+        rows = _fetched(connection._cmysql, text)
     else:
+        _call(connection, "cmd_query", text)
         rows = connection.get_rows(raw=True)[0] if connection.unread_result else ()
     for row in rows:
         yield [_text(cell) for cell in row]
+
+
+def _fetched(handle: Any, text: str) -> Iterator[Sequence[Any]]:
+    handle.query(text.encode())
+    while handle.have_result_set and (row := handle.fetch_row()) is not None:
+        yield row
+    handle.free_result()
 
 
 def _is_c(connection: Any) -> bool:

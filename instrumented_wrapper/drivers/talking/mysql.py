@@ -26,12 +26,14 @@ class Line(Protocol):
     """A connection, as far as it is talked with.
 
     Attributes:
-        record: its session.
         raises: what the driver raises; the first argument, or its `errno`, is the server's number.
     """
 
-    record: Any
     raises: tuple[type[Exception], ...]
+
+    @property
+    def record(self) -> Any:
+        """Its session."""
 
     def dialect(self) -> questions.Dialect:
         """Return what the server calls things."""
