@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 __all__ = ["AtSite", "Operation", "Operations", "Place", "PoolState", "Pools", "Site", "Told", "Words", "kept"]
 
+_HUGE = 65_536  # characters
+
 
 class Place(Protocol):
     """What operations are sent through: a connection, which may be moved to another server."""
@@ -41,7 +43,12 @@ class Words(NamedTuple):
 
 
 def kept(known: dict[Key, Value], key: Key, value: Value, most: int) -> Value:
-    """Keep `value` in `known`, in place of the oldest one where there are too many; return it."""
+    """Keep `value` in `known`, in place of the oldest one where there are too many; return it.
+
+    What belongs to a text of a whole dump is not kept: it is hardly sent twice, and would fill the memory.
+    """
+    if isinstance(key, (str, bytes)) and len(key) > _HUGE:
+        return value
     if len(known) >= most:
         known.pop(next(iter(known)), None)
     known[key] = value

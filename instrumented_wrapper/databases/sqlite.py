@@ -64,7 +64,9 @@ _CONFIGURED: Final = {  # by sqlite3_db_config(): the numbers are SQLite's
 _SKIPPED: Final = r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*+"
 _QUOTED: Final = r"""'(?:[^']++|'')*+(?:'|\Z)|"(?:[^"]++|"")*+(?:"|\Z)|`(?:[^`]++|``)*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)"""
 _MATTERS: Final = re.compile(r"pragma|attach|\btemp", re.I)
-_STATEMENT: Final = re.compile(rf"(?:[^;'\"`\[/-]++|{_QUOTED}|--[^\n]*+|/\*.*?(?:\*/|\Z)|[/-])*+(?:;|\Z)", re.S)
+_STATEMENT: Final = rf"(?:[^;'\"`\[/-]++|{_QUOTED}|--[^\n]*+|/\*.*?(?:\*/|\Z)|[/-])*+"
+_WHOLE: Final = re.compile(_STATEMENT, re.S)
+_OTHERS: Final = re.compile(rf"(?:(?!{_SKIPPED}(?:pragma|attach|create|explain)\b){_STATEMENT};)*+", re.I | re.S)
 _PRAGMA: Final = re.compile(
     rf"""{_SKIPPED}(?:explain{_SKIPPED}(?:query{_SKIPPED}plan{_SKIPPED})?)?pragma\b{_SKIPPED}
     (?:(?P<schema>{_QUOTED}|[^\W\d][\w$]*+){_SKIPPED}\.{_SKIPPED})?
@@ -122,13 +124,30 @@ def scan(text: str) -> Effects | None:
     """
     if not _MATTERS.search(text):
         return None
-    statements = [match for match in _STATEMENT.finditer(text) if match[0]]
-    names = dict.fromkeys(name for match in statements if (name := _set_by(text, match.start())))
-    leaves = dict.fromkeys(state for match in statements if (state := _left_by(text, match.start())))
+    starts = tuple(_starts(text))
+    names = dict.fromkeys(name for start in starts if (name := _set_by(text, start)))
+    leaves = dict.fromkeys(state for start in starts if (state := _left_by(text, start)))
     if not (names or leaves):
         return None
     steps = tuple(Step(DOUBT, name, "PRAGMA") for name in names)
-    return Effects(steps=steps, leaves=tuple(leaves), several=len(statements) > 1)
+    return Effects(steps=steps, leaves=tuple(leaves), several=_has_several(text))
+
+
+def _starts(text: str) -> Iterator[int]:
+    """Yield where statements begin that may matter. A dump may have a million others."""
+    position = 0
+    while (start := _end_of(_OTHERS, text, position)) < len(text):
+        yield start
+        position = _end_of(_WHOLE, text, start) + 1
+
+
+def _has_several(text: str) -> bool:
+    return bool(text[_end_of(_WHOLE, text, 0) :].strip("; \n"))
+
+
+def _end_of(pattern: re.Pattern[str], text: str, position: int) -> int:
+    found = pattern.match(text, position)
+    return len(text) if found is None else found.end()
 
 
 def _set_by(text: str, position: int) -> str | None:
