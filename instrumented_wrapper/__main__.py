@@ -41,7 +41,7 @@ def _drivers(options: Options) -> Iterator[str]:
     found = {module: _version_of(module, packages) for module in PATCHERS}
     done = _patched([module for module, number in found.items() if number is not None])
     for module, number in found.items():
-        yield f"{module:16} {number or 'not installed':14} {done.get(module, 'not patched') if number else ''}".rstrip()
+        yield f"{module:28} {number or 'not installed':14} {done.get(module, 'not patched') if number else ''}".rstrip()
 
 
 def _patched(modules: list[str]) -> Mapping[str, str]:
@@ -60,8 +60,8 @@ def _imported(module: str) -> str:
     """Import a module; return why that is not possible."""
     try:
         import_module(module)
-    except ImportError as error:  # one whose C library is missing, say
-        return f"cannot be imported: {error}"
+    except Exception as error:  # noqa: BLE001 - one whose C library is missing, or another one, say
+        return f"cannot be imported: {type(error).__name__}: {error}"
     return ""
 
 
@@ -70,8 +70,15 @@ def _version_of(module: str, packages: Mapping[str, list[str]]) -> str | None:
     package = module.partition(".")[0]
     if package in sys.stdlib_module_names:
         return sys.version.split()[0]
-    names = packages.get(package, []) if find_spec(package) and find_spec(module) else []
+    names = packages.get(package, []) if module == package or _is_there(module) else []
     return version(names[0]) if names else None
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except Exception:  # noqa: BLE001 - what it is in cannot be imported
+        return False
 
 
 def _version(name: str) -> str | None:

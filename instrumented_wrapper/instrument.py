@@ -67,6 +67,7 @@ PATCHERS: Final[Mapping[str, _Patcher]] = {
     "sqlite3": _Patcher("sqlite3", "instrumented_wrapper.drivers.sqlite3.install", "install"),
     "psycopg2.pool": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install", "install_pools"),
     "sqlalchemy": _Patcher("", "instrumented_wrapper.drivers.sqlalchemy", "install_pools"),
+    "django.db.backends.base.base": _Patcher("", "instrumented_wrapper.drivers.django", "install_pools"),
 }
 SUPPORTED: Final = tuple(dict.fromkeys(patcher.driver for patcher in PATCHERS.values() if patcher.driver))
 

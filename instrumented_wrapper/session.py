@@ -58,6 +58,7 @@ class Session:
         built: what of it was there before the app had the connection, and belongs to the baseline.
         noted: effects of the statements that were sent since the last answer.
         configuring: what is being set belongs to the baseline.
+        held: a pool or a framework configures the connection, and has not handed it out yet.
         shared: others use the server session too, between our transactions (a pooler): its settings are left alone.
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
@@ -73,7 +74,7 @@ class Session:
         self.left: dict[str, None] = {}
         self.built: set[str] = set()
         self.noted: list[Effects] = []
-        self.configuring = self.shared = False
+        self.configuring = self.held = self.shared = False
         self.lost: FailoverError | None = None
         self.owed: FailoverError | None = None
         self.failed: FailoverError | None = None
@@ -86,11 +87,11 @@ class Session:
 
     def hold(self) -> None:
         """A pool configures the connection before the app has it: what is set from now on is the baseline."""
-        self.configuring = True
+        self.held = self.configuring = True
 
     def hand_out(self) -> None:
         """From now on the connection is the app's."""
-        self.configuring = False
+        self.held = self.configuring = False
 
     @contextmanager
     def asking(self) -> Iterator[None]:

@@ -11,15 +11,12 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _ConnectionRecord
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.watching import KEY, unwrapped
+from instrumented_wrapper.drivers.watching import holding
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.session import Session
 
 __all__ = ["install_pools", "uninstall"]
 
@@ -28,40 +25,22 @@ _CONNECT: Final = "_ConnectionRecord__connect"  # calls the creator, then the li
 
 
 def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
-    """Hear of new connections before anybody else does, and of the end of their configuration."""
+    """Patch what makes a connection and configures it."""
     if not hasattr(_ConnectionRecord, _CONNECT):
-        logger.warning(
-            "SQLAlchemy's pool lacks %s: what configures a connection is taken for the app's doing", _CONNECT
-        )
+        logger.warning("SQLAlchemy's pool lacks %s: what its listeners set is taken for the app's doing", _CONNECT)
         return "left alone: its pool is another one"
-    event.listen(Pool, "connect", _created, insert=True)
     patches.close_over(_ConnectionRecord, _CONNECT, _connecting)
     return "patched"
 
 
 def uninstall() -> None:
-    """Do not listen any more."""
-    if event.contains(Pool, "connect", _created):
-        event.remove(Pool, "connect", _created)
-
-
-def _created(connection: Any, pooled: Any) -> None:
-    if (session := _session_of(pooled)) is not None:
-        session.hold()
+    """Nothing is kept."""
 
 
 def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def connect(self: Any) -> None:
-        original(self)
-        if (session := _session_of(self)) is not None:
-            session.hand_out()
+        with holding():
+            original(self)
 
     return connect
-
-
-def _session_of(pooled: Any) -> Session | None:
-    """Return what is known of the driver's connection; an async one is behind SQLAlchemy's own."""
-    connection = unwrapped(pooled.driver_connection)
-    session: Session | None = getattr(connection, "__dict__", {}).get(KEY)
-    return session

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from instrumented_wrapper.failover import Shared
 
-__all__ = ["KEY", "SHARED", "drop_all", "never", "poll_of", "unwrapped", "watch", "watched"]
+__all__ = ["KEY", "SHARED", "drop_all", "holding", "never", "poll_of", "unwrapped", "watch", "watched"]
 
 KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
 SHARED: Final = Shared()
@@ -23,13 +25,36 @@ class _Watched(Protocol):
     def became_foreign(self) -> None:
         """The connection belongs to the parent process."""
 
+    def hold(self) -> None:
+        """The connection is not the app's yet."""
+
+    def hand_out(self) -> None:
+        """Now it is."""
+
 
 _live: WeakSet[Any] = WeakSet()
+_held: ContextVar[list[_Watched] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def holding() -> Iterator[None]:
+    """While inside, connections that are made are not the app's yet: what configures them is the baseline."""
+    held: list[_Watched] = []
+    token = _held.set(held)
+    try:
+        yield
+    finally:
+        _held.reset(token)
+        for record in held:
+            record.hand_out()
 
 
 def watch(record: _Watched) -> None:
-    """Tell `record` should this process become a forked child."""
+    """Tell `record` should this process become a forked child, and hold it where it is not the app's yet."""
     _live.add(record)
+    if (held := _held.get()) is not None:
+        held.append(record)
+        record.hold()
 
 
 def watched(driver_name: str) -> list[Any]:

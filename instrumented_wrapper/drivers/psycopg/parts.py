@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import AsyncConnection, AsyncTransaction, BaseConnection, Connection, Transaction
-from psycopg._cursor_base import BaseCursor
 from psycopg._preparing import PrepareManager
 from psycopg.generators import execute
 
@@ -26,6 +25,7 @@ __all__ = [
 ]
 
 OLDEST: Final = (3, 2)
+BaseCursor: Any = next(kind for kind in psycopg.Cursor.__mro__ if kind.__name__ == "BaseCursor")  # 3.1: elsewhere
 BaseTransaction: Any = Transaction.__mro__[1]
 ClientCursorMixin: Any = next(kind for kind in psycopg.ClientCursor.__mro__ if "mogrify" in vars(kind))
 

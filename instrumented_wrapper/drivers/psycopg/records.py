@@ -55,7 +55,6 @@ class Record(Session):
         handed_out: a pool has given it to the app; None for one that is not from a pool.
         returning: the pool takes it back: a loss is then the pool's to handle.
         recording: changes are the app's doing.
-        held: another pool than psycopg's has it, and has not handed it out yet.
         returned: it was reset on its way into the pool just now.
         broken: something in the pipeline has failed, and what came after it was not done.
         called: functions of which the server has to be asked what they may do.
@@ -91,7 +90,7 @@ class Record(Session):
         self.unfinished: Operation | None = None
         self.broken = False
         self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known
-        self.recording, self.baseline_done, self.held = True, False, False
+        self.recording, self.baseline_done = True, False
         self.closed_by_app = self.loss_told = False
         self.deadline: float | None = None
         self.phase = IDLE
@@ -111,13 +110,9 @@ class Record(Session):
         self.keep_reported()
         watch(self)
 
-    def hold(self) -> None:
-        """Whether what is set is the baseline is found out anew for each statement: keep the answer."""
-        self.held = True
-
     def hand_out(self) -> None:
-        """From now on the connection is the app's."""
-        self.held = False
+        """Do as any session does; what the server has reported up to now is the baseline."""
+        super().hand_out()
         self.keep_reported()
 
     def look_at(self, pgconn: Any) -> None:

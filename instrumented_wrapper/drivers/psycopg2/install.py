@@ -161,9 +161,9 @@ def _born(record: Record, connection: Any, telling: Telling) -> None:
         record.belongs_to(connection)
         NATIVE.attach(record, connection)
     if record.connection() is connection:
-        record.configuring = False
         record.tells = telling.wants(record.options)
-        record.talk.keep_reported()
+        if not record.held:
+            record.hand_out()
 
 
 class _Unborn:
