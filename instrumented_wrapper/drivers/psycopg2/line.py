@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import psycopg2
 
+from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.psycopg2.classes import C, physical
@@ -18,6 +19,7 @@ __all__ = ["Line", "Talking"]
 
 _UNKNOWN: Final = 4  # libpq's PGTransactionStatusType of a connection that is not there
 _BY_PSYCOPG2: Final = ("default_transaction_read_only",)  # in autocommit, for the attribute
+_DATES: Final = "datestyle"
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
 
@@ -86,14 +88,21 @@ class Line:
 
 
 class Talking(Speaking):
-    """Talks, and lets psycopg2 know of another encoding: it looks for that only when it connects."""
+    """Talks, and keeps to what psycopg2 does by itself only when it connects: the encoding, and dates it can read."""
 
     def __init__(self, line: Line) -> None:
         super().__init__(line, line.status, line.where, _BY_PSYCOPG2)
-        self._encode = line.encode
+        self._psycopg2 = line
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
         """Clear state and give settings."""
-        before = super().assign(assignments, clears, back)
-        self._encode()
+        before = super().assign(self._readable(assignments, clears) if back else assignments, clears, back)
+        self._psycopg2.encode()
         return before
+
+    def _readable(self, given: Sequence[Assignment], clears: Sequence[str]) -> list[Assignment]:
+        """Dates go back to what psycopg2 had set, not to the server's default."""
+        kept = [assignment for assignment in given if assignment.name != _DATES or assignment.text is not None]
+        by_default = len(kept) < len(given) or (CUSTOM in clears and all(a.name != _DATES for a in given))
+        _, pristine = self._psycopg2.record.on_server.shown.get(_DATES, (None, None))
+        return [*kept, Assignment(_DATES, pristine or "ISO")] if by_default else kept
