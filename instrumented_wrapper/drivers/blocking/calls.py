@@ -85,6 +85,7 @@ class Calls:
                     effects is not None
                     or record.alert
                     or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
+                    or (record.live is not None and record.live() is not connection)  # moved while this thread waited
                 ):
                     return slow(operation, original, this, connection, record, (query, *args), kwargs, effects)
                 moves = record.moves

@@ -57,7 +57,7 @@ class Record(Session):
         internal: a connection of ours, on its way to become the app's.
         foreign: it belongs to the parent process.
         returned: it was reset on its way into a pool just now.
-        live: the driver's own object with the present physical connection, where that is not the app's.
+        live: a reference to the driver's own object with the present physical connection, where that is not the app's.
         abandoned: it is shut for good, and the app has not closed it yet.
         moves: how often it has got a physical connection.
         tells: operations of the app are told of.
@@ -83,7 +83,7 @@ class Record(Session):
         self.heard = 0.0
         self.poll: Callable[[int], Any] = never
         self.seen: Peer | None = None
-        self.live: Any = None
+        self.live: ref[Any] | None = None
         self.moves = 0
         self.tells = False
         self.lent = 0.0

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Final
+from weakref import ref
 
 import psycopg2
 from psycopg2 import extensions
@@ -239,7 +240,7 @@ class Psycopg2:
             C.cursor(other, cursor_factory=extensions.cursor).execute("COMMIT")
         for kept in (C.notices, C.notifies):
             kept.__set__(other, kept.__get__(here))
-        connection.__dict__[LIVE] = other
+        connection.__dict__[LIVE], record.live = other, ref(other)
         other.__dict__[KEY] = record
         former = Former(connection) if before is None else before
         physical(former).__dict__[LEFT] = True
