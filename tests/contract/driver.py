@@ -47,6 +47,7 @@ class DriverUnderTest(Protocol):
     is_async: bool
     site: type[Any]  # what its servers are asked: see sites.py
     operational_error: type[Exception]
+    ended_error: type[Exception]  # what it raises itself where the server ends a session or a statement
     programming_error: type[Exception]
     aborted_error: type[Exception]  # a statement in an aborted transaction
     read_only_error: type[Exception]  # a write that is not allowed
@@ -56,6 +57,8 @@ class DriverUnderTest(Protocol):
     own_keywords: frozenset[str]  # those that it knows, and we have an option of that name
     for_several: Mapping[str, Any]  # keywords with which several statements may be sent in one text
     sources: Mapping[str, str]  # tracked setting -> where its pristine value is read
+    commit_sent: bytes  # what its commit() sends
+    rollback_sent: bytes
     round_trips: int  # of a reset or a transfer of all of `changed`
     another: tuple[str, Any]  # a setting that is neither autocommit nor read_only, and a value
     refused: Mapping[str, Any]  # of `changed`, values that are refused in a transaction with a `programming_error`

@@ -33,6 +33,7 @@ class ForMySQL(Needs):
     shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "false", "REPEATABLE_READ"), strict=True))
     sources: ClassVar = dict(zip(NAMES, ("server", "server", "server"), strict=True))
+    commit_sent, rollback_sent = b"COMMIT", b"ROLLBACK"
     round_trips = 1
     for_several: ClassVar[Mapping[str, Any]] = {}
     own_keywords: frozenset[str] = frozenset()
@@ -64,7 +65,7 @@ class ForMySQL(Needs):
             connection.close()
 
     def was_reset(self, connection: Any, sent: bytes) -> bool:
-        return b"SET @@session" in sent
+        return b"SET @@session.`" in sent
 
     def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         cursor = connection.cursor()
@@ -97,7 +98,7 @@ class ForMySQL(Needs):
             yield
             connection.commit()
         except BaseException:
-            with suppress(self.error):
+            with suppress(Exception):  # closed for good
                 connection.rollback()
             raise
 

@@ -29,11 +29,11 @@ def unknown(error: BaseException, driver: DriverUnderTest) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_commit(driver: DriverUnderTest, proxied, site, table, proxy: Proxy, way: str, forward: bool) -> None:
     connection = proxied()
-    text = site.commits[int(way[-1])] if way.startswith("text") else "COMMIT"
-    sent = text if way in ("method", "block") else f"{text} /* cut here */"
-    proxy.cut_when(sent.encode(), forward=forward)
+    by_text = way.startswith("text")
+    text = f"{site.commits[int(way[-1])]} /* cut here */" if by_text else ""
+    proxy.cut_when(text.encode() or driver.commit_sent, forward=forward)
     with pytest.raises(TransactionResolutionUnknownError) as caught:
-        _commit(driver, connection, table, way, sent)
+        _commit(driver, connection, table, way, text)
     unknown(caught.value, driver)
     usable(driver, connection)  # nothing to roll back
     assert site.ids(table) == [1] * forward
@@ -106,7 +106,7 @@ def test_commit_while_the_primary_dies(driver: DriverUnderTest, connect, site, t
     driver.set(connection, "isolation_level", driver.changed["isolation_level"])
     driver.execute(connection, insert(table, 1))
     site.cluster.wait_streaming()
-    proxy.cut_when(b"COMMIT", forward=False)
+    proxy.cut_when(driver.commit_sent, forward=False)
     proxy.refuse()
     site.cluster.standby.promote()
     with pytest.raises(TransactionResolutionUnknownError) as caught:
@@ -124,7 +124,7 @@ def test_commit_of_a_transaction_that_had_failed(driver: DriverUnderTest, proxie
     driver.execute(connection, insert(table, 1))
     with pytest.raises(driver.programming_error):
         driver.execute(connection, "SELECT no_such_column")
-    proxy.cut_when(b"COMMIT", forward=True)
+    proxy.cut_when(driver.commit_sent, forward=True)
     with pytest.raises(FailoverSuccessError) as caught:
         driver.commit(connection)
     rolled_back(caught.value, driver)

@@ -90,7 +90,7 @@ def test_nobody_takes_over_in_a_block(driver: DriverUnderTest, proxied, go_away,
 def test_nobody_takes_over_in_commit(driver: DriverUnderTest, proxied, go_away, site, table, proxy: Proxy) -> None:
     connection = proxied()
     driver.execute(connection, insert(table, 1))
-    proxy.cut_when(b"COMMIT", forward=True)
+    proxy.cut_when(driver.commit_sent, forward=True)
     go_away(cut=False)
     with pytest.raises(FailoverFailedError) as caught:
         driver.commit(connection)

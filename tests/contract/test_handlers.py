@@ -42,6 +42,7 @@ def changed(driver: DriverUnderTest, connection: Any) -> Any:
 def test_a_reset_handler_that_does_it_all(driver: DriverUnderTest, connect, site, proxy: Proxy, spans) -> None:
     connection = changed(driver, connect(site.dsn(proxy)))
     set_reset(handler := Handler(returns=True))
+    proxy.clear()
     driver.close(connection)
     ((state, given),) = handler.calls
     assert given is connection
@@ -58,6 +59,7 @@ def test_after_a_reset_handler_that_does_not(
 ) -> None:
     connection = changed(driver, connect(site.dsn(proxy)))
     set_reset(handler := Handler(returns))
+    proxy.clear()
     driver.close(connection)
     assert len(handler.calls) == 1
     assert site.none_left()
@@ -247,10 +249,11 @@ def test_a_transfer_handler_runs_with_nothing_changed(driver: DriverUnderTest, c
 
 def test_a_transfer_handler_that_raises_fails_the_switch(driver: DriverUnderTest, connect, site, spans) -> None:
     connection = changed(driver, connect())
+    cursor = driver.cursor(connection)
     set_transfer(Handler(raises=LookupError()))
     site.end_sessions()
     with pytest.raises(FailoverFailedError) as caught:
-        driver.execute(connection, "SELECT 1")
+        driver.execute_on(cursor, "SELECT 1")
     assert isinstance(caught.value, driver.operational_error)
     assert driver.is_closed(connection)
     assert site.none_left()

@@ -112,7 +112,7 @@ def test_autocommit_never_runs_twice(driver: DriverUnderTest, connect, site, tab
 def test_a_statement_that_is_cancelled_is_no_loss(driver: DriverUnderTest, connect, site, spans) -> None:
     connection = connect(site.dsn(**site.ends_statements), autocommit=True)
     before = session(driver, connection, site)
-    with pytest.raises(driver.operational_error) as caught:
+    with pytest.raises(driver.ended_error) as caught:
         driver.execute(connection, site.slow)
     assert not isinstance(caught.value, FailoverError)
     assert session(driver, connection, site) == before
@@ -292,7 +292,7 @@ def test_rollback_by_text_ends_the_refusal(driver: DriverUnderTest, connect, sit
 def test_rollback_whose_answer_is_lost(driver: DriverUnderTest, connect, site, table, proxy: Proxy) -> None:
     connection = connect(site.dsn(proxy, site.cluster.primary))
     begun(driver, connection, table)
-    proxy.cut_when(b"ROLLBACK")
+    proxy.cut_when(driver.rollback_sent)
     driver.rollback(connection)
     usable(driver, connection)
     assert site.ids(table) == []

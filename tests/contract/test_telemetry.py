@@ -122,11 +122,12 @@ def test_failover_and_transfer(driver: DriverUnderTest, connect, site, spans, me
         driver.set(connection, setting, value)
     old = site.cluster.primary
     site.cluster.wait_streaming()
+    cursor = driver.cursor(connection)
     site.cluster.failover()
     spans.clear()
     measured.before = measured._counts()
     with app_span() as parent:
-        driver.execute(connection, "SELECT 1")
+        driver.execute_on(cursor, "SELECT 1")
     (failover,) = spans.named("failover")
     is_ours(failover, failover.parent)
     is_in_a_statement(failover, spans, parent)

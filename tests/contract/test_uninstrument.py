@@ -25,7 +25,7 @@ driver.set(connection, "read_only", driver.default["read_only"])
 known = len(session_state(connection))
 try:
     driver.execute(connection, statement)
-except driver.operational_error as error:
+except driver.ended_error as error:
     ours = isinstance(error, FailoverError)
 driver.close(connection)
 print(json.dumps([session > 0, known, ours]))

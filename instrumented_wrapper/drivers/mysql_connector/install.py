@@ -35,7 +35,10 @@ Method = Callable[..., Any]
 OLDEST: Final = (8, 4)
 NATIVE: Final = MySQLConnector()
 DRIVER: Final = Blocking(NATIVE)
+# The getters of these are questions to the server; what the setters do, where that is not read from the text they send.
+_PROPERTIES: Final = {"autocommit": sets_autocommit, "database": selects, "time_zone": None, "sql_mode": None}
 _DEFERRED: Final = "_instrumented_wrapper_options"  # in a connection's ``__dict__`` until it connects
+_MAKING: Final = "_instrumented_wrapper_making"  # there, too: until ``__init__`` is done
 _GIVEN: Final = "_instrumented_wrapper_given"  # there, too: the arguments of ``config`` and ``connect``, up to now
 _ALIASES: Final = {"db": "database", "username": "user", "passwd": "password", "connect_timeout": "connection_timeout"}
 
@@ -104,16 +107,52 @@ def _connections(
     over("cmd_reset_connection", _beginning_anew)
     over("cmd_change_user", _changing_user)
     over("shutdown", _shutting_down)
+    over("close", _closed)
     over("close", closing(NATIVE, DRIVER, flows))
     patches.replace(kind, "disconnect", kind.close)
-    patches.replace(kind, "autocommit", _property(calls, kind, "autocommit", sets_autocommit))
-    patches.replace(kind, "database", _property(calls, kind, "database", selects))
+    for name, effects in (
+        ("autocommit", sets_autocommit),
+        ("database", selects),
+        ("time_zone", None),
+        ("sql_mode", None),
+    ):
+        patches.replace(kind, name, _property(calls, kind, name, effects))
 
 
 def _property(calls: Calls, kind: type[Any], name: str, effects: Any) -> property:
     member: Any = getattr(kind, name)
-    change = calls.call(member.fset, Call.STATEMENT, None, effects)
-    return property(member.fget, change, doc=member.__doc__)
+    change = member.fset if effects is None else calls.call(member.fset, Call.STATEMENT, None, effects)
+    return property(_quietly(member.fget), change, doc=member.__doc__)
+
+
+def _quietly(original: Method) -> Method:
+    """A getter starts no switch, also where it asks the server: the driver's own error passes."""
+
+    @functools.wraps(original)
+    def get(self: Any) -> Any:
+        if (record := record_of(self)) is None:
+            return original(self)
+        with record.turn:
+            busy, record.busy = record.busy, True
+            try:
+                return original(self)
+            finally:
+                record.busy = busy
+
+    return get
+
+
+def _closed(original: Method) -> Method:
+    """``close``: the driver does not tell afterwards that it was called."""
+
+    @functools.wraps(original)
+    def close(self: Any) -> None:
+        try:
+            original(self)
+        finally:
+            NATIVE.mark_closed(self)
+
+    return close
 
 
 def _itself(connection: Any) -> Any:
@@ -129,8 +168,11 @@ def _constructing(options: Options, original: Method) -> Method:
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        self.__dict__[_DEFERRED] = options
+        self.__dict__[_DEFERRED], self.__dict__[_MAKING] = options, True
         original(self, *args, **kwargs)
+        del self.__dict__[_MAKING]
+        if (record := record_of(self)) is not None:
+            record.configuring = False
 
     return __init__
 
@@ -182,6 +224,7 @@ def _connecting(options: Options, telling: Telling, original: Method) -> Method:
 def _attach(connection: Any, options: Options, telling: Telling) -> None:
     record = Record(NATIVE, connection, options, Arguments((), connection.__dict__.setdefault(_GIVEN, {})))
     NATIVE.keep_context(connection)
+    record.configuring = _MAKING in connection.__dict__  # what a class of the app does in its own ``connect``
     record.attach(connection, (NATIVE.where(connection),))
     NATIVE.look(connection, record)
     record.tells = telling.wants(options)

@@ -93,9 +93,14 @@ class MySQLConnector(ForMySQL):
         return _is_c(connection) and not self.has_ended(connection) and bool(connection.more_results)
 
     def is_closed(self, connection: Any) -> bool:
-        """Tell whether the app has closed it."""
+        """Tell whether the app's close is done: until then it can be reset."""
         record = record_of(connection)
-        return record is not None and record.closed_by_app
+        return record is not None and record.kept.get("closed") == record.moves
+
+    def mark_closed(self, connection: Any) -> None:
+        """Keep it."""
+        if (record := record_of(connection)) is not None:
+            record.kept["closed"] = record.moves
 
     def has_ended(self, connection: Any) -> bool:
         """An error has said so."""
@@ -208,6 +213,8 @@ class MySQLConnector(ForMySQL):
 
     def shut(self, connection: Any, for_good: bool) -> None:
         """Close without a word where it is lost."""
+        if for_good:
+            self.mark_closed(connection)
         with contextlib.suppress(Exception):  # it has ended, or it ends now
             if getattr(connection, "_cmysql", None) is not None:
                 connection._cmysql.close()

@@ -12,6 +12,7 @@ class MySQLClient(ForMySQL):
 
     name, error = "MySQLdb", MySQLdb.Error
     operational_error, programming_error = MySQLdb.OperationalError, MySQLdb.ProgrammingError
+    ended_error: ClassVar[type[Exception]] = MySQLdb.OperationalError
     read_only_error = MySQLdb.OperationalError
     closed_error: ClassVar[type[Exception]] = MySQLdb.Error
     unknown_keyword_error = TypeError

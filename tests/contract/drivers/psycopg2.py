@@ -37,6 +37,7 @@ class Psycopg2(Needs):
 
     name, is_async, site = "psycopg2", False, PostgreSQL
     operational_error, programming_error = psycopg2.OperationalError, psycopg2.ProgrammingError
+    ended_error: ClassVar[type[Exception]] = psycopg2.OperationalError
     aborted_error = errors.InFailedSqlTransaction
     read_only_error = errors.ReadOnlySqlTransaction
     closed_error: ClassVar[type[Exception]] = psycopg2.InterfaceError
@@ -48,6 +49,7 @@ class Psycopg2(Needs):
     another = ("deferrable", True)
     refused: ClassVar = {"read_only": False, "autocommit": True}
     sources: ClassVar = dict.fromkeys(NAMES, "driver")
+    commit_sent, rollback_sent = b"COMMIT", b"ROLLBACK"
     round_trips = 0
     for_several: ClassVar[Mapping[str, Any]] = {}
     own_keywords: frozenset[str] = frozenset()

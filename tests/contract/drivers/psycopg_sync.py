@@ -33,6 +33,7 @@ class PsycopgSync(Needs):
 
     name, is_async, site = "psycopg", False, PostgreSQL
     operational_error, programming_error = psycopg.OperationalError, psycopg.ProgrammingError
+    ended_error: ClassVar[type[Exception]] = psycopg.OperationalError
     aborted_error = psycopg.errors.InFailedSqlTransaction
     read_only_error = psycopg.errors.ReadOnlySqlTransaction
     closed_error: ClassVar[type[Exception]] = psycopg.OperationalError
@@ -42,6 +43,7 @@ class PsycopgSync(Needs):
     another = ("deferrable", True)
     refused: ClassVar = {"read_only": False, "autocommit": True}
     sources: ClassVar = dict.fromkeys(NAMES, "driver")
+    commit_sent, rollback_sent = b"COMMIT", b"ROLLBACK"
     round_trips = 0
     for_several: ClassVar[Mapping[str, Any]] = {}
     own_keywords: frozenset[str] = frozenset()

@@ -15,6 +15,7 @@ class PyMySQL(ForMySQL):
 
     name, error = "pymysql", pymysql.err.Error
     operational_error, programming_error = pymysql.err.OperationalError, pymysql.err.ProgrammingError
+    ended_error: ClassVar[type[Exception]] = pymysql.err.OperationalError
     read_only_error = pymysql.err.OperationalError
     closed_error: ClassVar[type[Exception]] = pymysql.err.InterfaceError
     unknown_keyword_error = TypeError

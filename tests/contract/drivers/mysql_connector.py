@@ -1,0 +1,60 @@
+"""mysql-connector-python, its pure connections: what the contract suite asks of them."""
+
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import mysql.connector
+from mysql.connector.connection import MySQLConnection
+
+from ..driver import Callback
+from ..mysql import ForMySQL
+
+
+class MySQLConnector(ForMySQL):
+    """mysql.connector.connect."""
+
+    name, error = "mysql.connector", mysql.connector.Error
+    operational_error, programming_error = mysql.connector.OperationalError, mysql.connector.ProgrammingError
+    ended_error: ClassVar[type[Exception]] = mysql.connector.Error  # a DatabaseError: it goes by the SQLSTATE
+    read_only_error = mysql.connector.Error
+    closed_error: ClassVar[type[Exception]] = mysql.connector.Error
+    unknown_keyword_error = AttributeError
+    own_keywords = frozenset({"failover"})
+    pure = True
+    connection: Any = MySQLConnection
+
+    def open(self, **keywords: Any) -> Any:
+        return mysql.connector.connect(use_pure=self.pure, **keywords)
+
+    def connect_subclass(self, dsn: Any, **settings: Any) -> Any:
+        configure = self.callback(Callback(settings))
+
+        class AppConnection(self.connection):  # type: ignore[name-defined, misc]
+            def connect(self, **kwargs: Any) -> None:
+                super().connect(**kwargs)
+                configure(self)
+
+        return AppConnection(**self.keywords(dsn))
+
+    def begin(self, connection: Any) -> None:
+        connection.start_transaction()
+
+    def set_autocommit(self, connection: Any, value: bool) -> None:
+        connection.autocommit = value
+
+    def use_getters(self, connection: Any) -> None:
+        assert connection.in_transaction in (True, False)
+        for name in ("connection_id", "server_host", "server_port", "user", "python_charset"):
+            assert getattr(connection, name)
+        for name in ("autocommit", "database", "time_zone", "sql_mode"):  # these ask the server
+            with suppress(self.error):
+                getattr(connection, name)
+
+    def code_of(self, error: BaseException) -> str:
+        return str(getattr(error, "errno", None))
+
+    def is_closed(self, connection: Any) -> bool:
+        return connection._socket.sock.fileno() < 0
+
+
+DRIVER = MySQLConnector()

@@ -1,0 +1,21 @@
+"""mysql-connector-python, its connections of the C extension: as the pure ones."""
+
+from typing import Any
+
+from mysql.connector.connection_cext import CMySQLConnection
+
+from .mysql_connector import MySQLConnector
+
+
+class MySQLConnectorC(MySQLConnector):
+    """mysql.connector.connect, with the C extension."""
+
+    pure = False
+    commit_sent, rollback_sent = b"commit", b"rollback"
+    connection: Any = CMySQLConnection
+
+    def is_closed(self, connection: Any) -> bool:
+        return not connection._cmysql.ping()
+
+
+DRIVER = MySQLConnectorC()
