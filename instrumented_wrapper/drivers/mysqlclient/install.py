@@ -171,12 +171,12 @@ def _noting(original: Method) -> Method:
 
 
 def _closing(original: Method) -> Method:
-    """``close`` of a cursor: of a session that is closed for good it has nothing to discard any more."""
+    """``close`` of a cursor: what was shut for good is not asked for rows, or that would hide what the app is told."""
 
     @functools.wraps(original)
     def close(self: Any) -> None:
         record = None if self.connection is None else record_of(self.connection)
-        if record is not None and record.failed is not None:
+        if record is not None and record.kept.get("shut"):
             self.connection = self._result = None
         original(self)
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 from MySQLdb import _exceptions, _mysql
 from MySQLdb.connections import Connection
 
-from instrumented_wrapper.drivers.blocking.bounds import shut
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
 from instrumented_wrapper.drivers.talking import Rows
@@ -209,18 +208,15 @@ class MySQLClient(ForMySQL):
         return Former(connection) if before is None else before
 
     def shut(self, connection: Any, for_good: bool) -> None:
-        """Close the struct that has the physical connection; of the app's own only the socket is shut.
+        """Close the struct that has the physical connection.
 
-        Cursors ask their struct when they are closed, and would raise instead of what the app is to be told.
+        Its socket is left alone: of a struct that has lost its server it may be another connection's by now.
         """
         here, record = physical(connection), record_of(connection)
-        if not C.open.__get__(here):
-            return
-        if record is None or record.internal:
+        if C.open.__get__(here):
             C.close(here)
-        else:
-            shut(C.fileno(here))
-            self.mark_lost(connection)
+        if record is not None:
+            record.kept["shut"] = True
 
 
 def _text(cell: Any) -> str | None:
