@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from mysql.connector import __version_info__, pooling
-from mysql.connector import cursor as pure
 from mysql.connector.connection import MySQLConnection
 
 from instrumented_wrapper.drivers import Flows
@@ -21,6 +20,7 @@ from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
+from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, MySQLConnector
 from instrumented_wrapper.drivers.watching import drop_all
@@ -54,8 +54,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
     for kind in KINDS:
         _connections(patches, kind, calls, telling, options, flows)
-    for kind, name in _cursor_kinds():
-        _cursors(patches, kind, name, calls, telling)
+    patch_cursors(patches, calls, telling)
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
     return "patched"
 
@@ -63,22 +62,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
 def uninstall() -> None:
     """Forget the connections that were watched; they go on working."""
     drop_all(NATIVE.name)
-
-
-def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
-    """Yield the classes of cursors, and the attribute that is a cursor's connection."""
-    modules = [(pure, "_connection")]
-    if len(KINDS) > 1:
-        from mysql.connector import cursor_cext
-
-        modules.append((cursor_cext, "_connection" if __version_info__ >= (9,) else "_cnx"))
-    for module, name in modules:
-        for kind in vars(module).values():
-            if isinstance(kind, type) and "MySQLCursor" in kind.__name__ and "Abstract" not in kind.__name__:
-                yield kind, name
-
-
-# --- connections --------------------------------------------------------------------------------------------------
 
 
 def _connections(
@@ -295,46 +278,6 @@ def _shutting_down(original: Method) -> Method:
         original(self)
 
     return shutdown
-
-
-# --- cursors ------------------------------------------------------------------------------------------------------
-
-
-def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, telling: Telling) -> None:
-    own = vars(kind)
-    connection_of = _connection_by(connection)
-    if "execute" in own:
-        patches.replace(kind, "execute", calls.statement(own["execute"], connection_of, "operation"))
-    if "executemany" in own:
-        batch = calls.statement(own["executemany"], connection_of, "operation", telling.batch)
-        patches.replace(kind, "executemany", batch)
-    if "callproc" in own and "Prepared" not in kind.__name__:
-        patches.replace(
-            kind,
-            "callproc",
-            calls.call(
-                own["callproc"],
-                Call.STATEMENT,
-                telling.procedure,
-                lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
-                connection_of,
-            ),
-        )
-    for name in ("fetchone", "fetchmany", "fetchall", "nextset"):
-        if name in own:
-            patches.replace(kind, name, calls.fetch(own[name], connection_of))
-
-
-def _connection_by(name: str) -> Callable[[Any], Any]:
-    """Return what returns the app's connection by an attribute of a cursor, which only has a weak proxy of it."""
-
-    def connection_of(cursor: Any) -> Any:
-        try:
-            return getattr(cursor, name).get_self()
-        except (ReferenceError, AttributeError):  # it is gone, or the cursor is closed: the driver says so
-            return None
-
-    return connection_of
 
 
 def _returning(flows: Flows, original: Method) -> Method:

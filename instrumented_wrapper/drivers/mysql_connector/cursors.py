@@ -1,0 +1,73 @@
+"""What is patched of mysql-connector-python's cursors. Knows nothing of how connections are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mysql.connector import __version_info__
+from mysql.connector import cursor as pure
+
+from instrumented_wrapper.drivers.blocking.calls import Calls
+from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.mysql_connector.native import KINDS
+from instrumented_wrapper.patching import Patches
+
+__all__ = ["patch_cursors"]
+
+
+def patch_cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
+    """Patch the cursors of pure connections and of those of the C extension."""
+    for kind, name in _cursor_kinds():
+        _cursors(patches, kind, name, calls, telling)
+
+
+def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
+    """Yield the classes of cursors, and the attribute that is a cursor's connection."""
+    modules = [(pure, "_connection")]
+    if len(KINDS) > 1:
+        from mysql.connector import cursor_cext
+
+        modules.append((cursor_cext, "_connection" if __version_info__ >= (9,) else "_cnx"))
+    for module, name in modules:
+        for kind in vars(module).values():
+            if isinstance(kind, type) and "MySQLCursor" in kind.__name__ and "Abstract" not in kind.__name__:
+                yield kind, name
+
+
+def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, telling: Telling) -> None:
+    own = vars(kind)
+    connection_of = _connection_by(connection)
+    if "execute" in own:
+        patches.replace(kind, "execute", calls.statement(own["execute"], connection_of, "operation"))
+    if "executemany" in own:
+        batch = calls.statement(own["executemany"], connection_of, "operation", telling.batch)
+        patches.replace(kind, "executemany", batch)
+    if "callproc" in own and "Prepared" not in kind.__name__:
+        patches.replace(
+            kind,
+            "callproc",
+            calls.call(
+                own["callproc"],
+                Call.STATEMENT,
+                telling.procedure,
+                lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
+                connection_of,
+            ),
+        )
+    for name in ("fetchone", "fetchmany", "fetchall", "nextset"):
+        if name in own:
+            patches.replace(kind, name, calls.fetch(own[name], connection_of))
+
+
+def _connection_by(name: str) -> Callable[[Any], Any]:
+    """Return what returns the app's connection by an attribute of a cursor, which only has a weak proxy of it."""
+
+    def connection_of(cursor: Any) -> Any:
+        try:
+            return getattr(cursor, name).get_self()
+        except (ReferenceError, AttributeError):  # it is gone, or the cursor is closed: the driver says so
+            return None
+
+    return connection_of
