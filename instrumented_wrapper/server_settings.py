@@ -226,7 +226,8 @@ class ServerSettings:
         else:
             doubts = self.open.top.doubts
         for step in given:
-            if step.kind in (statement.SET, statement.DOUBT):
+            lasts = step.kind in (statement.SET, statement.DOUBT)
+            if lasts or (step.kind == statement.SET_LOCAL and not self._transactional):  # it may be back, or not yet
                 doubts[str(step.name)] = str(step.value) if step.kind == statement.DOUBT else because
             elif step.kind == statement.NAMED:
                 self._named.add(str(step.name))
@@ -261,7 +262,7 @@ class ServerSettings:
             self._configure(name, value)
             return
         pristine = self._pristine.get(name)
-        if value == pristine or (not value and not pristine):
+        if value == pristine or (self._has_defaults and not value and not pristine):
             if name in self._values:
                 self._values[name] = value if name in self._configured else None
         elif self._values.get(name) != value:

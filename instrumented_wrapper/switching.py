@@ -30,6 +30,7 @@ from instrumented_wrapper.events import (
 from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer
 from instrumented_wrapper.lifecycle import (
     reset,
+    settle_doubts,
     where,
 )
 from instrumented_wrapper.session import Session
@@ -80,6 +81,8 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
     """
     session.settle(for_good=True)
     driver.notice(connection)
+    if session.on_server.wants_asking and driver.is_idle(connection):
+        yield from settle_doubts(driver, connection, session)
     loss = Loss("requested", silent=True, hosts=hosts)
     this = _begin(driver, connection, session, loss, session.not_carried(), None)
     with observe(_failover(this)) as observed:

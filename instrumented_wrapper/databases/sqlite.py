@@ -31,6 +31,7 @@ __all__ = [
     "has_names",
     "is_listed",
     "present",
+    "reads_last",
     "scan",
     "shown",
     "survives_reset_all",
@@ -228,6 +229,11 @@ def _cleared(kind: str, name: str) -> str:
 
 def is_listed(name: str) -> bool:
     """There is nobody to ask."""
+    return False
+
+
+def reads_last(text: str) -> bool:
+    """A PRAGMA leaves what ``changes()`` tells."""
     return False
 
 

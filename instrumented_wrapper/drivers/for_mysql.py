@@ -20,7 +20,7 @@ from instrumented_wrapper.operations import Site
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
 
-__all__ = ["ForMySQL", "Line", "code_of", "selects", "sets_autocommit", "sets_names"]
+__all__ = ["ForMySQL", "Line", "calls_procedure", "code_of", "selects", "sets_autocommit", "sets_names"]
 
 _REFUSED: Final = (2002, 2003, 2005)  # nobody listens there, or its name is not known
 _NOT_READY: Final = (1053, 1077, 1079)
@@ -59,6 +59,14 @@ def sets_names(record: Record, charset: Any = None, collation: Any = None, *args
     return mysql.scan(f"SET NAMES {charset}" + (f" COLLATE {collation}" if collation else ""))
 
 
+def calls_procedure(record: Record, name: str, args: Sequence[Any] = ()) -> Effects | None:
+    """Return what ``callproc`` does: it leaves the procedure's parameters in user variables."""
+    inside = str(name).replace("`", "``")
+    parameters = ", ".join(f"@`_{inside}_{number}`" for number in range(len(args)))
+    effects = mysql.scan(f"CALL `{inside}`({parameters})")
+    return None if effects is None else record.talk.understood(effects)
+
+
 class Line:
     """A connection that is talked with; the driver's own file says how."""
 
@@ -86,6 +94,18 @@ class Line:
     def giving(self, assignments: Sequence[Assignment]) -> None:
         """The server is about to be given settings."""
         self._native.giving(self.record.connection(), assignments)
+
+    def tracks(self) -> bool:
+        """Tell whether the server reports all that changes."""
+        return self._native.tracks(self.record.connection())
+
+    def listen(self) -> None:
+        """Have the server report what it has not reported yet."""
+        self._native.listen(self.record.connection())
+
+    def went_back(self, settings: Sequence[str]) -> None:
+        """Settings are what connecting gave them."""
+        self._native.went_back(self.record.connection(), self.record, settings)
 
     def reset(self) -> bool:
         """Reset the whole session."""
@@ -119,6 +139,16 @@ class ForMySQL:
     def known(self, connection: Any, record: Record, name: str) -> str | None:
         """Return a setting that the client knows without asking."""
         raise NotImplementedError
+
+    def tracks(self, connection: Any) -> bool:
+        """Tell whether the server reports all that changes."""
+        return False
+
+    def listen(self, connection: Any) -> None:
+        """Have the server report what it has not reported yet, where it does that."""
+
+    def went_back(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
+        """Put back what the driver itself keeps of settings that were reset: how it encodes what it sends."""
 
     def reset(self, connection: Any, record: Record) -> bool:
         """Reset the whole session (COM_RESET_CONNECTION), and redo what connecting did."""
@@ -194,6 +224,11 @@ class ForMySQL:
     def text_of(self, cursor: Any, query: Any) -> str:
         """Return the text of a query."""
         return query.decode(errors="replace") if isinstance(query, (bytes, bytearray)) else str(query)
+
+    def executed(self, cursor: Any) -> str | None:
+        """Return what the drivers keep of the text."""
+        query = getattr(cursor, "_executed", None)
+        return None if query is None else self.text_of(cursor, query)
 
     def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
         """Return a primary, unless the old server was not one."""

@@ -6,6 +6,7 @@ rest of a session; `questions` are the texts that are sent; `tracking` reads wha
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from instrumented_wrapper.databases.mysql.state import covers, is_listed
@@ -21,6 +22,7 @@ __all__ = [
     "covers",
     "cut",
     "is_listed",
+    "reads_last",
     "scan",
     "shown",
     "survives_reset_all",
@@ -30,12 +32,18 @@ __all__ = [
 
 TRANSACTIONAL = False  # a SET outlives a rollback
 HAS_DEFAULTS = False  # DEFAULT is the server's, not what the connection began with
+_READS_LAST: Final = re.compile(r"\b(show|diagnostics|(row|warning|error)_count|found_rows)\b", re.IGNORECASE)
 READ_ONLY_ERRORS: Final = (1290, 1836)
 # The physical connection is gone: CR_SERVER_GONE_ERROR, CR_SERVER_LOST, CR_SERVER_LOST_EXTENDED, ER_CONNECTION_KILLED,
 # ER_CLIENT_INTERACTION_TIMEOUT, ER_SERVER_SHUTDOWN.
 LOST_ERRORS: Final = (2006, 2013, 2055, 1927, 4031, 1053)
 # Answers that asking again will not change: no rights, no such user, database or host.
 LOGIN_REFUSED: Final = (1044, 1045, 1049, 1130, 1131, 1132, 1133, 1251, 1396, 1524, 1698, 1820, 1862, 3118, 4151)
+
+
+def reads_last(text: str) -> bool:
+    """Warnings, errors and counts are those of the last statement."""
+    return _READS_LAST.search(text) is not None
 
 
 def survives_reset_all(name: str) -> bool:

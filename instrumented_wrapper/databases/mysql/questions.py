@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from instrumented_wrapper.databases.mysql.settings import Number, canonical
+from instrumented_wrapper.databases.mysql.settings import NULLABLE, Number, canonical
 from instrumented_wrapper.databases.mysql.state import HANDLERS, LOCKED, LOCKS
 from instrumented_wrapper.server_settings import Assignment
 
@@ -141,8 +141,8 @@ def _assignment(assignment: Assignment, dialect: Dialect) -> str:
     if name.startswith("@"):
         return f"@{quoted(name[1:])} = {_value(text)}"
     variable = f"@@session.{quoted(dialect.variable(name))}"
-    if text is None:
-        return f"{variable} = DEFAULT"
+    if text is None or (text == "" and name == NULLABLE):
+        return f"{variable} = {'DEFAULT' if text is None else 'NULL'}"
     return f"{variable} = {text if _NUMBER.fullmatch(text) else _value(text)}"
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from instrumented_wrapper.databases.mysql.tokens import Token
 from instrumented_wrapper.statement import DOUBT, SET, Step
 
-__all__ = ["NAMES", "NOT_STATE", "Number", "canonical", "set_steps", "switched"]
+__all__ = ["NAMES", "NOT_STATE", "NULLABLE", "TOGETHER", "Number", "canonical", "set_steps", "switched"]
 
 # Ours -> what a server calls it.
 NAMES: Final = {
@@ -29,11 +29,16 @@ NOT_STATE: Final = frozenset(
     session_track_schema session_track_state_change session_track_system_variables session_track_transaction_info
     session_track_gtids debug debug_dbug debug_sync in_transaction last_gtid""".split()
 )
-_SWITCHES: Final = {"on": "1", "true": "1", "1": "1", "off": "0", "false": "0", "0": "0"}
-_SWITCHED: Final = ("autocommit", "read_only")
+_SWITCHES: Final = {"on": "1", "true": "1", "off": "0", "false": "0"}
 _ELSEWHERE: Final = ("global", "persist", "persist_only")
 _CHARACTER_SETS: Final = ("character_set_client", "character_set_results", "character_set_connection")
 _OTHERS: Final = (["transaction"], ["password"], ["default"], ["resource"], ["statement"])  # no variables
+# Setting the one sets the other, which is not reported.
+TOGETHER: Final = {
+    "character_set_connection": "collation_connection",
+    "collation_connection": "character_set_connection",
+}
+NULLABLE: Final = "character_set_results"  # what is NULL there is reported, and kept, as nothing
 _COLLATION: Final = "collation_connection"
 
 
@@ -44,7 +49,7 @@ class Number(str):
 
 
 def switched(text: str) -> str:
-    """Return a value of ``autocommit`` or ``read_only`` as 1 or 0; others as they are."""
+    """Return the value of a switch as 1 or 0, for a server has several words for it; others as they are."""
     return _SWITCHES.get(text.lower(), text)
 
 
@@ -52,10 +57,8 @@ def canonical(name: str, text: str | None) -> tuple[str, str | None]:
     """Return a system variable as a setting of ours."""
     known = NAMES.get(name.lower(), name.lower())
     if text is None:
-        return known, None
-    if known in _SWITCHED:
-        return known, switched(text)
-    return known, text.upper().replace(" ", "-") if known == "isolation_level" else text
+        return known, "" if known == NULLABLE else None
+    return known, text.upper().replace(" ", "-") if known == "isolation_level" else switched(text)
 
 
 def set_steps(statement: Sequence[Token]) -> Iterator[Step]:
@@ -65,11 +68,6 @@ def set_steps(statement: Sequence[Token]) -> Iterator[Step]:
     scoped = words[:1] in (["session"], ["local"]) and words[1:2] == ["transaction"]
     if scoped:
         yield from _characteristics(words[2:])
-    elif words[:1] == ["names"]:
-        yield from _names(rest[1:], words)
-    elif words[:2] == ["character", "set"] or words[:1] == ["charset"]:
-        given = rest[2:] if words[0] == "character" else rest[1:]
-        yield from _character_set(given)
     elif words[:1] == ["role"]:
         yield from _role(rest[1:])
     elif words[:1] not in _OTHERS and words[:2] != ["global", "transaction"]:
@@ -87,7 +85,16 @@ def _characteristics(words: Sequence[str]) -> Iterator[Step]:
         yield Step(SET, "read_only", "0")
 
 
-def _names(given: Sequence[Token], words: Sequence[str]) -> Iterator[Step]:
+def _encoding(part: Sequence[Token]) -> Iterator[Step]:
+    """What ``NAMES`` and ``CHARACTER SET`` do, which may stand among assignments."""
+    words = [token.text if token.kind == "word" else "" for token in part[:2]]
+    if words[:1] == ["names"]:
+        yield from _names(part[1:])
+    elif words in (["character", "set"], ["char", "set"]) or words[:1] == ["charset"]:
+        yield from _character_set(part[1:] if words[0] == "charset" else part[2:])
+
+
+def _names(given: Sequence[Token]) -> Iterator[Step]:
     charset = _word_of(given[0]) if given else None
     if charset is None or charset == "default":
         yield from (Step(DOUBT, name, "SET NAMES") for name in (*_CHARACTER_SETS, _COLLATION))
@@ -122,8 +129,11 @@ def _assignments(tokens: Sequence[Token]) -> Iterator[Step]:
     for part in _split(tokens):
         if part and part[0].kind == "word" and part[0].text in ("session", "local", *_ELSEWHERE) and len(part) > 2:
             scope, part = part[0].text, part[1:]
+        yield from _encoding(part)
         if step := _assignment(part, scope):
             yield step
+            if (other := TOGETHER.get(str(step.name))) is not None:
+                yield Step(DOUBT, other, "SET")
 
 
 def _split(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
@@ -171,7 +181,7 @@ def _literal(name: str, value: Sequence[Token]) -> str | None:
     (token,) = value
     if token.kind == "number":
         return Number(token.text)
-    if token.kind == "string":
-        return token.text
+    if token.kind == "string":  # what other characters mean depends on the character set of the session
+        return token.text if token.text.isascii() else None
     is_name = token.kind == "word" and token.text not in ("default", "null") and not name.startswith("@")
     return token.text if is_name else None

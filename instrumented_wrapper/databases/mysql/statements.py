@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -24,6 +25,7 @@ from instrumented_wrapper.statement import (
     ROLLBACK_TO,
     SAVEPOINT,
     SET,
+    SET_LOCAL,
     Effects,
     Step,
 )
@@ -37,6 +39,8 @@ _BEGINNINGS: Final = (
 )
 _TRIGGERS: Final = re.compile(rf"{_BEGINNINGS}|:=|\binto\s*@|\bget_lock\b|\brelease_all_locks\b", re.IGNORECASE)
 _COMMENTED: Final = re.compile(r"(?:\A|;)\s*(?:/\*|--|\#)")
+_VERSIONS: Final = re.compile(r"/\*M?!(\d{5,6})")
+_SURE: Final = 50700  # MariaDB leaves out what is for MySQL from here on, and each server what is for newer ones
 _ROUTINES: Final = ("procedure", "function", "trigger", "event", "package")
 # Statements that commit what is open, by their first word.
 _COMMITS: Final = frozenset(
@@ -52,7 +56,13 @@ def scan(text: str) -> Effects | None:
     statements = [statement for statement in _statements(text) if statement]
     found = [effects for statement in statements for effects in _effects_of(statement)]
     merged = _merge(found, several=len(statements) > 1)
+    if any(int(version) >= _SURE for version in _VERSIONS.findall(text)):
+        merged = replace(merged, steps=tuple(_unsure(step) for step in merged.steps))
     return None if merged == Effects(several=merged.several) else merged
+
+
+def _unsure(step: Step) -> Step:
+    return Step(DOUBT, step.name, "version comment") if step.kind == SET else step
 
 
 def _merge(found: Sequence[Effects], several: bool) -> Effects:
@@ -66,7 +76,7 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         begins=any(effects.begins for effects in found),
         rolls_back=any(effects.rolls_back for effects in found),
         read_only=next((effects.read_only for effects in reversed(found) if effects.read_only), ""),
-        several=several,
+        several=several or any(effects.several for effects in found),
     )
 
 
@@ -98,7 +108,10 @@ def _effects_of(statement: list[Token]) -> Iterator[Effects]:
         statement = statement[1:]
     if not statement or statement[0].kind != "word":
         return
-    words = [token.text if token.kind == "word" else "" for token in statement]
+    words = _words(statement)
+    if words[:2] == ["set", "statement"]:
+        yield from _set_statement(statement, words)
+        return
     if reader := _BY_FIRST_WORD.get(words[0]):
         yield reader(statement, words)
     elif words[0] in _COMMITS:
@@ -127,6 +140,18 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
         yield Effects(clears=(LOCKS,))
 
 
+def _words(statement: Sequence[Token]) -> list[str]:
+    return [token.text if token.kind == "word" else "" for token in statement]
+
+
+def _set_statement(statement: list[Token], words: list[str]) -> Iterator[Effects]:
+    """``SET STATEMENT a = 1 FOR ...``: the settings are back when the other statement is done."""
+    end = words.index("for") if "for" in words else len(words)
+    steps = set_steps([statement[0], *statement[2:end]])
+    yield Effects(steps=tuple(Step(SET_LOCAL, step.name) for step in steps))
+    yield from _effects_of(statement[end + 1 :])
+
+
 def _set(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(leaves=(NEXT,), read_only="transaction" if words[-2:] == ["read", "only"] else "")
@@ -152,7 +177,7 @@ def _begin(statement: list[Token], words: list[str]) -> Effects:
     if words[0] == "start" and words[1:2] != ["transaction"]:
         return _committed(statement, words)  # START SLAVE
     if _is_compound(statement):
-        return Effects(steps=(Step(DOUBT, "", "BEGIN NOT ATOMIC"),), in_doubt=True)
+        return Effects(steps=(Step(DOUBT, "", "BEGIN NOT ATOMIC"),), in_doubt=True, several=True)
     read_only = any(pair == ("read", "only") for pair in pairwise(words))
     steps = (Step(COMMIT), Step(BEGIN))
     return Effects(steps=steps, in_doubt=True, begins=True, read_only="transaction" if read_only else "")
@@ -185,7 +210,10 @@ def _xa(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _call(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(steps=(Step(DOUBT, "", words[0].upper()),))
+    """A procedure may do several things, COMMIT among them, and gives values back; what EXECUTE runs is one thing."""
+    because = words[0].upper()
+    given = tuple(Step(DOUBT, f"@{token.text}", because) for token in statement if token.kind == "variable")
+    return Effects(steps=(Step(DOUBT, "", because), *given), in_doubt=True, several=words[0] == "call")
 
 
 def _use(statement: list[Token], words: list[str]) -> Effects:

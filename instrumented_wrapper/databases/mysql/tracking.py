@@ -11,9 +11,12 @@ from typing import Final
 
 from instrumented_wrapper.databases.mysql.settings import NOT_STATE, canonical
 
-__all__ = ["ENABLE", "changes", "parts"]
+__all__ = ["ENABLE", "LISTEN", "changes", "parts"]
 
 ENABLE: Final = "SET SESSION session_track_system_variables='*', session_track_state_change=1"
+# Changes nothing, and is answered with all that is still to be reported; ENABLE would have it forgotten.
+LISTEN: Final = "SET SESSION session_track_state_change=1"
+_WHICH: Final = "session_track_system_variables"
 _VARIABLES, _SCHEMA, _STATE_CHANGE = 0, 1, 2
 _LONG: Final = {0xFC: 2, 0xFD: 3, 0xFE: 8}  # first byte of a length -> how many bytes follow that tell it
 
@@ -26,20 +29,25 @@ def parts(message: bytes, changed: bool) -> tuple[bytes, bytes]:
     return info, _string(rest)[0] if changed and rest else b""
 
 
-def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool]:
-    """Return what was reported: settings with their values, and whether there is more of which no name is told."""
-    settings: list[tuple[str, str | None]] = []
-    unnamed = named = False
+def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool, bool | None]:
+    """Return what was reported.
+
+    Settings with their values; whether there is more of which no name is told; whether every variable is reported
+    from now on, None where that is not said.
+    """
+    reported: list[tuple[str, str | None]] = []
+    unnamed = False
     while state:
         kind, (data, state) = state[0], _string(state[1:])
-        named = named or kind in (_VARIABLES, _SCHEMA)
         if kind == _VARIABLES:
-            settings += [pair for pair in _variables(data) if pair[0] not in NOT_STATE]
+            reported += _variables(data)
         elif kind == _SCHEMA:
-            settings.append(("database", _string(data)[0].decode(errors="replace") or None))
+            reported.append(("database", _string(data)[0].decode(errors="replace") or None))
         elif kind == _STATE_CHANGE:
             unnamed = True
-    return settings, unnamed and not named  # the server says it of those with a name, too
+    every = next((value == "*" for name, value in reversed(reported) if name == _WHICH), None)
+    named = any(not name.startswith("session_track") for name, _ in reported)  # of these it is said, too
+    return [pair for pair in reported if pair[0] not in NOT_STATE], unnamed and not named, every
 
 
 def _variables(data: bytes) -> Iterator[tuple[str, str | None]]:

@@ -22,6 +22,7 @@ __all__ = [
     "cut",
     "first_schema",
     "is_listed",
+    "reads_last",
     "scan",
     "shown",
     "survives_reset_all",
@@ -34,6 +35,11 @@ HAS_DEFAULTS = True  # RESET goes back to what the connection began with
 READ_ONLY_SQL_TRANSACTION: Final = "25006"
 # Leaves a session in a transaction that the server itself refuses to go on with, in one round trip.
 ABORTED_TRANSACTION: Final = "BEGIN; ROLLBACK TO SAVEPOINT lost_with_the_previous_session"
+
+
+def reads_last(text: str) -> bool:
+    """A question leaves no trace."""
+    return False
 
 
 def shown(name: str, text: str | None) -> str | None:

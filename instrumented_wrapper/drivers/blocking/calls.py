@@ -7,7 +7,6 @@ something unasked; all that is rare is done in `steps`.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
@@ -27,8 +26,6 @@ __all__ = ["Calls"]
 Method = Callable[..., Any]
 FRESH: Final = 0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as the rest
 _UNSEEN: Final = object()
-# Statements that read what the last one has left: nothing may be asked in between.
-_DIAGNOSTICS: Final = re.compile(r"\b(show|diagnostics|(row|warning|error)_count|found_rows)\b", re.IGNORECASE)
 _MOST, _MOST_LONG, _LONG = 4096, 64, 4096  # texts that are kept; long ones; characters
 
 
@@ -157,7 +154,7 @@ class Calls:
         if effects is _UNSEEN or effects is not None:
             effects = self._exact(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
-        reads = record.asks and bool(_DIAGNOSTICS.search(str([*args, *kwargs.values()][:1])))
+        reads = self._native.room.reads_last(str([*args, *kwargs.values()][:1]))
         return self._steps.carry_out(connection, record, Call.STATEMENT, effects, run, reads)
 
     def _exact(self, cursor: Any, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Effects | None:
@@ -175,19 +172,20 @@ class Calls:
         raised, failed = self._native.raises, self._steps.failed
 
         @functools.wraps(original)
-        def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
-            connection = connection_of(self)
+        def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
+            connection = connection_of(this)
             record: Record | None = None if connection is None else connection.__dict__.get(KEY)
             if record is None or record.off or (record.busy and record.is_within()):
-                return original(self, *args, **kwargs)
+                return original(this, *args, **kwargs)
             with record.turn:
                 moves = record.moves
                 try:
-                    return original(self, *args, **kwargs)
+                    return original(this, *args, **kwargs)
                 except raised as error:
-                    run = functools.partial(original, self, *args, **kwargs)
-                    whole = record.connection() or connection
-                    if (instead := failed(whole, record, Call.STATEMENT, None, error, run, moves)) is PASSES:
+                    run = functools.partial(original, this, *args, **kwargs)
+                    whole, text = record.connection() or connection, self._native.executed(this)
+                    effects = None if text is None else self.effects_of(text)
+                    if (instead := failed(whole, record, Call.READING, effects, error, run, moves)) is PASSES:
                         raise
                     return instead
 
@@ -200,11 +198,12 @@ class Calls:
         begin: Method | None = None,
         effects: Callable[..., Effects | None] | None = None,
         connection_of: Callable[[Any], Any] | None = None,
+        reads_last: bool = False,
     ) -> Method:
         """Make the closure of another method, of connections unless `connection_of` tells whose connection is meant.
 
         `begin` begins an operation, and `effects` tells what the call does: both are given the record and the
-        arguments of the method.
+        arguments of the method. `reads_last`: it reads what the last statement left to be read.
         """
         nobody, steps = self._telling.nobody, self._steps
 
@@ -219,7 +218,7 @@ class Calls:
             run = functools.partial(original, self, *args, **kwargs)
             operation = None if begin is None or nobody() or not record.tells else begin(record, *args, **kwargs)
             with record.turn:
-                return _ended(operation, steps.carry_out, connection, record, call, does, run)
+                return _ended(operation, steps.carry_out, connection, record, call, does, run, reads_last)
 
         return method
 

@@ -16,10 +16,11 @@ __all__ = ["Call", "Facts", "found_before_sending", "found_demoted", "found_whil
 class Call(Enum):
     """What the app calls: something that sends a statement, or one of those that end a transaction.
 
-    ``LAST`` ends a two-phase transaction.
+    ``READING`` reads what the last statement has left to be read; ``LAST`` ends a two-phase transaction.
     """
 
     STATEMENT = "statement"
+    READING = "reading"
     COMMIT = "commit"
     ROLLBACK = "rollback"
     LAST = "last"
@@ -38,7 +39,7 @@ class Facts:
         in_doubt: its text ends one in a way whose outcome is unknown if the answer is lost.
         rolls_back: its text rolls back the whole transaction, and does nothing else.
         goes_on: it rolls back, and does more.
-        several: it is more than one statement.
+        several: it is more than one statement, or the rest of one: some of it may have run.
     """
 
     call: Call

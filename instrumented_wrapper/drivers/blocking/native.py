@@ -33,6 +33,9 @@ class Room(Protocol):
     TRANSACTIONAL: bool
     HAS_DEFAULTS: bool
 
+    def reads_last(self, text: str) -> bool:
+        """Tell whether a text reads what the last statement left to be read: nothing may be asked in between."""
+
     def scan(self, text: str) -> Effects | None:
         """Return what a text may do to the session."""
 
@@ -114,6 +117,9 @@ class Native(Protocol):
 
     def text_of(self, cursor: Any, query: Any) -> str:
         """Return the text of a query."""
+
+    def executed(self, cursor: Any) -> str | None:
+        """Return the text whose results a cursor reads, where the driver keeps it."""
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return a statement with its parameters in it, as it will be sent; None where that is not to be had."""

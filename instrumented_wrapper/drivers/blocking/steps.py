@@ -16,6 +16,7 @@ from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.blocking import losses
 from instrumented_wrapper.drivers.blocking.losses import Call, Facts
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.blocking.parts import has_run_in_part
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
@@ -43,9 +44,12 @@ class Steps:
         call: Call,
         effects: Effects | None,
         run: Callable[[], Any],
-        reads_diagnostics: bool = False,
+        reads_last: bool = False,
     ) -> Any:
-        """Do what the app calls, with all that may come before and after it."""
+        """Do what the app calls, with all that may come before and after it.
+
+        `reads_last`: it reads what the last statement left to be read, so that nothing is asked in between.
+        """
         done = effects or _OF_CALL.get(call)
         record.phase = self._native.phase(connection, record)
         if record.alert:
@@ -53,9 +57,9 @@ class Steps:
         moves = record.moves
         if loss := self._found_dead(connection, record, call, done):
             self._repair(connection, record, loss, moves)
-        if record.asks and call is Call.STATEMENT and not reads_diagnostics:
+        if record.asks and call is Call.STATEMENT and not reads_last:
             self._ask_first(connection, record)
-        if done is not None and done.sets and record.phase in (Phase.IDLE, Phase.OPEN):
+        if done is not None and done.sets and not reads_last and record.phase in (Phase.IDLE, Phase.OPEN):
             self._read_first(connection, record, call, done)
         self._note(record, done)
         moves = record.moves
@@ -100,7 +104,7 @@ class Steps:
             ended = not self._native.is_alive(connection)
         return losses.found_before_sending(self._facts(record, call, effects, begins=False)) if ended else None
 
-    def _facts(self, record: Record, call: Call, effects: Effects | None, begins: bool) -> Facts:
+    def _facts(self, record: Record, call: Call, effects: Effects | None, begins: bool, in_part: bool = False) -> Facts:
         found = effects or _NOTHING
         return Facts(
             call=call,
@@ -111,7 +115,7 @@ class Steps:
             in_doubt=found.in_doubt,
             rolls_back=found.rolls_back and not found.several,
             goes_on=found.rolls_back and found.several,
-            several=found.several,
+            several=found.several or in_part or call is Call.READING,
         )
 
     def _read_first(self, connection: Any, record: Record, call: Call, effects: Effects) -> None:
@@ -152,7 +156,8 @@ class Steps:
         record.heard = time.monotonic()
         record.used = record.used or not self._only_sets(record)
         if record.noted:
-            self._settle(connection, record, certain=True)
+            more_to_come = record.noted[-1].several and self._native.is_streaming(connection)
+            self._settle(connection, record, certain=not more_to_come)
         record.talk.notice()
         if record.unsure:
             self._ask(connection, record)
@@ -200,10 +205,10 @@ class Steps:
             self._ask_now(connection, record)
 
     def _ask_first(self, connection: Any, record: Record) -> None:
-        """Ask before the next statement."""
-        record.asks = False
-        record.refresh()
+        """Ask before the next statement, unless there is still something to be read."""
         if not self._native.is_streaming(connection):
+            record.asks = False
+            record.refresh()
             self._ask_now(connection, record)
 
     def _ask_now(self, connection: Any, record: Record) -> None:
@@ -236,7 +241,7 @@ class Steps:
             self._settle(connection, record, certain=False)
             return PASSES
         begins = (effects is not None and effects.begins) or native.begins(connection)
-        facts = self._facts(record, call, effects, begins)
+        facts = self._facts(record, call, effects, begins, in_part=has_run_in_part(error))
         if self._native.is_lost(connection, error):
             loss = None if self._native.is_closed(connection) else losses.found_while_under_way(facts, error)
             if loss is None or not record.switchable:
@@ -244,6 +249,8 @@ class Steps:
                 return PASSES
             self._repair(connection, record, loss, moves)
             return None
+        if facts.in_doubt and facts.open and not self._native.room.TRANSACTIONAL:
+            self._native.is_alive(connection)  # it may have committed before it failed: this answer tells
         demoted = record.switchable and not record.asked_read_only and self._native.demoted(connection, record, error)
         self._refused(connection, record)
         if not demoted:

@@ -181,6 +181,10 @@ class Psycopg2:
             return query.decode(errors="replace")
         return query.as_string(cursor.connection) if hasattr(query, "as_string") else str(query)
 
+    def executed(self, cursor: Any) -> str | None:
+        """What is read belongs to one statement."""
+        return None
+
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return the statement as psycopg2 will send it."""
         with contextlib.suppress(Exception):  # psycopg2 says the same again, and what is wrong

@@ -18,11 +18,12 @@ from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.parts import in_parts
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
-from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.pymysql.native import PyMySQL, track
+from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.pymysql.native import STATE_CHANGED, TRACKED, PyMySQL, hear, names, track
 from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options, take_keywords
@@ -33,10 +34,10 @@ __all__ = ["DRIVER", "install", "uninstall"]
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 OLDEST: Final = (1, 1)
-_STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
 _PARTS: Final = {
     connections.Connection: "_execute_command _read_ok_packet _read_query_result _force_close query".split(),
-    connections.MySQLResult: "read _finish_unbuffered_query _check_packet_is_eof".split(),
+    connections.MySQLResult: "read _read_rowdata_packet_unbuffered _finish_unbuffered_query".split(),
+    connections.EOFPacketWrapper: ["__init__"],
     cursors.Cursor: "execute executemany callproc mogrify".split(),
     cursors.SSCursor: "fetchone fetchmany read_next nextset".split(),
 }
@@ -57,8 +58,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     telling = Telling(NATIVE, flows.operations)
     calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
     _connections(patches, calls, telling, options, flows)
+    _results(patches)
     _cursors(patches, calls, telling)
-    patches.close_over(connections.MySQLResult, "_check_packet_is_eof", _ending)
     return "patched"
 
 
@@ -73,8 +74,8 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.close_over(kind, name, make)
 
-    def call(name: str, what: Call, begin: Method | None = None, effects: Any = None) -> None:
-        over(name, lambda original: calls.call(original, what, begin, effects))
+    def call(name: str, what: Call, begin: Method | None = None, effects: Any = None, reads_last: bool = False) -> None:
+        over(name, lambda original: calls.call(original, what, begin, effects, reads_last=reads_last))
 
     over("__init__", functools.partial(_constructing, options, telling))
     over("connect", _connecting)
@@ -89,27 +90,33 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
     call("autocommit", Call.STATEMENT, None, sets_autocommit)
     call("select_db", Call.STATEMENT, None, selects)
     call("set_character_set", Call.STATEMENT, None, sets_names)
-    call("show_warnings", Call.STATEMENT)
+    call("show_warnings", Call.STATEMENT, reads_last=True)
     call("ping", Call.STATEMENT)
     over("close", closing(NATIVE, DRIVER, flows))
 
 
+def _results(patches: Patches) -> None:
+    kind = connections.MySQLResult
+    patches.close_over(connections.EOFPacketWrapper, "__init__", _ending)
+    for name in ("_read_rowdata_packet_unbuffered", "_finish_unbuffered_query"):
+        patches.close_over(kind, name, _reading_on)
+
+
 def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
     connection_of = attrgetter("connection")
-    for name, first, begin in (("execute", "query", None), ("executemany", "query", telling.batch)):
-        make = functools.partial(calls.statement, connection_of=connection_of, named=first, begin=begin)
-        patches.close_over(cursors.Cursor, name, make)
+    make = functools.partial(calls.statement, connection_of=connection_of, named="query")
+    patches.close_over(cursors.Cursor, "execute", make)
+    patches.close_over(
+        cursors.Cursor,
+        "executemany",
+        lambda original: make(in_parts(original, attrgetter("_executed")), begin=telling.batch),
+    )
     patches.close_over(
         cursors.Cursor,
         "callproc",
-        lambda original: calls.call(
-            original,
-            Call.STATEMENT,
-            telling.procedure,
-            lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
-            connection_of,
-        ),
+        lambda original: calls.call(original, Call.STATEMENT, telling.procedure, calls_procedure, connection_of),
     )
+    patches.close_over(cursors.Cursor, "nextset", functools.partial(calls.fetch, connection_of=connection_of))
     for name in ("fetchone", "fetchmany", "nextset", "scroll", "read_next"):
         patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
 
@@ -173,11 +180,14 @@ def _authenticating(original: Method) -> Method:
 
     @functools.wraps(original)
     def _request_authentication(self: Any) -> None:
-        record = record_of(self)
-        if record is not None and self.server_capabilities & CLIENT.SESSION_TRACK:
+        known = self.__dict__
+        ours = KEY in known and not self.client_flag & CLIENT.SESSION_TRACK  # an app that tracks is let alone
+        wanted = known.pop(TRACKED, None) is not None or ours
+        if wanted and self.server_capabilities & CLIENT.SESSION_TRACK:
             self.client_flag |= CLIENT.SESSION_TRACK
+            known[TRACKED] = True
         original(self)
-        track(self)
+        track(self, f", {names(self.charset, self.collation)}")  # PyMySQL does not look at the answer to its own
 
     return _request_authentication
 
@@ -188,7 +198,7 @@ def _hearing(original: Method) -> Method:
     @functools.wraps(original)
     def _read_ok_packet(self: Any) -> Any:
         ok = original(self)
-        if self.client_flag & CLIENT.SESSION_TRACK:
+        if TRACKED in self.__dict__:
             ok.message = _heard(self, ok.message, ok.server_status)
         return ok
 
@@ -202,31 +212,61 @@ def _hearing_result(original: Method) -> Method:
     def _read_query_result(self: Any, unbuffered: bool = False) -> Any:
         affected = original(self, unbuffered)
         result = self._result
-        if result.message is not None and self.client_flag & CLIENT.SESSION_TRACK:
+        if result.message is None:
+            _ended(self, result)
+        elif TRACKED in self.__dict__:
             result.message = _heard(self, result.message, result.server_status)
         return affected
 
     return _read_query_result
 
 
-def _ending(original: Method) -> Method:
-    """``MySQLResult._check_packet_is_eof``: of what follows rows PyMySQL leaves out whether a transaction is open."""
-
-    @functools.wraps(original)
-    def _check_packet_is_eof(self: Any, packet: Any) -> Any:
-        ended = original(self, packet)
-        if ended:
-            self.connection.server_status = int.from_bytes(packet.get_all_data()[3:5], "little")
-        return ended
-
-    return _check_packet_is_eof
-
-
 def _heard(connection: Any, message: bytes, status: int) -> bytes:
     """Take out of an OK packet what the server reports; return what is left, as without."""
-    info, state = tracking.parts(message, bool(status & _STATE_CHANGED))
-    record: Record | None = connection.__dict__.get(KEY)
-    if state and record is not None and not record.foreign:
-        talk: Any = record.talk
-        talk.heard(*tracking.changes(state))
+    info, state = tracking.parts(message, bool(status & STATE_CHANGED))
+    if state:
+        hear(connection, state)
     return info
+
+
+class _More(int):
+    """Whether another result follows, as PyMySQL keeps it, with all that the end of this one said of the session."""
+
+    status: int
+
+
+def _ending(original: Method) -> Method:
+    """``EOFPacketWrapper.__init__``: the end of the rows, of which PyMySQL keeps less than it says."""
+
+    @functools.wraps(original)
+    def __init__(self: Any, from_packet: Any) -> None:
+        original(self, from_packet)
+        self.has_next = _More(self.has_next)
+        self.has_next.status = self.server_status & 0xFFFF
+
+    return __init__
+
+
+def _reading_on(original: Method) -> Method:
+    """What reads an unbuffered result on, perhaps to its end."""
+
+    @functools.wraps(original)
+    def read(self: Any) -> Any:
+        connection = self.connection
+        row = original(self)
+        if connection is not None and self.connection is None:
+            _ended(connection, self)
+        return row
+
+    return read
+
+
+def _ended(connection: Any, result: Any) -> None:
+    """Keep what the end of a result says of the transaction, and notice that there is more to be reported."""
+    status = getattr(result.has_next, "status", None)
+    if status is None:
+        return
+    connection.server_status = status
+    if status & STATE_CHANGED and TRACKED in connection.__dict__ and (record := record_of(connection)) is not None:
+        talk: Any = record.talk
+        talk.will_hear()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pymysql
 from pymysql import connections
-from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
+from pymysql.constants import COMMAND, SERVER_STATUS
 
 from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.drivers.blocking.native import Phase
@@ -17,11 +17,15 @@ from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 
-__all__ = ["PyMySQL", "track"]
+__all__ = ["STATE_CHANGED", "TRACKED", "PyMySQL", "hear", "names", "track"]
+
+STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
+TRACKED: Final = KEY + "_tracked"  # in the connection's `__dict__`, where the server reports changes: whether all
 
 _IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 _AUTOCOMMIT: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _COM_RESET_CONNECTION: Final = 0x1F
+_ENCODED: Final = ("character_set_client", "character_set_connection")
 _construct: Final[Any] = connections.Connection.__init__
 # What belongs to the physical connection.
 _PHYSICAL: Final = (
@@ -109,11 +113,20 @@ class PyMySQL(ForMySQL):
             if connection._sock is not None:
                 connection._result, connection._affected_rows = kept
 
+    def tracks(self, connection: Any) -> bool:
+        """Tell whether the server reports all that changes: the app may have asked for less."""
+        return bool(connection.__dict__.get(TRACKED))
+
+    def listen(self, connection: Any) -> None:
+        """Set what is set already: the answer to that reports all that is still to be reported."""
+        connection._execute_command(COMMAND.COM_QUERY, tracking.LISTEN)
+        connection._read_ok_packet()  # patched: it hears what is reported
+
     def reset(self, connection: Any, record: Record) -> bool:
         """Reset the session and, in the same round trip, redo what connecting did: the server has its defaults now."""
         charset, collation = record.kept["charset"], record.kept["collation"]
-        texts = [tracking.ENABLE] if connection.client_flag & CLIENT.SESSION_TRACK else []
-        texts.append(f"SET NAMES {charset}" + (f" COLLATE {collation}" if collation else ""))
+        texts = [tracking.ENABLE] if TRACKED in connection.__dict__ else []
+        texts.append(f"SET {names(charset, collation)}")
         texts += [] if connection.sql_mode is None else [f"SET sql_mode={connection.escape(connection.sql_mode)}"]
         texts += [] if connection.init_command is None else [connection.init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)
@@ -122,9 +135,14 @@ class PyMySQL(ForMySQL):
         for text in texts:
             connection._execute_command(COMMAND.COM_QUERY, text)
         list(_answers(connection, 1 + len(texts)))
-        connection.charset, connection.collation = charset, collation
-        connection.encoding = connections.charset_by_name(charset).encoding
+        self.went_back(connection, record, _ENCODED)
         return True
+
+    def went_back(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
+        """PyMySQL encodes by what it was told last."""
+        if any(name in settings for name in _ENCODED):
+            connection.charset, connection.collation = record.kept["charset"], record.kept["collation"]
+            connection.encoding = connections.charset_by_name(connection.charset).encoding
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return the statement as PyMySQL will send it."""
@@ -136,16 +154,16 @@ class PyMySQL(ForMySQL):
     def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
         host, port = address
-        given = {**record.arguments.keywords, "host": host, "defer_connect": False}
-        given |= {"port": port or 0, "database": self.current_database(connection, record) or None}
-        if host.startswith("/"):
-            given |= {"unix_socket": host, "host": None}
-        else:
-            given.pop("unix_socket", None)
+        given = {**record.arguments.keywords, "database": self.current_database(connection, record) or None}
         given["connect_timeout"] = min(seconds, given.get("connect_timeout") or seconds)
         given.pop("db", None)
         new = object.__new__(type(connection))
-        _construct(new, **given)
+        _construct(new, **{**given, "defer_connect": True})
+        new.host, new.port = ("localhost", 3306) if host.startswith("/") else (host, port or 3306)
+        if TRACKED in connection.__dict__:
+            new.__dict__[TRACKED] = False  # its server is asked, too, to report what changes
+        new.unix_socket = host if host.startswith("/") else None  # also where an option file names one
+        new.connect()
         return self.checked(new, wanted)
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
@@ -159,8 +177,15 @@ class PyMySQL(ForMySQL):
             result.unbuffered_active = False
         connection._result = other._result = None
         ours, theirs = connection.__dict__, other.__dict__
+        record: Record = ours[KEY]
+        carried = record.options.transfer_session_state_on_switch and _ENCODED[0] in record.carried_settings()
+        if not carried or other.charset != record.kept["charset"]:  # the app's own transfer handler has chosen one
+            connection.charset, connection.collation = other.charset, other.collation
+            connection.encoding = other.encoding
         for name in _PHYSICAL:
             ours[name], theirs[name] = getattr(other, name, None), getattr(connection, name, None)
+        for own, tracked in ((ours, theirs.pop(TRACKED, None)), (theirs, ours.pop(TRACKED, None))):
+            own |= {} if tracked is None else {TRACKED: tracked}
         return other
 
     def shut(self, connection: Any, for_good: bool) -> None:
@@ -189,9 +214,26 @@ def _answers(connection: Any, number: int) -> Iterator[Rows]:
         raise failed
 
 
-def track(connection: Any) -> None:
-    """Have the server report what changes, where it can."""
-    if connection.client_flag & CLIENT.SESSION_TRACK:
-        connection._execute_command(COMMAND.COM_QUERY, tracking.ENABLE)
+def track(connection: Any, also: str) -> None:
+    """Have the server report what changes, where it can, and what is set `also`."""
+    if TRACKED in connection.__dict__:
+        connection._execute_command(COMMAND.COM_QUERY, tracking.ENABLE + also)
         connection._read_ok_packet()
-        connection.__dict__[KEY].talk.tracks = True
+
+
+def names(charset: str, collation: str | None) -> str:
+    """Return what sets the character set, as a part of a SET."""
+    return f"NAMES {charset}" + (f" COLLATE {collation}" if collation else "")
+
+
+def hear(connection: Any, state: bytes) -> None:
+    """Tell the session what the server has reported."""
+    record: Record | None = connection.__dict__.get(KEY)
+    if record is None or record.foreign:
+        return
+    settings, unnamed, every = tracking.changes(state)
+    if every is not None:
+        connection.__dict__[TRACKED] = every
+    if settings or unnamed:
+        talk: Any = record.talk
+        talk.heard(settings, unnamed)

@@ -143,6 +143,10 @@ class SQLite:
         """Return the text of a query, which is nothing else."""
         return query if isinstance(query, str) else ""
 
+    def executed(self, cursor: Any) -> str | None:
+        """What is read belongs to one statement."""
+        return None
+
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """A PRAGMA takes no parameters."""
         return None

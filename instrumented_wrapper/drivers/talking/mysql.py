@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from instrumented_wrapper.databases.mysql import questions
+from instrumented_wrapper.databases.mysql.settings import TOGETHER
 from instrumented_wrapper.drivers import Refused
 from instrumented_wrapper.drivers.talking import Rows, Values
-from instrumented_wrapper.server_settings import Assignment, Told
-from instrumented_wrapper.statement import DOUBT, Effects, Step
+from instrumented_wrapper.server_settings import ANY, Assignment, Told
+from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Step
 
 __all__ = ["UNNAMED", "Line", "Speaking"]
 
@@ -47,6 +48,15 @@ class Line(Protocol):
     def giving(self, assignments: Sequence[Assignment]) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
 
+    def tracks(self) -> bool:
+        """Tell whether the server reports, with its answers, all that changes."""
+
+    def listen(self) -> None:
+        """Have the server report what it has not reported yet."""
+
+    def went_back(self, settings: Sequence[str]) -> None:
+        """Settings are what connecting gave them: so is what the driver keeps of them."""
+
     def reset(self) -> bool:
         """Reset the whole session (COM_RESET_CONNECTION) and redo what connecting did; False: that cannot be done."""
 
@@ -56,20 +66,19 @@ class Speaking:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self.tracks = False  # the server reports what has changed
         self._first: dict[str, str | None] = {}  # reported while the connection was made
-        self._told: dict[str, str | None] = {}  # the last that was reported, by setting
         self._pending: dict[str, str | None] = {}  # reported by an answer that is not settled yet
-        self._unnamed = False
+        self._unnamed = self._more = False  # something without a name was reported; something will be
 
     def moved(self) -> None:
         """The physical connection is another one now."""
-        self._told.clear()
         self._pending.clear()
+        self._more = False
         self._line.record.reported = self._reported
 
     def _reported(self, name: str) -> str | None:
-        told = self._told.get(name)
+        """What was reported before may be old: of ``SET @@x = 1``, without a scope, nothing is reported."""
+        told = self._pending.get(name)
         return told if told is not None else self._line.known(name)
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
@@ -82,16 +91,35 @@ class Speaking:
         if self._line.record.configuring:
             self._first.update(changes)
             return
+        noted = self._line.record.noted
+        steps = [step for effects in noted for step in effects.steps] if noted else []
+        of_one = {step.name for step in steps if step.kind == SET_LOCAL}  # SET STATEMENT: they are back by now
         for name, value in changes:
-            self._told[name] = self._pending[name] = value
-        explained = any(effects.leaves or effects.sets for effects in self._line.record.noted)
+            if name not in of_one:
+                self._pending[name] = value
+        explained = any(effects.leaves or effects.sets for effects in noted)
         self._unnamed = self._unnamed or (unnamed and not explained)
         self._line.record.unsure = True  # the frequent path looks
 
+    def will_hear(self) -> None:
+        """The answer to a query, which has no room for it, says that something has changed: a later one tells what."""
+        self._more = True
+        record = self._line.record
+        if record.recording and not record.configuring:
+            record.on_server.doubts[ANY] = UNNAMED
+            record.asks = True
+            record.refresh()
+
     def keep_reported(self) -> None:
         """What was reported belongs to the baseline."""
+        if self._more:
+            self._hear_all()
         self._pending.clear()
         self._unnamed = False
+
+    def _hear_all(self) -> None:
+        self._more = False
+        self._line.listen()
 
     def notice(self) -> None:
         """Take what was reported with the answers; the text of the statement need not have said it."""
@@ -105,6 +133,8 @@ class Speaking:
                 record.on_server.noticed(name, first, value)
             else:
                 record.on_server.reported(name, value)
+            if (other := TOGETHER.get(name)) is not None and other not in pending:
+                record.on_server.doubts[other] = name
         if unnamed:
             record.left[UNNAMED] = None
         if pending or unnamed:
@@ -144,7 +174,10 @@ class Speaking:
             raise Refused(self._which(wanted), error) from error
         finally:
             self.keep_reported()
-        return {} if back else questions.answers(names, answers[0][0])
+        if back:
+            self._line.went_back(names)
+            return {}
+        return questions.answers(names, answers[0][0])
 
     def _which(self, assignments: Sequence[Assignment]) -> str:
         """Find out which setting was refused, one by one: the connection is not the app's, or is thrown away."""
@@ -159,12 +192,16 @@ class Speaking:
         """Ask for all that is in doubt, and tell the session."""
         record = self._line.record
         known = record.on_server
+        if self._more:
+            self._hear_all()
+            if known.doubts.get(ANY) == UNNAMED:
+                del known.doubts[ANY]
+        self.notice()
         names = known.names_in_doubt()
         unknown = tuple(name for name in names if not known.has_pristine(name))
         values = self._asked(questions.present, names)
         defaults = self._asked(questions.defaults, unknown)
         record.told(Told(values, defaults), None)
-        self.keep_reported()
         return {name: default for name, default in defaults.items() if known.knows(name)}
 
     def understood(self, effects: Effects) -> Effects | None:
@@ -172,7 +209,7 @@ class Speaking:
         if not any(step.kind == DOUBT and not step.name for step in effects.steps):
             return effects
         steps = [step for step in effects.steps if step.name or step.kind != DOUBT]
-        if not self.tracks:
+        if not self._line.tracks():
             because = next(str(step.value) for step in effects.steps if step.kind == DOUBT and not step.name)
             names = dict.fromkeys((*questions.ALWAYS_ASKED, *self._line.record.on_server.names))
             steps += [Step(DOUBT, name, because) for name in names]

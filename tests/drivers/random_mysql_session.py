@@ -1,0 +1,332 @@
+"""What an app may do with its session on MariaDB, at random, and the server's own account of it to compare with.
+
+The app knows nothing of what its statements mean: it only sends them. Whether what we say of the session is right, the
+server says, asked on the same physical connection past everything that is patched.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pymysql
+from pymysql.connections import MySQLResult
+from pymysql.constants import CLIENT, SERVER_STATUS
+from pymysql.cursors import SSCursor
+
+import instrumented_wrapper
+from instrumented_wrapper import FailoverError
+
+SYSTEM = (
+    *("autocommit", "tx_isolation", "tx_read_only", "time_zone", "sql_mode", "lock_wait_timeout", "sql_select_limit"),
+    *("character_set_client", "character_set_results", "character_set_connection", "collation_connection"),
+    *("foreign_key_checks", "max_statement_time", "div_precision_increment"),
+)
+OURS = {"tx_isolation": "isolation_level", "tx_read_only": "read_only"}
+USERS = ("@a", "@b", "@c", "@`odd one`", "@_gives_0")
+SWITCHES = {"ON": "1", "OFF": "0"}
+ASKED = (*SYSTEM, "database", "role", *USERS)
+SETUP = """
+SET GLOBAL log_bin_trust_function_creators = 1;
+CREATE ROLE IF NOT EXISTS walker; GRANT walker TO app;
+CREATE TABLE IF NOT EXISTS walked (i int);
+CREATE TABLE IF NOT EXISTS triggering (i int);
+CREATE OR REPLACE TRIGGER sets BEFORE INSERT ON triggering FOR EACH ROW SET lock_wait_timeout = NEW.i;
+CREATE OR REPLACE PROCEDURE sets_zone() BEGIN SET time_zone = '+07:00'; SET sql_select_limit = 50; END;
+CREATE OR REPLACE PROCEDURE sets_and_shows() BEGIN SET div_precision_increment = 9; SELECT 1; SELECT 2; END;
+CREATE OR REPLACE PROCEDURE commits() BEGIN SET lock_wait_timeout = 70; COMMIT; END;
+CREATE OR REPLACE PROCEDURE gives(OUT x int) SET x = 5;
+CREATE OR REPLACE PROCEDURE remembers() SET @b = 'by procedure';
+CREATE OR REPLACE FUNCTION sets_limit(n int) RETURNS int BEGIN SET sql_select_limit = n; RETURN n; END;
+CREATE OR REPLACE FUNCTION sets_user() RETURNS int BEGIN SET @c = 'by function'; RETURN 1; END;
+"""
+UNNAMED = "session state"
+PLAIN = (
+    "SET time_zone = '+01:00'",
+    "SET SESSION time_zone = 'SYSTEM', lock_wait_timeout = 55",
+    "SET LOCAL lock_wait_timeout = 56",
+    "SET @@lock_wait_timeout := 57",
+    "SET @@session.lock_wait_timeout = 58, @@local.time_zone = '+02:00'",
+    "SET @@LOCAL . `lock_wait_timeout` = 59",
+    "SET lock_wait_timeout = DEFAULT",
+    "SET lock_wait_timeout = @@global.lock_wait_timeout - 1",
+    "SET lock_wait_timeout = (SELECT 60)",
+    "SET GLOBAL lock_wait_timeout = 1",
+    "SET SESSION sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",
+    "SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')",
+    "SET sql_mode = ''",
+    "SET sql_mode = DEFAULT",
+    "SET sql_mode = 'no such mode'",
+    "SET NAMES latin1",
+    "SET NAMES 'utf8mb4' COLLATE 'utf8mb4_bin'",
+    "SET NAMES utf8mb3, @a = 3",
+    "SET @a = 1, NAMES utf8mb4, time_zone = '+03:00'",
+    "SET NAMES DEFAULT",
+    "SET CHARACTER SET latin1",
+    "SET CHARSET utf8mb4",
+    "SET collation_connection = utf8mb4_german2_ci",
+    "SET character_set_results = NULL",
+    "SET character_set_client = utf16",
+    "SET foreign_key_checks = OFF, @@sql_select_limit = 10",
+    "SET foreign_key_checks = 1",
+    "SET max_statement_time = 100.5",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET LOCAL TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
+    "SET SESSION TRANSACTION READ WRITE",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "SET TRANSACTION READ ONLY",
+    "SET tx_isolation = 'READ-UNCOMMITTED'",
+    "SET SESSION tx_read_only = ON",
+    "SET @@tx_read_only = 0",
+    "SET autocommit = 0",
+    "SET autocommit = ON",
+    "SET @a = 'one', @b := 2",
+    "SET @a = 'it''s', @b = 'back\\\\slash', @C = \"quo'te\"",
+    "SET @a = _binary'\\0\\1', @b = X'ff00', @c = 0x41",
+    "SET @a = NULL, @b = -1.50, @c = 1e3",
+    "SET @a = TRUE, @b = @a, @c = CONCAT(@b, 'x')",
+    "SET @`odd one` = 'grüße', @'a' = 12",
+    "SET @a = (SELECT COUNT(*) FROM walked), @@time_zone = '+04:00'",
+    "SELECT @a := 1, @b := @a + 1",
+    "SELECT 3, 'four' INTO @a, @b",
+    "SELECT i INTO @a FROM walked LIMIT 1",
+    "SELECT 'it' := 5",
+    "/*! SET time_zone = '+05:00' */",
+    "/*!99999 SET time_zone = '+12:00' */",
+    "/* SET time_zone = '+12:00' */ SELECT 1",
+    "SET /* a */ time_zone -- b\n = '+06:00'",
+    "SET STATEMENT lock_wait_timeout = 5, max_statement_time = 3 FOR SELECT 1",
+    "SET STATEMENT lock_wait_timeout = 5 FOR DO 0",
+    "SET STATEMENT sql_select_limit = 5 FOR SELECT @a := 9",
+    "SET STATEMENT time_zone = '+09:00' FOR CALL sets_zone()",
+    "SET ROLE walker",
+    "SET ROLE NONE",
+    "SET ROLE no_such_role",
+    "SET DEFAULT ROLE NONE",
+    "SET PASSWORD FOR nobody = PASSWORD('x')",
+    "SET no_such_variable = 1",
+    "SET time_zone = '+08:00', no_such_variable = 1",
+    "SET timestamp = 1, insert_id = 5",
+    "USE other",
+    "USE `app`",
+    "USE nowhere",
+    "CALL sets_zone()",
+    "CALL sets_and_shows()",
+    "CALL commits()",
+    "CALL gives(@a)",
+    "CALL no_such_procedure()",
+    "SELECT sets_limit(33)",
+    "SELECT sets_limit(34), 1/0",
+    "INSERT INTO triggering VALUES (81)",
+    "INSERT INTO app.walked VALUES (1)",
+    "DO sets_limit(35)",
+    "PREPARE p FROM 'SET time_zone = ''+10:00'''",
+    "EXECUTE p",
+    "EXECUTE IMMEDIATE 'SET lock_wait_timeout = 99'",
+    "DEALLOCATE PREPARE p",
+    "BEGIN NOT ATOMIC SET time_zone = '+11:00'; END",
+    "BEGIN",
+    "START TRANSACTION READ ONLY",
+    "COMMIT",
+    "COMMIT AND CHAIN",
+    "ROLLBACK",
+    "SAVEPOINT s",
+    "ROLLBACK TO s",
+    "SELECT * FROM app.walked",
+    "SELECT * FROM app.walked FOR UPDATE",
+    "SELECT 1",
+    "SHOW WARNINGS",
+    "nonsense",
+    "CREATE OR REPLACE TABLE app.made (i int)",
+)
+NAMELESS = ("CALL remembers()", "SELECT sets_user()")  # of what they set no name is ever told
+
+
+class RandomApp:
+    """One app with one connection. `dice` decides what it does."""
+
+    def __init__(self, connection: Any, kill: Callable[[int], object]) -> None:
+        self.connection, self.kill = connection, kill
+        self.dice: Any = None
+        self.log: list[str] = []
+        self.vague: set[str] = set()
+        self.pristine = self.server()
+
+    # --- what the server says ------------------------------------------------------------------------------------
+
+    def rows(self, text: str) -> Any:
+        """Ask past everything that is patched; no trace of it is left."""
+        connection = self.connection
+        kept, connection._result = connection._result, None
+        try:
+            connection._execute_command(3, text)
+            result = MySQLResult(connection)
+            result.read()
+        finally:
+            connection._result = kept
+        return result.rows
+
+    def server(self) -> dict[str, str | None]:
+        asked = [f"@@session.{name}" for name in SYSTEM] + ["DATABASE()", "CURRENT_ROLE()", *USERS]
+        (row,) = self.rows(f"SELECT {', '.join(f'HEX(CONVERT({what} USING utf8mb4))' for what in asked)}")
+        cells = [None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape") for cell in row]
+        return {name: SWITCHES.get(cell or "", cell) for name, cell in zip(ASKED, cells, strict=True)}
+
+    @property
+    def healthy(self) -> bool:
+        result = self.connection._result
+        reading = result is not None and (result.unbuffered_active or result.has_next)
+        return self.connection._sock is not None and not reading
+
+    @property
+    def idle(self) -> bool:
+        return self.healthy and not self.connection.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
+
+    def compare(self) -> None:
+        """Compare what we say with what the server says."""
+        if not self.healthy:
+            return
+        try:
+            self.send("SELECT 'compared'")  # what is in doubt is asked before what comes next
+        except pymysql.Error:
+            return
+        there, state = self.server(), instrumented_wrapper.session_state(self.connection)
+        for name in ASKED:
+            known = state.get(OURS.get(name, name).replace("`", ""))
+            told = self.pristine[name] if known is None or known.is_pristine else text_of(known.value)
+            if name not in self.vague:
+                said = f"{name}: we say {told!r}, the server {there[name]!r}"
+                assert same(name, told, there[name]), f"{said}\n{self.story()}"
+
+    def story(self) -> str:
+        return "\n".join(self.log)
+
+    # --- what the app does ---------------------------------------------------------------------------------------
+
+    def do(self, thing: str, dice: Any) -> None:
+        """Do one thing; errors are the app's own business."""
+        self.dice = dice
+        with suppress(pymysql.Error):
+            getattr(self, thing)()
+
+    def send(self, text: str, *args: Any, kind: Any = None) -> Any:
+        self.log.append(f"{text!r} {args or ''}")
+        with self.connection.cursor(kind) as cursor:
+            cursor.execute(text, *args)
+            rows = cursor.fetchall()
+            while cursor.nextset():
+                cursor.fetchall()
+        return rows
+
+    def plain(self) -> None:
+        self.send(self.dice.choice(PLAIN))
+
+    def nameless(self) -> None:
+        text = self.dice.choice(NAMELESS)
+        self.vague.add("@b" if "remembers" in text else "@c")
+        self.send(text)
+
+    def several(self) -> None:
+        self.send("; ".join(self.dice.choice(PLAIN) for _ in range(self.dice.randint(2, 3))))
+
+    def unbuffered(self) -> None:
+        texts = ["SELECT sets_limit(44)", "CALL sets_and_shows()", "SELECT * FROM app.walked", "SELECT @a := 3"]
+        self.send(self.dice.choice(texts), kind=SSCursor)
+
+    def word(self) -> Any:
+        return self.dice.choice(["a", "it's", "", 'quo"te', "back\\slash", "ü", "\x00\x1a", 5, 1.5, None, b"\xff'\x00"])
+
+    def parameters(self) -> None:
+        ways: list[tuple[str, Any]] = [
+            ("SET @a = %s, @b = %s", (self.word(), self.word())),
+            ("SET @a = %(x)s, time_zone = %(z)s", {"x": self.word(), "z": self.dice.choice(["+01:30", "nowhere"])}),
+            ("SET @`odd one` = CONCAT(%s, 'x')", (self.word(),)),
+            ("SELECT @a := %s", (self.word(),)),
+            ("SELECT sets_limit(%s)", (self.dice.randint(1, 99),)),
+        ]
+        self.send(*self.dice.choice(ways))
+
+    def method(self) -> None:
+        ways: list[tuple[str, tuple[Any, ...]]] = [
+            ("autocommit", (self.dice.random() < 0.5,)),
+            ("select_db", (self.dice.choice(["app", "other", "nowhere"]),)),
+            ("set_character_set", (self.dice.choice(["latin1", "utf8mb4", "utf8mb3", "no_such_set"]),)),
+            ("set_character_set", ("utf8mb4", "utf8mb4_bin")),
+            *((name, ()) for name in ("begin", "commit", "rollback", "show_warnings", "ping")),
+        ]
+        name, arguments = self.dice.choice(ways)
+        self.log.append(f"{name}{arguments}")
+        with suppress(KeyError, AttributeError):  # PyMySQL's own, for a character set that it does not know
+            getattr(self.connection, name)(*arguments)
+
+    def procedure(self) -> None:
+        name, arguments = self.dice.choice([("sets_zone", ()), ("gives", (0,)), ("sets_and_shows", ())])
+        self.log.append(f"callproc {name}{arguments}")
+        with self.connection.cursor() as cursor:
+            cursor.callproc(name, arguments)
+
+    def reset(self) -> None:
+        self.connection.rollback()
+        self.log.append("reset")
+        assert instrumented_wrapper.reset_session(self.connection), self.story()
+        self.agrees(self.pristine)
+
+    def switch(self) -> None:
+        self.connection.rollback()
+        self.log.append("switch")
+        self.moved(lambda: instrumented_wrapper.switch(self.connection))
+
+    def lose(self) -> None:
+        """The server ends the session, and the app goes on."""
+        if not self.idle:
+            return
+        self.log.append("lost")
+        self.moved(self.lost_and_used)
+
+    def lost_and_used(self) -> None:
+        self.kill(self.connection.thread_id())
+        assert select.select([self.connection._sock], [], [], 10)[0]
+        self.send("SELECT 1")
+
+    def moved(self, how: Callable[[], None]) -> None:
+        """All that the old session had the new one has, or it is named."""
+        before = self.server()
+        error = told_by(how)
+        assert error is None or (error.transaction, error.may_have_run) == ("none", False), self.story()
+        named = () if error is None else error.not_restored
+        missing = {name for name in ASKED if OURS.get(name, name).replace("`", "") in named}
+        self.agrees({name: value for name, value in before.items() if name not in missing}, UNNAMED in named)
+
+    def agrees(self, wanted: dict[str, str | None], unnamed: bool = False) -> None:
+        there = self.server()
+        for name, value in wanted.items():
+            assert there[name] == value or name in self.vague or (unnamed and name[0] == "@"), (
+                f"{name}: was {value!r}, is {there[name]!r}\n{self.story()}"
+            )
+
+
+def told_by(how: Callable[[], None]) -> FailoverError | None:
+    try:
+        how()
+    except FailoverError as error:
+        return error
+    return None
+
+
+def text_of(value: Any) -> str | None:
+    return value if value is None else str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def same(name: str, told: str | None, there: str | None) -> bool:
+    if told is None or there is None:
+        return (told or "") == (there or "")
+    if told.lower() == there.lower() if name[0] != "@" else told == there:
+        return True
+    with suppress(ValueError):
+        return float(told) == float(there)
+    return False
+
+
+FLAGS = CLIENT.MULTI_STATEMENTS

@@ -1,0 +1,68 @@
+"""Random walks through a session of MariaDB with PyMySQL: after each step the server has what we say that it has.
+
+``WALKS=1000 pytest tests/drivers/test_random_mysql_sessions.py`` walks longer, ``RANDOM_WALKS=1`` elsewhere each time;
+of a failure, the shortest walk to it is printed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+pymysql = pytest.importorskip("pymysql")
+
+from .random_mysql_session import FLAGS, PLAIN, SETUP, RandomApp  # noqa: E402
+from .test_random_sessions import DICE, WALK, _Always  # noqa: E402
+
+OTHER = "nameless several unbuffered parameters method procedure reset switch lose".split()
+
+
+class Walk(RuleBasedStateMachine):
+    """An app that does what comes to its mind."""
+
+    def __init__(self, connection: Any, administrator: Any) -> None:
+        super().__init__()
+        self.connection = connection
+        self.app = RandomApp(connection, lambda number: administrator.cursor().execute(f"KILL {number}"))
+
+    @rule(texts=st.lists(st.sampled_from(PLAIN), min_size=1, max_size=4))
+    def plain(self, texts: list[str]) -> None:
+        for text in texts:
+            self.app.do("plain", _Always(text))
+            self.app.compare()
+
+    @rule(thing=st.sampled_from(OTHER), dice=DICE)
+    def other(self, thing: str, dice: Any) -> None:
+        self.app.do(thing, dice)
+
+    @invariant()
+    def agrees(self) -> None:
+        self.app.compare()
+
+    def teardown(self) -> None:
+        self.connection.close()
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_walks(running_mariadb: Any, autocommit: bool) -> None:
+    running_mariadb.restore()
+    server = running_mariadb.primary
+    for statement in SETUP.split(";\n"):
+        server.sql(f"DELIMITER $$\n{statement}$$")
+    where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret", "database": "app"}
+    options = {"failover": "on", "failover_timeout": 5}
+    administrator = pymysql.connect(unix_socket=str(server.socket), user="root", autocommit=True)
+
+    def walk() -> Walk:
+        connection = pymysql.connect(
+            **where, autocommit=autocommit, client_flag=FLAGS, instrumented_wrapper=options, read_timeout=20
+        )
+        return Walk(connection, administrator)
+
+    try:
+        run_state_machine_as_test(walk, settings=WALK)
+    finally:
+        administrator.close()
