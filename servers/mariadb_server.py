@@ -188,7 +188,7 @@ class MariaDBServer:
         where = f"MASTER_HOST='{source.host}', MASTER_PORT={source.port}, MASTER_USER='{user}'"
         quick = "MASTER_CONNECT_RETRY=1, MASTER_SSL=0, MASTER_USE_GTID=slave_pos"
         self.sql("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=1", "")
-        self.sql("SET GLOBAL gtid_slave_pos=@@gtid_current_pos", "")
+        self.sql("SET GLOBAL gtid_slave_pos=@@gtid_binlog_pos", "")
         self.sql(f"CHANGE MASTER TO {where}, MASTER_PASSWORD='{password}', {quick}; START SLAVE", "")
 
     def promote(self) -> None:

@@ -8,12 +8,23 @@ Assignment", "SET TRANSACTION", "SET NAMES", "SET ROLE".
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from instrumented_wrapper.databases.mysql.tokens import Token
 from instrumented_wrapper.statement import DOUBT, SET, Step
 
-__all__ = ["NAMES", "NOT_STATE", "NULLABLE", "TOGETHER", "Number", "canonical", "set_steps", "switched"]
+__all__ = [
+    "NAMES",
+    "NOT_STATE",
+    "NULLABLE",
+    "TOGETHER",
+    "Number",
+    "canonical",
+    "is_of_next_transaction",
+    "set_steps",
+    "switched",
+]
 
 # Ours -> what a server calls it.
 NAMES: Final = {
@@ -157,11 +168,20 @@ def _assignment(part: Sequence[Token], scope: str) -> Step | None:
     name = target.text
     if target.kind == "system":
         scope, _, name = name.removeprefix("@@").rpartition(".")
+        if not scope and name in NAMES:
+            return None  # of the next transaction only
         scope = scope or "session"
     if scope in _ELSEWHERE or target.kind not in ("word", "system", "name") or part[1].text not in ("=", ":="):
         return None
     name = NAMES.get(name.lower(), name.lower())
     return None if name in NOT_STATE else _given(name, value)
+
+
+def is_of_next_transaction(statement: Sequence[Token]) -> bool:
+    """Tell whether a ``SET`` gives the next transaction something: by the word, or ``@@tx_isolation`` with no scope."""
+    targets = (token for token, sign in pairwise(statement) if sign.text in ("=", ":="))
+    named = any(token.kind == "system" and token.text.removeprefix("@@") in NAMES for token in targets)
+    return named or statement[1:2] == [Token("word", "transaction")]
 
 
 def _given(name: str, value: Sequence[Token]) -> Step:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
-from instrumented_wrapper.databases.mysql.settings import set_steps
+from instrumented_wrapper.databases.mysql.settings import is_of_next_transaction, set_steps
 from instrumented_wrapper.databases.mysql.state import HANDLERS, LOCKED, LOCKS, NEXT, PREPARED, TEMPORARY
 from instrumented_wrapper.databases.mysql.tokens import Token, tokens_of
 from instrumented_wrapper.statement import (
@@ -155,11 +155,12 @@ def _set_statement(statement: list[Token], words: list[str]) -> Iterator[Effects
 def _set(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(leaves=(NEXT,), read_only="transaction" if words[-2:] == ["read", "only"] else "")
-    steps = tuple(set_steps(statement))
+    steps, leaves = tuple(set_steps(statement)), (NEXT,) if is_of_next_transaction(statement) else ()
     given = [str(step.value) for step in steps if step.name == "read_only" and step.kind == SET]
     turned_on = any(step == Step(SET, "autocommit", "1") for step in steps)
     return Effects(
         steps=(*((Step(COMMIT),) if turned_on else ()), *steps),
+        leaves=leaves,
         in_doubt=turned_on,
         read_only="" if not given else "session" if given[-1] == "1" else "ended",
     )

@@ -84,9 +84,9 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
     over("_read_query_result", _hearing_result)
     over("query", lambda original: calls.statement(original, _itself, "sql"))
     over("next_result", lambda original: calls.fetch(original, _itself))
-    call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
-    call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
-    call("begin", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
+    for text, what in (("COMMIT", Call.COMMIT), ("ROLLBACK", Call.ROLLBACK), ("BEGIN", Call.STATEMENT)):
+        does = calls.effects_of(text)
+        call(text.lower(), what, functools.partial(telling.command, text), lambda record, does=does: does)
     call("autocommit", Call.STATEMENT, None, sets_autocommit)
     call("select_db", Call.STATEMENT, None, selects)
     call("set_character_set", Call.STATEMENT, None, sets_names)
