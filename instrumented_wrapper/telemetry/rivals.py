@@ -22,14 +22,25 @@ _INSTRUMENTORS: Final[Mapping[str, tuple[str, str]]] = {
     "MySQLdb": ("opentelemetry.instrumentation.mysqlclient", "MySQLClientInstrumentor"),
     "sqlite3": ("opentelemetry.instrumentation.sqlite3", "SQLite3Instrumentor"),
 }
+# Drivers with a tracer of their own, off unless the app switches it on: it then stands in for ``connect``.
+_OWN: Final[Mapping[str, tuple[str, str]]] = {
+    "mysql.connector": ("mysql.connector.opentelemetry.instrumentation", "MySQLInstrumentor"),
+}
 
 
 def has_rival(driver: str) -> bool:
-    """Tell whether another instrumentation of `driver` is active: OpenTelemetry's own, or Datadog's."""
-    return bool(quietly(_is_instrumented, driver)) or bool(getattr(sys.modules.get(driver), "_datadog_patch", False))
+    """Tell whether another instrumentation of `driver` is active: OpenTelemetry's own, the driver's, or Datadog's."""
+    active = quietly(_is_instrumented, driver) or quietly(_traces_itself, driver)
+    return bool(active or getattr(sys.modules.get(driver), "_datadog_patch", False))
 
 
 def _is_instrumented(driver: str) -> bool:
     module, name = _INSTRUMENTORS[driver]
     instrumentor = getattr(sys.modules.get(module), name, None)
     return instrumentor is not None and bool(instrumentor().is_instrumented_by_opentelemetry)
+
+
+def _traces_itself(driver: str) -> bool:
+    module, name = _OWN.get(driver, ("", ""))
+    instrumentor = getattr(getattr(sys.modules.get(module), name, None), "_instance", None)
+    return instrumentor is not None and sys.modules[driver].connect is not instrumentor._original_connect

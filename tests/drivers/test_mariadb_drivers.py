@@ -369,7 +369,13 @@ def test_a_pool_of_mysql_connector(cluster) -> None:
     borrowed = pool.get_connection()
     first = session(borrowed)
     ask(borrowed, "SET time_zone = '+02:00', @x = 7")
+    assert session_state(borrowed)["time_zone"].value == "+02:00"
+    assert reset_session(borrowed)
+    assert ask(borrowed, "SELECT @@time_zone") == [("SYSTEM",)]
+    ask(borrowed, "SET time_zone = '+02:00', @x = 7")
     borrowed.close()
+    with pytest.raises(TypeError):
+        session_state(borrowed)
     again = pool.get_connection()
     assert session(again) == first
     state = "SELECT @@time_zone, @x, @@autocommit, @@character_set_client"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 from mysql.connector import __version_info__, pooling
@@ -56,6 +57,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         _connections(patches, kind, calls, telling, options, flows)
     patch_cursors(patches, calls, telling)
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
+    patches.replace(pooling.PooledMySQLConnection, "__wrapped__", property(attrgetter("_cnx")))  # what the app asks of
     return "patched"
 
 
