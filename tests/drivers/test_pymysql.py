@@ -11,6 +11,7 @@ import pytest
 pymysql = pytest.importorskip("pymysql")
 
 from pymysql.connections import Connection  # noqa: E402
+from pymysql.constants import CLIENT  # noqa: E402
 from pymysql.cursors import SSCursor  # noqa: E402
 
 from instrumented_wrapper import (  # noqa: E402
@@ -107,6 +108,17 @@ def test_they_are_reset(connect, procedure: str) -> None:
 def test_they_are_carried_over(switching, server, procedure: str) -> None:
     connection = switching()
     ask(connection, procedure)
+    end(server, connection)
+    assert ask(connection, "SELECT @@time_zone, @@lock_wait_timeout") == (("+03:00", 77),)
+
+
+@pytest.mark.parametrize("flags", [0, CLIENT.SESSION_TRACK])
+def test_they_are_seen_after_a_switch(switching, server, procedure: str, flags: int) -> None:
+    connection = switching(client_flag=flags)
+    end(server, connection)
+    ask(connection, procedure)
+    ask(connection, "SELECT 1")
+    assert session_state(connection)["time_zone"].value == "+03:00"
     end(server, connection)
     assert ask(connection, "SELECT @@time_zone, @@lock_wait_timeout") == (("+03:00", 77),)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pymysql
@@ -157,14 +158,15 @@ class PyMySQL(ForMySQL):
         given = {**record.arguments.keywords, "database": self.current_database(connection, record) or None}
         given["connect_timeout"] = min(seconds, given.get("connect_timeout") or seconds)
         given.pop("db", None)
-        new = object.__new__(type(connection))
+        new: Any = object.__new__(type(connection))
         _construct(new, **{**given, "defer_connect": True})
         new.host, new.port = ("localhost", 3306) if host.startswith("/") else (host, port or 3306)
         if TRACKED in connection.__dict__:
             new.__dict__[TRACKED] = False  # its server is asked, too, to report what changes
         new.unix_socket = host if host.startswith("/") else None  # also where an option file names one
-        new.connect()
-        return self.checked(new, wanted)
+        with _in_time(new, seconds):
+            new.connect()
+            return self.checked(new, wanted)
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""
@@ -212,6 +214,15 @@ def _answers(connection: Any, number: int) -> Iterator[Rows]:
         yield [[None if cell is None else str(cell) for cell in row] for row in result.rows or ()]
     if failed is not None:
         raise failed
+
+
+@contextmanager
+def _in_time(connection: Any, seconds: float) -> Iterator[None]:
+    """While inside, answers may take no longer; ``connect_timeout`` is not for the answers of a server that accepts."""
+    own = connection._read_timeout
+    connection._read_timeout = min(seconds, own or seconds)
+    yield
+    connection._read_timeout = own
 
 
 def track(connection: Any, also: str) -> None:
