@@ -25,7 +25,7 @@ class _Standing(ABCMeta):  # so that the app's classes may be abstract
     """While one of ours stands for the C class, whatever is one of theirs is one of it."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        return issubclass(type(instance), cls)
+        return type.__instancecheck__(_STANDS_FOR.get(cls, cls), instance)
 
     def __subclasscheck__(cls, subclass: Any) -> bool:
         return type.__subclasscheck__(_STANDS_FOR.get(cls, cls), subclass)
