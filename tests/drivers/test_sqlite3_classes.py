@@ -111,13 +111,20 @@ def test_early_connections_are_of_the_modules_classes() -> None:
     text = """
     one, other = connect(":memory:"), sqlite3.connect(":memory:")
     print(isinstance(one, sqlite3.Connection), isinstance(one.cursor(), sqlite3.Cursor))
+    print(issubclass(Early, sqlite3.Connection), issubclass(EarlyCursor, sqlite3.Cursor))
     print(isinstance(1, sqlite3.Connection), isinstance(other, Connection), isinstance(other.cursor(), Cursor))
     print(sqlite3.Connection.execute(one, "SELECT 1").fetchone(), sqlite3.Cursor(one).execute("SELECT 2").fetchone())
     cursor = other.cursor(EarlyCursor)
     print(cursor.execute("SELECT 3").fetchone(), cursor.count)
     one.close(); other.close()
     """
-    assert complete(CLASSES + text).splitlines() == ["True True", "False True True", "(1,) (2,)", "(3,) 1"]
+    assert complete(CLASSES + text).splitlines() == [
+        "True True",
+        "True True",
+        "False True True",
+        "(1,) (2,)",
+        "(3,) 1",
+    ]
 
 
 def test_uninstrumented_all_is_as_it_was() -> None:

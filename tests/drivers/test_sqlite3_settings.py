@@ -78,7 +78,7 @@ def test_a_script_sets_several(connection) -> None:
 def test_a_script_that_fails_may_have_set_something(connection) -> None:
     with pytest.raises(sqlite3.OperationalError):
         connection.executescript("PRAGMA busy_timeout = 7; nonsense; PRAGMA threads = 1")
-    assert known(connection)["busy_timeout"] == ("5000", "7")
+    assert session_state(connection)["busy_timeout"].value == "7"
     assert reset_session(connection)
     assert pragma(connection, "busy_timeout") == "5000"
 
@@ -94,6 +94,21 @@ def test_what_sqlite_makes_of_a_value_is_what_is_known(connection) -> None:
         "secure_delete": (before, "2"),
         "foreign_keys": ("0", "0"),
     }
+
+
+def test_a_value_that_is_set_in_another_way_than_it_is_told(connection) -> None:
+    connection.execute("PRAGMA secure_delete = fast")  # which is told as 2, and 2 would set 1
+    instrumented_wrapper.mark_pristine(connection)
+    connection.execute("PRAGMA secure_delete = 0")
+    assert reset_session(connection)
+    assert pragma(connection, "secure_delete") == "2"
+
+
+def test_settings_of_another_database_are_not_the_connections(connection) -> None:
+    connection.execute("PRAGMA temp.cache_size = 5")
+    assert not known(connection)
+    connection.execute("PRAGMA temp.busy_timeout = 5")  # this one is, whatever database is named
+    assert known(connection) == {"busy_timeout": ("5000", "5")}
 
 
 @since_3_12
@@ -122,6 +137,11 @@ def test_a_reset_in_an_open_transaction_is_refused(tmp_path) -> None:
         with pytest.raises(sqlite3.ProgrammingError):
             reset_session(connection)
         connection.commit()
+        assert reset_session(connection)
+        connection.execute("COMMIT")  # by SQL: now none is open, until the next commit()
+        connection.execute("PRAGMA foreign_keys = 1")
+        assert reset_session(connection)
+        assert (pragma(connection, "foreign_keys"), connection.in_transaction) == ("0", True)
         assert reset_session(connection)
 
 
@@ -182,6 +202,7 @@ def test_what_was_marked_pristine_stays(tmp_path) -> None:
     with closing(sqlite3.connect(tmp_path / "a.db", instrumented_wrapper={"reset_scope": "session"})) as connection:
         connection.execute("CREATE TEMP TABLE one (i)")
         instrumented_wrapper.mark_pristine(connection)
+        assert reset_session(connection)
         connection.execute("CREATE TEMP TABLE two (i)")
         assert reset_session(connection)
         assert connection.execute("SELECT name FROM temp.sqlite_master").fetchall() == [("one",)]

@@ -263,7 +263,6 @@ class Steps:
         idle = self._native.phase(connection, record) == Phase.IDLE
         self._follow(record)
         record.refused(idle=idle)
-        record.talk.notice()
         if record.unsure:
             self._ask(connection, record)
 
