@@ -156,8 +156,8 @@ def _constructing(options: Options, original: Method) -> Method:
         self.__dict__[_DEFERRED], self.__dict__[_MAKING] = options, True
         original(self, *args, **kwargs)
         del self.__dict__[_MAKING]
-        if (record := record_of(self)) is not None:
-            record.configuring = False
+        if (record := record_of(self)) is not None and not record.held:
+            record.hand_out()
 
     return __init__
 
