@@ -4,8 +4,9 @@ import datetime
 import gc
 import sqlite3
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,24 @@ def test_a_function_in_sql_may_use_the_connection() -> None:
             "INSERT INTO t VALUES (?)", (connection.execute("SELECT ?", (i,)).fetchone() for i in (4, 5))
         )
         assert (rows.rowcount, connection.execute("SELECT max(i) FROM t").fetchone()) == (2, (5,))
+
+
+@pytest.mark.parametrize("spans", ["on", "off"])
+def test_while_the_app_makes_the_sets_of_a_batch_others_may_use_the_connection(spans: str) -> None:
+    with closing(
+        sqlite3.connect(":memory:", check_same_thread=False, instrumented_wrapper={"query_spans": spans})
+    ) as one:
+        one.execute("CREATE TABLE t (i)")
+        found: list[Any] = []
+
+        def sets() -> Iterator[Any]:
+            for number in range(3):
+                other = threading.Thread(
+                    target=lambda: found.append(one.execute("SELECT count(*) FROM t").fetchone()[0])
+                )
+                other.start()
+                other.join(10)  # seconds
+                yield (number,)
+
+        one.executemany("INSERT INTO t VALUES (?)", sets())
+        assert found == [0, 1, 2]

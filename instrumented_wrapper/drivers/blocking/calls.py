@@ -21,7 +21,7 @@ from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Operation, kept
 from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "ended"]
 
 Method = Callable[..., Any]
 FRESH: Final = 0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as the rest
@@ -122,7 +122,7 @@ class Calls:
         record.busy = False
         record.phase = self._native.phase(connection, record)
         given = (connection, record, Call.STATEMENT, None, error, run, moves)
-        return _ended(operation, self._steps.failed, *given, error=error)
+        return ended(operation, self._steps.failed, *given, error=error)
 
     def _slowly(
         self,
@@ -137,7 +137,7 @@ class Calls:
     ) -> Any:
         """Do it step by step, as an operation if somebody listens."""
         connection = record.connection() or connection
-        return _ended(operation, self._carry_out, original, cursor, connection, record, args, kwargs, effects)
+        return ended(operation, self._carry_out, original, cursor, connection, record, args, kwargs, effects)
 
     def _carry_out(
         self,
@@ -218,7 +218,7 @@ class Calls:
             run = functools.partial(original, self, *args, **kwargs)
             operation = None if begin is None or nobody() or not record.tells else begin(record, *args, **kwargs)
             with record.turn:
-                return _ended(operation, steps.carry_out, connection, record, call, does, run, reads_last)
+                return ended(operation, steps.carry_out, connection, record, call, does, run, reads_last)
 
         return method
 
@@ -234,7 +234,7 @@ def _doubtful(effects: Effects) -> Effects:
     return replace(effects, steps=steps)
 
 
-def _ended(operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None) -> Any:
+def ended(operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None) -> Any:
     """Call `function`, and tell how the operation ended that it is, if it is one: by `error`, if that passes."""
     if operation is None:
         return function(*arguments)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from instrumented_wrapper.drivers.blocking.calls import Calls
+from instrumented_wrapper.drivers.blocking.calls import Calls, ended
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched
@@ -61,8 +61,21 @@ class Statements:
         return execute
 
     def executemany(self, original: Method) -> Method:
-        """``executemany``."""
-        return self._calls.statement(self._warning(original), _watched, "sql", self._telling.batch)
+        """``executemany``: no PRAGMA can be given to it. Others may use the connection while the app makes the sets."""
+        warning, batch, nobody = self._warning(original), self._telling.batch, self._telling.nobody
+
+        @functools.wraps(original)
+        def executemany(self: Any, /, *args: Any) -> Any:
+            connection = _watched(self)
+            record = None if connection is None else record_of(connection)
+            if record is None or record.off:
+                return warning(self, *args)
+            quiet = len(args) < 1 or not record.tells or nobody()
+            result = ended(None if quiet else batch(record, self, args[0], args, {}), warning, self, *args)
+            record.used = True
+            return result
+
+        return executemany
 
     def executescript(self, original: Method) -> Method:
         """``executescript``."""
@@ -75,10 +88,10 @@ class Statements:
         names = self._names
 
         @functools.wraps(original)
-        def warning(self: Any, sql: Any, /, *parameters: Any) -> Any:
-            if parameters and type(parameters[0]) is not dict and isinstance(sql, str) and names(sql):
-                return as_from_the_app(original, self, sql, *parameters)
-            return original(self, sql, *parameters)
+        def warning(self: Any, /, *args: Any) -> Any:
+            if len(args) > 1 and type(args[1]) is not dict and isinstance(args[0], str) and names(args[0]):
+                return as_from_the_app(original, self, *args)
+            return original(self, *args)
 
         return warning
 
@@ -99,16 +112,8 @@ class Statements:
             if record is None or record.off:
                 return original(self, *args)
             name = command or ("COMMIT" if all(arg is None for arg in args) else "ROLLBACK")
-            operation = begin(self, record, name)
-            try:
-                result = original(self, *args)
-            except BaseException as error:
-                if operation is not None:
-                    operation.end(error)
-                raise
+            result = ended(begin(self, record, name), original, self, *args)
             record.used = False
-            if operation is not None:
-                operation.end()
             return result
 
         return end
