@@ -23,6 +23,7 @@ __all__ = [
     "defaults",
     "dialect_of",
     "is_read_only",
+    "nothing",
     "present",
 ]
 
@@ -165,3 +166,8 @@ def clear(names: Sequence[str]) -> list[str]:
 def is_read_only() -> str:
     """Ask whether the server takes no writes but from those with special rights."""
     return "SELECT @@global.read_only"
+
+
+def nothing() -> str:
+    """Ask for nothing: what a client keeps of the last answer is then of this one."""
+    return "DO 0"

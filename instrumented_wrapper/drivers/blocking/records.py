@@ -116,9 +116,15 @@ class Record(Session):
         """Watch `connection` from now on."""
         self.hosts, self.failover = hosts, self.would_switch(hosts)
         self.look_at(connection)
-        self.was_standby = self.native.is_standby(connection) if self.failover or self.internal else None
+        self.was_standby = self._asked_role(connection) if self.failover or self.internal else None
         connection.__dict__[KEY] = self
         watch(self)
+
+    def _asked_role(self, connection: Any) -> bool | None:
+        try:
+            return self.native.is_standby(connection)
+        except self.native.raises:  # it does not say, or is lost already: connecting went well, for all the app knows
+            return None
 
     def began_anew(self, connection: Any) -> None:
         """The app has had the driver connect again: the session is a new one, at what connecting gives it."""

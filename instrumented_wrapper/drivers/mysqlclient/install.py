@@ -142,13 +142,16 @@ def _choosing(original: Method) -> Method:
 
 
 def _changing_user(original: Method) -> Method:
-    """``change_user``: the session begins anew."""
+    """``change_user``: the session begins anew, as another user's; so do those that follow it."""
 
     @functools.wraps(original)
     def change_user(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         record = record_of(self)
         if record is not None and not (record.busy and record.is_within()):
+            given = keywords_of(*record.arguments)
+            user = keywords_of((), {**dict(zip(("user", "passwd", "db"), args, strict=False)), **kwargs})
+            record.arguments = Arguments((), {**given, "password": "", "database": "", **user})
             record.began_anew(self)
         return result
 

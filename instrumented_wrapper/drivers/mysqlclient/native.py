@@ -10,10 +10,12 @@ from typing import Any, Final
 from MySQLdb import _exceptions, _mysql
 from MySQLdb.connections import Connection
 
+from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
 from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.errors import Address
+from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["LIVE", "MySQLClient", "bind", "keywords_of", "note_where", "physical"]
 
@@ -23,6 +25,7 @@ _WHERE: Final = "_instrumented_wrapper_where"
 _POSITIONAL: Final = ("host", "user", "password", "database", "port", "unix_socket")
 _ALIASES: Final = {"db": "database", "passwd": "password"}
 _construct: Final[Any] = Connection.__init__
+_choose: Final[Any] = Connection.set_character_set
 # C methods that no Python method of the class stands before.
 _METHODS: Final = tuple(
     name
@@ -56,9 +59,12 @@ def keywords_of(positional: Sequence[Any], keywords: Any) -> dict[str, Any]:
 
 
 def note_where(connection: Any, given: dict[str, Any]) -> None:
-    """Keep to which server a connection goes: the driver does not."""
-    path, host = given.get("unix_socket"), given.get("host") or "localhost"
-    connection.__dict__[_WHERE] = (str(path), None) if path else (str(host), int(given.get("port") or 3306))
+    """Keep to which server a connection goes: the driver does not. What a file of options says, the C library knows."""
+    told, _, by = C.get_host_info(connection).partition(" via ")
+    host = given.get("host") or (told if by == "TCP/IP" else "localhost")
+    port = C.port.__get__(connection) or given.get("port") or 3306
+    path = given.get("unix_socket")
+    connection.__dict__[_WHERE] = (str(path), None) if path else (str(host), int(port))
 
 
 class MySQLClient(ForMySQL):
@@ -164,6 +170,26 @@ class MySQLClient(ForMySQL):
         texts += [] if autocommit is None else [f"SET autocommit={int(bool(autocommit))}"]
         self.send(connection, texts)
         return True
+
+    def giving(self, connection: Any, assignments: Sequence[Assignment]) -> None:
+        """The driver writes texts in its own character set, and quotes by it."""
+        here = physical(connection)
+        charset = dict(assignments).get("character_set_client")
+        if charset is not None and charset != C.character_set_name(here):
+            with contextlib.suppress(_exceptions.Error):  # the library does not know it: the app cannot have chosen it
+                _choose(here, charset)
+                connection.encoding = here.encoding
+
+    def is_standby(self, connection: Any) -> bool | None:
+        """Ask, and leave nothing of the answer: ``affected_rows()`` is what it was after connecting."""
+        answer = super().is_standby(connection)
+        if not self._was_used(connection):
+            C.query(physical(connection), questions.nothing().encode())
+        return answer
+
+    @staticmethod
+    def _was_used(connection: Any) -> bool:
+        return (record := record_of(connection)) is not None and record.used
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return the statement as mysqlclient will send it."""
