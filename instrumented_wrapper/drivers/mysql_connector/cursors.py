@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from mysql.connector import __version_info__
 from mysql.connector import cursor as pure
 
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.records import record_of
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS
 from instrumented_wrapper.patching import Patches
 
 __all__ = ["patch_cursors"]
+
+Method = Callable[..., Any]
+_MOVES: Final = "_instrumented_wrapper_moves"  # in a cursor's ``__dict__``: where it has prepared its statement
+_PREPARED: Final = frozenset({"_executed", "_prepared", "_stmt"})
 
 
 def patch_cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
@@ -37,8 +43,13 @@ def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
 
 
 def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, telling: Telling) -> None:
-    own = vars(kind)
+    own = dict(vars(kind))
     connection_of = _connection_by(connection)
+    if "Prepared" in kind.__name__:
+        for name in ("execute", "reset", "close"):
+            if name in own:
+                own[name] = _prepared_anew(own[name], connection_of)
+                patches.replace(kind, name, own[name])
     if "execute" in own:
         patches.replace(kind, "execute", calls.statement(own["execute"], connection_of, "operation"))
     if "executemany" in own:
@@ -71,3 +82,18 @@ def _connection_by(name: str) -> Callable[[Any], Any]:
             return None
 
     return connection_of
+
+
+def _prepared_anew(original: Method, connection_of: Callable[[Any], Any]) -> Method:
+    """A cursor that has prepared a statement: another session knows nothing of it, or has another by its number."""
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        record = record_of(connection_of(self))
+        if record is not None:
+            if self.__dict__.setdefault(_MOVES, record.moves) != record.moves:
+                self.__dict__.update(dict.fromkeys(_PREPARED.intersection(self.__dict__)))
+            self.__dict__[_MOVES] = record.moves
+        return original(self, *args, **kwargs)
+
+    return method

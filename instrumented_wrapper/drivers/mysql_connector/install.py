@@ -81,6 +81,9 @@ def _connections(
     over("connect", functools.partial(_connecting, options, telling))
     if kind is not MySQLConnection:
         over("_open_connection", sockets.finding)
+        over(
+            "_execute_query", lambda original: calls.statement(original, _itself, "query")
+        )  # there, not by `cmd_query`
     over("cmd_query", lambda original: calls.statement(original, _itself, "query"))
     call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
     call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
@@ -278,6 +281,7 @@ def _shutting_down(original: Method) -> Method:
             record.closed_by_app = True
             record.refresh()
         original(self)
+        NATIVE.mark_closed(self)
 
     return shutdown
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from mysql.connector import __version_info__
+
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.server_settings import Assignment
 
@@ -27,9 +29,17 @@ def give(connection: Any, assignments: Sequence[Assignment]) -> None:
     if "sql_mode" in given:
         connection._sql_mode = given["sql_mode"]
     if charset := given.get("character_set_client"):
-        collation = given.get("collation_connection")
-        fits = collation if (collation or "").startswith(charset) else None
-        connection._charset_id = connection._character_set.get_charset_info(charset, fits)[0]
+        _choose(connection, charset, given.get("collation_connection") or "")
+
+
+def _choose(connection: Any, charset: str, collation: str) -> None:
+    """Keep the character set by which the driver reads and writes texts."""
+    known = connection._character_set
+    connection._charset_id, name, _ = known.get_charset_info(charset, collation if charset in collation else None)
+    if connection.converter:
+        connection.converter.set_charset(name, character_set=known)
+    if __version_info__ < (9,) and hasattr(connection, "set_character_set_name"):
+        connection.set_character_set_name(name)  # of the C extension, in those versions
 
 
 def _kept(connection: Any) -> Iterator[tuple[str, str]]:
