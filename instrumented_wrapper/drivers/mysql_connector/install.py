@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
@@ -79,6 +80,7 @@ def _connections(
     over("__init__", functools.partial(_constructing, options))
     over("config", _configuring)
     over("connect", functools.partial(_connecting, options, telling))
+    over("reconnect", _reconnecting)
     if kind is not MySQLConnection:
         over("_open_connection", sockets.finding)
         over(
@@ -207,6 +209,23 @@ def _connecting(options: Options, telling: Telling, original: Method) -> Method:
             NATIVE.look(self, known)
 
     return connect
+
+
+def _reconnecting(original: Method) -> Method:
+    """``reconnect``: the close within it is none of the app's, and resets nothing."""
+
+    @functools.wraps(original)
+    def reconnect(self: Any, *args: Any, **kwargs: Any) -> None:
+        if (record := record_of(self)) is None:
+            return original(self, *args, **kwargs)  # type: ignore[no-any-return]
+        with record.turn:
+            busy, record.busy = record.busy, threading.get_ident()
+            try:
+                return original(self, *args, **kwargs)  # type: ignore[no-any-return]
+            finally:
+                record.busy = busy
+
+    return reconnect
 
 
 def _attach(connection: Any, options: Options, telling: Telling) -> None:
