@@ -37,7 +37,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     struct_of,
 )
 from instrumented_wrapper.drivers.psycopg2.native import SETTINGS, Psycopg2, hosts_of
-from instrumented_wrapper.drivers.watching import KEY, drop_all
+from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.options import Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -93,6 +93,9 @@ def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
 
 def uninstall() -> None:
     """Forget the connections that were watched; they go on working."""
+    for record in watched(NATIVE.name):
+        if record.live is not None and (live := record.live()) is not None:
+            live.__dict__.pop(KEY, None)
     drop_all(NATIVE.name)
 
 
@@ -182,6 +185,7 @@ def _attaching(original: Method) -> Method:
         record = _unborn.get()
         if record is not None and type(record.connection()) in (_Unborn, type(None)):
             record.belongs_to(self)
+            record.arguments = Arguments((dsn,), {})  # a class of the app's may have changed it
             NATIVE.attach(record, self)
             record.configuring = True
 

@@ -1,0 +1,46 @@
+"""uninstrument() and another instrument(), with connections that were moved. In a process of its own."""
+
+from __future__ import annotations
+
+from ..script import complete
+from ..watch import Watch
+
+
+def test_what_was_moved_goes_on_and_is_left_alone(watch: Watch) -> None:
+    said = complete(
+        """
+        import sys
+        import instrumented_wrapper, psycopg2
+        def end():
+            other = psycopg2.connect(sys.argv[1])
+            other.cursor().execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
+            other.close()
+        def rows(cursor, text):
+            cursor.execute(text)
+            return cursor.fetchall()
+        instrumented_wrapper.instrument()
+        connection = psycopg2.connect(sys.argv[1])
+        connection.autocommit = True
+        cursor, other = connection.cursor(), connection.cursor()
+        end()
+        print(rows(cursor, "SELECT 1"))
+        instrumented_wrapper.uninstrument()
+        print(rows(cursor, "SELECT 2"), rows(other, "SELECT 3"), rows(connection.cursor(), "SELECT 4"))
+        instrumented_wrapper.instrument()
+        print(rows(cursor, "SELECT 5"), rows(connection.cursor(), "SELECT 6"))
+        print(dict(instrumented_wrapper.session_state(connection)), cursor.connection is connection)
+        end()
+        try:
+            rows(cursor, "SELECT 7")
+        except psycopg2.OperationalError:
+            print("lost", connection.closed)
+        """,
+        watch.dsn(),
+    )
+    assert said.splitlines() == [
+        "[(1,)]",
+        "[(2,)] [(3,)] [(4,)]",
+        "[(5,)] [(6,)]",
+        "{} True",
+        "lost 2",
+    ]
