@@ -204,8 +204,9 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
 
     if kind is Watched:
         over("__init__", _attaching)
-    over("commit", lambda original: calls.call(original, Call.COMMIT, _unless_idle(ended("COMMIT"))))
-    over("rollback", lambda original: calls.call(_rolling_back(original), Call.ROLLBACK, ended("ROLLBACK")))
+    over("commit", lambda original: _unless_idle(original, calls.call(original, Call.COMMIT, ended("COMMIT"))))
+    back = functools.partial(calls.call, call=Call.ROLLBACK, begin=ended("ROLLBACK"))
+    over("rollback", lambda original: _unless_idle(original, back(_rolling_back(original))))
     over(
         "tpc_begin", lambda original: calls.call(two_phase.beginning(original), Call.STATEMENT, ended("BEGIN"), _begins)
     )
@@ -255,14 +256,18 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
     patches.replace(named, "close", holding.closing(named.close))
 
 
-def _unless_idle(begin: Method) -> Method:
-    """A commit sends nothing where no transaction is open: then there is nothing to tell."""
+def _unless_idle(original: Method, watched: Method) -> Method:
+    """A commit or rollback sends nothing where no transaction is open: nothing is looked at, told or repaired."""
 
-    def begun(record: Record, *args: Any) -> Any:
-        status = C.get_transaction_status(physical(record.connection()))
-        return begin(record) if status else None
+    @functools.wraps(original)
+    def end(self: Any) -> Any:
+        record = record_of(self)
+        if record is None or record.alert:
+            return watched(self)
+        with record.turn:
+            return (original if NATIVE.is_untouched(self) else watched)(self)
 
-    return begun
+    return end
 
 
 def _rolling_back(original: Method) -> Method:

@@ -112,6 +112,11 @@ class Psycopg2:
             return False
         return ENTERED in connection.__dict__ or not C.autocommit.__get__(physical(connection))
 
+    def is_untouched(self, connection: Any) -> bool:
+        """Tell whether neither psycopg2 nor the server has a transaction open."""
+        here = physical(connection)
+        return bool(_status(here) == _IDLE and _state(here) == extensions.STATUS_READY)
+
     def is_streaming(self, connection: Any) -> bool:
         """A named cursor fetches by statements of its own."""
         return False

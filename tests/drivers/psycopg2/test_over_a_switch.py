@@ -454,3 +454,18 @@ def test_a_class_that_changes_the_connection_string(connect, watch: Watch) -> No
     for _ in range(2):
         assert rows(connection, "SHOW application_name") == [("elsewhere",)]
         lose(connection, watch)
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+@pytest.mark.parametrize("call", ["commit", "rollback"])
+def test_what_sends_nothing_starts_no_switch(connect, watch: Watch, autocommit: bool, call: str, spans) -> None:
+    connection = connect()
+    connection.autocommit = autocommit
+    rows(connection, "SELECT 1")
+    connection.rollback()
+    spans.clear()
+    watch.end_sessions()
+    getattr(connection, call)()
+    assert watch.sessions() == []
+    assert spans.all() == []
+    assert rows(connection, "SELECT 2") == [(2,)]
