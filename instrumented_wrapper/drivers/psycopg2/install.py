@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import psycopg2
 from psycopg2 import extensions
@@ -18,10 +16,10 @@ from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing, setting
 from instrumented_wrapper.drivers.blocking.losses import Call
-from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
-from instrumented_wrapper.drivers.psycopg2 import holding, libpq, pools, two_phase
+from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, pools, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     NamedCursor,
@@ -30,16 +28,13 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     ShellCursor,
     Watched,
     WatchedCursor,
-    become,
-    combined,
-    is_left_alone,
     physical,
     struct_of,
 )
-from instrumented_wrapper.drivers.psycopg2.native import SETTINGS, Psycopg2, hosts_of
+from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
-from instrumented_wrapper.operations import Site, Words
-from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.operations import Words
+from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.statement import SET, Effects, Step
 
@@ -48,19 +43,8 @@ __all__ = ["DRIVER", "install", "install_pools", "uninstall"]
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 OLDEST: Final = (2, 9)
-NATIVE: Final = Psycopg2()
 DRIVER: Final = Blocking(NATIVE)
 _K: Final[Any] = extensions.cursor
-
-
-class _Asked(NamedTuple):
-    """How the connection is asked for that is being made."""
-
-    options: Options
-    dsn: str
-
-
-_asked: ContextVar[_Asked | None] = ContextVar("asked", default=None)
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
@@ -76,8 +60,9 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         options = options.with_keywords({"failover": "off", "reset_session_state_on_close": False}, "self-test")
     telling = Telling(NATIVE, flows.operations)
     calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
-    patches.replace(psycopg2, "connect", _connecting(options, telling, psycopg2.connect))
-    patches.replace(psycopg2, "_connect", _making(options, telling, known._connect))
+    patches.replace(psycopg2, "connect", connecting.asked(options, telling, psycopg2.connect))
+    patches.replace(psycopg2, "_connect", connecting.making(options, telling, known._connect))
+    patches.replace(psycopg2, "_ext", connecting.Extensions(options))
     for kind in (Watched, Shell):
         _connections(patches, kind, calls, telling, flows)
     for cursor, named in ((WatchedCursor, NamedCursor), (ShellCursor, NamedShellCursor)):
@@ -99,99 +84,6 @@ def uninstall() -> None:
     drop_all(NATIVE.name)
 
 
-# --- connecting --------------------------------------------------------------------------------------------------
-
-
-def _connecting(options: Options, telling: Telling, original: Method) -> Method:
-    """``psycopg2.connect``: our keywords are taken out before libpq sees them."""
-
-    @functools.wraps(original)
-    def connect(dsn: Any = None, connection_factory: Any = None, cursor_factory: Any = None, **kwargs: Any) -> Any:
-        ours = take_keywords(kwargs)
-        checked = options.with_keywords(ours, "connect") if ours else options
-        token = _asked.set(_Asked(checked, ""))
-        try:
-            with telling.connect(checked, lambda: _asked_for(dsn, kwargs)):
-                # by name, as the app gives them: another tool that wraps connect() looks for them there
-                factories = {"connection_factory": connection_factory, "cursor_factory": cursor_factory}
-                return original(dsn, **{name: it for name, it in factories.items() if it is not None}, **kwargs)
-        finally:
-            _asked.reset(token)
-
-    return connect
-
-
-def _asked_for(dsn: Any, keywords: dict[str, Any]) -> Site:
-    given = extensions.parse_dsn(extensions.make_dsn(dsn, **keywords))
-    hosts = hosts_of(given)
-    host, port = hosts[0] if len(hosts) == 1 else ("", None)
-    return Site(postgresql.SYSTEM, str(given.get("dbname") or given.get("user") or ""), host, port)
-
-
-def _making(options: Options, telling: Telling, original: Method) -> Method:
-    """``psycopg2._connect``: every connection is made here, with a subclass of the class that the app wants."""
-
-    @functools.wraps(original)
-    def _connect(dsn: Any, connection_factory: Any = None, **kwargs: Any) -> Any:
-        factory = connection_factory or C
-        if any(kwargs.values()) or is_left_alone(factory):
-            return original(dsn, connection_factory=connection_factory, **kwargs)
-        asked = _asked.get()
-        record = Record(NATIVE, _Unborn(), asked.options if asked is not None else options, Arguments((dsn,), {}))
-        kind = Shell if _may_switch(record, extensions.parse_dsn(dsn)) else Watched
-        is_class = isinstance(factory, type) and issubclass(factory, C)
-        token = _unborn.set(record)
-        try:
-            connection = original(dsn, connection_factory=combined(factory, kind) if is_class else factory, **kwargs)
-        finally:
-            _unborn.reset(token)
-        if is_class or become(connection, kind):
-            _born(record, connection, telling)
-        return connection
-
-    return _connect
-
-
-def _may_switch(record: Record, given: dict[str, Any]) -> bool:
-    """Which hosts a service has is known when its connection is there."""
-    by_service = bool(given.get("service") or os.environ.get("PGSERVICE"))
-    return record.would_switch(hosts_of(given)) or (by_service and record.options.failover == "auto")
-
-
-def _born(record: Record, connection: Any, telling: Telling) -> None:
-    """What is done to a connection from now on is the app's doing."""
-    if KEY not in connection.__dict__ and NATIVE.socket(connection) is not None:  # a function of the app's has made it
-        record.belongs_to(connection)
-        NATIVE.attach(record, connection)
-    if record.connection() is connection:
-        record.tells = telling.wants(record.options)
-        if not record.held:
-            record.hand_out()
-
-
-class _Unborn:
-    """Stands for a connection until there is one."""
-
-
-_unborn: ContextVar[Record | None] = ContextVar("unborn", default=None)
-
-
-def _attaching(original: Method) -> Method:
-    """``__init__``: from here on the connection is watched; what a class of the app's does after it is baseline."""
-
-    @functools.wraps(original)
-    def __init__(self: Any, dsn: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, dsn, *args, **kwargs)
-        record = _unborn.get()
-        if record is not None and type(record.connection()) in (_Unborn, type(None)):
-            record.belongs_to(self)
-            record.arguments = Arguments((dsn,), {})  # a class of the app's may have changed it
-            NATIVE.attach(record, self)
-            record.configuring = True
-
-    return __init__
-
-
 # --- the calls of connections and cursors ------------------------------------------------------------------------
 
 
@@ -203,7 +95,7 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
         return functools.partial(telling.command, name)
 
     if kind is Watched:
-        over("__init__", _attaching)
+        over("__init__", connecting.attaching)
     over("commit", lambda original: _unless_idle(original, calls.call(original, Call.COMMIT, ended("COMMIT"))))
     back = functools.partial(calls.call, call=Call.ROLLBACK, begin=ended("ROLLBACK"))
     over("rollback", lambda original: _unless_idle(original, back(_rolling_back(original))))

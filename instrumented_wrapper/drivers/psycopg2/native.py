@@ -38,7 +38,7 @@ from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.operations import Site
 
-__all__ = ["SETTINGS", "IsolationLevel", "Psycopg2", "hosts_of"]
+__all__ = ["NATIVE", "SETTINGS", "IsolationLevel", "Psycopg2", "hosts_of"]
 
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
@@ -287,3 +287,6 @@ class Psycopg2:
         """Tell whether the server says that it is one."""
         here = physical(connection)
         return not _closed.__get__(here) and C.get_parameter_status(here, "in_hot_standby") == "on"
+
+
+NATIVE: Final = Psycopg2()

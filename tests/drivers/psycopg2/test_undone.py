@@ -1,4 +1,4 @@
-"""uninstrument() and another instrument(), with connections that were moved. In a process of its own."""
+"""instrument() late, uninstrument(), and instrument() again. In processes of their own."""
 
 from __future__ import annotations
 
@@ -43,4 +43,45 @@ def test_what_was_moved_goes_on_and_is_left_alone(watch: Watch) -> None:
         "[(5,)] [(6,)]",
         "{} True",
         "lost 2",
+    ]
+
+
+def test_a_connect_that_was_imported_before_it_was_patched(watch: Watch) -> None:
+    said = complete(
+        """
+        import sys
+        from psycopg2 import connect
+        import instrumented_wrapper, psycopg2
+        from instrumented_wrapper import session_state
+        kept = psycopg2._ext
+        instrumented_wrapper.instrument()
+        def closed(**keywords):
+            connection = connect(sys.argv[1], **keywords)
+            connection.autocommit = True
+            connection.cursor().execute("SET statement_timeout = '7s'")
+            instrumented_wrapper.reset_session(connection)
+            text = str(session_state(connection)["statement_timeout"])
+            connection.cursor().execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            return text
+        for keywords in ({"instrumented_wrapper": {"failover": "off"}}, {"reset_session_state_on_close": False}, {}):
+            try:
+                closed(**keywords)
+            except psycopg2.OperationalError as error:
+                print(isinstance(error, instrumented_wrapper.FailoverSuccessError))
+        try:
+            connect(sys.argv[1], nonsense=1)
+        except psycopg2.ProgrammingError as error:
+            print(error)
+        instrumented_wrapper.uninstrument()
+        print(psycopg2._ext is kept)
+        """,
+        watch.dsn(),
+    )
+    assert said.splitlines() == [
+        "False",
+        "True",
+        "True",
+        'invalid dsn: invalid connection option "nonsense"',
+        "",
+        "True",
     ]

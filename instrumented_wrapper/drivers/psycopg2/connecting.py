@@ -1,0 +1,133 @@
+"""How connections are made: with our keywords taken out, and a class of ours between the app's and psycopg2's."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from psycopg2 import extensions
+
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.drivers.blocking.records import Arguments, Record
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, become, combined, is_left_alone
+from instrumented_wrapper.drivers.psycopg2.native import NATIVE, hosts_of
+from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.operations import Site
+from instrumented_wrapper.options import Options, take_keywords
+
+__all__ = ["Extensions", "asked", "attaching", "making"]
+
+Method = Callable[..., Any]
+_asked: Final[ContextVar[Options | None]] = ContextVar("asked", default=None)  # for the connection that is being made
+
+
+def asked(options: Options, telling: Telling, original: Method) -> Method:
+    """``psycopg2.connect``: our keywords are taken out before libpq sees them."""
+
+    @functools.wraps(original)
+    def connect(dsn: Any = None, connection_factory: Any = None, cursor_factory: Any = None, **kwargs: Any) -> Any:
+        ours = take_keywords(kwargs)
+        checked = options.with_keywords(ours, "connect") if ours else options
+        token = _asked.set(checked)
+        try:
+            with telling.connect(checked, lambda: _asked_for(dsn, kwargs)):
+                # by name, as the app gives them: another tool that wraps connect() looks for them there
+                factories = {"connection_factory": connection_factory, "cursor_factory": cursor_factory}
+                return original(dsn, **{name: it for name, it in factories.items() if it is not None}, **kwargs)
+        finally:
+            _asked.reset(token)
+
+    return connect
+
+
+def _asked_for(dsn: Any, keywords: dict[str, Any]) -> Site:
+    given = extensions.parse_dsn(extensions.make_dsn(dsn, **keywords))
+    hosts = hosts_of(given)
+    host, port = hosts[0] if len(hosts) == 1 else ("", None)
+    return Site(postgresql.SYSTEM, str(given.get("dbname") or given.get("user") or ""), host, port)
+
+
+class Extensions:
+    """``psycopg2.extensions`` as ``connect`` sees it, also one that the app has imported before it was patched."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(extensions, name)
+
+    def make_dsn(self, dsn: Any = None, **kwargs: Any) -> str:
+        """Make a connection string, without our keywords."""
+        ours = take_keywords(kwargs)
+        text: str = extensions.make_dsn(dsn, **kwargs)
+        if ours:
+            _asked.set(self._options.with_keywords(ours, "connect"))
+        return text
+
+
+def making(options: Options, telling: Telling, original: Method) -> Method:
+    """``psycopg2._connect``: every connection is made here, with a subclass of the class that the app wants."""
+
+    @functools.wraps(original)
+    def _connect(dsn: Any, connection_factory: Any = None, **kwargs: Any) -> Any:
+        factory, wanted = connection_factory or C, _asked.get() or options
+        _asked.set(None)
+        if any(kwargs.values()) or is_left_alone(factory):
+            return original(dsn, connection_factory=connection_factory, **kwargs)
+        record = Record(NATIVE, _Unborn(), wanted, Arguments((dsn,), {}))
+        kind = Shell if _may_switch(record, extensions.parse_dsn(dsn)) else Watched
+        is_class = isinstance(factory, type) and issubclass(factory, C)
+        token = _unborn.set(record)
+        try:
+            connection = original(dsn, connection_factory=combined(factory, kind) if is_class else factory, **kwargs)
+        finally:
+            _unborn.reset(token)
+        if is_class or become(connection, kind):
+            _born(record, connection, telling)
+        return connection
+
+    return _connect
+
+
+def _may_switch(record: Record, given: dict[str, Any]) -> bool:
+    """Which hosts a service has is known when its connection is there."""
+    by_service = bool(given.get("service") or os.environ.get("PGSERVICE"))
+    return record.would_switch(hosts_of(given)) or (by_service and record.options.failover == "auto")
+
+
+def _born(record: Record, connection: Any, telling: Telling) -> None:
+    """What is done to a connection from now on is the app's doing."""
+    if KEY not in connection.__dict__ and NATIVE.socket(connection) is not None:  # a function of the app's has made it
+        record.belongs_to(connection)
+        NATIVE.attach(record, connection)
+    if record.connection() is connection:
+        record.tells = telling.wants(record.options)
+        if not record.held:
+            record.hand_out()
+
+
+class _Unborn:
+    """Stands for a connection until there is one."""
+
+
+_unborn: ContextVar[Record | None] = ContextVar("unborn", default=None)
+
+
+def attaching(original: Method) -> Method:
+    """``__init__``: from here on the connection is watched; what a class of the app's does after it is baseline."""
+
+    @functools.wraps(original)
+    def __init__(self: Any, dsn: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, dsn, *args, **kwargs)
+        record = _unborn.get()
+        if record is not None and type(record.connection()) in (_Unborn, type(None)):
+            record.belongs_to(self)
+            record.arguments = Arguments((dsn,), {})  # a class of the app's may have changed it
+            NATIVE.attach(record, self)
+            record.configuring = True
+
+    return __init__
