@@ -150,9 +150,9 @@ def _try(this: Switch) -> Flow[Replacement | None]:
             yield partial(driver.abort_transaction, new)
         driver.graft(this.connection, new)
     except BaseException as error:
-        again = isinstance(error, Exception) and driver.is_lost(new.connection) and this.tries < _TRIES
+        lost = isinstance(error, Exception) and driver.is_lost(new.connection)
         driver.discard(new)
-        if again:
+        if lost and this.tries < _TRIES and time.monotonic() < this.deadline:
             return None
         raise
     return new

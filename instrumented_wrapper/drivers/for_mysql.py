@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -9,6 +10,7 @@ from weakref import ref
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
+from instrumented_wrapper.drivers.blocking.bounds import bounded
 from instrumented_wrapper.drivers.blocking.finding import WrongRole
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
@@ -107,6 +109,10 @@ class Line:
         """Settings are what connecting gave them."""
         self._native.went_back(self.record.connection(), self.record, settings)
 
+    def is_lost(self, error: BaseException) -> bool:
+        """Tell whether the physical connection has ended."""
+        return self._native.is_lost(self.record.connection(), error)
+
     def reset(self) -> bool:
         """Reset the whole session."""
         return self._native.reset(self.record.connection(), self.record)
@@ -156,6 +162,10 @@ class ForMySQL:
 
     def giving(self, connection: Any, assignments: Sequence[Assignment]) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
+
+    def socket(self, connection: Any) -> int | None:
+        """Return the descriptor of the physical connection, where it is known."""
+        raise NotImplementedError
 
     def where(self, connection: Any) -> tuple[str, int | None]:
         """Return the host (or socket path) and the port, as the app knows them."""
@@ -241,15 +251,23 @@ class ForMySQL:
         ((value, *more),) = self.query(connection, questions.is_read_only())
         return any(str(cell).upper() in ("1", "ON") for cell in (value, *more))
 
-    def checked(self, connection: Any, wanted: str) -> Any:
-        """Return a new connection if its server is of the kind that is wanted.
+    def checked(self, connection: Any, wanted: str, seconds: float) -> Any:
+        """Return a new connection if its server is of the kind that is wanted, and says so in time.
 
         Raises:
             WrongRole: it is not.
         """
-        if wanted != "any" and self.is_standby(connection) is not (wanted == "standby"):
-            self.shut(connection, for_good=True)
-            raise WrongRole(wanted)
+        if wanted == "any":
+            return connection
+        fits = False
+        try:
+            with bounded(self.socket(connection), time.monotonic() + seconds):
+                fits = self.is_standby(connection) is (wanted == "standby")
+            if not fits:
+                raise WrongRole(wanted)
+        finally:
+            if not fits:
+                self.shut(connection, for_good=True)
         return connection
 
     def current_database(self, connection: Any, record: Record) -> str:

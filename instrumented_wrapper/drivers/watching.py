@@ -12,10 +12,11 @@ from weakref import WeakSet
 
 from instrumented_wrapper.failover import Shared
 
-__all__ = ["KEY", "SHARED", "drop_all", "holding", "never", "poll_of", "unwrapped", "watch", "watched"]
+__all__ = ["KEY", "SHARED", "drop_all", "holding", "never", "poll_of", "unwrapped", "wait_for", "watch", "watched"]
 
 KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
 SHARED: Final = Shared()
+_A_WHILE: Final = 1000  # milliseconds
 
 
 class _Watched(Protocol):
@@ -89,6 +90,13 @@ def poll_of(descriptor: int) -> Callable[[int], Any]:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return poll.poll
+
+
+def wait_for(descriptor: int) -> None:
+    """Wait until something can be read; in Python, so that whoever is interrupted need not wait for the server."""
+    poll = poll_of(descriptor)
+    while not poll(_A_WHILE):
+        pass
 
 
 def _after_fork_in_child() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -66,7 +66,7 @@ class Blocking:
 
     def write(self, connection: Any, setting: str, value: Any) -> None:
         """Set one."""
-        with _busy(_record(connection)):
+        with self._talking(connection):
             self._native.write(connection, setting, value)
 
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
@@ -79,22 +79,19 @@ class Blocking:
 
     def present(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask for the values of settings."""
-        record = _record(connection)
-        with _busy(record):
+        with self._talking(connection) as record:
             return record.talk.present(names)
 
     def assign(
         self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
         """Clear state, then give settings."""
-        record = _record(connection)
-        with _busy(record):
+        with self._talking(connection) as record:
             return record.talk.assign(assignments, clears, back)
 
     def ask(self, connection: Any) -> Any:
         """Ask for all that is in doubt, and tell the session."""
-        record = _record(connection)
-        with _busy(record):
+        with self._talking(connection) as record:
             return record.talk.ask()
 
     def is_shared(self, connection: Any) -> bool:
@@ -120,7 +117,7 @@ class Blocking:
         if phase == Phase.FAILED:
             raise self._native.error("the handler left an aborted transaction")
         if phase == Phase.OPEN:
-            with _busy(record):
+            with self._talking(connection):
                 self._native.finish(connection, "COMMIT")
             record.used = record.begun = False
 
@@ -152,6 +149,16 @@ class Blocking:
         if record.closed_by_app:
             raise ClosedMeanwhile
         new = native.open(connection, record, address, wanted, seconds)
+        try:
+            with bounded(native.socket(new), time.monotonic() + seconds):
+                self._dress(new, connection, record, address)
+        except BaseException:
+            self._close(new)
+            raise
+        return new
+
+    def _dress(self, new: Any, connection: Any, record: Record, address: Address) -> None:
+        native = self._native
         options = replace(record.options, failover="off")
         internal = Record(native, new, options, record.arguments)
         internal.internal, internal.recording = True, False
@@ -159,7 +166,6 @@ class Blocking:
         for setting in native.settings:
             native.write(new, setting, record.pristine(setting, native.read(connection, setting)))
         internal.tells = record.tells  # of what the app's transfer handler does
-        return new
 
     def _close(self, connection: Any) -> None:
         with contextlib.suppress(Exception):  # nobody wants it any more
@@ -167,7 +173,7 @@ class Blocking:
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""
-        with _busy(_record(replacement.connection)):
+        with self._talking(replacement.connection):
             self._native.refuse(replacement.connection)
 
     def graft(self, connection: Any, replacement: Replacement) -> None:
@@ -210,6 +216,14 @@ class Blocking:
         """Return what keeps another switch away."""
         record = record_of(connection)
         return threading.RLock() if record is None else record.turn
+
+    @contextmanager
+    def _talking(self, connection: Any) -> Iterator[Record]:
+        """While inside, what is sent is ours; it fails when the time is up that a switch or a reset has."""
+        record = _record(connection)
+        limit = record.deadline
+        with _busy(record), nullcontext() if limit is None else bounded(self._native.socket(connection), limit):
+            yield record
 
     @contextmanager
     def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:

@@ -26,15 +26,15 @@ class _Watch:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._due: list[tuple[float, int]] = []
-        self._descriptors: dict[int, int] = {}
+        self._sockets: dict[int, tuple[int, int]] = {}  # descriptor, and which socket it is
         self._thread: threading.Thread | None = None
 
-    def add(self, descriptor: int, deadline: float) -> int:
+    def add(self, descriptor: int, inode: int, deadline: float) -> int:
         number = next(_NUMBERS)
         with self._changed:
             first = self._due[0][0] if self._due else None
             heapq.heappush(self._due, (deadline, number))
-            self._descriptors[number] = descriptor
+            self._sockets[number] = descriptor, inode
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="bounds", daemon=True)
                 self._thread.start()
@@ -44,17 +44,17 @@ class _Watch:
 
     def remove(self, number: int) -> None:
         with self._changed:
-            self._descriptors.pop(number, None)
+            self._sockets.pop(number, None)
 
     def _run(self) -> None:
         with self._changed:
             while True:
                 self._changed.wait(self._seconds())
                 now = time.monotonic()
-                while self._due and (self._due[0][0] <= now or self._due[0][1] not in self._descriptors):
+                while self._due and (self._due[0][0] <= now or self._due[0][1] not in self._sockets):
                     _, number = heapq.heappop(self._due)
-                    if (descriptor := self._descriptors.pop(number, None)) is not None:
-                        shut(descriptor)
+                    if (found := self._sockets.pop(number, None)) is not None:
+                        _shut_same(*found)
 
     def _seconds(self) -> float | None:
         return max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
@@ -68,6 +68,20 @@ def shut(descriptor: int) -> None:
             connection.shutdown(socket.SHUT_RDWR)
         finally:
             connection.close()
+
+
+def _shut_same(descriptor: int, inode: int) -> None:
+    """Shut a socket, unless it was closed and its number is another one's by now."""
+    if _inode(descriptor) == inode:
+        shut(descriptor)
+
+
+def _inode(descriptor: int | None) -> int | None:
+    """Return which socket it is; None where there is none, or the system does not tell (Windows)."""
+    if descriptor is not None and descriptor >= 0:
+        with contextlib.suppress(OSError):  # closed
+            return os.fstat(descriptor).st_ino
+    return None
 
 
 _watch = _Watch()
@@ -85,10 +99,11 @@ if hasattr(os, "register_at_fork"):
 @contextlib.contextmanager
 def bounded(descriptor: int | None, deadline: float) -> Iterator[None]:
     """While inside, calls on the socket `descriptor` fail from `deadline` (monotonic seconds) on."""
-    if descriptor is None or descriptor < 0:
+    inode = _inode(descriptor)
+    if descriptor is None or inode is None:
         yield
         return
-    number = _watch.add(descriptor, deadline)
+    number = _watch.add(descriptor, inode, deadline)
     try:
         yield
     finally:

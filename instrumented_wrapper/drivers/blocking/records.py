@@ -60,6 +60,7 @@ class Record(Session):
         live: a reference to the driver's own object with the present physical connection, where that is not the app's.
         abandoned: it is shut for good, and the app has not closed it yet.
         moves: how often it has got a physical connection.
+        deadline: until when what is ours to be sent may take (monotonic seconds); None: as long as the app's own.
         tells: operations of the app are told of.
         at: what is told of operations where they go now; None: where that is has to be found out.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
 from instrumented_wrapper.drivers.talking import Rows
+from instrumented_wrapper.drivers.watching import wait_for
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.server_settings import Assignment
 
@@ -147,16 +148,9 @@ class MySQLClient(ForMySQL):
 
     def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
         """Send one after the other."""
-        return [self._sent(physical(connection), text) for text in texts]
-
-    @staticmethod
-    def _sent(here: Any, text: str) -> Rows:
-        C.query(here, text.encode())
-        result = C.store_result(here)
-        rows = () if result is None else result.fetch_row(maxrows=0)
-        while C.next_result(here) == 0:  # several statements in one text
-            C.store_result(here)
-        return [[_text(cell) for cell in row] for row in rows]
+        record = record_of(connection)
+        run = _run_patiently if record is None or not record.internal else _run
+        return [_answer(physical(connection), text, run) for text in texts]
 
     def reset(self, connection: Any, record: Record) -> bool:
         """Log in again on the same connection (COM_CHANGE_USER), and redo what connecting did."""
@@ -214,7 +208,7 @@ class MySQLClient(ForMySQL):
         note_where(new, given)
         if charset != C.character_set_name(new):
             C.set_character_set(new, charset)  # which the driver quotes by
-        return self.checked(new, wanted)
+        return self.checked(new, wanted, seconds)
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""
@@ -243,6 +237,26 @@ class MySQLClient(ForMySQL):
             C.close(here)
         if record is not None:
             record.kept["shut"] = True
+
+
+def _answer(here: Any, text: str, run: Callable[[Any, bytes], None]) -> Rows:
+    run(here, text.encode())
+    result = C.store_result(here)
+    rows = () if result is None else result.fetch_row(maxrows=0)
+    while C.next_result(here) == 0:  # several statements in one text
+        C.store_result(here)
+    return [[_text(cell) for cell in row] for row in rows]
+
+
+def _run_patiently(here: Any, text: bytes) -> None:
+    """Run a statement to its end, whoever is interrupted meanwhile: the app's connection is to be used again."""
+    C.query(here, text)
+
+
+def _run(here: Any, text: bytes) -> None:
+    C.send_query(here, text)
+    wait_for(C.fileno(here))
+    C.read_query_result(here)
 
 
 def _text(cell: Any) -> str | None:

@@ -13,6 +13,8 @@ from typing import Any, Final
 import psycopg2
 from psycopg2 import errorcodes, errors
 
+from instrumented_wrapper.drivers.watching import wait_for
+
 __all__ = ["listen", "missing_functions", "send"]
 
 _SQLSTATE: Final = ord("C")  # PG_DIAG_SQLSTATE
@@ -34,6 +36,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # name -> result, arguments
     "PQclear": (None, _POINTER),
     "PQconsumeInput": (_INT, _POINTER),
     "PQisBusy": (_INT, _POINTER),
+    "PQsocket": (_INT, _POINTER),
     "PQsetNoticeReceiver": (_POINTER, _POINTER, _POINTER, _POINTER),
 }
 
@@ -85,11 +88,11 @@ def send(pgconn: int, text: str, encoding: str) -> list[list[str | None]]:
     Raises:
         psycopg2.Error: with the server's SQLSTATE, and without its words, which may quote what the app has set.
     """
-    if not _pq["PQsendQuery"](pgconn, text.encode(encoding)):
+    if not _sent(pgconn, text.encode(encoding)):
         raise psycopg2.OperationalError("the server could not be asked")
     rows: list[list[str | None]] = []
     failed = ""
-    while result := _pq["PQgetResult"](pgconn):
+    while result := _next(pgconn):
         try:
             if _pq["PQresultStatus"](result) in _FAILED:
                 failed = failed or (_pq["PQresultErrorField"](result, _SQLSTATE) or b"?").decode()
@@ -100,6 +103,25 @@ def send(pgconn: int, text: str, encoding: str) -> list[list[str | None]]:
     if failed:
         raise _refusal(failed)
     return rows
+
+
+def _sent(pgconn: int, text: bytes) -> bool:
+    """Send a text; first take what is left of one whose answer nobody waited for to its end."""
+    if _pq["PQsendQuery"](pgconn, text):
+        return True
+    while result := _next(pgconn):
+        _pq["PQclear"](result)
+    return bool(_pq["PQsendQuery"](pgconn, text))
+
+
+def _next(pgconn: int) -> int | None:
+    """Return the next answer; None where there is none any more."""
+    while _pq["PQisBusy"](pgconn):
+        wait_for(_pq["PQsocket"](pgconn))
+        if not _pq["PQconsumeInput"](pgconn):
+            break
+    answer: int | None = _pq["PQgetResult"](pgconn)
+    return answer
 
 
 def _rows(result: int, encoding: str) -> Iterator[list[str | None]]:

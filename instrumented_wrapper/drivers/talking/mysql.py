@@ -57,6 +57,9 @@ class Line(Protocol):
     def went_back(self, settings: Sequence[str]) -> None:
         """Settings are what connecting gave them: so is what the driver keeps of them."""
 
+    def is_lost(self, error: BaseException) -> bool:
+        """Tell whether an error says that the physical connection has ended."""
+
     def reset(self) -> bool:
         """Reset the whole session (COM_RESET_CONNECTION) and redo what connecting did; False: that cannot be done."""
 
@@ -171,6 +174,8 @@ class Speaking:
         try:
             answers = self._line.send([*before, *questions.assign(wanted, self._line.dialect())])
         except self._line.raises as error:
+            if self._line.is_lost(error):
+                raise
             raise Refused(self._which(wanted), error) from error
         finally:
             self.keep_reported()
