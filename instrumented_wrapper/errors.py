@@ -94,7 +94,7 @@ def driver_error(
 
 def again(error: FailoverError) -> FailoverError:
     """Return the same news as a new exception: each raise has a traceback of its own."""
-    kind, base = type(error).__bases__
+    base, kind = type(error).__bases__
     copy = _build(kind, base, str(error), _facts(error))
     copy.__cause__ = error.__cause__
     return copy
@@ -120,7 +120,10 @@ def _build(kind: type[FailoverError], base: type[Exception], message: str, facts
 
 @cache  # bounded by the classes that drivers have
 def _combined(kind: type[FailoverError], base: type[Exception]) -> type[FailoverError]:
-    """One class for our error and the driver's. Dynamic classes do not pickle by name, hence ``__reduce__``."""
+    """One class for the driver's error and ours, in that order: there are tools that look at the first base only.
+
+    Dynamic classes do not pickle by name, hence ``__reduce__``.
+    """
 
     def reduce(self: FailoverError) -> tuple[Any, ...]:
         return _build, (kind, base, str(self), _facts(self))
@@ -128,4 +131,4 @@ def _combined(kind: type[FailoverError], base: type[Exception]) -> type[Failover
     namespace: dict[str, Any] = {"__reduce__": reduce, "__module__": kind.__module__, "__doc__": kind.__doc__}
     if hasattr(base, "pgcode"):  # psycopg2's, which only its C code can set
         namespace["pgcode"] = property(lambda self: vars(self).get("sqlstate"))
-    return type(kind.__name__, (kind, base), namespace)
+    return type(kind.__name__, (base, kind), namespace)

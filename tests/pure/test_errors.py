@@ -161,6 +161,14 @@ def test_a_configuration_error_is_a_value_error():
         assert (other.name, other.value, other.accepted) == (error.name, error.value, error.accepted)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_base_is_the_drivers(kind):
+    """peewee makes its own error of one by its name, or by that of the first base."""
+    error = driver_error(kind, psycopg.OperationalError, None, "moved", {})
+    assert type(error).__bases__ == (psycopg.OperationalError, kind)
+    assert type(again(error)) is type(error)
+
+
 def test_every_public_error_is_exported():
     public = {error.__name__ for error in (*KINDS, FailoverError, ConfigurationError)}
     assert public <= set(instrumented_wrapper.__all__)
