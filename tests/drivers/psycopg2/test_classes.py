@@ -214,6 +214,19 @@ def test_rows_that_a_cursor_has_outlive_a_silent_switch(connect, watch: Watch) -
         assert cursor.fetchall() == [(2,), (3,)]
 
 
+def test_rows_that_a_cursor_has_are_given_up_by_psycopg2_where_a_statement_runs_into_a_loss(connect) -> None:
+    connection = connect()
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute("SELECT generate_series(1, 3)")
+    with pytest.raises(FailoverSuccessError):
+        rows(connection, "SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(psycopg2.InterfaceError):
+        cursor.fetchall()
+    cursor.execute("SELECT 4")
+    assert cursor.fetchall() == [(4,)]
+
+
 def test_closed(connect, watch: Watch) -> None:
     connection = connect()
     assert connection.closed == 0
