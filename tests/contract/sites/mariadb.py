@@ -49,14 +49,14 @@ class MariaDB:
 
     def __init__(self, cluster: MariaDBCluster, name: str) -> None:
         self.cluster, self.name = cluster, name
-        self.user = f"contract_{next(self._numbers) % ACCOUNTS}"
+        self.user = f"account_{next(self._numbers) % ACCOUNTS}"
         self._own: list[str] = []  # what only this test has made: accounts, databases
 
     @classmethod
     def prepare(cls, cluster: MariaDBCluster) -> None:
         """Make the accounts, once per run."""
         for number in range(ACCOUNTS):
-            user = f"contract_{number}"
+            user = f"account_{number}"
             texts = [f"CREATE USER {user} IDENTIFIED BY '{PASSWORD}'"]
             texts += [f"GRANT ALL ON {database}.* TO {user}" for database in DATABASES]
             cluster.primary.sql("; ".join(texts))
