@@ -28,7 +28,6 @@ __all__ = [
     "configures",
     "covers",
     "cut",
-    "has_names",
     "is_listed",
     "present",
     "reads_last",
@@ -93,10 +92,27 @@ _PIECES: Final = re.compile(
 )
 
 
+# What comes before a name. Elsewhere a text in double quotes may be a value: SQLite takes it for one where no column
+# is called so.
+_NAMING: Final = frozenset(
+    """. pragma from into update table join index view trigger exists as references column to savepoint release database
+    attach detach add drop rename""".split()
+)
+_BEFORE_PRAGMA: Final = (";", "explain", "plan")
+
+
 def _pieces_of(text: str) -> Iterator[Piece]:
-    for match in _PIECES.finditer(text):
-        if match.lastgroup is not None:
-            yield Piece(match.lastgroup, match[0], *match.span())
+    """Take a text apart; what may be a value in double quotes, and whatever is given to a PRAGMA, is a string."""
+    found = [Piece(match.lastgroup, match[0], *match.span()) for match in _PIECES.finditer(text) if match.lastgroup]
+    before, pragma, given = ";", False, False
+    for piece, after in zip(found, [*found[1:], None], strict=True):
+        raw = piece.raw.lower()
+        pragma = (pragma or (raw == "pragma" and before in _BEFORE_PRAGMA)) and raw != ";"
+        named = piece.kind != "quoted" or raw[0] != '"' or before in _NAMING or (after is not None and after.raw == ".")
+        hidden = piece.kind not in ("mark", "parameter") if given and pragma else not named
+        yield piece._replace(kind="string") if hidden else piece
+        given = pragma and (given or raw in "=(")
+        before = raw
 
 
 _READING: Final = Reading(
@@ -110,12 +126,7 @@ _READING: Final = Reading(
 
 def words_of(text: str) -> Words:
     """Return what may be told of a text; of a PRAGMA its name, never its value."""
-    found = summary.words_of(text, _READING)
-    named = _PRAGMA.match(text)
-    if named is None:
-        return found
-    name = f"PRAGMA {_unquoted(named['name'])}"
-    return Words(found.summary, f"{name} = ?" if named["sets"] else name)
+    return summary.words_of(text, _READING)
 
 
 def scan(text: str) -> Effects | None:
@@ -174,11 +185,6 @@ def configures(number: int) -> Effects | None:
     """Return what ``sqlite3_db_config`` does to the connection."""
     name = _CONFIGURED.get(number)
     return None if name is None else Effects(steps=(Step(DOUBT, name, "setconfig"),))
-
-
-def has_names(text: str) -> bool:
-    """Tell whether a text names parameters of its own; then they are not to be given in their order."""
-    return any(piece.kind == "parameter" and piece.raw[0] != "?" for piece in _pieces_of(text))
 
 
 def present(name: str) -> str:

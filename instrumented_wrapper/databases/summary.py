@@ -187,6 +187,8 @@ class _Statement:
     def _begins_write(self, index: int) -> bool:
         """Tell whether this is an operation, not ``FOR UPDATE``, ``DO UPDATE``, ``THEN DELETE`` or a name."""
         before = self._raw(index - 1)
+        if index and self.pieces[index - 1].kind == "quoted":
+            return False
         if self.word(index - 1) == "as":
             return self.word(0) in ("create", "prepare")
         values = self._words[index] in ("values", "table") and before == ")"

@@ -192,6 +192,18 @@ def test_the_scope_session_clears_what_the_app_has_left(tmp_path, spans) -> None
         assert not spans.named("session_state.reset")  # there is nothing any more
 
 
+def test_what_is_being_read_cannot_be_cleared_and_settings_go_back_all_the_same(tmp_path) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db", instrumented_wrapper={"reset_scope": "session"})) as connection:
+        connection.executescript("PRAGMA foreign_keys = 1; CREATE TEMP TABLE one AS SELECT 1 UNION SELECT 2")
+        rows = connection.execute("SELECT * FROM one")
+        next(rows)
+        assert not reset_session(connection)
+        assert pragma(connection, "foreign_keys") == "0"
+        rows.close()
+        assert reset_session(connection)
+        assert not connection.execute("SELECT name FROM temp.sqlite_master").fetchall()
+
+
 def test_without_it_they_stay(connection) -> None:
     connection.execute("CREATE TEMP TABLE one (i)")
     assert reset_session(connection)

@@ -41,6 +41,7 @@ STATEMENTS = [
     ("SELECT a.update, b.delete FROM a", "SELECT a", None),
     # changes
     ("INSERT INTO t VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET a = excluded.a", "INSERT t", "?"),
+    ('INSERT INTO "t" VALUES (1)', 'INSERT "t"', "?"),
     ("UPDATE ONLY s.t SET a = %s, b = %(b)s FROM c", "UPDATE s.t c", None),
     ("DELETE FROM a USING b, c WHERE true", "DELETE a b c", None),
     ("MERGE INTO t USING s ON true WHEN MATCHED THEN UPDATE SET x = y WHEN NOT MATCHED THEN INSERT", "MERGE t s", None),

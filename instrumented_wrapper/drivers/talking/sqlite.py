@@ -70,12 +70,12 @@ class Speaking:
         return sqlite.answer(rows[0][0]) if rows else None
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
-        """Clear state, then set PRAGMAs."""
+        """Set PRAGMAs, then clear state, which may fail: rows of it may be half read."""
         before: Values = {} if back else self.present([assignment.name for assignment in assignments])
         with self._outside():
+            self._give(assignments)
             if clears:
                 self._clear(clears)
-            self._give(assignments)
         return before
 
     def _give(self, assignments: Sequence[Assignment]) -> None:
