@@ -67,8 +67,11 @@ class Calls:
 
         @functools.wraps(original)
         def execute(this: Any, query: Any = _UNSEEN, /, *args: Any, **kwargs: Any) -> Any:
-            connection = connection_of(this)
-            record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            try:
+                connection = connection_of(this)
+                record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            except ReferenceError:  # a weak one, which is gone: the driver says so
+                record = None
             if query is _UNSEEN:
                 return execute(this, kwargs.pop(named), **kwargs) if named in kwargs else original(this, **kwargs)
             if record is None or record.busy is True or (record.busy and record.is_within()):
@@ -173,8 +176,11 @@ class Calls:
 
         @functools.wraps(original)
         def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
-            connection = connection_of(this)
-            record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            try:
+                connection = connection_of(this)
+                record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            except ReferenceError:  # a weak one, which is gone: the driver says so
+                record = None
             if record is None or record.off or (record.busy and record.is_within()):
                 return original(this, *args, **kwargs)
             with record.turn:
@@ -209,8 +215,11 @@ class Calls:
 
         @functools.wraps(original)
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            connection = self if connection_of is None else connection_of(self)
-            record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            try:
+                connection = self if connection_of is None else connection_of(self)
+                record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+            except ReferenceError:
+                record = None
             if record is None or record.off or (record.busy and record.is_within()):
                 return original(self, *args, **kwargs)
             connection = record.connection() or connection

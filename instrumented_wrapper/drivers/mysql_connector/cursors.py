@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any, Final
 
 from mysql.connector import __version_info__
@@ -44,7 +45,7 @@ def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
 
 def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, telling: Telling) -> None:
     own = dict(vars(kind))
-    connection_of = _connection_by(connection)
+    connection_of = attrgetter(connection)  # a weak proxy of it
     if "Prepared" in kind.__name__:
         for name in ("execute", "reset", "close"):
             if name in own:
@@ -72,24 +73,15 @@ def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, t
             patches.replace(kind, name, calls.fetch(own[name], connection_of))
 
 
-def _connection_by(name: str) -> Callable[[Any], Any]:
-    """Return what returns the app's connection by an attribute of a cursor, which only has a weak proxy of it."""
-
-    def connection_of(cursor: Any) -> Any:
-        try:
-            return getattr(cursor, name).get_self()
-        except (ReferenceError, AttributeError):  # it is gone, or the cursor is closed: the driver says so
-            return None
-
-    return connection_of
-
-
 def _prepared_anew(original: Method, connection_of: Callable[[Any], Any]) -> Method:
     """A cursor that has prepared a statement: another session knows nothing of it, or has another by its number."""
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        record = record_of(connection_of(self))
+        try:
+            record = record_of(connection_of(self))
+        except ReferenceError:
+            record = None
         if record is not None:
             if self.__dict__.setdefault(_MOVES, record.moves) != record.moves:
                 self.__dict__.update(dict.fromkeys(_PREPARED.intersection(self.__dict__)))

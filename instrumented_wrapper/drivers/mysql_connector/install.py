@@ -25,7 +25,7 @@ from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, MySQLConnector
-from instrumented_wrapper.drivers.watching import drop_all
+from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.options import Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.statement import Effects
@@ -83,10 +83,8 @@ def _connections(
     over("reconnect", _reconnecting)
     if kind is not MySQLConnection:
         over("_open_connection", sockets.finding)
-        over(
-            "_execute_query", lambda original: calls.statement(original, _itself, "query")
-        )  # there, not by `cmd_query`
-    over("cmd_query", lambda original: calls.statement(original, _itself, "query"))
+        over("_execute_query", functools.partial(_querying, calls))  # it is `cmd_query` there
+    over("cmd_query", functools.partial(_querying, calls))
     call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
     call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
     call("start_transaction", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), _begins)
@@ -268,6 +266,20 @@ def _changing_user(original: Method) -> Method:
         return result
 
     return cmd_change_user
+
+
+def _querying(calls: Calls, original: Method) -> Method:
+    """``cmd_query``: mostly called within what the app has called, where it shall cost nothing."""
+    statement = calls.statement(original, _itself, "query")
+
+    @functools.wraps(original)
+    def cmd_query(self: Any, *args: Any, **kwargs: Any) -> Any:
+        record: Record | None = self.__dict__.get(KEY)
+        if record is None or record.busy is True:
+            return original(self, *args, **kwargs)
+        return statement(self, *args, **kwargs)
+
+    return cmd_query
 
 
 def _pinging(calls: Calls, original: Method) -> Method:
