@@ -14,10 +14,11 @@ from .conftest import Holding
 from .sides import MANY, Side
 
 APP = """
-    import sys
+    import contextlib, sys
+    with contextlib.suppress(ImportError):  # before anything loads the system's OpenSSL
+        import _mysql_connector
     from tests.drivers.blocking.sides import Side
     import instrumented_wrapper
-    from servers import Proxy
     instrumented_wrapper.instrument()
     kind, port, where = sys.argv[1:]
     side = Side(kind)
