@@ -102,9 +102,15 @@ def test_early_classes() -> None:
     print(isinstance(early, Early), early.extra, type(early).__name__, changed(early))
     print(of(WithMeta), changed(sqlite3.connect(":memory:", 5, 0, None, True, Early)))
     print(of(Final), changed(Early(":memory:")), changed(connect(":memory:")))
+
+    class Another(sqlite3.Connection):
+        def __new__(cls):
+            return connect(":memory:")
+
+    print(changed(Another()))
     """
     # a class that may not be derived from, what an early class makes itself, an early `connect`: C's own, not seen
-    assert complete(CLASSES + text).splitlines() == ["True 0 Early True", "True True", "False False False"]
+    assert complete(CLASSES + text).splitlines() == ["True 0 Early True", "True True", "False False False", "False"]
 
 
 def test_early_connections_are_of_the_modules_classes() -> None:

@@ -61,7 +61,7 @@ class Maker:
             database = args[0] if args else kwargs.get("database")
             with telling.connect(options, lambda: Site(sqlite.SYSTEM, readable(database), "", None)):
                 connection = original(cls, *args, **kwargs)
-            if isinstance(connection, Watched) and record_of(connection) is None:
+            if Watched in type(connection).__mro__ and record_of(connection) is None:  # `__new__` is the app's
                 self._watch(connection, options)
             return connection
 
