@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from instrumented_wrapper.databases import summary
 from instrumented_wrapper.databases.mysql.tokens import pieces_of
 from instrumented_wrapper.databases.pieces import Piece, Reading
@@ -11,9 +13,16 @@ from instrumented_wrapper.operations import Words
 __all__ = ["cut", "words_of"]
 
 
+_QUOTED: Final = ("string", "variable", "quoted", "comment")
+
+
 def _is_ambiguous(piece: Piece) -> bool:
-    """Under NO_BACKSLASH_ESCAPES a string ends at a quote after a backslash: from here on, nothing is certain."""
-    return piece.kind == "string" and ("\\'" in piece.raw or '\\"' in piece.raw)
+    """Tell whether nothing is certain from here on.
+
+    Under NO_BACKSLASH_ESCAPES a string ends at a quote after a backslash. A server of another version than a comment is
+    for (``/*!999999 ... */``) does not read it: what has the end of a comment in it is then two things.
+    """
+    return piece.kind in _QUOTED and any(end in piece.raw for end in ("\\'", '\\"', "*/"))
 
 
 _READING = Reading(

@@ -58,12 +58,12 @@ def tokens_of(text: str) -> Iterator[Token]:
 
 
 def pieces_of(text: str) -> Iterator[Piece]:
-    """Yield the same, as it is written."""
-    for kind, match in _matches(text):
+    """Yield the same, as it is written; and comments with an end of a comment that is executed in them."""
+    for kind, match in _matches(text, comments=True):
         yield Piece(_KINDS.get(kind, kind), match[0], *match.span())
 
 
-def _matches(text: str) -> Iterator[tuple[str, re.Match[str]]]:
+def _matches(text: str, comments: bool = False) -> Iterator[tuple[str, re.Match[str]]]:
     depth = 0
     for match in re.finditer(_TOKENS, text, re.VERBOSE | re.DOTALL | re.IGNORECASE):
         kind = match.lastgroup
@@ -71,6 +71,8 @@ def _matches(text: str) -> Iterator[tuple[str, re.Match[str]]]:
             depth += 1
         elif kind == "closed" and depth:
             depth -= 1
+        elif comments and depth and kind is None and "*/" in match[0]:
+            yield "comment", match
         elif kind is not None and kind not in ("comment", "closed"):
             yield kind, match
 
