@@ -8,6 +8,7 @@ the C class, so that what the app overrides goes on to call what it expects.
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 from collections.abc import Callable
 from typing import Any, Final
@@ -38,6 +39,7 @@ C: Final[Any] = extensions.connection
 _K: Final[Any] = extensions.cursor
 _connection: Final = _K.connection.__get__
 _string_types, _binary_types = C.string_types.__get__, C.binary_types.__get__
+_cursor_factory, _closed = C.cursor_factory.__get__, C.closed.__get__
 LOST: Final = 2  # what ``closed`` is where psycopg2 itself has noticed
 LIVE: Final = "_instrumented_wrapper_live"  # in a shell's ``__dict__``: what has its physical connection
 LEFT: Final = "_instrumented_wrapper_left"  # in the ``__dict__`` of what a switch has left behind
@@ -107,11 +109,14 @@ class Watched(C):  # type: ignore[misc]
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Make a cursor, by the app's factory where it gives one."""
+        if not (args or kwargs or _cursor_factory(self)):
+            ours = self._instrumented_wrapper_cursors[0]
+            return self._instrumented_wrapper_made({"cursor_factory": combined(_K, ours)})
         named = dict(zip(("name", "cursor_factory", "withhold", "scrollable"), args, strict=False))
         given = {**named, **kwargs}
         if len(given) < len(args) + len(kwargs):
             return C.cursor(self, *args, **kwargs)  # psycopg2 says what is wrong with that
-        factory = given.get("cursor_factory") or C.cursor_factory.__get__(self) or _K
+        factory = given.get("cursor_factory") or _cursor_factory(self) or _K
         ours = self._instrumented_wrapper_cursors[bool(given.get("name"))]
         is_class = isinstance(factory, type) and issubclass(factory, _K)
         given["cursor_factory"] = combined(factory, ours) if is_class else factory
@@ -157,8 +162,8 @@ class Shell(Watched):
     _instrumented_wrapper_cursors = (ShellCursor, NamedShellCursor)
 
     def _instrumented_wrapper_made(self, given: dict[str, Any]) -> Any:
-        live = physical(self)
-        cursor = _made_of_lost(live, **given) if C.closed.__get__(live) == LOST else C.cursor(live, **given)
+        live = self.__dict__.get(LIVE) or self
+        cursor = _made_of_lost(live, **given) if _closed(live) == LOST else C.cursor(live, **given)
         if live is not self and hasattr(cursor, "__dict__"):
             cursor.__dict__[OWNER] = self
         return cursor
@@ -240,28 +245,35 @@ def _give_up(connection: Any) -> None:
 
 
 _THEIRS: Final = "_instrumented_wrapper_theirs"  # in a combined class: the app's
-_combined: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 
 
 class _Like(type):
-    """Classes that are equal to the app's: ``type(cursor) == psycopg2.extensions.cursor`` stays true."""
+    """Classes that are equal to the app's, and so to each other: ``type(cursor) == psycopg2.extensions.cursor``."""
 
     def __eq__(cls, other: object) -> bool:
-        return cls is other or vars(cls).get(_THEIRS) is other
+        return cls is other or (isinstance(other, type) and _theirs(cls) is _theirs(other))
 
     def __hash__(cls) -> int:
-        return hash(vars(cls).get(_THEIRS) or id(cls))
+        theirs = _theirs(cls)
+        return id(cls) if theirs is cls else hash(theirs)
 
 
-def combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
+def _theirs(kind: type[Any]) -> type[Any]:
+    """Return the app's class of which a combined one is made."""
+    found: type[Any] = vars(kind).get(_THEIRS, kind)
+    return found
+
+
+def _combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
     """Return a class that is `theirs`, with `ours` between it and the C class."""
     if issubclass(theirs, ours):
         return theirs
-    if (known := _combined.get((theirs, ours))) is None:
-        bases = (ours,) if theirs in (C, _K) else (theirs, ours)
-        namespace = {name: getattr(theirs, name) for name in ("__module__", "__qualname__", "__doc__")}
-        known = _combined[theirs, ours] = _kind_of(theirs)(theirs.__name__, bases, {**namespace, _THEIRS: theirs})
-    return known
+    bases = (ours,) if theirs in (C, _K) else (theirs, ours)
+    namespace = {name: getattr(theirs, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return _kind_of(theirs)(theirs.__name__, bases, {**namespace, _THEIRS: theirs})
+
+
+combined: Any = functools.lru_cache(256)(_combined)  # an app may make its classes as it goes
 
 
 def _kind_of(theirs: type[Any]) -> type[_Like]:

@@ -11,6 +11,7 @@ from psycopg2 import extensions, extras
 
 from instrumented_wrapper import FailoverSuccessError, session_state
 
+from ..side import dsn
 from ..watch import Watch
 from .conftest import lose, rows
 
@@ -73,6 +74,15 @@ def test_a_class_of_the_app(connect, watch: Watch) -> None:
         assert connection.calls == ["cursor", "commit", "rollback"]
         lose(connection, watch)
         connection.rollback()
+
+
+@pytest.mark.parametrize("factory", [None, AppConnection])
+def test_connections_that_can_be_moved_and_others_are_of_the_same_class(connect, watch: Watch, factory: Any) -> None:
+    one, two = connect(connection_factory=factory), connect(dsn(watch.cluster.primary), connection_factory=factory)
+    assert of_class(one, type(two))
+    assert of_class(one.cursor(), type(two.cursor()))
+    assert len({type(one), type(two), factory or extensions.connection}) == 1
+    assert not of_class(one, type(one.cursor()))
 
 
 class Meta(type):
