@@ -10,7 +10,7 @@ from instrumented_wrapper import SessionStateTransferHandlers
 from servers import Proxy, guard
 
 from .driver import Callback, DriverUnderTest
-from .rows import insert
+from .rows import insert, session
 
 
 @pytest.fixture
@@ -102,6 +102,7 @@ def test_a_reset_that_gets_no_answer_is_bounded(driver: DriverUnderTest, pool, s
     opened = pool()
     connection = driver.take(opened)
     driver.set(connection, "autocommit", True)
+    number = session(driver, connection, site)
     SessionStateTransferHandlers.set_reset_session_state_on_close_func(driver.callback(Callback(statement="SELECT 1")))
     with site.frozen():
         started = time.monotonic()
@@ -109,7 +110,7 @@ def test_a_reset_that_gets_no_answer_is_bounded(driver: DriverUnderTest, pool, s
         assert time.monotonic() - started < 4  # for one second's work
     SessionStateTransferHandlers.clear_reset_session_state_on_close_func()
     following = driver.take(opened)
-    assert following is not connection
+    assert session(driver, following, site) != number
     assert spans.named("failover") == []
     driver.give_back(opened, following)
 

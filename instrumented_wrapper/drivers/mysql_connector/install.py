@@ -6,16 +6,15 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, Final
 
-from mysql.connector import __version_info__, pooling
+from mysql.connector import __version_info__
 from mysql.connector.connection import MySQLConnection
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
-from instrumented_wrapper.drivers.blocking.closing import closing, reset_on_return
+from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
@@ -25,6 +24,7 @@ from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, MySQLConnector
+from instrumented_wrapper.drivers.mysql_connector.pools import patch_pools
 from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.options import Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -57,8 +57,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     for kind in KINDS:
         _connections(patches, kind, calls, telling, options, flows)
     patch_cursors(patches, calls, telling)
-    patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
-    patches.replace(pooling.PooledMySQLConnection, "__wrapped__", property(attrgetter("_cnx")))  # what the app asks of
+    patch_pools(patches, KINDS, NATIVE, DRIVER, flows)
     return "patched"
 
 
@@ -89,8 +88,9 @@ def _connections(
     call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
     call("start_transaction", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), _begins)
     call("cmd_init_db", Call.STATEMENT, None, selects)
-    for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping", "cmd_reset_connection", "cmd_change_user"):
+    for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping", "cmd_change_user"):
         call(name, Call.STATEMENT)
+    call("cmd_reset_connection", Call.STATEMENT, None, lambda record: Effects(rolls_back=True))
     over("cursor", functools.partial(_pinging, calls))
     over("cmd_reset_connection", _beginning_anew)
     over("cmd_change_user", _changing_user)
@@ -315,22 +315,3 @@ def _shutting_down(original: Method) -> Method:
         NATIVE.mark_closed(self)
 
     return shutdown
-
-
-def _returning(flows: Flows, original: Method) -> Method:
-    """``PooledMySQLConnection.close``: reset by us, then by the pool; one that fails makes the pool connect anew."""
-
-    @functools.wraps(original)
-    def close(self: Any) -> None:
-        connection = self._cnx
-        record = None if connection is None else record_of(connection)
-        if record is None:
-            return original(self)  # type: ignore[no-any-return]
-        if not reset_on_return(NATIVE, DRIVER, flows, connection, record):
-            NATIVE.shut(connection, for_good=True)
-        try:
-            return original(self)  # type: ignore[no-any-return]
-        finally:
-            record.returned = False
-
-    return close

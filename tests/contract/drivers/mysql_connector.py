@@ -1,13 +1,17 @@
 """mysql-connector-python, its pure connections: what the contract suite asks of them."""
 
 from contextlib import suppress
+from itertools import count
 from typing import Any, ClassVar
 
 import mysql.connector
 from mysql.connector.connection import MySQLConnection
+from mysql.connector.pooling import MySQLConnectionPool
 
 from ..driver import Callback
 from ..mysql import ForMySQL
+
+NUMBERS = count()
 
 
 class MySQLConnector(ForMySQL):
@@ -20,8 +24,11 @@ class MySQLConnector(ForMySQL):
     closed_error: ClassVar[type[Exception]] = mysql.connector.Error
     unknown_keyword_error = AttributeError
     own_keywords = frozenset({"failover"})
+    lacks = ForMySQL.lacks - {"pools"}
+    pool_timeout = mysql.connector.errors.PoolError
     pure = True
     connection: Any = MySQLConnection
+    lent: ClassVar[dict[int, Any]] = {}
 
     def open(self, **keywords: Any) -> Any:
         return mysql.connector.connect(use_pure=self.pure, **keywords)
@@ -55,6 +62,24 @@ class MySQLConnector(ForMySQL):
 
     def is_closed(self, connection: Any) -> bool:
         return connection._socket.sock.fileno() < 0
+
+    def pool(self, dsn: Any, configure: Any = None, reset: Any = None, check: Any = None, kwargs: Any = None) -> Any:
+        if configure is not None or reset is not None:
+            self.needs("pool callbacks")
+        given = self.keywords(dsn, **(kwargs or {}))
+        return MySQLConnectionPool(pool_name=f"pool_{next(NUMBERS)}", pool_size=1, use_pure=self.pure, **given)
+
+    def take(self, pool: Any, timeout: float | None = None) -> Any:
+        """Return the connection itself: the pool wraps it anew each time."""
+        pooled = pool.get_connection()
+        self.lent[id(pooled._cnx)] = pooled
+        return pooled._cnx
+
+    def give_back(self, pool: Any, connection: Any) -> None:
+        self.lent.pop(id(connection)).close()
+
+    def close_pool(self, pool: Any) -> None:
+        pool._remove_connections()
 
 
 DRIVER = MySQLConnector()
