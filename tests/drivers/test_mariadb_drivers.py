@@ -382,3 +382,48 @@ def test_a_pool_of_mysql_connector(cluster) -> None:
     assert ask(again, state) == [("SYSTEM", None, 1, "utf8mb4")]
     again.close()
     pool._remove_connections()
+
+
+# --- round trips ---------------------------------------------------------------------------------------------------
+
+
+def commands(sent: bytes) -> list[bytes]:
+    """Split what a client has sent into its commands: 3 bytes of length, a number, which is 0 where one begins."""
+    found = []
+    while sent:
+        size, number = int.from_bytes(sent[:3], "little"), sent[3]
+        found += [sent[4 : 4 + size]] if number == 0 else []
+        sent = sent[4 + size :]
+    return found
+
+
+def at_once(kind: str) -> int:
+    """How many commands are sent at once; PyMySQL sends one for each statement, and reads the answers then."""
+    return 2 if kind == "pymysql" else 1
+
+
+def test_a_reset_is_one_round_trip(connect, kind, cluster) -> None:
+    with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
+        connection = connect(proxy, options={"failover": "off"})
+        ask(connection, "SET time_zone = '+02:00', @x = 'acme', lock_wait_timeout = 77")
+        ask(connection, "USE other")
+        ask(connection, "SELECT 1")
+        proxy.clear()
+        assert reset_session(connection)
+        assert len(commands(proxy.seen("client"))) == at_once(kind)
+        assert ask(connection, "SELECT @@time_zone, @x, @@lock_wait_timeout, DATABASE()") == [
+            ("SYSTEM", None, 86400, "app")
+        ]
+
+
+def test_a_transfer_is_one_round_trip(connect, kind, cluster) -> None:
+    """What a new session is sent after its login: what kind of server it is, and all that it is given."""
+    with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
+        connection = connect(cluster.primary, options={"failover": "off"})
+        ask(connection, "SET time_zone = '+02:00', @x = 'acme', lock_wait_timeout = 77")
+        ask(connection, "SELECT 1")
+        before = ask(connection, "SELECT @@time_zone, @x, @@lock_wait_timeout, DATABASE()")
+        switch(connection, proxy.host, proxy.port)
+        given = [command for command in commands(proxy.seen("client")) if b"lock_wait_timeout" in command]
+        assert len(given) == at_once(kind)
+        assert ask(connection, "SELECT @@time_zone, @x, @@lock_wait_timeout, DATABASE()") == before

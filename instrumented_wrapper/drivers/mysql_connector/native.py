@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 from weakref import ref
@@ -12,6 +12,7 @@ from weakref import ref
 from mysql.connector import Error, errors  # by name: while it is being imported, its package does not have it
 from mysql.connector.abstracts import MySQLConnectionAbstract
 from mysql.connector.connection import MySQLConnection
+from mysql.connector.constants import ClientFlag
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.blocking.native import Phase
@@ -41,7 +42,7 @@ _PHYSICAL: Final = (
     *"_columns _in_transaction _host _port _unix_socket _ssl_active _query_attrs_supported _client_flags".split(),
     sockets.NAME,
 )
-_SENDING: Final = ("__init__", "cmd_query", "cmd_ping", "cmd_reset_connection")
+_SENDING: Final = ("__init__", "cmd_ping", "cmd_reset_connection")
 
 
 def originals() -> dict[tuple[type[Any], str], Callable[..., Any]]:
@@ -161,8 +162,10 @@ class MySQLConnector(ForMySQL):
         return None
 
     def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
-        """Send one after the other."""
-        return [list(_rows(connection, text)) for text in texts]
+        """Send all in one text, unless the app has told the driver not to."""
+        together = connection.isset_client_flag(ClientFlag.MULTI_STATEMENTS)
+        given = [";".join(texts)] if together and texts else texts
+        return [rows for text in given for rows in _answers(connection, text)]
 
     def finish(self, connection: Any, command: str) -> None:
         """Send COMMIT or ROLLBACK."""
@@ -226,23 +229,29 @@ def _is_quiet(record: Callable[[], Any], timeout: int) -> bool:
     return bool(time.monotonic() - record().heard > _QUIET)
 
 
-def _rows(connection: Any, text: str) -> Iterator[list[str | None]]:
-    """Send a statement past all that is patched; the driver's own settings for results have no part in it."""
-    rows: Iterable[Sequence[Any]]
-    if _is_c(connection):
-        rows = _fetched(connection._cmysql, text)
-    else:
-        _call(connection, "cmd_query", text)
-        rows = connection.get_rows(raw=True)[0] if connection.unread_result else ()
-    for row in rows:
-        yield [_text(cell) for cell in row]
+def _answers(connection: Any, text: str) -> Iterator[Rows]:
+    """Send a text past all that is patched, and yield the rows of each of its statements.
+
+    The driver's own settings for results have no part in it.
+    """
+    answers = _of_c(connection._cmysql, text) if _is_c(connection) else _of_pure(connection, text)
+    for rows in answers:
+        yield [[_text(cell) for cell in row] for row in rows]
 
 
-def _fetched(handle: Any, text: str) -> Iterator[Sequence[Any]]:
+def _of_c(handle: Any, text: str) -> Iterator[Sequence[Any]]:
     handle.query(text.encode())
-    while handle.have_result_set and (row := handle.fetch_row()) is not None:
-        yield row
-    handle.free_result()
+    more = True
+    while more:
+        yield list(iter(handle.fetch_row, None)) if handle.have_result_set else ()
+        handle.free_result()
+        if more := handle.more_results():
+            handle.next_result()
+
+
+def _of_pure(connection: Any, text: str) -> Iterator[Sequence[Any]]:
+    for _ in connection.cmd_query_iter(text):
+        yield connection.get_rows(raw=True)[0] if connection.unread_result else ()
 
 
 def _is_c(connection: Any) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
 from MySQLdb import _exceptions, _mysql
 from MySQLdb.connections import Connection
+from MySQLdb.constants import CLIENT
 
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
@@ -147,10 +148,12 @@ class MySQLClient(ForMySQL):
         return str(int(not self.begins(connection))) if name == "autocommit" else None
 
     def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
-        """Send one after the other."""
-        record = record_of(connection)
+        """Send all in one text, unless the app has told the driver not to."""
+        record, here = record_of(connection), physical(connection)
         run = _run_patiently if record is None or not record.internal else _run
-        return [_answer(physical(connection), text, run) for text in texts]
+        together = C.client_flag.__get__(here) & CLIENT.MULTI_STATEMENTS
+        given = [";".join(texts)] if together and texts else texts
+        return [rows for text in given for rows in _answers(here, text, run)]
 
     def reset(self, connection: Any, record: Record) -> bool:
         """Log in again on the same connection (COM_CHANGE_USER), and redo what connecting did."""
@@ -239,13 +242,15 @@ class MySQLClient(ForMySQL):
             record.kept["shut"] = True
 
 
-def _answer(here: Any, text: str, run: Callable[[Any, bytes], None]) -> Rows:
+def _answers(here: Any, text: str, run: Callable[[Any, bytes], None]) -> Iterator[Rows]:
+    """Yield the rows of each of the statements in one text."""
     run(here, text.encode())
-    result = C.store_result(here)
-    rows = () if result is None else result.fetch_row(maxrows=0)
-    while C.next_result(here) == 0:  # several statements in one text
-        C.store_result(here)
-    return [[_text(cell) for cell in row] for row in rows]
+    more = 0
+    while more == 0:
+        result = C.store_result(here)
+        rows = () if result is None else result.fetch_row(maxrows=0)
+        yield [[_text(cell) for cell in row] for row in rows]
+        more = C.next_result(here)
 
 
 def _run_patiently(here: Any, text: bytes) -> None:
