@@ -5,6 +5,7 @@ The drivers are instrumented for the whole run, with providers of the tests; `se
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import instrumented_wrapper
 from instrumented_wrapper import SessionStateTransferHandlers
 from servers import Cluster, MariaDBCluster, mariadb
+
+# Started in the background, we would be deaf to Ctrl-C, and so would the programs that we start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXPORTER = InMemorySpanExporter()
 READER = InMemoryMetricReader()
