@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.watching import holding
@@ -30,6 +31,7 @@ def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("SQLAlchemy's pool lacks %s: what its listeners set is taken for the app's doing", _CONNECT)
         return "left alone: its pool is another one"
     patches.close_over(_ConnectionRecord, _CONNECT, _connecting)
+    patches.replace(_ConnectionFairy, "__wrapped__", property(attrgetter("driver_connection")))  # what the app asks of
     return "patched"
 
 

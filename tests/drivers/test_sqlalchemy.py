@@ -127,7 +127,7 @@ def test_what_a_connect_listener_sets_is_the_baseline(kind, cluster, engine, spa
     pool = configured(engine(), kind.change)
     with pool.connect() as connection:
         value, number, raw = ask(connection, kind.value), ask(connection, kind.number), own(connection)
-        assert dict(session_state(raw)) == {}
+        assert dict(session_state(raw)) == dict(session_state(connection.connection)) == {}
         connection.rollback()
         assert reset_session(raw)
         assert ask(connection, kind.value) == value
@@ -149,8 +149,20 @@ def test_what_is_set_later_goes_back_to_it(kind, engine) -> None:
         connection.commit()
         assert ask(connection, kind.value) != value
         connection.rollback()
-        assert reset_session(own(connection))
+        assert reset_session(connection.connection)
         assert ask(connection, kind.value) == value
+
+
+def test_a_listener_that_fails_is_what_the_app_hears_of(kind, engine) -> None:
+    pool = engine()
+
+    @sqlalchemy.event.listens_for(pool, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        connection.close()
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        pool.connect()
 
 
 @pytest.mark.parametrize("level", ["SERIALIZABLE", "AUTOCOMMIT"])
