@@ -29,7 +29,6 @@ USERS = ("@a", "@b", "@c", "@`odd one`", "@_gives_0")
 SWITCHES = {"ON": "1", "OFF": "0"}
 ASKED = (*SYSTEM, "database", "role", *USERS)
 SETUP = """
-SET GLOBAL log_bin_trust_function_creators = 1;
 CREATE ROLE IF NOT EXISTS walker; GRANT walker TO app;
 CREATE TABLE IF NOT EXISTS walked (i int);
 CREATE TABLE IF NOT EXISTS triggering (i int);
@@ -39,8 +38,9 @@ CREATE OR REPLACE PROCEDURE sets_and_shows() BEGIN SET div_precision_increment =
 CREATE OR REPLACE PROCEDURE commits() BEGIN SET lock_wait_timeout = 70; COMMIT; END;
 CREATE OR REPLACE PROCEDURE gives(OUT x int) SET x = 5;
 CREATE OR REPLACE PROCEDURE remembers() SET @b = 'by procedure';
-CREATE OR REPLACE FUNCTION sets_limit(n int) RETURNS int BEGIN SET sql_select_limit = n; RETURN n; END;
-CREATE OR REPLACE FUNCTION sets_user() RETURNS int BEGIN SET @c = 'by function'; RETURN 1; END;
+CREATE OR REPLACE FUNCTION sets_limit(n int) RETURNS int DETERMINISTIC NO SQL
+  BEGIN SET sql_select_limit = n; RETURN n; END;
+CREATE OR REPLACE FUNCTION sets_user() RETURNS int DETERMINISTIC NO SQL BEGIN SET @c = 'by function'; RETURN 1; END;
 """
 UNNAMED = "session state"
 PLAIN = (
@@ -84,7 +84,7 @@ PLAIN = (
     "SET autocommit = ON",
     "SET @a = 'one', @b := 2",
     "SET @a = 'it''s', @b = 'back\\\\slash', @C = \"quo'te\"",
-    "SET @a = _binary'\\0\\1', @b = X'ff00', @c = 0x41",
+    "SET @a = _binary'\\0\\1', @b = X'6100', @c = 0x41",
     "SET @a = NULL, @b = -1.50, @c = 1e3",
     "SET @a = TRUE, @b = @a, @c = CONCAT(@b, 'x')",
     "SET @`odd one` = 'grüße', @'a' = 12",

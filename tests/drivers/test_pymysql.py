@@ -156,7 +156,7 @@ def test_the_text_of_an_answer_is_what_it_was(connect) -> None:
     ask(connection, "CREATE TEMPORARY TABLE t (i int)")
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO t VALUES (1), (2)")
-        assert cursor._result.message == b"&Records: 2  Duplicates: 0  Warnings: 0"[1:]
+        assert cursor._result.message == b"&Records: 2  Duplicates: 0  Warnings: 0"
 
 
 # --- settings -----------------------------------------------------------------------------------------------------

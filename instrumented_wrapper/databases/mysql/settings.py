@@ -37,7 +37,7 @@ NAMES: Final = {
 NOT_STATE: Final = frozenset(
     """timestamp insert_id last_insert_id identity rand_seed1 rand_seed2 pseudo_thread_id error_count warning_count
     pseudo_slave_mode proxy_user external_user gtid_next server_id gtid_seq_no gtid_domain_id skip_replication
-    session_track_schema session_track_state_change session_track_system_variables session_track_transaction_info
+    session_track_schema session_track_state_change session_track_transaction_info
     session_track_gtids debug debug_dbug debug_sync in_transaction last_gtid""".split()
 )
 _SWITCHES: Final = {"on": "1", "true": "1", "off": "0", "false": "0"}

@@ -11,12 +11,19 @@ from typing import Final
 
 from instrumented_wrapper.databases.mysql.settings import NOT_STATE, canonical
 
-__all__ = ["ENABLE", "LISTEN", "changes", "parts"]
+__all__ = ["ALL", "BEGIN", "ENABLE", "LISTEN", "WHICH", "changes", "parts"]
 
 ENABLE: Final = "SET SESSION session_track_system_variables='*', session_track_state_change=1"
+# The same for a session that is new: what is set to what it is, is reported.
+_ENCODING: Final = (
+    *("character_set_client", "character_set_results", "character_set_connection"),
+    "collation_connection",  # the last, for the one before sets it, too
+)
+BEGIN: Final = f"{ENABLE}, " + ", ".join(f"{name}=@@{name}" for name in _ENCODING)
 # Changes nothing, and is answered with all that is still to be reported; ENABLE would have it forgotten.
 LISTEN: Final = "SET SESSION session_track_state_change=1"
-_WHICH: Final = "session_track_system_variables"
+WHICH: Final = "session_track_system_variables"
+ALL: Final = "*"
 _VARIABLES, _SCHEMA, _STATE_CHANGE = 0, 1, 2
 _LONG: Final = {0xFC: 2, 0xFD: 3, 0xFE: 8}  # first byte of a length -> how many bytes follow that tell it
 
@@ -26,15 +33,12 @@ def parts(message: bytes, changed: bool) -> tuple[bytes, bytes]:
     if not message:
         return message, b""
     info, rest = _string(message)
-    return info, _string(rest)[0] if changed and rest else b""
+    told = message[: len(message) - len(rest)] if info else b""  # its length before it, as without what is reported
+    return told, _string(rest)[0] if changed and rest else b""
 
 
-def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool, bool | None]:
-    """Return what was reported.
-
-    Settings with their values; whether there is more of which no name is told; whether every variable is reported
-    from now on, None where that is not said.
-    """
+def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool]:
+    """Return what was reported: settings with their values, and whether there is more of which no name is told."""
     reported: list[tuple[str, str | None]] = []
     unnamed = False
     while state:
@@ -45,9 +49,8 @@ def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool, bool | No
             reported.append(("database", _string(data)[0].decode(errors="replace") or None))
         elif kind == _STATE_CHANGE:
             unnamed = True
-    every = next((value == "*" for name, value in reversed(reported) if name == _WHICH), None)
     named = any(not name.startswith("session_track") for name, _ in reported)  # of these it is said, too
-    return [pair for pair in reported if pair[0] not in NOT_STATE], unnamed and not named, every
+    return [pair for pair in reported if pair[0] not in NOT_STATE], unnamed and not named
 
 
 def _variables(data: bytes) -> Iterator[tuple[str, str | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
@@ -23,7 +24,7 @@ from instrumented_wrapper.drivers.blocking.records import Arguments, Record, rec
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.pymysql.native import STATE_CHANGED, TRACKED, PyMySQL, hear, names, track
+from instrumented_wrapper.drivers.pymysql.native import STATE_CHANGED, TRACKED, PyMySQL, hear, track
 from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options, take_keywords
@@ -79,11 +80,11 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
 
     over("__init__", functools.partial(_constructing, options, telling))
     over("connect", _connecting)
+    over("set_character_set", _connected)
     over("_request_authentication", _authenticating)
     over("_read_ok_packet", _hearing)
     over("_read_query_result", _hearing_result)
     over("query", lambda original: calls.statement(original, _itself, "sql"))
-    over("next_result", lambda original: calls.fetch(original, _itself))
     for text, what in (("COMMIT", Call.COMMIT), ("ROLLBACK", Call.ROLLBACK), ("BEGIN", Call.STATEMENT)):
         does = calls.effects_of(text)
         call(text.lower(), what, functools.partial(telling.command, text), lambda record, does=does: does)
@@ -117,8 +118,28 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
         lambda original: calls.call(original, Call.STATEMENT, telling.procedure, calls_procedure, connection_of),
     )
     patches.close_over(cursors.Cursor, "nextset", functools.partial(calls.fetch, connection_of=connection_of))
+    patches.close_over(cursors.SSCursor, "__del__", _finalising)
     for name in ("fetchone", "fetchmany", "nextset", "scroll", "read_next"):
         patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
+
+
+def _finalising(original: Method) -> Method:
+    """``SSCursor.__del__``: reads what is left to be read, whatever becomes of it; nothing is switched for that."""
+
+    @functools.wraps(original)
+    def __del__(self: Any) -> None:
+        connection = getattr(self, "connection", None)
+        record = None if connection is None else record_of(connection)
+        if record is None or record.busy:
+            original(self)
+            return
+        record.busy = threading.get_ident()
+        try:
+            original(self)
+        finally:
+            record.busy = False
+
+    return __del__
 
 
 def _itself(connection: Any) -> Any:
@@ -176,7 +197,7 @@ def _asked_for(keywords: dict[str, Any]) -> Site:
 
 
 def _authenticating(original: Method) -> Method:
-    """``Connection._request_authentication``: ask the server to report changes, where it can."""
+    """``Connection._request_authentication``: say that we understand what the server reports, where it can."""
 
     @functools.wraps(original)
     def _request_authentication(self: Any) -> None:
@@ -185,11 +206,22 @@ def _authenticating(original: Method) -> Method:
         wanted = known.pop(TRACKED, None) is not None or ours
         if wanted and self.server_capabilities & CLIENT.SESSION_TRACK:
             self.client_flag |= CLIENT.SESSION_TRACK
-            known[TRACKED] = True
+            known[TRACKED] = False
         original(self)
-        track(self, f", {names(self.charset, self.collation)}")  # PyMySQL does not look at the answer to its own
 
     return _request_authentication
+
+
+def _connected(original: Method) -> Method:
+    """``Connection.set_character_set``, which comes first after a login: from then on changes are reported."""
+
+    @functools.wraps(original)
+    def set_character_set(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if self.__dict__.get(TRACKED) is False:
+            track(self)
+
+    return set_character_set
 
 
 def _hearing(original: Method) -> Method:

@@ -18,10 +18,12 @@ from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 
-__all__ = ["STATE_CHANGED", "TRACKED", "PyMySQL", "hear", "names", "track"]
+__all__ = ["STATE_CHANGED", "TRACKED", "PyMySQL", "hear", "track"]
 
 STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
-TRACKED: Final = KEY + "_tracked"  # in the connection's `__dict__`, where the server reports changes: whether all
+TRACKED: Final = (
+    KEY + "_tracked"
+)  # in the connection's `__dict__`, where the server reports what changes; False: it will
 
 _IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 _AUTOCOMMIT: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
@@ -115,8 +117,8 @@ class PyMySQL(ForMySQL):
                 connection._result, connection._affected_rows = kept
 
     def tracks(self, connection: Any) -> bool:
-        """Tell whether the server reports all that changes: the app may have asked for less."""
-        return bool(connection.__dict__.get(TRACKED))
+        """Tell whether the server was asked to report what changes."""
+        return TRACKED in connection.__dict__
 
     def listen(self, connection: Any) -> None:
         """Set what is set already: the answer to that reports all that is still to be reported."""
@@ -127,7 +129,7 @@ class PyMySQL(ForMySQL):
         """Reset the session and, in the same round trip, redo what connecting did: the server has its defaults now."""
         charset, collation = record.kept["charset"], record.kept["collation"]
         texts = [tracking.ENABLE] if TRACKED in connection.__dict__ else []
-        texts.append(f"SET {names(charset, collation)}")
+        texts.append(f"SET NAMES {charset}" + (f" COLLATE {collation}" if collation else ""))
         texts += [] if connection.sql_mode is None else [f"SET sql_mode={connection.escape(connection.sql_mode)}"]
         texts += [] if connection.init_command is None else [connection.init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)
@@ -162,7 +164,7 @@ class PyMySQL(ForMySQL):
         _construct(new, **{**given, "defer_connect": True})
         new.host, new.port = ("localhost", 3306) if host.startswith("/") else (host, port or 3306)
         if TRACKED in connection.__dict__:
-            new.__dict__[TRACKED] = False  # its server is asked, too, to report what changes
+            new.__dict__[TRACKED] = True  # its server is asked, too, to report what changes
         new.unix_socket = host if host.startswith("/") else None  # also where an option file names one
         with _in_time(new, seconds):
             new.connect()
@@ -187,7 +189,7 @@ class PyMySQL(ForMySQL):
         for name in _PHYSICAL:
             ours[name], theirs[name] = getattr(other, name, None), getattr(connection, name, None)
         for own, tracked in ((ours, theirs.pop(TRACKED, None)), (theirs, ours.pop(TRACKED, None))):
-            own |= {} if tracked is None else {TRACKED: tracked}
+            own |= {TRACKED: True} if tracked else {}
         return other
 
     def shut(self, connection: Any, for_good: bool) -> None:
@@ -225,16 +227,11 @@ def _in_time(connection: Any, seconds: float) -> Iterator[None]:
     connection._read_timeout = own
 
 
-def track(connection: Any, also: str) -> None:
-    """Have the server report what changes, where it can, and what is set `also`."""
-    if TRACKED in connection.__dict__:
-        connection._execute_command(COMMAND.COM_QUERY, tracking.ENABLE + also)
-        connection._read_ok_packet()
-
-
-def names(charset: str, collation: str | None) -> str:
-    """Return what sets the character set, as a part of a SET."""
-    return f"NAMES {charset}" + (f" COLLATE {collation}" if collation else "")
+def track(connection: Any) -> None:
+    """Have the server report what changes, beginning with the character sets."""
+    connection.__dict__[TRACKED] = True
+    connection._execute_command(COMMAND.COM_QUERY, tracking.BEGIN)
+    connection._read_ok_packet()
 
 
 def hear(connection: Any, state: bytes) -> None:
@@ -242,9 +239,7 @@ def hear(connection: Any, state: bytes) -> None:
     record: Record | None = connection.__dict__.get(KEY)
     if record is None or record.foreign:
         return
-    settings, unnamed, every = tracking.changes(state)
-    if every is not None:
-        connection.__dict__[TRACKED] = every
+    settings, unnamed = tracking.changes(state)
     if settings or unnamed:
         talk: Any = record.talk
         talk.heard(settings, unnamed)

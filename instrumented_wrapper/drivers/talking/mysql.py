@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from instrumented_wrapper.databases.mysql import questions
+from instrumented_wrapper.databases.mysql import questions, tracking
 from instrumented_wrapper.databases.mysql.settings import TOGETHER
 from instrumented_wrapper.drivers import Refused
 from instrumented_wrapper.drivers.talking import Rows, Values
@@ -126,11 +126,15 @@ class Speaking:
 
     def notice(self) -> None:
         """Take what was reported with the answers; the text of the statement need not have said it."""
+        if self._line.record.recording and not self._line.record.configuring:
+            self._take()
+        self._pending.clear()
+        self._unnamed = False
+
+    def _take(self) -> None:
         record = self._line.record
         pending, self._pending = self._pending, {}
         unnamed, self._unnamed = self._unnamed, False
-        if not record.recording or record.configuring:
-            return
         for name, value in pending.items():
             if (first := self._first.get(name)) is not None and value is not None:
                 record.on_server.noticed(name, first, value)
@@ -201,11 +205,12 @@ class Speaking:
             self._hear_all()
             if known.doubts.get(ANY) == UNNAMED:
                 del known.doubts[ANY]
-        self.notice()
+        self._take()
         names = known.names_in_doubt()
         unknown = tuple(name for name in names if not known.has_pristine(name))
+        first = {name: self._first[name] for name in unknown if name in self._first}
         values = self._asked(questions.present, names)
-        defaults = self._asked(questions.defaults, unknown)
+        defaults = first | self._asked(questions.defaults, tuple(name for name in unknown if name not in first))
         record.told(Told(values, defaults), None)
         return {name: default for name, default in defaults.items() if known.knows(name)}
 
@@ -214,7 +219,8 @@ class Speaking:
         if not any(step.kind == DOUBT and not step.name for step in effects.steps):
             return effects
         steps = [step for step in effects.steps if step.name or step.kind != DOUBT]
-        if not self._line.tracks():
+        chosen, _ = self._line.record.on_server.shown.get(tracking.WHICH, (tracking.ALL, None))
+        if not self._line.tracks() or chosen != tracking.ALL:
             because = next(str(step.value) for step in effects.steps if step.kind == DOUBT and not step.name)
             names = dict.fromkeys((*questions.ALWAYS_ASKED, *self._line.record.on_server.names))
             steps += [Step(DOUBT, name, because) for name in names]
