@@ -137,7 +137,8 @@ class Blocking:
 
     def _replacement(self, connection: Any, record: Record, loss: Loss, wanted: str, deadline: float) -> Replacement:
         hosts = loss.hosts or record.options.failover_hosts or record.hosts
-        opening = finding.Opening(partial(self._open, connection, record, wanted), self._native.answer, self._close)
+        attempt = partial(self._open, connection, record, wanted)
+        opening = finding.Opening(attempt, self._native.answer, self._close, lambda: not record.closed_by_app)
         key = (self.name, tuple(hosts), wanted, self._native.key(connection, record))
         new, found = finding.search(opening, hosts, key, deadline)
         _record(new).deadline = deadline

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from instrumented_wrapper import events
 from instrumented_wrapper.drivers.watching import SHARED
@@ -28,17 +28,20 @@ from instrumented_wrapper.failover import (
 
 __all__ = ["Opening", "WrongRole", "search"]
 
+_A_WHILE: Final = 0.2  # seconds after which it is looked whether the app has closed its connection
+
 
 class WrongRole(Exception):
     """A server answered that is not of the kind that is wanted."""
 
 
 class Opening(NamedTuple):
-    """How to connect to a host, what came of an error, and how to close what nobody wants any more."""
+    """How to connect to a host, what came of an error, how to close what nobody wants, and whether anybody does."""
 
     open: Callable[[Address, float], Any]
     answer: Callable[[BaseException], tuple[str, str, bool]]
     close: Callable[[Any], None]
+    is_wanted: Callable[[], bool]
 
 
 class _Ended(NamedTuple):
@@ -67,6 +70,8 @@ class _Race:
         try:
             while True:
                 now = time.monotonic()
+                if not self._opening.is_wanted():
+                    raise ClosedMeanwhile
                 for host in self.search.take_due(now):
                     self._start(host, now)
                 if (ended := self._next(self.search.seconds_to_wait(now))) and (won := self._won(ended)):
@@ -99,7 +104,7 @@ class _Race:
 
     def _next(self, seconds: float) -> _Ended | None:
         try:
-            return self._ended.get(timeout=seconds)
+            return self._ended.get(timeout=min(seconds, _A_WHILE))
         except Empty:
             return None
 

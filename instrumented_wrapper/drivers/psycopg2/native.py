@@ -27,6 +27,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     Former,
     Watched,
+    combined,
     make_movable,
     physical,
 )
@@ -228,7 +229,9 @@ class Psycopg2:
         given.setdefault("connect_timeout", str(max(2, round(seconds))))
         where = {"host": host, "port": port, "target_session_attrs": wanted}
         dsn = extensions.make_dsn("", **given, **{name: value for name, value in where.items() if value})
-        return Watched(dsn)
+        new = combined(C, Watched)(dsn)
+        new.cursor_factory = C.cursor_factory.__get__(connection)  # for the app's transfer handler
+        return new
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Read libpq's words."""

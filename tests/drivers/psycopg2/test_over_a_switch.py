@@ -11,7 +11,12 @@ import psycopg2
 import pytest
 from psycopg2 import extensions, extras, sql
 
-from instrumented_wrapper import FailoverSuccessError, TransactionResolutionUnknownError, switch
+from instrumented_wrapper import (
+    FailoverSuccessError,
+    SessionStateTransferHandlers,
+    TransactionResolutionUnknownError,
+    switch,
+)
 from servers import Proxy
 
 from ..side import dsn
@@ -469,3 +474,19 @@ def test_what_sends_nothing_starts_no_switch(connect, watch: Watch, autocommit: 
     assert watch.sessions() == []
     assert spans.all() == []
     assert rows(connection, "SELECT 2") == [(2,)]
+
+
+def test_the_transfer_handler_gets_a_connection_like_the_apps(connect, watch: Watch) -> None:
+    connection = connect(cursor_factory=extras.RealDictCursor)
+    connection.autocommit = True
+    seen: list[Any] = []
+
+    def handler(state: Any, new: Any) -> bool:
+        with new.cursor() as cursor:
+            cursor.execute("SELECT 1 AS one")
+            seen.extend([type(new) == extensions.connection, cursor.fetchone()])  # noqa: E721 - as an app compares
+        return False
+
+    SessionStateTransferHandlers.set_transfer_session_state_on_switch_func(handler)
+    lose(connection, watch)
+    assert seen == [True, {"one": 1}]
