@@ -110,6 +110,16 @@ def test_a_cursor_whose_connection_is_gone(variant, given) -> None:
         cursor.execute("SELECT 1")
 
 
+def test_a_commit_that_is_refused_before_rows_are_read(connect) -> None:
+    connection = connect()
+    cursor = connection.cursor()
+    cursor.execute("SELECT 1 UNION SELECT 2")
+    for refused in (connection.commit, connection.cursor):
+        with pytest.raises(connector.InternalError):
+            refused()
+    assert cursor.fetchall() == [(1,), (2,)]
+
+
 def test_a_lost_result_of_several_statements(connect, cluster) -> None:
     with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
         connection = connect(port=proxy.port, autocommit=True)

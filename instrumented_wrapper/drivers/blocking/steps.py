@@ -249,8 +249,9 @@ class Steps:
                 return PASSES
             self._repair(connection, record, loss, moves)
             return None
-        if facts.in_doubt and facts.open and not self._native.room.TRANSACTIONAL:
-            self._native.is_alive(connection)  # it may have committed before it failed: this answer tells
+        doubtful = facts.in_doubt and facts.open and not native.room.TRANSACTIONAL
+        if doubtful and not native.is_streaming(connection):
+            native.is_alive(connection)  # it may have committed before it failed: this answer tells
         demoted = record.switchable and not record.asked_read_only and self._native.demoted(connection, record, error)
         self._refused(connection, record)
         if not demoted:
