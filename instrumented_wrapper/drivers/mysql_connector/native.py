@@ -23,7 +23,7 @@ from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.server_settings import Assignment
 
-__all__ = ["KINDS", "LOST", "MySQLConnector", "originals"]
+__all__ = ["KINDS", "LOST", "PARTS", "MySQLConnector", "originals"]
 
 try:
     from _mysql_connector import MySQLInterfaceError
@@ -42,6 +42,13 @@ _PHYSICAL: Final = (
     *"_columns _in_transaction _host _port _unix_socket _ssl_active _query_attrs_supported _client_flags".split(),
     sockets.NAME,
 )
+_OF_ALL: Final = """_autocommit _character_set _charset_id _database _handshake _have_next_result _host _in_transaction
+_password _port _sql_mode _time_zone _unix_socket _unread_result _user""".split()
+# The private parts that are used, of connections that have not connected.
+PARTS: Final = {
+    kind: [*_OF_ALL, *(["_socket", "_protocol"] if kind is MySQLConnection else ["_cmysql", "_open_connection"])]
+    for kind in KINDS
+}
 _SENDING: Final = ("__init__", "cmd_ping", "cmd_reset_connection")
 
 

@@ -26,7 +26,7 @@ from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, b
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options, take_keywords
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, missing
 
 __all__ = ["DRIVER", "install", "uninstall"]
 
@@ -37,6 +37,14 @@ NATIVE: Final = MySQLClient()
 DRIVER: Final = Blocking(NATIVE)
 C: Final[Any] = _mysql.connection
 _MEMBERS: Final = ("open", "port", "client_flag", "server_capabilities")
+_PARTS: Final = {
+    C: """character_set_name change_user close commit converter fileno get_autocommit get_server_info next_result ping
+    query read_query_result rollback select_db send_query set_character_set store_result""".split()
+    + list(_MEMBERS),
+    Connection: "autocommit begin query set_character_set".split(),
+    cursors.BaseCursor: "callproc close execute executemany".split(),
+    cursors.CursorUseResultMixIn: "fetchall fetchmany fetchone".split(),
+}
 _PYTHON: Final = ("query", "autocommit", "set_character_set")  # Python methods that call the C class
 
 
@@ -46,6 +54,9 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         version = ".".join(map(str, MySQLdb.version_info[:3]))
         logger.warning("mysqlclient %s is not supported, 2.2 or newer is: it is left alone", version)
         return "left alone: older than 2.2"
+    if lacking := ", ".join(missing(_PARTS)):
+        logger.warning("mysqlclient lacks %s: it is left alone", lacking)
+        return f"left alone: it lacks {lacking}"
     telling = Telling(NATIVE, flows.operations)
     calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
     _connections(patches, calls, telling, options, flows)

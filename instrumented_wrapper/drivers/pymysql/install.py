@@ -28,7 +28,7 @@ from instrumented_wrapper.drivers.pymysql.native import STATE_CHANGED, TRACKED, 
 from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options, take_keywords
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, missing
 
 __all__ = ["DRIVER", "install", "uninstall"]
 
@@ -52,10 +52,9 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         version = ".".join(map(str, pymysql.VERSION[:3]))
         logger.warning("PyMySQL %s is not supported, 1.1 or newer is: it is left alone", version)
         return "left alone: older than 1.1"
-    missing = [f"{kind.__name__}.{part}" for kind, parts in _PARTS.items() for part in parts if not hasattr(kind, part)]
-    if missing:
-        logger.warning("PyMySQL lacks %s: it is left alone", ", ".join(missing))
-        return f"left alone: it lacks {', '.join(missing)}"
+    if lacking := ", ".join(missing(_PARTS)):
+        logger.warning("PyMySQL lacks %s: it is left alone", lacking)
+        return f"left alone: it lacks {lacking}"
     telling = Telling(NATIVE, flows.operations)
     calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
     _connections(patches, calls, telling, options, flows)
