@@ -21,7 +21,23 @@ READY = pytest.StashKey[set[type[Any]]]()
 MODULES = [f"{drivers.__name__}.{module.name}" for module in pkgutil.iter_modules(drivers.__path__)]
 
 
-@pytest.fixture(params=MODULES, ids=[name.rpartition(".")[2] for name in MODULES])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test over all drivers; over one without a server only what has a meaning there."""
+    if "driver" in metafunc.fixturenames:
+        everywhere = not getattr(metafunc.module, "IS_ABOUT_SERVERS", False)
+        modules = [name for name in MODULES if everywhere or has_server(name)]
+        ids = [name.rpartition(".")[2] for name in modules]
+        metafunc.parametrize("driver", modules, ids=ids, indirect=True)
+
+
+def has_server(module: str) -> bool:
+    try:
+        return bool(import_module(module).DRIVER.has("server"))
+    except ImportError:  # its tests are skipped, and counted
+        return True
+
+
+@pytest.fixture
 def driver(request: pytest.FixtureRequest) -> DriverUnderTest:
     try:
         return import_module(request.param).DRIVER
@@ -80,15 +96,17 @@ def table(site: Any) -> str:
 
 
 @pytest.fixture
-def proxy(cluster: Any) -> Iterator[Proxy]:
+def proxy(driver: DriverUnderTest, cluster: Any) -> Iterator[Proxy]:
     """A proxy in front of the primary."""
+    driver.needs("server")
     with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def other_proxy(cluster: Any) -> Iterator[Proxy]:
+def other_proxy(driver: DriverUnderTest, cluster: Any) -> Iterator[Proxy]:
     """Another one, also in front of the primary."""
+    driver.needs("server")
     with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
         yield proxy
 

@@ -10,6 +10,8 @@ from servers import Proxy
 from .driver import DriverUnderTest
 from .rows import insert, rolled_back, told, usable
 
+IS_ABOUT_SERVERS = True
+
 WAYS = ("method", "block", *(f"text {number}" for number in range(3)))
 lost_or_answered = pytest.mark.parametrize("forward", [False, True], ids=["lost", "answer lost"])
 

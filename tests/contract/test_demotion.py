@@ -9,6 +9,8 @@ from instrumented_wrapper import FailoverSuccessError
 from .driver import DriverUnderTest
 from .rows import insert, refuses_until_rollback, rolled_back, session
 
+IS_ABOUT_SERVERS = True
+
 
 def on_standby_first(site: Any, **extra: Any) -> str:
     return site.dsn(site.cluster.standby, site.cluster.primary, **extra)

@@ -10,6 +10,8 @@ from servers import Proxy, guard
 from .driver import DriverUnderTest
 from .rows import PATIENCE, error_of, insert, session, told, usable
 
+IS_ABOUT_SERVERS = True
+
 SHORTEST_PAUSE = 0.01  # seconds between two attempts of one searcher at one host
 SOON = {"failover_timeout": 0.4}
 

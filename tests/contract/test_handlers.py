@@ -31,8 +31,9 @@ class Handler:
 
 
 def changed(driver: DriverUnderTest, connection: Any) -> Any:
-    driver.set(connection, "autocommit", True)
-    driver.set(connection, "read_only", True)
+    for setting in ("autocommit", "read_only"):
+        if setting in driver.changed:
+            driver.set(connection, setting, True)
     return connection
 
 

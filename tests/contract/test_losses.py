@@ -10,6 +10,8 @@ from servers import Proxy
 from .driver import DriverUnderTest
 from .rows import error_of, insert, refuses_until_rollback, rolled_back, session, told, usable
 
+IS_ABOUT_SERVERS = True
+
 # --- no transaction open, nothing sent yet ----------------------------------------------------------------------
 
 

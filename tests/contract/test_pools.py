@@ -10,6 +10,8 @@ from servers import Proxy
 from .driver import DriverUnderTest
 from .rows import insert, session, usable
 
+IS_ABOUT_SERVERS = True
+
 
 @pytest.mark.parametrize("checked", [False, True])
 def test_idle_in_a_pool(driver: DriverUnderTest, pool, site, table, checked: bool) -> None:

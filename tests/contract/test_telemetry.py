@@ -35,10 +35,8 @@ def standard(span: ReadableSpan) -> dict[str, Any]:
     return {name: value for name, value in span.attributes.items() if not name.startswith(OURS)}
 
 
-def where(site: Any, server: Any = None) -> dict[str, Any]:
-    server = server or site.cluster.primary
-    told = {"db.system.name": site.system, "db.namespace": site.namespace}
-    return {**told, "server.address": server.host, "server.port": server.port}
+def where(site: Any) -> dict[str, Any]:
+    return {"db.system.name": site.system, "db.namespace": site.namespace, **site.address}
 
 
 def is_ours(span: ReadableSpan, parent: Any, spans: Any = None) -> None:

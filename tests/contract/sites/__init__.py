@@ -2,5 +2,6 @@
 
 from .mariadb import MariaDB
 from .postgresql import PostgreSQL
+from .sqlite import SQLite
 
-__all__ = ["MariaDB", "PostgreSQL"]
+__all__ = ["MariaDB", "PostgreSQL", "SQLite"]

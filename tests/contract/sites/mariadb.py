@@ -77,6 +77,11 @@ class MariaDB:
         several = ",".join(f"{host.host}:{host.port}" for host in chosen)
         return {**where, "database": self.namespace, **({"all hosts": several} if others else {}), **extra}
 
+    @property
+    def address(self) -> dict[str, Any]:
+        """Where the primary is, as telemetry tells it."""
+        return {"server.address": self.cluster.primary.host, "server.port": self.cluster.primary.port}
+
     def sql(self, text: str, server: MariaDBServer | None = None) -> list[tuple[str | None, ...]]:
         return (server or self.cluster.primary).sql(text)
 

@@ -73,6 +73,11 @@ class PostgreSQL:
         plain = {"sslmode": "disable", "gssencmode": "disable", "application_name": self.name}
         return conninfo(**{**where, **APP, **plain, **extra})
 
+    @property
+    def address(self) -> dict[str, Any]:
+        """Where the primary is, as telemetry tells it."""
+        return {"server.address": self.cluster.primary.host, "server.port": self.cluster.primary.port}
+
     def sql(self, text: str, server: Server | None = None) -> list[tuple[str | None, ...]]:
         return (server or self.cluster.primary).sql(text, "app")
 
