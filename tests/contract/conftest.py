@@ -24,8 +24,8 @@ MODULES = [f"{drivers.__name__}.{module.name}" for module in pkgutil.iter_module
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test over all drivers; over one without a server only what has a meaning there."""
     if "driver" in metafunc.fixturenames:
-        everywhere = not getattr(metafunc.module, "IS_ABOUT_SERVERS", False)
-        modules = [name for name in MODULES if everywhere or has_server(name)]
+        about_servers = getattr(metafunc.module, "IS_ABOUT_SERVERS", False) or "proxy" in metafunc.fixturenames
+        modules = [name for name in MODULES if not about_servers or has_server(name)]
         ids = [name.rpartition(".")[2] for name in modules]
         metafunc.parametrize("driver", modules, ids=ids, indirect=True)
 

@@ -227,21 +227,7 @@ def test_an_unbuffered_result_does_not_hang(switching, server) -> None:
     assert cursor.fetchone() is None  # nothing of the new session is read for it
 
 
-def test_refused_until_rolled_back(switching, server) -> None:
-    connection = switching(autocommit=False)
-    ask(connection, "SELECT 1 FROM DUAL")
-    ask(connection, "CREATE TABLE IF NOT EXISTS refused (i int)")
-    ask(connection, "INSERT INTO refused VALUES (1)")
-    end(server, connection)
-    for refused in (lambda: ask(connection, "SELECT 1"), lambda: ask(connection, "SELECT 2"), connection.commit):
-        with pytest.raises(FailoverSuccessError) as caught:
-            refused()
-        assert caught.value.transaction == "rolled_back"
-    connection.rollback()
-    assert ask(connection, "SELECT COUNT(*) FROM refused") == ((0,),)
-
-
-@pytest.mark.parametrize("ending", ["COMMIT", "CREATE TABLE IF NOT EXISTS other_table (i int)", "SET autocommit = 1"])
+@pytest.mark.parametrize("ending", ["CREATE TABLE IF NOT EXISTS other_table (i int)", "SET autocommit = 1"])
 def test_what_commits_is_in_doubt(switching, server, ending: str) -> None:
     with Proxy(server.host, server.port) as proxy:
         connection = switching(host=proxy.host, port=proxy.port, autocommit=False)
@@ -251,18 +237,6 @@ def test_what_commits_is_in_doubt(switching, server, ending: str) -> None:
         with pytest.raises(TransactionResolutionUnknownError) as caught:
             ask(connection, ending)
         assert caught.value.transaction == "unknown"
-
-
-def test_a_demoted_writer_is_left(running_mariadb: Any, connect) -> None:
-    running_mariadb.restore()
-    hosts = ",".join(f"{server.host}:{server.port}" for server in (running_mariadb.primary, running_mariadb.standby))
-    connection = connect(instrumented_wrapper={"failover_hosts": hosts})
-    ask(connection, "CREATE TABLE IF NOT EXISTS written (i int)")
-    running_mariadb.wait_streaming()
-    running_mariadb.switchover()
-    ask(connection, "INSERT INTO written VALUES (1)")
-    assert connection.port == running_mariadb.primary.port
-    assert ask(connection, "SELECT @@global.read_only") == ((0,),)
 
 
 # --- in place -----------------------------------------------------------------------------------------------------
@@ -277,15 +251,6 @@ def test_the_class_is_what_it_was(switching, server) -> None:
     end(server, connection)
     cursor.execute("SELECT 1")
     assert (type(connection), cursor.connection) == (Own, connection)
-
-
-def test_no_session_is_left_behind(switching, server) -> None:
-    connection = switching()
-    for _ in range(20):
-        end(server, connection)
-        ask(connection, "SELECT 1")
-    session = connection.thread_id()
-    assert server.sql("SELECT id FROM information_schema.processlist WHERE user = 'app'") == [(str(session),)]
 
 
 def test_ping_reconnects_with_the_session(switching, server) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import instrumented_wrapper
-from instrumented_wrapper import SessionStateTransferHandlers, reset_session, session_state
+from instrumented_wrapper import reset_session, session_state
 
 from .script import complete
 
@@ -156,13 +156,6 @@ def test_nothing_can_be_switched(connection) -> None:
     with pytest.raises(instrumented_wrapper.FailoverFailedError):
         instrumented_wrapper.switch(connection)
     connection.execute("INSERT INTO t VALUES (1)")  # it is as it was
-
-
-def test_a_reset_handler(connection) -> None:
-    calls: list[Any] = []
-    SessionStateTransferHandlers.set_reset_session_state_on_close_func(lambda state, one: calls.append(one))
-    connection.close()
-    assert calls == [connection]
 
 
 def test_uninstrumented_again() -> None:
