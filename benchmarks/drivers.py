@@ -20,6 +20,7 @@ __all__ = ["comparisons"]
 
 US: Final = 1e-6
 _GOALS: Final = {"sqlite3": 0.6, "psycopg2": 1.5, "pymysql": 1.5, "mysql.connector": 1.5, "MySQLdb": 1.5}
+_TRACKING: Final = 10  # the server's own session tracking, which is switched on
 _WITH_SPANS: Final = {"none": 3, "off": 7, "on": 30, "metrics": 40}
 
 
@@ -45,6 +46,9 @@ def _rows(driver: str, place: str) -> Iterator[Comparison]:
     yield Comparison(f"{driver}: SELECT 1 and fetch", case, place, number, goal, PLAIN)
     if driver != "sqlite3":
         yield Comparison(f"{driver}: the same, failover on", case, place, number, goal, SWITCHING)
+    if driver == "pymysql":
+        name = f"{driver}: a write, its answer with what has changed, wall"
+        yield Comparison(name, "pymysql reported", place, number, Added(_TRACKING * US), PLAIN)
     for mode, microseconds in _WITH_SPANS.items():
         name = f"{driver}: the same, with query spans, {mode}"
         yield Comparison(name, case, place, number, Added(microseconds * US), f"{OURS}/{mode}")

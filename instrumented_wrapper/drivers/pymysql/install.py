@@ -83,7 +83,7 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
     over("_request_authentication", _authenticating)
     over("_read_ok_packet", _hearing)
     over("_read_query_result", _hearing_result)
-    over("query", lambda original: calls.statement(original, _itself, "sql"))
+    over("query", functools.partial(_query, calls))
     for text, what in (("COMMIT", Call.COMMIT), ("ROLLBACK", Call.ROLLBACK), ("BEGIN", Call.STATEMENT)):
         does = calls.effects_of(text)
         call(text.lower(), what, functools.partial(telling.command, text), lambda record, does=does: does)
@@ -116,10 +116,36 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
         "callproc",
         lambda original: calls.call(original, Call.STATEMENT, telling.procedure, calls_procedure, connection_of),
     )
-    patches.close_over(cursors.Cursor, "nextset", functools.partial(calls.fetch, connection_of=connection_of))
+    patches.close_over(cursors.Cursor, "nextset", functools.partial(_nextset, calls))
     patches.close_over(cursors.SSCursor, "__del__", _finalising)
     for name in ("fetchone", "fetchmany", "nextset", "scroll", "read_next"):
         patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
+
+
+def _query(calls: Calls, original: Method) -> Method:
+    """``Connection.query``: the app's own, or a part of what a cursor does."""
+    direct = calls.statement(original, _itself, "sql")
+
+    @functools.wraps(original)
+    def query(self: Any, sql: Any, unbuffered: bool = False) -> Any:
+        record: Record | None = self.__dict__.get(KEY)
+        if record is not None and record.busy is not True:
+            return direct(self, sql, unbuffered)
+        return original(self, sql, unbuffered)
+
+    return query
+
+
+def _nextset(calls: Calls, original: Method) -> Method:
+    """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
+    reading = calls.fetch(original, attrgetter("connection"))
+
+    @functools.wraps(original)
+    def nextset(self: Any) -> Any:
+        result = self._result
+        return original(self) if result is None or not result.has_next else reading(self)
+
+    return nextset
 
 
 def _finalising(original: Method) -> Method:
@@ -266,14 +292,21 @@ class _More(int):
     status: int
 
 
+_known: dict[int, _More] = {}
+
+
 def _ending(original: Method) -> Method:
     """``EOFPacketWrapper.__init__``: the end of the rows, of which PyMySQL keeps less than it says."""
 
     @functools.wraps(original)
     def __init__(self: Any, from_packet: Any) -> None:
         original(self, from_packet)
-        self.has_next = _More(self.has_next)
-        self.has_next.status = self.server_status & 0xFFFF
+        status = self.server_status & 0xFFFF
+        more = _known.get(status)
+        if more is None:  # once per status: there are few
+            more = _known[status] = _More(self.has_next)
+            more.status = status
+        self.has_next = more
 
     return __init__
 
