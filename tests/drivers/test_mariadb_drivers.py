@@ -120,6 +120,16 @@ def test_what_commits_by_the_way_is_in_doubt(connect, cluster) -> None:
     assert guard.wait_until(lambda: cluster.primary.sql(f"SELECT i FROM {table}") == [("1",)], 10)
 
 
+def test_what_is_shut_for_good_raises_errors_of_the_driver(driver, connect, cluster) -> None:
+    connection = connect(options={"failover_timeout": 0.3})
+    cluster.primary.kill()
+    with pytest.raises(FailoverFailedError):
+        ask(connection, "SELECT 1")
+    for refused in (lambda: ask(connection, "SELECT 1"), connection.rollback, connection.commit):
+        with pytest.raises(driver.Error):
+            refused()
+
+
 def test_what_is_shut_for_good_is_closed_without_a_word(connect, cluster) -> None:
     """The app is told why, and not what its cursors and its own close come upon."""
     connection = connect(options={"failover_timeout": 0.3})

@@ -246,6 +246,8 @@ class Steps:
             loss = None if self._native.is_closed(connection) else losses.found_while_under_way(facts, error)
             if loss is None or not record.switchable:
                 self._tell(connection, record, loss)
+                if record.failed is not None and not isinstance(error, native.error):  # no error that the app expects
+                    raise again(record.failed) from error
                 return PASSES
             self._repair(connection, record, loss, moves)
             return None
