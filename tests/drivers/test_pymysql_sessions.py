@@ -137,6 +137,17 @@ def test_values_that_a_procedure_gives_back(connect, server) -> None:
     assert ask(connection, "SELECT @given, @_gives_0") == ((5, 5),)
 
 
+def test_user_variables_that_are_asked_for_keep_their_type(connect, server) -> None:
+    connection = connect()
+    question = "SELECT @n, @d, @s, @b, @u, @nothing"
+    ask(connection, "SET @n = 5 + 0, @d = 1.50 + 0, @s = CONCAT('0', '5'), @b = X'ff27005c'")
+    ask(connection, "SET @u = 'grüße', @nothing = @none")
+    before = ask(connection, question)
+    end(server, connection)
+    assert ask(connection, question) == before
+    assert [type(cell).__name__ for cell in before[0]] == ["int", "Decimal", "str", "bytes", "str", "NoneType"]
+
+
 def test_what_is_of_one_statement_only(connect) -> None:
     connection = connect()
     ask(connection, "SET STATEMENT lock_wait_timeout = 5, time_zone = '+09:00' FOR DO 0")

@@ -3,7 +3,7 @@
 import pytest
 
 from instrumented_wrapper.databases.mysql.questions import answers, assign, dialect_of, present
-from instrumented_wrapper.databases.mysql.settings import Number
+from instrumented_wrapper.databases.mysql.settings import Bits, Number
 from instrumented_wrapper.server_settings import Assignment
 
 
@@ -55,9 +55,13 @@ def test_settings_are_given_in_one_statement(assignments: list[tuple[str, str | 
 
 
 def test_answers_come_back_by_name() -> None:
-    names = ["autocommit", "role", "@x", "@y", "isolation_level"]
-    row = [text.encode().hex() for text in ("1", "NONE", "7", "seven", "READ-COMMITTED")]
-    told = answers(names, row)
-    assert told == dict(zip(names, ("1", None, "7", "seven", "READ-COMMITTED"), strict=True))
-    assert isinstance(told["@x"], Number)
-    assert not isinstance(told["@y"], Number)
+    names = ["autocommit", "role", "isolation_level"]
+    row = [text.encode().hex() for text in ("1", "NONE", "READ-COMMITTED")]
+    assert answers(names, row) == dict(zip(names, ("1", None, "READ-COMMITTED"), strict=True))
+
+
+def test_user_variables_come_back_as_what_they_are() -> None:
+    told = answers(["@n", "@t", "@x", "@nothing"], ["n37", "t37", "xFF27", None])
+    assert [type(text) for text in told.values()] == [Number, str, Bits, type(None)]
+    (given,) = assign([Assignment(*each) for each in told.items()], dialect_of("8.0.36"))
+    assert given == "SET @`n` = 7, @`t` = '7', @`x` = X'ff27', @`nothing` = NULL"

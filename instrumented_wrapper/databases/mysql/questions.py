@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
-from instrumented_wrapper.databases.mysql.settings import NULLABLE, Number, canonical
+from instrumented_wrapper.databases.mysql.settings import NULLABLE, Bits, Number, canonical
 from instrumented_wrapper.databases.mysql.state import HANDLERS, LOCKED, LOCKS
 from instrumented_wrapper.server_settings import Assignment
 
@@ -49,6 +50,7 @@ ALWAYS_ASKED: Final = (
 )
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 _PLAIN: Final = re.compile(r"[\w +\-:,./%@]*", re.ASCII)
+_KINDS: Final[dict[str, type[str]]] = {"n": Number, "x": Bits, "t": str}
 _LEAST_LAST: Final = ("collation_connection",)  # character_set_connection sets it, too
 _CLEARING: Final = {
     LOCKS: "DO RELEASE_ALL_LOCKS()",
@@ -80,7 +82,18 @@ def dialect_of(version: str) -> Dialect:
 
 def present(names: Sequence[str], dialect: Dialect) -> str:
     """Ask for the values of settings, in one row."""
-    return f"SELECT {', '.join(_armored(_expression(name, dialect, 'session')) for name in names)}"
+    return f"SELECT {', '.join(map(partial(_asked, dialect), names))}"
+
+
+def _asked(dialect: Dialect, name: str) -> str:
+    expression = _expression(name, dialect, "session")
+    return _typed(expression) if name.startswith("@") else _armored(expression)
+
+
+def _typed(variable: str) -> str:
+    """Ask for the value of a user variable, with what it is before it: a number, bytes or text."""
+    kind = f"IF(COERCIBILITY({variable}) = 5, 'n', IF(CHARSET({variable}) = 'binary', 'x', 't'))"
+    return f"CONCAT({kind}, IF(CHARSET({variable}) = 'binary', HEX(CONCAT({variable})), {_armored(variable)}))"
 
 
 def defaults(names: Sequence[str], dialect: Dialect) -> str:
@@ -111,9 +124,9 @@ def answers(names: Sequence[str], row: Sequence[str | None]) -> dict[str, str | 
     """Return what was asked for, by name."""
     found: dict[str, str | None] = {}
     for name, cell in zip(names, row, strict=True):
-        text = None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape")
-        if text is not None and name.startswith("@") and _NUMBER.fullmatch(text):
-            text = Number(text) if str(text) == text else text
+        kind = _KINDS[cell[0]] if cell and name.startswith("@") else str
+        value = None if cell is None else bytes.fromhex(cell.lstrip("nxt")).decode(errors="surrogateescape")
+        text = None if value is None else kind(value)
         found[name] = text if name.startswith("@") else canonical(name, _role(name, text))[1]
     return found
 
@@ -153,6 +166,8 @@ def _value(text: str | None) -> str:
         return "NULL"
     if isinstance(text, Number):
         return str(text)
+    if isinstance(text, Bits):
+        return f"X'{text.encode(errors='surrogateescape').hex()}'"
     if _PLAIN.fullmatch(text):
         return f"'{text}'"
     return f"CONVERT(X'{text.encode(errors='surrogateescape').hex()}' USING utf8mb4)"

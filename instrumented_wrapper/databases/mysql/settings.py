@@ -19,6 +19,7 @@ __all__ = [
     "NOT_STATE",
     "NULLABLE",
     "TOGETHER",
+    "Bits",
     "Number",
     "canonical",
     "is_of_next_transaction",
@@ -55,6 +56,12 @@ _COLLATION: Final = "collation_connection"
 
 class Number(str):
     """A value that was given without quotes."""
+
+    __slots__ = ()
+
+
+class Bits(str):
+    """A value that is no text: its bytes, as far as they are text, and the others escaped."""
 
     __slots__ = ()
 
