@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import instrumented_wrapper
-from instrumented_wrapper import reset_session, session_state
+from instrumented_wrapper import SessionStateTransferHandlers, reset_session, session_state
 
 from .script import complete
 
@@ -170,3 +170,16 @@ def test_uninstrumented_again() -> None:
         connection.close()
     """
     assert complete(text) == "(1,) True"
+
+
+def test_a_close_that_is_interrupted_closes() -> None:
+    connection = sqlite3.connect(":memory:")
+
+    def interrupted(state: Any, connection: Any) -> bool:
+        raise KeyboardInterrupt
+
+    SessionStateTransferHandlers.set_reset_session_state_on_close_func(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        connection.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")

@@ -180,6 +180,8 @@ class Blocking:
     def graft(self, connection: Any, replacement: Replacement) -> None:
         """Exchange the physical connections of the app's object and the replacement's."""
         record, other = _record(connection), _record(replacement.connection)
+        if other.closed_by_app:
+            raise self._native.operational_error("the transfer handler has closed the new connection")
         with record.mutex:
             if record.closed_by_app:
                 raise ClosedMeanwhile

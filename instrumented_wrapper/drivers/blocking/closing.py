@@ -29,14 +29,22 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
         @functools.wraps(original)
         def close(self: Any, *args: Any, **kwargs: Any) -> Any:
             record = record_of(self)
-            if record is None or (record.busy and record.is_within()):
+            if record is None or record.busy is True:
                 return original(self, *args, **kwargs)
             with record.mutex:
                 record.closed_by_app = True
                 abandoned, record.abandoned = record.abandoned, False
                 record.refresh()
-            if not record.returned and _wants_reset(native, driver, self, record):
-                flows.run(flows.reset(driver, self, record, "close"))
+            within = record.busy and record.is_within()  # by a handler of the app's, in a switch
+            if not (within or record.returned) and _wants_reset(native, driver, self, record):
+                try:
+                    flows.run(flows.reset(driver, self, record, "close"))
+                except BaseException:  # the app is interrupted, and its connection is closed all the same
+                    with contextlib.suppress(*native.raises):
+                        original(self, *args, **kwargs)
+                    raise
+                if native.is_closed(self):  # by the app's own handler
+                    return None
             with contextlib.suppress(*([native.error] if abandoned else [])):  # for the app it is the first close
                 return original(self, *args, **kwargs)
 
