@@ -15,6 +15,7 @@ __all__ = [
     "DOUBT",
     "NAMED",
     "OF_TRANSACTIONS",
+    "OUTLIVES",
     "RELEASE",
     "RESET_ALL",
     "ROLLBACK",
@@ -35,6 +36,7 @@ DECLARE: Final = "DECLARE"  # because of this: no later statement of the transac
 NAMED: Final = "named"
 BEGIN: Final = "begin"
 COMMIT: Final = "commit"
+OUTLIVES: Final = "prepared"  # the name of a commit after which the transaction is open, and not the session's any more
 ROLLBACK: Final = "rollback"
 SAVEPOINT: Final = "savepoint"
 RELEASE: Final = "release"

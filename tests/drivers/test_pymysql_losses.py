@@ -141,6 +141,26 @@ def test_a_lock_that_a_query_took_is_not_taken_to_be_held(cluster, connect, tabl
     assert caught.value.transaction == "rolled_back"
 
 
+def test_what_is_prepared_outlives_its_session(cluster, connect, table) -> None:
+    connection = connect()
+    for text in (
+        f"XA START '{table}'",
+        f"INSERT INTO {table} VALUES (1)",
+        f"XA END '{table}'",
+        f"XA PREPARE '{table}'",
+    ):
+        ask(connection, text)
+    end(cluster.primary, connection)
+    ask(connection, f"XA COMMIT '{table}'")
+    assert rows(cluster, table) == [("1",)]
+    ask(connection, f"XA START '{table}'")
+    ask(connection, f"INSERT INTO {table} VALUES (2)")
+    end(cluster.primary, connection)
+    with pytest.raises(FailoverSuccessError) as caught:
+        ask(connection, f"XA END '{table}'")
+    assert caught.value.transaction == "rolled_back"
+
+
 # --- a demotion ---------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from instrumented_wrapper.statement import (
     BEGIN,
     COMMIT,
     DOUBT,
+    OUTLIVES,
     RELEASE,
     ROLLBACK,
     ROLLBACK_TO,
@@ -203,7 +204,9 @@ def _xa(statement: list[Token], words: list[str]) -> Effects:
     verb = words[1] if len(words) > 1 else ""
     if verb in ("start", "begin"):
         return Effects(steps=(Step(BEGIN),), begins=True)
-    if verb == "prepare" or words[-2:] == ["one", "phase"]:
+    if verb == "prepare":
+        return Effects(steps=(Step(COMMIT, OUTLIVES),), in_doubt=True)
+    if words[-2:] == ["one", "phase"]:
         return Effects(steps=(Step(COMMIT),), in_doubt=True)
     if verb == "commit":  # of what is prepared: it has no session any more
         return Effects(in_doubt=True)

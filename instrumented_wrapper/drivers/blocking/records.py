@@ -50,6 +50,7 @@ class Record(Session):
         heard: when the server last answered (monotonic seconds).
         used: something was sent since the last transaction ended.
         begun: the app has opened a transaction by SQL.
+        outlived: what is open is prepared: it outlives the session.
         asks: the server has to be asked before the next statement.
         was_standby: the server was not a primary when the connection was made; None: nobody asked.
         recording: changes are the app's doing.
@@ -76,7 +77,7 @@ class Record(Session):
         self.busy: bool | int = False
         self.recording, self.returning, self.returned = True, False, False
         self.closed_by_app = self.abandoned = self.loss_told = False
-        self.used = self.begun = self.asks = False
+        self.used = self.begun = self.asks = self.outlived = False
         self.failover = self.switchable = False
         self.was_standby: bool | None = None
         self.deadline: float | None = None
@@ -145,7 +146,7 @@ class Record(Session):
     def look_at(self, connection: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.seen, self.at, self.phase = None, None, Phase.IDLE
-        self.used = self.begun = self.asks = self.loss_told = False
+        self.used = self.begun = self.asks = self.loss_told = self.outlived = False
         self.moves += 1
         self.shared = self.options.pooler == "transaction"
         descriptor = self.native.socket(connection) if self.failover else None

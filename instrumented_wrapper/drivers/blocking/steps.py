@@ -27,6 +27,7 @@ __all__ = ["PASSES", "Steps"]
 _COMMIT: Final = Effects(steps=(statement.Step(statement.COMMIT),), in_doubt=True)
 _ROLLBACK: Final = Effects(steps=(statement.Step(statement.ROLLBACK),), rolls_back=True)
 _OF_CALL: Final = {Call.COMMIT: _COMMIT, Call.ROLLBACK: _ROLLBACK, Call.LAST: _COMMIT}
+_PREPARE: Final = statement.Step(statement.COMMIT, statement.OUTLIVES)
 _NOTHING: Final = Effects()
 PASSES: Final = object()  # instead of a result: the error that was raised is the app's
 
@@ -102,7 +103,10 @@ class Steps:
         ended = self._native.is_lost(connection, None)
         if not ended and record.phase != Phase.BUSY and not self._native.is_streaming(connection) and record.poll(0):
             ended = not self._native.is_alive(connection)
-        return losses.found_before_sending(self._facts(record, call, effects, begins=False)) if ended else None
+        if not ended:
+            return None
+        facts = self._facts(record, call, effects, begins=False)
+        return losses.found_before_sending(replace(facts, open=facts.open and not record.outlived))
 
     def _facts(self, record: Record, call: Call, effects: Effects | None, begins: bool, in_part: bool = False) -> Facts:
         found = effects or _NOTHING
@@ -187,6 +191,8 @@ class Steps:
     def _follow(record: Record) -> None:
         """Keep whether a transaction is open by the app's own words, for drivers that do not tell."""
         for effects in record.noted:
+            if effects.begins or effects.in_doubt or effects.rolls_back:
+                record.outlived = effects.steps[-1:] == (_PREPARE,)
             for step in effects.steps:
                 if step.kind == statement.BEGIN:
                     record.begun = True
