@@ -170,7 +170,10 @@ class RandomApp:
 
     def server(self) -> dict[str, str | None]:
         asked = [f"@@session.{name}" for name in SYSTEM] + ["DATABASE()", "CURRENT_ROLE()", *USERS]
-        (row,) = self.rows(f"SELECT {', '.join(f'HEX(CONVERT({what} USING utf8mb4))' for what in asked)}")
+        text, raw = "HEX(CONVERT({0} USING utf8mb4))", "HEX(CONCAT({0}))"
+        whole = f"IF(CHARSET({{0}}) = 'binary', {raw}, {text})"
+        cells = ((whole if what[0] == "@" and what[1] != "@" else text).format(what) for what in asked)
+        (row,) = self.rows(f"SELECT {', '.join(cells)}")
         cells = [None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape") for cell in row]
         return {name: SWITCHES.get(cell or "", cell) for name, cell in zip(ASKED, cells, strict=True)}
 
