@@ -273,7 +273,8 @@ class ForMySQL:
     def current_database(self, connection: Any, record: Record) -> str:
         """Return the database that a new connection is to have at once: ``USE`` cannot join a SET."""
         value, pristine = record.on_server.shown.get("database", (None, None))
-        return value or pristine or self.database(connection)
+        carried = value if record.options.transfer_session_state_on_switch else None
+        return carried or pristine or self.database(connection)
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Read the number of an error."""

@@ -288,3 +288,16 @@ def test_a_transfer_is_one_round_trip(connect, kind, cluster) -> None:
         given = [command for command in commands(proxy.seen("client")) if b"lock_wait_timeout" in command]
         assert len(given) == at_once(kind)
         assert ask(connection, "SELECT @@time_zone, @x, @@lock_wait_timeout, DATABASE()") == before
+
+
+def test_without_a_transfer_all_is_at_the_baseline(connect, cluster, driver: ModuleType) -> None:
+    question = f"{STATE}, @@character_set_client, @@character_set_results, @@collation_connection, @@sql_mode"
+    connection = connect(charset="latin1", sql_mode="ANSI_QUOTES", options={"transfer_session_state_on_switch": False})
+    before = ask(connection, question)
+    for statement in ("USE other", "SET NAMES utf8mb4", "SET @x = 1, sql_mode = '', time_zone = '+03:00'"):
+        ask(connection, statement)
+    connection.set_character_set("utf8mb4") if driver.__name__ == "MySQLdb" else None
+    end(cluster.primary, session(connection))
+    assert ask(connection, question) == before
+    assert ask(connection, "SELECT HEX(%s)", "\u00e9") == [("E9",)]  # the driver's side of it, too
+    assert not session_state(connection)

@@ -209,8 +209,8 @@ class MySQLClient(ForMySQL):
         new = Connection.__new__(type(connection))
         _construct(new, **given)
         note_where(new, given)
-        if charset != C.character_set_name(new):
-            C.set_character_set(new, charset)  # which the driver quotes by
+        if record.options.transfer_session_state_on_switch and charset != C.character_set_name(new):
+            _choose(new, charset)  # which the driver quotes by
         return self.checked(new, wanted, seconds)
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
@@ -222,6 +222,7 @@ class MySQLClient(ForMySQL):
         """Let the app's object do its C methods on `other`; return what has the physical connection that it had."""
         before = connection.__dict__.get(LIVE)
         connection.__dict__[LIVE] = other
+        connection.encoding = other.encoding
         other.converter.update(physical(before or connection).converter)
         bind(connection, other, [name for name in _METHODS if name not in _CLOSED_OVER])
         record = record_of(connection)
