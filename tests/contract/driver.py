@@ -45,7 +45,7 @@ class DriverUnderTest(Protocol):
     name: str  # what telemetry calls it
     lacks: frozenset[str]  # what `needs` skips a test for
     is_async: bool
-    site: type[Any]  # what its servers are asked: see sites.py
+    site: type[Any]  # what its servers are asked: see ``sites/``
     operational_error: type[Exception]
     ended_error: type[Exception]  # what it raises itself where the server ends a session or a statement
     programming_error: type[Exception]
@@ -61,7 +61,7 @@ class DriverUnderTest(Protocol):
     rollback_sent: bytes
     round_trips: int  # of a reset or a transfer of all of `changed`
     another: tuple[str, Any]  # a setting that is neither autocommit nor read_only, and a value
-    refused: Mapping[str, Any]  # of `changed`, values that are refused in a transaction with a `programming_error`
+    refused: Mapping[str, Any]  # values that cannot be set once something was executed
     default: Mapping[str, Any]  # tracked setting -> what it is if nobody sets it
     changed: Mapping[str, Any]  # ... -> another value
     shown: Mapping[str, str]  # ... -> how telemetry spells that value

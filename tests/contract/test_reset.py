@@ -45,6 +45,16 @@ def test_close_resets_without_a_round_trip(driver: DriverUnderTest, proxied, sit
     assert set(span.attributes["instrumented_wrapper.settings"]) == set(driver.unsent)
 
 
+def test_close_resets(driver: DriverUnderTest, proxied, site, proxy: Proxy) -> None:
+    connection = proxied()
+    change_all(driver, connection)
+    proxy.clear()
+    driver.close(connection)
+    assert site.none_left()
+    assert driver.was_reset(connection, proxy.seen("client"))
+    assert proxy.seen("client").endswith(site.goodbye)
+
+
 def test_close_in_a_transaction_sends_nothing(driver: DriverUnderTest, proxied, site, proxy, spans, table) -> None:
     connection = proxied()
     driver.set(connection, "isolation_level", driver.changed["isolation_level"])

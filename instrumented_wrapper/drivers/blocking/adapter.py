@@ -147,8 +147,6 @@ class Blocking:
     def _open(self, connection: Any, record: Record, wanted: str, address: Address, seconds: float) -> Any:
         """Connect, and dress it as a connection that is ours alone, at the baseline of the app's."""
         native = self._native
-        if record.closed_by_app:
-            raise ClosedMeanwhile
         new = native.open(connection, record, address, wanted, seconds)
         try:
             with bounded(native.socket(new), time.monotonic() + seconds):

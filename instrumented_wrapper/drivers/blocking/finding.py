@@ -91,6 +91,8 @@ class _Race:
 
     def _attempt(self, host: Address, started: float, seconds: float) -> None:
         connection, error = None, None
+        if self._over:  # nobody waits for it any more: the thread began late
+            return
         try:
             connection = self._opening.open(host, seconds)
         except BaseException as failure:  # noqa: BLE001 - it is told to who waits
@@ -115,8 +117,6 @@ class _Race:
             self._told(ended.host, ended.started, now, "connected")
             self._abandon()
             return ended.connection, Found(ended.host, self.search.attempts, tuple(self.search.tried))
-        if isinstance(ended.error, ClosedMeanwhile):
-            raise ended.error
         outcome, answer, permanent = self._answer(ended.error)
         self._told(ended.host, ended.started, now, outcome)
         self.search.failed(ended.host, now, permanent, answer)
