@@ -148,6 +148,16 @@ def test_user_variables_that_are_asked_for_keep_their_type(connect, server) -> N
     assert [type(cell).__name__ for cell in before[0]] == ["int", "Decimal", "str", "bytes", "str", "NoneType"]
 
 
+def test_a_value_that_is_too_long_to_be_carried_is_named(connect, server) -> None:
+    connection = connect()
+    ask(connection, "SET @long = REPEAT('x', 9000000)")
+    ask(connection, "SELECT 1")
+    end(server, connection)
+    with pytest.raises(FailoverSuccessError) as caught:
+        ask(connection, "SELECT 1")
+    assert caught.value.not_restored == ("@long",)
+
+
 def test_what_is_of_one_statement_only(connect) -> None:
     connection = connect()
     ask(connection, "SET STATEMENT lock_wait_timeout = 5, time_zone = '+09:00' FOR DO 0")

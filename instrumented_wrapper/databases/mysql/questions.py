@@ -51,6 +51,7 @@ ALWAYS_ASKED: Final = (
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 _PLAIN: Final = re.compile(r"[\w +\-:,./%@]*", re.ASCII)
 _KINDS: Final[dict[str, type[str]]] = {"n": Number, "x": Bits, "t": str}
+_TOO_LONG: Final = "?"  # for `max_allowed_packet`
 _LEAST_LAST: Final = ("collation_connection",)  # character_set_connection sets it, too
 _CLEARING: Final = {
     LOCKS: "DO RELEASE_ALL_LOCKS()",
@@ -93,7 +94,8 @@ def _asked(dialect: Dialect, name: str) -> str:
 def _typed(variable: str) -> str:
     """Ask for the value of a user variable, with what it is before it: a number, bytes or text."""
     kind = f"IF(COERCIBILITY({variable}) = 5, 'n', IF(CHARSET({variable}) = 'binary', 'x', 't'))"
-    return f"CONCAT({kind}, IF(CHARSET({variable}) = 'binary', HEX(CONCAT({variable})), {_armored(variable)}))"
+    value = f"IF(CHARSET({variable}) = 'binary', HEX(CONCAT({variable})), {_armored(variable)})"
+    return f"IF({variable} IS NULL, NULL, COALESCE(CONCAT({kind}, {value}), '{_TOO_LONG}'))"
 
 
 def defaults(names: Sequence[str], dialect: Dialect) -> str:
@@ -121,9 +123,11 @@ def quoted(name: str) -> str:
 
 
 def answers(names: Sequence[str], row: Sequence[str | None]) -> dict[str, str | None]:
-    """Return what was asked for, by name."""
+    """Return what was asked for, by name; what is too long for an answer is left out."""
     found: dict[str, str | None] = {}
     for name, cell in zip(names, row, strict=True):
+        if cell == _TOO_LONG:
+            continue
         kind = _KINDS[cell[0]] if cell and name.startswith("@") else str
         value = None if cell is None else bytes.fromhex(cell.lstrip("nxt")).decode(errors="surrogateescape")
         text = None if value is None else kind(value)

@@ -149,7 +149,7 @@ class Speaking:
 
     def present(self, names: Sequence[str]) -> Values:
         """Ask for values of settings; those that the server does not know are None."""
-        return self._asked(questions.present, names)
+        return dict.fromkeys(names) | self._asked(questions.present, names)
 
     def _asked(self, question: Any, names: Sequence[str]) -> Values:
         if not names:
@@ -211,6 +211,7 @@ class Speaking:
         first = {name: self._first[name] for name in unknown if name in self._first}
         values = self._asked(questions.present, names)
         defaults = first | self._asked(questions.defaults, tuple(name for name in unknown if name not in first))
+        record.left.update((name, None) for name in names if name not in values)  # too long to be carried
         record.told(Told(values, defaults), None)
         return {name: default for name, default in defaults.items() if known.knows(name)}
 
