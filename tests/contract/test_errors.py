@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -106,7 +107,7 @@ def test_it_is_pickled_and_copied_whole(driver: DriverUnderTest, made) -> None:
 
 
 def test_its_text_never_looks_like_a_lost_connection(driver: DriverUnderTest, made, site) -> None:
-    text = str(made[0]).lower()
+    text = re.sub(r"127\.0\.0\.1:\d+", "", str(made[0]).lower())  # a port may have any number in it
     assert text
     assert [word for word in LOSS_WORDS if word in text] == []
     assert "secret" not in text
