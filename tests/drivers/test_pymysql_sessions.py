@@ -228,6 +228,14 @@ def test_what_is_written_after_a_switch_is_in_the_right_characters(connect, serv
     assert connection.character_set_name() == ("latin1" if carried else "utf8mb4")
 
 
+def test_what_a_planned_switch_leaves_behind_is_reset(connect, caplog) -> None:
+    connection = connect()
+    connection.set_character_set("latin1")
+    switch(connection)
+    assert ask(connection, "SELECT HEX(CONVERT(%s USING utf8mb4))", "é") == (("C3A9",),)
+    assert "reset failed" not in caplog.text
+
+
 def test_a_transfer_handler_may_choose_the_characters(connect, server) -> None:
     connection = connect()
     connection.set_character_set("latin1")

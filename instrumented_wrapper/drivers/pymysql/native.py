@@ -143,7 +143,7 @@ class PyMySQL(ForMySQL):
 
     def went_back(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """PyMySQL encodes by what it was told last."""
-        if any(name in settings for name in _ENCODED):
+        if record.kept and any(name in settings for name in _ENCODED):  # what a switch leaves behind writes no more
             connection.charset, connection.collation = record.kept["charset"], record.kept["collation"]
             connection.encoding = connections.charset_by_name(connection.charset).encoding
 
