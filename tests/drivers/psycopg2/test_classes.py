@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from psycopg2 import extensions, extras
 
-from instrumented_wrapper import FailoverSuccessError, session_state
+from instrumented_wrapper import FailoverSuccessError, SessionStateTransferHandlers, session_state
 
 from ..side import dsn
 from ..watch import Watch
@@ -83,6 +83,27 @@ def test_connections_that_can_be_moved_and_others_are_of_the_same_class(connect,
     assert of_class(one.cursor(), type(two.cursor()))
     assert len({type(one), type(two), factory or extensions.connection}) == 1
     assert not of_class(one, type(one.cursor()))
+
+
+def test_what_handlers_are_given(connect, watch: Watch) -> None:
+    seen = []
+
+    def handler(state: Any, connection: Any) -> bool:
+        seen.append((of_class(connection, extensions.connection), rows(connection, "SELECT 1")))
+        connection.commit()
+        return False
+
+    SessionStateTransferHandlers.set_transfer_session_state_on_switch_func(handler)
+    SessionStateTransferHandlers.set_reset_session_state_on_close_func(handler)
+    try:
+        connection = connect()
+        lose(connection, watch)
+        connection.rollback()
+        connection.close()
+    finally:
+        SessionStateTransferHandlers.reset_transfer_session_state_on_switch_func()
+        SessionStateTransferHandlers.clear_reset_session_state_on_close_func()
+    assert seen == [(True, [(1,)])] * 2
 
 
 class Meta(type):
