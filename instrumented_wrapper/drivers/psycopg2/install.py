@@ -107,7 +107,8 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
         lambda original: calls.call(two_phase.preparing(original), Call.LAST, ended("PREPARE TRANSACTION")),
     )
     over("tpc_commit", lambda original: calls.call(two_phase.ending(original), Call.LAST, ended("COMMIT")))
-    over("tpc_rollback", lambda original: calls.call(two_phase.ending(original), Call.ROLLBACK, ended("ROLLBACK")))
+    undo = functools.partial(calls.call, begin=ended("ROLLBACK"))
+    over("tpc_rollback", lambda original: two_phase.rolling_back(two_phase.ending(original), undo))
     for name in ("lobject", "tpc_recover"):
         over(name, lambda original: calls.call(original, Call.STATEMENT))
     over("set_client_encoding", lambda original: calls.call(original, Call.STATEMENT, None, _encodes))
@@ -145,7 +146,8 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
         call(named, name, functools.partial(telling.part, Words("FETCH", operation="FETCH")))
     patches.replace(named, "__next__", calls.fetch(named.__next__, connection_of))
     patches.replace(named, "execute", holding.declaring(kind.execute))
-    patches.replace(named, "close", holding.closing(named.close))
+    close = calls.call(named.close, Call.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
+    patches.replace(named, "close", holding.closing(close))
 
 
 def _unless_idle(original: Method, watched: Method) -> Method:

@@ -8,14 +8,17 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
+from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import record_of
 from instrumented_wrapper.drivers.psycopg2.classes import C, physical
+from instrumented_wrapper.statement import Effects
 
-__all__ = ["beginning", "ending", "preparing"]
+__all__ = ["beginning", "ending", "preparing", "rolling_back"]
 
 Method = Callable[..., Any]
 _BEGUN: Final = "two-phase transaction"
 _PREPARED: Final = "prepared transaction"
+_IN_DOUBT: Final = Effects(in_doubt=True)
 
 
 def beginning(original: Method) -> Method:
@@ -60,6 +63,18 @@ def ending(original: Method) -> Method:
             kept.pop(_PREPARED, None)
 
     return end
+
+
+def rolling_back(ended: Method, watched: Method) -> Method:
+    """``tpc_rollback``: one that is prepared is not rolled back by the end of its session."""
+    open_one = watched(ended, Call.ROLLBACK)
+    prepared = watched(ended, Call.STATEMENT, effects=lambda record, *xid: _IN_DOUBT)
+
+    @functools.wraps(ended)
+    def tpc_rollback(self: Any, *xid: Any) -> None:
+        (prepared if xid or _kept(self).get(_PREPARED) is not None else open_one)(self, *xid)
+
+    return tpc_rollback
 
 
 def _kept(connection: Any) -> dict[str, Any]:

@@ -196,6 +196,19 @@ def test_a_loss_while_fetching(connect, watch: Watch, how: str) -> None:
         assert list(again) == [(1,), (2,), (3,)]
 
 
+def test_a_loss_while_a_named_cursor_is_closed(connect, watch: Watch, proxy: Proxy) -> None:
+    connection = connect(dsn(proxy, watch.cluster.primary))
+    rows(connection, watch.insert("lost"))
+    proxy.cut_when(b"CLOSE", forward=True)
+    with pytest.raises(FailoverSuccessError) as caught, connection.cursor("server_side") as cursor:
+        cursor.execute("SELECT generate_series(1, 3)")
+        assert cursor.fetchall() == [(1,), (2,), (3,)]
+    assert caught.value.transaction == "rolled_back"
+    cursor.close()
+    connection.rollback()
+    assert watch.words() == []
+
+
 def test_a_loss_in_the_block_of_a_named_cursor(connect, watch: Watch) -> None:
     connection = connect()
     with pytest.raises(FailoverSuccessError), connection, connection.cursor("server_side") as cursor:
@@ -315,6 +328,27 @@ def test_what_is_prepared_outlives_the_session(connect, watch: Watch, end: str) 
     assert watch.sql("SELECT gid FROM pg_prepared_xacts") == []
     rows(connection, watch.insert("next"))
     connection.rollback()
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_loss_in_the_rollback_of_what_is_prepared(
+    connect, watch: Watch, proxy: Proxy, arrives: bool, by_name: bool
+) -> None:
+    connection = connect(dsn(proxy, watch.cluster.primary))
+    connection.tpc_begin(watch.table)
+    rows(connection, watch.insert("prepared"))
+    connection.tpc_prepare()
+    if by_name:
+        connection.reset()
+    proxy.cut_when(b"ROLLBACK PREPARED", forward=arrives)
+    with pytest.raises(TransactionResolutionUnknownError):
+        connection.tpc_rollback(watch.table) if by_name else connection.tpc_rollback()
+    assert [xid.gtrid for xid in connection.tpc_recover()] == ([] if arrives else [watch.table])
+    connection.rollback()
+    if not arrives:
+        connection.tpc_rollback(watch.table)
+    assert watch.sql("SELECT gid FROM pg_prepared_xacts") == []
 
 
 def test_a_loss_in_tpc_prepare_and_what_is_recovered(connect, watch: Watch, proxy: Proxy) -> None:
