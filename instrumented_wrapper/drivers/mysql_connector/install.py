@@ -101,12 +101,7 @@ def _connections(
     over("close", _closed)
     over("close", closing(NATIVE, DRIVER, flows))
     patches.replace(kind, "disconnect", kind.close)
-    for name, effects in (
-        ("autocommit", sets_autocommit),
-        ("database", selects),
-        ("time_zone", None),
-        ("sql_mode", None),
-    ):
+    for name, effects in _PROPERTIES.items():
         patches.replace(kind, name, _property(calls, kind, name, effects))
 
 
