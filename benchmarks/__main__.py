@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick]``: start servers, compare, print a table. The figures are for people, no gate."""
+"""``python -m benchmarks [--quick] [--drivers]``: start servers, compare, print a table. The figures are for people, no gate."""
 
 from __future__ import annotations
 
@@ -84,24 +84,36 @@ def measure(amount: Amount) -> Iterator[Row | str]:
         yield ""
         yield from peer_lines(one, trusted, amount.rounds, max(1, amount.generations // 2))
         yield ""
-        with drivers.comparisons(cluster) as others:
-            yield from compare(others, amount.rounds, max(1, amount.generations // 2))
+        yield from _of_drivers(cluster, amount)
         yield ""
     with Cluster() as cluster:
         yield from failover_rows(cluster, amount.failovers)
+
+
+def measure_drivers(amount: Amount) -> Iterator[Row | str]:
+    """Yield the lines of the other drivers alone."""
+    with one_core(), Cluster() as cluster:
+        yield from _of_drivers(cluster, amount)
+
+
+def _of_drivers(cluster: Cluster, amount: Amount) -> Iterator[Row | str]:
+    with drivers.comparisons(cluster) as others:
+        yield from compare(others, amount.rounds, max(1, amount.generations // 2))
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look, in half a minute")
-    amount = QUICK if parser.parse_args().quick else FULL
+    parser.add_argument("--drivers", action="store_true", help="only the rows of the drivers besides psycopg")
+    asked = parser.parse_args()
+    amount = QUICK if asked.quick else FULL
     started = time.monotonic()
     implementation = f"psycopg {psycopg.__version__} ({psycopg.pq.__impl__})"
     print(f"{implementation}, Python {platform.python_version()}, {os.cpu_count()} cores; CPU time, except wall")
     print("medians of interleaved rounds; added: between the lower quartiles, as other work on the machine only adds")
     print(line(*HEADINGS), flush=True)
-    for row in measure(amount):
+    for row in (measure_drivers if asked.drivers else measure)(amount):
         print(row, flush=True)
     print(f"{len(CASES)} cases in {time.monotonic() - started:.0f} s")
 

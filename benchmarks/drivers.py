@@ -8,18 +8,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
 from benchmarks.pairs import Comparison
 from benchmarks.sides import OURS, PLAIN, SWITCHING
+from benchmarks.statements import DRIVERS, module_of
 from benchmarks.table import Added
 from servers import Cluster, MariaDBCluster, mariadb
 
 __all__ = ["comparisons"]
 
 US: Final = 1e-6
-_GOALS: Final = {"sqlite3": 0.6, "psycopg2": 1.5, "pymysql": 1.5, "mysql.connector": 1.5, "MySQLdb": 1.5}
+_GOAL: Final = 1.5
+_GOAL_OF_SQLITE: Final = 0.6
 _TRACKING: Final = 10  # the server's own session tracking, which is switched on
 _WITH_SPANS: Final = {"none": 3, "off": 7, "on": 30, "metrics": 40}
 
@@ -32,17 +35,19 @@ def comparisons(cluster: Cluster) -> Iterator[list[Comparison]]:
         if mariadb.available():
             server = stack.enter_context(MariaDBCluster()).primary
             where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret"}
-            places |= dict.fromkeys(("pymysql", "mysql.connector", "MySQLdb"), json.dumps(where))
+            places |= {driver: json.dumps(where) for driver in DRIVERS if driver not in places}
         yield [row for driver, place in places.items() if _is_there(driver) for row in _rows(driver, place)]
 
 
 def _is_there(driver: str) -> bool:
-    return find_spec(driver.partition(".")[0]) is not None
+    if find_spec(module_of(driver).partition(".")[0]) is None:
+        return False
+    return not driver.endswith("in C") or import_module(module_of(driver)).HAVE_CEXT is True
 
 
 def _rows(driver: str, place: str) -> Iterator[Comparison]:
     case, number = f"{driver} statement", 2000 if driver == "sqlite3" else 50
-    goal = Added(_GOALS[driver] * US)
+    goal = Added((_GOAL_OF_SQLITE if driver == "sqlite3" else _GOAL) * US)
     yield Comparison(f"{driver}: SELECT 1 and fetch", case, place, number, goal, PLAIN)
     if driver != "sqlite3":
         yield Comparison(f"{driver}: the same, failover on", case, place, number, goal, SWITCHING)

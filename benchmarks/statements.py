@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import repeat
 from typing import Any, Final
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "DRIVERS", "module_of"]
 
-_DRIVERS: Final = ("sqlite3", "psycopg2", "pymysql", "mysql.connector", "MySQLdb")
+# Name in the table -> what is asked of connect() besides.
+DRIVERS: Final[Mapping[str, dict[str, Any]]] = {
+    "sqlite3": {},
+    "psycopg2": {},
+    "pymysql": {},
+    "mysql.connector, pure": {"use_pure": True},
+    "mysql.connector, in C": {"use_pure": False},
+    "MySQLdb": {},
+}
+
+
+def module_of(driver: str) -> str:
+    """Return what is imported."""
+    return driver.partition(",")[0]
 
 
 def _connected(driver: str, where: str) -> Any:
     """Connect, in autocommit."""
-    module = import_module(driver)
+    module = import_module(module_of(driver))
     if driver == "sqlite3":
         return module.connect(where, isolation_level=None)
     if driver == "psycopg2":
         connection = module.connect(where)
         connection.autocommit = True
         return connection
-    return module.connect(**json.loads(where), autocommit=True)
+    return module.connect(**json.loads(where), **DRIVERS[driver], autocommit=True)
 
 
 def _statement(driver: str) -> Callable[[str], Any]:
@@ -63,5 +76,5 @@ def _reported(where: str) -> Iterator[Callable[[int], float]]:
     connection.close()
 
 
-CASES: Final[dict[str, Any]] = {f"{driver} statement": _statement(driver) for driver in _DRIVERS}
+CASES: Final[dict[str, Any]] = {f"{driver} statement": _statement(driver) for driver in DRIVERS}
 CASES["pymysql reported"] = _reported
