@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [--drivers]``: start servers, compare, print a table. The figures are for people, no gate."""
+"""``python -m benchmarks [--quick] [--drivers]``: start servers, compare, print a table. For people: it is no gate."""
 
 from __future__ import annotations
 
