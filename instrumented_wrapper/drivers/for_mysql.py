@@ -22,7 +22,7 @@ from instrumented_wrapper.operations import Site
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
 
-__all__ = ["ForMySQL", "Line", "calls_procedure", "code_of", "selects", "sets_autocommit", "sets_names"]
+__all__ = ["ForMySQL", "Line", "calls_procedure", "code_of", "does_as", "selects", "sets_autocommit", "sets_names"]
 
 _REFUSED: Final = (2002, 2003, 2005)  # nobody listens there, or its name is not known
 _NOT_READY: Final = (1053, 1077, 1079)
@@ -65,7 +65,12 @@ def calls_procedure(record: Record, name: str, args: Sequence[Any] = ()) -> Effe
     """Return what ``callproc`` does: it leaves the procedure's parameters in user variables."""
     inside = str(name).replace("`", "``")
     parameters = ", ".join(f"@`_{inside}_{number}`" for number in range(len(args)))
-    effects = mysql.scan(f"CALL `{inside}`({parameters})")
+    return does_as(record, f"CALL `{inside}`({parameters})")
+
+
+def does_as(record: Record, text: str) -> Effects | None:
+    """Return what a method does that sends a text of the driver's own making."""
+    effects = mysql.scan(text)
     return None if effects is None else record.talk.understood(effects)
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from importlib import import_module
 from itertools import count
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from servers import Cluster, Proxy
+from servers import Cluster, MariaDBCluster, Proxy
 
 from .random_session import SETUP
 from .side import Side, dsn
@@ -88,3 +91,53 @@ def superuser(cluster: Cluster) -> str:
         sql("CREATE ROLE walk_tenant")
     sql(SETUP, database="app")
     return dsn(cluster.primary, user="walker", password="walker")
+
+
+# --- every driver of MariaDB --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["pymysql", "MySQLdb", "mysql.connector", "mysql.connector in C"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def driver(kind: str) -> ModuleType:
+    name, _, in_c = kind.partition(" ")
+    try:
+        module = import_module(name)
+        if in_c:
+            import_module("_mysql_connector")
+    except ImportError as error:
+        pytest.skip(f"{kind} is not installed, or can only be loaded first (`python -m tests`): {error}")
+    return module
+
+
+@pytest.fixture
+def mariadb(running_mariadb: MariaDBCluster) -> MariaDBCluster:
+    running_mariadb.restore()
+    return running_mariadb
+
+
+@pytest.fixture
+def connect(driver: ModuleType, kind: str, mariadb: MariaDBCluster) -> Iterator[Callable[..., Any]]:
+    """Connect to the primary; the replica is known as the other host."""
+    variant = {"use_pure": not kind.endswith("C")} if kind.startswith("mysql.connector") else {}
+    with ExitStack() as stack:
+
+        def connect(*hosts: Any, autocommit: bool = True, **keywords: Any) -> Any:
+            known = hosts or (mariadb.primary, mariadb.standby)
+            several = ",".join(f"{host.host}:{host.port}" for host in known)
+            options = {**({"failover_hosts": several} if len(known) > 1 else {}), **keywords.pop("options", {})}
+            where = {"host": known[0].host, "port": known[0].port, "user": "app", "password": "app-secret"}
+            given = {**where, "database": "app", "autocommit": autocommit, **variant, **keywords}
+            connection = driver.connect(**given, instrumented_wrapper=options)
+            stack.callback(close, connection)
+            return connection
+
+        yield connect
+
+
+def close(connection: Any) -> None:
+    with suppress(Exception):  # closed by the test
+        connection.close()

@@ -1,9 +1,7 @@
 """What drivers of MariaDB have that others do not: its settings, implicit commits, procedures, its pool."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
-from importlib import import_module
+from contextlib import closing
 from types import ModuleType
 from typing import Any
 
@@ -22,51 +20,9 @@ STATE = "SELECT @@autocommit, @@tx_isolation, @@tx_read_only, @@time_zone, DATAB
 NUMBER = "SELECT CONNECTION_ID()"
 
 
-@pytest.fixture(params=["pymysql", "MySQLdb", "mysql.connector", "mysql.connector in C"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture
-def driver(kind: str) -> ModuleType:
-    name, _, in_c = kind.partition(" ")
-    try:
-        module = import_module(name)
-        if in_c:
-            import_module("_mysql_connector")
-    except ImportError as error:
-        pytest.skip(f"{kind} is not installed, or can only be loaded first (`python -m tests`): {error}")
-    return module
-
-
-@pytest.fixture
-def cluster(running_mariadb: MariaDBCluster) -> MariaDBCluster:
-    running_mariadb.restore()
-    return running_mariadb
-
-
-@pytest.fixture
-def connect(driver: ModuleType, kind: str, cluster: MariaDBCluster) -> Iterator[Callable[..., Any]]:
-    """Connect to the primary; the replica is known as the other host."""
-    variant = {"use_pure": not kind.endswith("C")} if kind.startswith("mysql.connector") else {}
-    with ExitStack() as stack:
-
-        def connect(*hosts: Any, autocommit: bool = True, **keywords: Any) -> Any:
-            known = hosts or (cluster.primary, cluster.standby)
-            several = ",".join(f"{host.host}:{host.port}" for host in known)
-            options = {**({"failover_hosts": several} if len(known) > 1 else {}), **keywords.pop("options", {})}
-            where = {"host": known[0].host, "port": known[0].port, "user": "app", "password": "app-secret"}
-            given = {**where, "database": "app", "autocommit": autocommit, **variant, **keywords}
-            connection = driver.connect(**given, instrumented_wrapper=options)
-            stack.callback(close, connection)
-            return connection
-
-        yield connect
-
-
-def close(connection: Any) -> None:
-    with suppress(Exception):  # closed by the test
-        connection.close()
+def cluster(mariadb: MariaDBCluster) -> MariaDBCluster:
+    return mariadb
 
 
 def ask(connection: Any, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

@@ -11,7 +11,8 @@ import pytest
 from instrumented_wrapper import FailoverSuccessError, reset_session, session_state, switch
 from servers import MariaDBCluster, Proxy
 
-from .test_mariadb_drivers import ask, close, end, make_table, session
+from .conftest import close
+from .test_mariadb_drivers import ask, end, make_table, session
 
 connector = pytest.importorskip("mysql.connector")
 pooling = pytest.importorskip("mysql.connector.pooling")

@@ -10,7 +10,8 @@ import pytest
 from instrumented_wrapper import reset_session, switch
 from servers import MariaDBCluster
 
-from .test_mariadb_drivers import ask, close, end, make_table, session
+from .conftest import close
+from .test_mariadb_drivers import ask, end, make_table, session
 
 MySQLdb = pytest.importorskip("MySQLdb")
 cursors = pytest.importorskip("MySQLdb.cursors")

@@ -164,27 +164,6 @@ def test_what_is_prepared_outlives_its_session(cluster, connect, table) -> None:
 # --- a demotion ---------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_was_refused_half_way_is_not_sent_again(cluster, connect, table) -> None:
-    connection = connect()
-
-    def values() -> Iterator[tuple[int]]:
-        yield (1,)
-        cluster.switchover()
-        yield (2,)
-
-    with pytest.raises(FailoverSuccessError) as caught:
-        connection.cursor().executemany(f"INSERT INTO {table} SELECT %s", values())
-    assert (caught.value.transaction, caught.value.may_have_run) == ("none", True)
-    assert rows(cluster, table) == [("1",)]
-
-
-def test_a_batch_that_was_refused_as_a_whole_is_carried_out_elsewhere(cluster, connect, table) -> None:
-    connection = connect()
-    cluster.switchover()
-    connection.cursor().executemany(f"INSERT INTO {table} VALUES (%s)", [(1,), (2,)])
-    assert rows(cluster, table) == [("1",), ("2",)]
-
-
 def test_a_procedure_that_was_refused_half_way_is_not_called_again(cluster, connect, table) -> None:
     insert = f"INSERT INTO {table} VALUES"
     body = f"BEGIN {insert} (1); DO GET_LOCK('{table}', 30); {insert} (2); END"
@@ -202,17 +181,6 @@ def test_a_procedure_that_was_refused_half_way_is_not_called_again(cluster, conn
     assert isinstance(error, FailoverSuccessError)
     assert (error.transaction, error.may_have_run) == ("none", True)
     assert rows(cluster, table) == [("1",)]
-
-
-def test_a_later_statement_that_was_refused_is_told(cluster, connect, table) -> None:
-    connection = connect()
-    cluster.switchover()
-    cursor = connection.cursor()
-    cursor.execute(f"SELECT 1; INSERT INTO {table} VALUES (1)")
-    with pytest.raises(FailoverSuccessError) as caught:
-        cursor.nextset()
-    assert (caught.value.transaction, caught.value.may_have_run) == ("none", True)
-    assert rows(cluster, table) == []
 
 
 def test_a_commit_that_was_refused_is_rolled_back(cluster, connect, table) -> None:

@@ -88,8 +88,8 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
 
 
 def found_demoted(facts: Facts, cause: BaseException) -> Loss:
-    """The server refused a write because it is a standby now: nothing of the statement has run."""
-    if facts.open:
+    """The server refused a write because it is a standby now: nothing of that statement has run."""
+    if facts.open or (facts.begins and facts.several and not facts.in_doubt):
         return _rolled_back(cause, "demoted")
     return Loss(trigger="demoted", silent=not facts.several, may_have_run=facts.several, cause=cause)
 

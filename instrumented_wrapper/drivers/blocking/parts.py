@@ -6,25 +6,64 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["has_run_in_part", "in_parts"]
+__all__ = ["has_run_in_part", "in_parts", "mark", "of_the_rest"]
 
 _MARK: Final = "_instrumented_wrapper_in_part"
+Method = Callable[..., Any]
 
 
-def in_parts(original: Callable[..., Any], last: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Have an ``executemany`` mark its error, if a statement before has run: then `last` of the cursor is another."""
+def in_parts(original: Method) -> Method:
+    """Have an ``executemany`` mark its error, if an ``execute`` within it has gone well.
+
+    That one is seen in the cursor's ``__dict__``, and takes itself out of there: those after it cost nothing more.
+    """
 
     @functools.wraps(original)
     def executemany(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = last(self)
+        execute, known, done = self.execute, self.__dict__, False
+        before = {name: known[name] for name in ("execute",) if name in known}
+
+        def leave() -> None:
+            known.pop("execute", None)
+            known.update(before)
+
+        def first(*args: Any, **kwargs: Any) -> Any:
+            nonlocal done
+            result = execute(*args, **kwargs)
+            done = True
+            leave()
+            return result
+
+        known["execute"] = first
         try:
             return original(self, *args, **kwargs)
         except Exception as error:
-            if last(self) is not before:
-                setattr(error, _MARK, True)
+            if done:
+                mark(error)
             raise
+        finally:
+            leave()
 
     return executemany
+
+
+def of_the_rest(original: Method) -> Method:
+    """Have what reads the answer to a later one of several statements mark its error: the first has run."""
+
+    @functools.wraps(original)
+    def read(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except Exception as error:
+            mark(error)
+            raise
+
+    return read
+
+
+def mark(error: BaseException) -> None:
+    """Keep that a statement has run before the one that failed."""
+    setattr(error, _MARK, True)
 
 
 def has_run_in_part(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -12,10 +12,13 @@ from mysql.connector import cursor as pure
 
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.losses import Call
-from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.blocking.parts import in_parts
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.for_mysql import does_as
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.statement import Effects
 
 __all__ = ["patch_cursors"]
 
@@ -54,23 +57,21 @@ def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, t
     if "execute" in own:
         patches.replace(kind, "execute", calls.statement(own["execute"], connection_of, "operation"))
     if "executemany" in own:
-        batch = calls.statement(own["executemany"], connection_of, "operation", telling.batch)
+        batch = calls.statement(in_parts(own["executemany"]), connection_of, "operation", telling.batch)
         patches.replace(kind, "executemany", batch)
     if "callproc" in own and "Prepared" not in kind.__name__:
-        patches.replace(
-            kind,
-            "callproc",
-            calls.call(
-                own["callproc"],
-                Call.STATEMENT,
-                telling.procedure,
-                lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
-                connection_of,
-            ),
-        )
+        called = calls.call(own["callproc"], Call.STATEMENT, telling.procedure, _calls, connection_of)
+        patches.replace(kind, "callproc", called)
     for name in ("fetchone", "fetchmany", "fetchall", "nextset"):
         if name in own:
             patches.replace(kind, name, calls.fetch(own[name], connection_of))
+
+
+def _calls(record: Record, name: str, args: Sequence[Any] = ()) -> Effects | None:
+    """Return what ``callproc`` does: this driver has its own names for the parameters, and quotes none."""
+    inside = str(name).split(".")[-1]
+    parameters = ", ".join(f"@_{inside}_arg{number}" for number in range(1, len(args) + 1))
+    return does_as(record, f"CALL {name}({parameters})")
 
 
 def _prepared_anew(original: Method, connection_of: Callable[[Any], Any]) -> Method:

@@ -18,10 +18,11 @@ from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.parts import in_parts, mark
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
-from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, bind, keywords_of, note_where, physical
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Site
@@ -42,7 +43,7 @@ _PARTS: Final = {
     query read_query_result rollback select_db send_query set_character_set store_result""".split()
     + list(_MEMBERS),
     Connection: "autocommit begin query set_character_set".split(),
-    cursors.BaseCursor: "callproc close execute executemany".split(),
+    cursors.BaseCursor: "callproc close execute executemany nextset".split(),
     cursors.CursorUseResultMixIn: "fetchall fetchmany fetchone".split(),
 }
 _PYTHON: Final = ("query", "autocommit", "set_character_set")  # Python methods that call the C class
@@ -103,18 +104,11 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
     kind = cursors.BaseCursor
     patches.replace(kind, "execute", calls.statement(_noting(kind.execute), connection_of, "query"))
     patches.replace(kind, "close", _closing(kind.close))
-    patches.replace(kind, "executemany", calls.statement(kind.executemany, connection_of, "query", telling.batch))
-    patches.replace(
-        kind,
-        "callproc",
-        calls.call(
-            kind.callproc,
-            Call.STATEMENT,
-            telling.procedure,
-            lambda record, name, args=(): record.talk.understood(calls.effects_of(f"CALL {name}()")),
-            connection_of,
-        ),
-    )
+    batch = calls.statement(in_parts(kind.executemany), connection_of, "query", telling.batch)
+    patches.replace(kind, "executemany", batch)
+    called = calls.call(kind.callproc, Call.STATEMENT, telling.procedure, calls_procedure, connection_of)
+    patches.replace(kind, "callproc", called)
+    patches.replace(kind, "nextset", calls.fetch(kind.nextset, connection_of))
     late = cursors.CursorUseResultMixIn
     for name in ("fetchone", "fetchmany", "fetchall"):
         patches.replace(late, name, calls.fetch(_read(getattr(late, name), name == "fetchall"), connection_of))
@@ -174,7 +168,12 @@ def _noting(original: Method) -> Method:
 
     @functools.wraps(original)
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, *args, **kwargs)
+        try:
+            result = original(self, *args, **kwargs)
+        except Exception as error:
+            if self.rowcount is not None:  # nothing was sent: this is of what the last statements left to be read
+                mark(error)
+            raise
         if isinstance(self, cursors.CursorUseResultMixIn):
             record: Record | None = self.connection.__dict__.get(KEY)
             if record is not None and self.description:

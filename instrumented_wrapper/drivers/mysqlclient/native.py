@@ -28,6 +28,7 @@ _POSITIONAL: Final = ("host", "user", "password", "database", "port", "unix_sock
 _ALIASES: Final = {"db": "database", "passwd": "password"}
 _construct: Final[Any] = Connection.__init__
 _choose: Final[Any] = Connection.set_character_set
+_more_results: Final[Any] = getattr(C, "more_results", None)  # which older versions do not tell
 # C methods that no Python method of the class stands before.
 _METHODS: Final = tuple(
     name
@@ -96,7 +97,10 @@ class MySQLClient(ForMySQL):
         return not physical(connection).__dict__.get("_instrumented_wrapper_autocommits", False)
 
     def is_streaming(self, connection: Any) -> bool:
-        """Tell whether rows of a cursor of the kind ``SSCursor`` are not read to their end."""
+        """Tell whether rows of a cursor of the kind ``SSCursor``, or further results, are still to be read."""
+        here = physical(connection)
+        if _more_results is not None and C.open.__get__(here) and _more_results(here):
+            return True
         record = record_of(connection)
         cursor = None if record is None else record.kept.get("reading")
         cursor = cursor() if cursor is not None else None
@@ -205,11 +209,14 @@ class MySQLClient(ForMySQL):
         else:
             given.pop("unix_socket", None)
         given["connect_timeout"] = max(1, round(min(seconds, given.get("connect_timeout") or seconds)))
-        charset = C.character_set_name(physical(connection))  # raises where the app has closed it meanwhile
+        here = physical(connection)
+        # What the app has closed meanwhile raises; what the driver itself has closed is known by the session.
+        known = C.open.__get__(here) or record.closed_by_app
+        charset = C.character_set_name(here) if known else None
         new = Connection.__new__(type(connection))
         _construct(new, **given)
         note_where(new, given)
-        if record.options.transfer_session_state_on_switch and charset != C.character_set_name(new):
+        if charset and record.options.transfer_session_state_on_switch and charset != C.character_set_name(new):
             _choose(new, charset)  # which the driver quotes by
         return self.checked(new, wanted, seconds)
 

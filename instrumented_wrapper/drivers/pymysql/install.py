@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.losses import Call
-from instrumented_wrapper.drivers.blocking.parts import in_parts
+from instrumented_wrapper.drivers.blocking.parts import in_parts, of_the_rest
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
@@ -109,7 +109,7 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
     patches.close_over(
         cursors.Cursor,
         "executemany",
-        lambda original: make(in_parts(original, attrgetter("_executed")), begin=telling.batch),
+        lambda original: make(in_parts(original), begin=telling.batch),
     )
     patches.close_over(
         cursors.Cursor,
@@ -138,7 +138,7 @@ def _query(calls: Calls, original: Method) -> Method:
 
 def _nextset(calls: Calls, original: Method) -> Method:
     """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
-    reading = calls.fetch(original, attrgetter("connection"))
+    reading = calls.fetch(of_the_rest(original), attrgetter("connection"))
 
     @functools.wraps(original)
     def nextset(self: Any) -> Any:
