@@ -172,16 +172,32 @@ class Calls:
 
     def fetch(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
         """Make the closure of a method that reads rows from the server: they belong to a statement that was sent."""
-        raised, failed = self._native.raises, self._steps.failed
+        return (self._fetch_alone if self._native.nests else self._fetch_in_turn)(original, connection_of)
+
+    def _fetch_alone(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
+        """Where no other thread can move the connection meanwhile, only a failure matters."""
+        raised, failed = self._native.raises, self._not_read
 
         @functools.wraps(original)
         def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
             try:
-                connection = connection_of(this)
-                record: Record | None = None if connection is None else connection.__dict__.get(KEY)
-            except ReferenceError:  # a weak one, which is gone: the driver says so
-                record = None
-            if record is None or record.off or (record.busy and record.is_within()):
+                return original(this, *args, **kwargs)
+            except raised as error:
+                if (record := _watching(connection_of, this)) is None:
+                    raise
+                run = functools.partial(original, this, *args, **kwargs)
+                if (instead := failed(this, record, error, run, record.moves)) is PASSES:
+                    raise
+                return instead
+
+        return fetch
+
+    def _fetch_in_turn(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
+        raised, failed = self._native.raises, self._not_read
+
+        @functools.wraps(original)
+        def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
+            if (record := _watching(connection_of, this)) is None:
                 return original(this, *args, **kwargs)
             with record.turn:
                 moves = record.moves
@@ -189,13 +205,17 @@ class Calls:
                     return original(this, *args, **kwargs)
                 except raised as error:
                     run = functools.partial(original, this, *args, **kwargs)
-                    whole, text = record.connection() or connection, self._native.executed(this)
-                    effects = None if text is None else self.effects_of(text)
-                    if (instead := failed(whole, record, Call.READING, effects, error, run, moves)) is PASSES:
+                    if (instead := failed(this, record, error, run, moves)) is PASSES:
                         raise
                     return instead
 
         return fetch
+
+    def _not_read(self, cursor: Any, record: Record, error: BaseException, run: Callable[[], Any], moves: int) -> Any:
+        """Rows could not be read."""
+        text = self._native.executed(cursor)
+        effects = None if text is None else self.effects_of(text)
+        return self._steps.failed(record.connection(), record, Call.READING, effects, error, run, moves)
 
     def call(
         self,
@@ -230,6 +250,16 @@ class Calls:
                 return ended(operation, steps.carry_out, connection, record, call, does, run, reads_last)
 
         return method
+
+
+def _watching(connection_of: Callable[[Any], Any], cursor: Any) -> Record | None:
+    """Return the record of a cursor's connection, if a call now is the app's own and looked after."""
+    try:
+        connection = connection_of(cursor)
+        record: Record | None = None if connection is None else connection.__dict__.get(KEY)
+    except ReferenceError:  # a weak one, which is gone: the driver says so
+        return None
+    return None if record is None or record.off or (record.busy and record.is_within()) else record
 
 
 def _doubtful(effects: Effects) -> Effects:
