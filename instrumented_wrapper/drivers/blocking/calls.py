@@ -77,7 +77,7 @@ class Calls:
             if record is None or record.busy is True or (record.busy and record.is_within()):
                 return original(this, query, *args, **kwargs)
             effects = memo.get(query, _UNSEEN) if type(query) is str else _UNSEEN
-            operation = None if nobody() or not record.tells else begin(record, this, query, (query, *args), kwargs)
+            operation = begin(record, this, query, (query, *args), kwargs) if record.tells and not nobody() else None
             turn = record.turn
             turn.acquire()
             try:
