@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 
-from instrumented_wrapper import FailoverSuccessError
+from instrumented_wrapper import FailoverSuccessError, TransactionResolutionUnknownError
 from servers import MariaDBCluster, guard
 
 from .test_mariadb_drivers import ask, end, make_table, session
@@ -185,6 +186,18 @@ def test_a_procedure_that_was_refused_half_way_is_not_called_again(connection, c
     error = refused_half_way(cluster, connect(), table, lambda: connection.cursor().callproc(name, parameters))
     assert has_run_in_part(error)
     assert rows(cluster, table) == [("1",)]
+
+
+def test_a_procedure_may_have_committed_before_it_was_refused(connect, cluster, table) -> None:
+    connection, insert = connect(autocommit=False), f"INSERT INTO {table} VALUES"
+    body = f"BEGIN {insert} (1); COMMIT; DO GET_LOCK('{table}', 30); {insert} (2); END"
+    ask(connection, f"CREATE PROCEDURE {table}_commits() {body}")
+    cluster.wait_streaming()
+    ask(connection, f"{insert} (0)")
+    call = partial(connection.cursor().callproc, f"{table}_commits", ())
+    error = refused_half_way(cluster, connect(), table, call)
+    assert isinstance(error, TransactionResolutionUnknownError) and error.may_have_run
+    assert rows(cluster, table) == [("0",), ("1",)]
 
 
 def test_the_parameters_of_a_procedure_are_carried_over(connection, cluster, kind: str, table) -> None:

@@ -89,7 +89,9 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
 
 def found_demoted(facts: Facts, cause: BaseException) -> Loss:
     """The server refused a write because it is a standby now: nothing of that statement has run."""
-    if facts.open or (facts.begins and facts.several and not facts.in_doubt):
+    if facts.several and facts.in_doubt and (facts.open or facts.begins):
+        return Loss("demoted", "unknown", may_have_run=True, cause=cause)  # a COMMIT may have come before it
+    if facts.open or (facts.begins and facts.several):
         return _rolled_back(cause, "demoted")
     return Loss(trigger="demoted", silent=not facts.several, may_have_run=facts.several, cause=cause)
 
