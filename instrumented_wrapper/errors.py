@@ -66,6 +66,7 @@ class TransactionResolutionUnknownError(FailoverError):
 
 
 _FACTS = ("transaction", "may_have_run", "server", "blocked_seconds", "not_restored")
+_OF_THE_DRIVER = ("sqlstate", "number")  # facts that not every driver has
 
 
 def driver_error(
@@ -83,7 +84,8 @@ def driver_error(
         cause: what the driver raised; its class is taken on where it is an ``operational``, its ``sqlstate`` or
             ``pgcode`` always.
         message: the sentence for the user.
-        facts: the attributes of `FailoverError`, and ``sqlstate`` where one is kept.
+        facts: the attributes of `FailoverError`; ``sqlstate`` where one is kept; ``number`` where the driver's errors
+            have one before their text, so that ``number, text = error.args`` works for ours, too.
     """
     base = type(cause) if isinstance(cause, operational) and not isinstance(cause, FailoverError) else operational
     sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
@@ -95,7 +97,7 @@ def driver_error(
 def again(error: FailoverError) -> FailoverError:
     """Return the same news as a new exception: each raise has a traceback of its own."""
     base, kind = type(error).__bases__
-    copy = _build(kind, base, str(error), _facts(error))
+    copy = _build(kind, base, _text_of(error), _facts(error))
     copy.__cause__ = error.__cause__
     return copy
 
@@ -108,12 +110,17 @@ def remembered(error: FailoverError) -> FailoverError:
 
 
 def _facts(error: FailoverError) -> dict[str, Any]:
-    facts = {name: getattr(error, name) for name in _FACTS}
-    return {**facts, "sqlstate": vars(error)["sqlstate"]} if "sqlstate" in vars(error) else facts
+    of_the_driver = {name: vars(error)[name] for name in _OF_THE_DRIVER if name in vars(error)}
+    return {**{name: getattr(error, name) for name in _FACTS}, **of_the_driver}
+
+
+def _text_of(error: FailoverError) -> str:
+    return next(argument for argument in error.args if isinstance(argument, str))
 
 
 def _build(kind: type[FailoverError], base: type[Exception], message: str, facts: Mapping[str, Any]) -> FailoverError:
-    error: FailoverError = _combined(kind, base)(message)  # type: ignore[arg-type]  # classes are hashable
+    arguments = (facts["number"], message) if "number" in facts else (message,)
+    error: FailoverError = _combined(kind, base)(*arguments)  # type: ignore[arg-type]  # classes are hashable
     vars(error).update(facts)
     return error
 
@@ -126,7 +133,7 @@ def _combined(kind: type[FailoverError], base: type[Exception]) -> type[Failover
     """
 
     def reduce(self: FailoverError) -> tuple[Any, ...]:
-        return _build, (kind, base, str(self), _facts(self))
+        return _build, (kind, base, _text_of(self), _facts(self))
 
     namespace: dict[str, Any] = {"__reduce__": reduce, "__module__": kind.__module__, "__doc__": kind.__doc__}
     if hasattr(base, "pgcode"):  # psycopg2's, which only its C code can set

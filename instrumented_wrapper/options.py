@@ -93,13 +93,18 @@ def _parse(shown: str, name: str, value: Any) -> Any:
     """Check one value. `shown` is the name that the user wrote, `name` the option."""
     parser = _PARSERS.get(name)
     if parser is None or (name == "enabled" and shown == name):
-        known = ", ".join(option for option in _PARSERS if option != "enabled")
-        meant = get_close_matches(name, _PARSERS, 1)
-        guess = (
-            f"did you mean {shown[: -len(name)]}{meant[0].upper() if shown != name else meant[0]}? " if meant else ""
-        )
-        raise ConfigurationError(shown, value, f"{guess}one of the options {known}")
+        raise ConfigurationError(shown, value, _known(shown, name))
     return parser(shown, value.strip() if isinstance(value, str) else value)
+
+
+def _known(shown: str, name: str) -> str:
+    """Tell which options there are, spelled as the user has spelled this one: as a variable or as a keyword."""
+    is_variable = shown != name
+    names = [f"{PREFIX}{option.upper()}" if is_variable else option for option in _PARSERS]
+    known = [known for known in names if known != "enabled"]  # that one is a variable only
+    meant = get_close_matches(shown, known, 1, 0.9 if is_variable else 0.6)  # variables have much in common
+    guess = f"did you mean {meant[0]}? " if meant else ""
+    return f"{guess}one of the {'variables' if is_variable else 'options'} {', '.join(known)}"
 
 
 def _boolean(name: str, value: Any) -> bool:

@@ -176,7 +176,10 @@ def _failed_end(this: Switch, error: BaseException) -> FailoverEnd:
 
 
 def _failure(this: Switch, error: Exception) -> FailoverError:
-    what, then = ("failover", _OF_TRANSACTION[this.loss.transaction])
+    what, then = (
+        "failover",
+        f"{_OF_TRANSACTION[this.loss.transaction]}; nothing more can be done with this object: make a new one",
+    )
     if this.loss.trigger == "requested":
         what, then = ("switch", "the session stays where it was")
     message = f"{what} failed after {this.seconds():.2f} s: {_why(this, error)}; {then}"
@@ -246,4 +249,6 @@ def _error(this: Switch, kind: type[FailoverError], message: str, address: Addre
         "blocked_seconds": this.seconds(),
         "not_restored": this.not_restored,
     }
+    if (number := this.driver.error_number) is not None:
+        facts["number"] = number
     return driver_error(kind, this.driver.operational_error, this.loss.cause, message, facts)

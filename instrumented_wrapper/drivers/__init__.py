@@ -61,6 +61,10 @@ class Driver(Protocol):
     def operational_error(self) -> type[Exception]:
         """The driver's ``OperationalError``."""
 
+    @property
+    def error_number(self) -> int | None:
+        """What stands before the text in an error of ours, where the driver's have a number there; None: nothing."""
+
     def owns(self, connection: Any) -> bool:
         """Tell whether it is a connection of this driver."""
 

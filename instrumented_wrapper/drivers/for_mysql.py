@@ -132,6 +132,7 @@ class ForMySQL:
     raises: tuple[type[Exception], ...]
     operational_error: type[Exception]
     programming_error: type[Exception]
+    error_number: int | None = -1  # no number of MySQL's, and so none of a loss
     nests = True
     settings: Sequence[str] = ()  # all of them live on the server
     aliases: Mapping[str, str] = MappingProxyType({})

@@ -97,6 +97,14 @@ def test_it_is_of_both_families(driver: DriverUnderTest, made, site) -> None:
         assert driver.state_of(error) == site.suicide_state
 
 
+def test_its_arguments_are_where_the_driver_has_them(driver: DriverUnderTest, made) -> None:
+    """An app that reads ``number, text = error.args`` goes on working."""
+    error = made[0]
+    told, by_driver = ([type(argument) for argument in found.args[:2]] for found in (error, error.__cause__))
+    assert told == by_driver
+    assert pickle.loads(pickle.dumps(error)).args == error.args
+
+
 def test_it_is_pickled_and_copied_whole(driver: DriverUnderTest, made) -> None:
     error = made[0]
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):

@@ -44,6 +44,11 @@ class Blocking:
         """The driver's ``OperationalError``."""
         return self._native.operational_error
 
+    @property
+    def error_number(self) -> int | None:
+        """What stands before the text in an error, where the driver has a number there."""
+        return self._native.error_number
+
     def owns(self, connection: Any) -> bool:
         """Tell whether it is a connection of this driver."""
         return isinstance(connection, self._native.kinds)

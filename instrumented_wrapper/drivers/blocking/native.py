@@ -67,6 +67,7 @@ class Native(Protocol):
     raises: tuple[type[Exception], ...]  # all that its calls raise: also what is no DB-API error
     operational_error: type[Exception]
     programming_error: type[Exception]
+    error_number: int | None  # of an error that is none of the server's, where a number stands before the text
     nests: bool  # its methods call each other, and a connection is never shared by threads
     settings: Sequence[str]  # those that the driver keeps itself
     aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours

@@ -73,6 +73,7 @@ class MySQLConnector(ForMySQL):
     raises: tuple[type[Exception], ...] = (Error, *LOST)
     operational_error: type[Exception] = errors.OperationalError
     programming_error: type[Exception] = errors.ProgrammingError
+    error_number: int | None = None  # its constructor takes the text first
     kinds: tuple[type[Any], ...] = (MySQLConnectionAbstract,)
 
     def version(self, connection: Any) -> str:

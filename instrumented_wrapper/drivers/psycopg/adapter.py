@@ -43,6 +43,11 @@ class Psycopg(Asking):
         """The same, for use within psycopg's own generators."""
         return _WITHIN
 
+    @property
+    def error_number(self) -> int | None:
+        """Only a text stands in psycopg's errors."""
+        return None
+
     def owns(self, connection: Any) -> bool:
         """Tell whether it is a connection of psycopg, sync or async."""
         return isinstance(connection, BaseConnection)

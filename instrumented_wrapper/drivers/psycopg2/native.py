@@ -82,6 +82,7 @@ class Psycopg2:
     raises: tuple[type[Exception], ...] = (psycopg2.Error,)
     operational_error: type[Exception] = psycopg2.OperationalError
     programming_error: type[Exception] = psycopg2.ProgrammingError
+    error_number: int | None = None
     nests = False
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"readonly": "read_only"})

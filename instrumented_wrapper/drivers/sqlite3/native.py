@@ -43,6 +43,7 @@ class SQLite:
     raises: tuple[type[Exception], ...] = (sqlite3.Error,)
     operational_error: type[Exception] = sqlite3.OperationalError
     programming_error: type[Exception] = sqlite3.ProgrammingError
+    error_number: int | None = None
     nests = False
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"query_only": "read_only"})
