@@ -95,6 +95,10 @@ def test_values_that_a_procedure_gives_back_are_in_doubt() -> None:
     assert told("CALL p(1, @x, @`y`)") == {"": IN_DOUBT, "@x": IN_DOUBT, "@y": IN_DOUBT}
 
 
+def test_variables_of_a_compound_statement_and_of_what_follows_it_are_in_doubt() -> None:
+    assert told("BEGIN NOT ATOMIC SET @x = 1; END; SET @y = 2") == {"": IN_DOUBT, "@x": IN_DOUBT, "@y": IN_DOUBT}
+
+
 @pytest.mark.parametrize(
     "text", ["SHOW WARNINGS", "SELECT ROW_COUNT()", "SET @n = FOUND_ROWS()", "SELECT @@warning_count"]
 )

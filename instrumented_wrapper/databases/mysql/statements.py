@@ -82,13 +82,16 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
 
 
 def _statements(text: str) -> Iterator[list[Token]]:
-    """Split a text; the body of a routine runs when it is called, and is left out with all that follows it."""
+    """Split a text; the body of a routine runs when it is called, and is left out with all that follows it.
+
+    A compound statement is one together with all that follows: where it ends is not looked for.
+    """
     statement: list[Token] = []
     for token in tokens_of(text):
-        if token != Token("mark", ";"):
+        if token != Token("mark", ";") or _is_compound(statement):
             statement.append(token)
             continue
-        if _defines_routine(statement) or _is_compound(statement):
+        if _defines_routine(statement):
             break
         yield statement
         statement = []
@@ -179,10 +182,11 @@ def _begin(statement: list[Token], words: list[str]) -> Effects:
     if words[0] == "start" and words[1:2] != ["transaction"]:
         return _committed(statement, words)  # START SLAVE
     if _is_compound(statement):
-        return Effects(steps=(Step(DOUBT, "", "BEGIN NOT ATOMIC"),), in_doubt=True, several=True)
+        return _unseen(statement, "BEGIN NOT ATOMIC", several=True)
     read_only = any(pair == ("read", "only") for pair in pairwise(words))
-    steps = (Step(COMMIT), Step(BEGIN))
-    return Effects(steps=steps, in_doubt=True, begins=True, read_only="transaction" if read_only else "")
+    return Effects(
+        steps=(Step(COMMIT), Step(BEGIN)), in_doubt=True, begins=True, read_only="transaction" if read_only else ""
+    )
 
 
 def _commit(statement: list[Token], words: list[str]) -> Effects:
@@ -215,9 +219,13 @@ def _xa(statement: list[Token], words: list[str]) -> Effects:
 
 def _call(statement: list[Token], words: list[str]) -> Effects:
     """A procedure may do several things, COMMIT among them, and gives values back; what EXECUTE runs is one thing."""
-    because = words[0].upper()
-    given = tuple(Step(DOUBT, f"@{token.text}", because) for token in statement if token.kind == "variable")
-    return Effects(steps=(Step(DOUBT, "", because), *given), in_doubt=True, several=words[0] == "call")
+    return _unseen(statement, words[0].upper(), several=words[0] == "call")
+
+
+def _unseen(statement: list[Token], because: str, several: bool) -> Effects:
+    """What runs there is not read; the user variables that are named may get values."""
+    names = ["", *(f"@{token.text}" for token in statement if token.kind == "variable")]
+    return Effects(steps=tuple(Step(DOUBT, name, because) for name in names), in_doubt=True, several=several)
 
 
 def _use(statement: list[Token], words: list[str]) -> Effects:
