@@ -1,4 +1,4 @@
-"""A plain statement on each of the other drivers: failover off, failover on, and with query spans.
+"""The frequent operations on each driver: session only, with failover on, and with query spans.
 
 Where a server is needed, the MariaDB one of the tests serves; where it is not installed, its drivers are left out.
 """
@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.pairs import Comparison
 from benchmarks.sides import OURS, PLAIN, SWITCHING
-from benchmarks.statements import DRIVERS, module_of
+from benchmarks.statements import DRIVERS, OPERATIONS
 from benchmarks.table import Added
 from servers import Cluster, MariaDBCluster, mariadb
 
@@ -22,16 +22,18 @@ __all__ = ["comparisons"]
 
 US: Final = 1e-6
 _GOAL: Final = 1.5
-_GOAL_OF_SQLITE: Final = 0.6
+_GOALS: Final = {"transaction": 4.5, "iteration": 0.05, "set": 25.0}  # where another one than `_GOAL` makes sense
+_OF_SQLITE: Final = 0.4  # times the goal: nothing is sent
 _TRACKING: Final = 10  # the server's own session tracking, which is switched on
 _WITH_SPANS: Final = {"none": 3, "off": 7, "on": 30, "metrics": 40}
+_ON_POSTGRESQL: Final = ("psycopg", "psycopg, async", "psycopg2")
 
 
 @contextmanager
 def comparisons(cluster: Cluster) -> Iterator[list[Comparison]]:
     """Give what is compared; a MariaDB runs meanwhile."""
     with ExitStack() as stack:
-        places = {"sqlite3": ":memory:", "psycopg2": cluster.primary.dsn()}
+        places = {"sqlite3": ":memory:", **dict.fromkeys(_ON_POSTGRESQL, cluster.primary.dsn())}
         if mariadb.available():
             server = stack.enter_context(MariaDBCluster()).primary
             where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret"}
@@ -40,20 +42,26 @@ def comparisons(cluster: Cluster) -> Iterator[list[Comparison]]:
 
 
 def _is_there(driver: str) -> bool:
-    if find_spec(module_of(driver).partition(".")[0]) is None:
+    module = DRIVERS[driver].module
+    if find_spec(module.partition(".")[0]) is None:
         return False
-    return not driver.endswith("in C") or import_module(module_of(driver)).HAVE_CEXT is True
+    return not driver.endswith("in C") or import_module(module).HAVE_CEXT is True
 
 
 def _rows(driver: str, place: str) -> Iterator[Comparison]:
-    case, number = f"{driver} statement", 2000 if driver == "sqlite3" else 50
-    goal = Added((_GOAL_OF_SQLITE if driver == "sqlite3" else _GOAL) * US)
-    yield Comparison(f"{driver}: SELECT 1 and fetch", case, place, number, goal, PLAIN)
-    if driver != "sqlite3":
-        yield Comparison(f"{driver}: the same, failover on", case, place, number, goal, SWITCHING)
+    number = 2000 if driver == "sqlite3" else 50
+    for name, operation in OPERATIONS.items():
+        if name != "execute" or DRIVERS[driver].executes:
+            goal = Added(_GOALS.get(name, _GOAL) * (_OF_SQLITE if driver == "sqlite3" else 1) * US)
+            yield Comparison(f"{driver}: {operation.name}", f"{driver} {name}", place, number, goal, PLAIN)
+            if name in ("statement", "transaction") and driver != "sqlite3":
+                yield Comparison(
+                    f"{driver}: {operation.name}, failover on", f"{driver} {name}", place, number, goal, SWITCHING
+                )
     if driver == "pymysql":
         name = f"{driver}: a write, its answer with what has changed, wall"
         yield Comparison(name, "pymysql reported", place, number, Added(_TRACKING * US), PLAIN)
     for mode, microseconds in _WITH_SPANS.items():
-        name = f"{driver}: the same, with query spans, {mode}"
-        yield Comparison(name, case, place, number, Added(microseconds * US), f"{OURS}/{mode}")
+        if not driver.startswith("psycopg,") and driver != "psycopg":  # these are beside the peer, in a table above
+            name = f"{driver}: SELECT 1 and fetch, with query spans, {mode}"
+            yield Comparison(name, f"{driver} statement", place, number, Added(microseconds * US), f"{OURS}/{mode}")
