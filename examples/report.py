@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,16 +182,16 @@ def _details(span: Span, width: int) -> Iterator[str]:
     words = " ".join(f"{name}={_word(told[name])}" for name in MAIN if told.get(name) not in (None, []))
     if not span.attributes.get(OURS + "setting"):
         yield from textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
-    tried = Counter(_attempt(event.attributes) for event in span.events if event.name == "attempt")
-    for what, times in tried.items():
-        yield from textwrap.wrap(f"• {times} x {what}", width, subsequent_indent="  ")
+    for event in (event for event in span.events if event.name == "attempt"):
+        yield from textwrap.wrap(f"• {_attempts(event.attributes)}", width, subsequent_indent="  ")
     for event in (event for event in span.events if event.name == "setting"):
         before, after = event.attributes.get("before"), event.attributes.get("after")
         yield f"• {event.name} {event.attributes.get('name')}: {before} → {after}, {event.attributes.get('outcome')}"
 
 
-def _attempt(told: Mapping[str, Any]) -> str:
-    return f"port {told.get('server.port')}: {told.get('outcome')}"
+def _attempts(told: Mapping[str, Any]) -> str:
+    when = " to ".join(dict.fromkeys(f"{told.get(name, 0) * 1e3:.0f}" for name in ("first", "last")))
+    return f"{told.get('count')} x port {told.get('server.port')}: {told.get('outcome')}, at {when} ms"
 
 
 def measured(metrics: Mapping[str, tuple[int, float]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from instrumented_wrapper.failover import Attempt
+    from instrumented_wrapper.failover import Attempts
 
 __all__ = [
     "Event",
@@ -132,7 +132,7 @@ class SettingsEnd(NamedTuple):
 class FailoverEnd(NamedTuple):
     """End of a `Failover`; `peer` is the new server or None, ``attempts`` the connections that were started.
 
-    ``tried``: the last of them, one by one; ``led_by``: where another connection looked for both, as it was marked.
+    ``tried``: these by server and outcome; ``led_by``: where another connection looked for both, as it was marked.
     """
 
     outcome: str
@@ -140,7 +140,7 @@ class FailoverEnd(NamedTuple):
     peer: Peer | None
     attempts: int
     error: str | None = None
-    tried: tuple[Attempt, ...] = ()
+    tried: tuple[Attempts, ...] = ()
     led_by: object = None
 
 

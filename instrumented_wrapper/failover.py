@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,7 +15,19 @@ from typing import Final, NamedTuple
 
 from instrumented_wrapper.errors import Address
 
-__all__ = ["Attempt", "ClosedMeanwhile", "Found", "Interrupted", "Loss", "NoServer", "Search", "Shared", "pause"]
+__all__ = [
+    "Attempt",
+    "Attempts",
+    "ClosedMeanwhile",
+    "Found",
+    "Interrupted",
+    "Loss",
+    "NoServer",
+    "Search",
+    "Shared",
+    "Tried",
+    "pause",
+]
 
 FIRST_PAUSE: Final = 0.01  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
 LONGEST_PAUSE: Final = 1.0
@@ -25,7 +36,6 @@ LAST_ANSWERS: Final = 0.3  # seconds left to attempts under way once one server 
 RESET_TIMEOUT: Final = 1.0  # seconds that a reset may take
 STATEMENT_MARGIN: Final = 0.2  # seconds before that, a handler's own statements give up, and leave it time to end
 FOLLOW_TIMEOUT: Final = 2.0  # seconds for a server that another connection found, before looking for another one
-MOST_TOLD: Final = 100  # attempts that are told one by one: spans have room for 128 events
 ATTEMPT_TIMEOUT: Final = 5.0  # seconds for one attempt where the app gave no connect_timeout
 
 
@@ -44,15 +54,63 @@ class Attempt(NamedTuple):
     outcome: str
 
 
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """The attempts at one server that had the same outcome.
+
+    Attributes:
+        address: the server.
+        outcome: how each attempt ended.
+        first: when the first one started (monotonic seconds).
+        last: when the last one started.
+        count: how many there were.
+        seconds: how long they took together.
+    """
+
+    address: Address
+    outcome: str
+    first: float
+    last: float
+    count: int
+    seconds: float
+
+    def __add__(self, other: Attempts) -> Attempts:
+        """Return both as one; they have the same address and outcome."""
+        first, last = min(self.first, other.first), max(self.last, other.last)
+        count, seconds = self.count + other.count, self.seconds + other.seconds
+        return Attempts(self.address, self.outcome, first, last, count, seconds)
+
+
+class Tried:
+    """Attempts by server and outcome: a search of a minute at two dead hosts has two of these, not hundreds."""
+
+    def __init__(self, attempts: Iterable[Attempts] = ()) -> None:
+        self._known: dict[tuple[Address, str], Attempts] = {}
+        for group in attempts:
+            self._add(group)
+
+    def append(self, one: Attempt) -> None:
+        """Add one attempt that has ended."""
+        self._add(Attempts(one.address, one.outcome, one.started, one.started, 1, one.seconds))
+
+    def _add(self, group: Attempts) -> None:
+        key = (group.address, group.outcome)
+        known = self._known.get(key)
+        self._known[key] = group if known is None else known + group
+
+    def __iter__(self) -> Iterator[Attempts]:
+        return iter(list(self._known.values()))
+
+
 class Found(NamedTuple):
-    """The server that answered, how many connections were started to find it, and the last of them, one by one.
+    """The server that answered, how many connections were started to find it, and these by server and outcome.
 
     ``led_by``: where another connection looked for both, as telemetry marked it.
     """
 
     address: Address
     attempts: int
-    tried: tuple[Attempt, ...] = ()
+    tried: tuple[Attempts, ...] = ()
     led_by: object = None
 
 
@@ -88,7 +146,7 @@ class NoServer(Exception):
         attempts: connections that were started.
         permanent: a server gave an answer that asking again would not change.
         answers: what each host said last, in words of ours.
-        tried: the last attempts, one by one.
+        tried: the attempts by server and outcome.
     """
 
     def __init__(
@@ -96,7 +154,7 @@ class NoServer(Exception):
         attempts: int,
         permanent: bool = False,
         answers: Mapping[Address, str] | None = None,
-        tried: Iterable[Attempt] = (),
+        tried: Iterable[Attempts] = (),
     ) -> None:
         super().__init__(attempts, permanent)
         self.attempts, self.permanent, self.answers, self.tried = attempts, permanent, dict(answers or {}), tuple(tried)
@@ -117,7 +175,7 @@ class Search:
         attempts: connections started so far.
         permanent: a server refused us for good.
         answers: what each host said last.
-        tried: the last attempts, one by one.
+        tried: the attempts by server and outcome.
     """
 
     hosts: Sequence[Address]
@@ -126,7 +184,7 @@ class Search:
     attempts: int = 0
     permanent: bool = False
     answers: dict[Address, str] = field(default_factory=dict)
-    tried: deque[Attempt] = field(default_factory=lambda: deque(maxlen=MOST_TOLD))
+    tried: Tried = field(default_factory=Tried)
     _due: dict[Address, float] = field(default_factory=dict)
     _under_way: dict[Address, int] = field(default_factory=dict)
 

@@ -27,7 +27,7 @@ from instrumented_wrapper.events import (
     error_type,
     observe,
 )
-from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer
+from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer, Tried
 from instrumented_wrapper.lifecycle import (
     reset,
     settle_doubts,
@@ -142,7 +142,7 @@ def _try(this: Switch) -> Flow[Replacement | None]:
     driver = this.driver
     new: Replacement = yield partial(driver.replacement, this.connection, this.loss, this.deadline)
     this.attempts += new.attempts
-    this.tried += new.tried
+    this.tried = tuple(Tried((*this.tried, *new.tried)))
     new.attempts, this.tries = this.attempts, this.tries + 1
     try:
         yield from configure(this, new)
@@ -171,7 +171,7 @@ def _failed_end(this: Switch, error: BaseException) -> FailoverEnd:
     attempts = error.attempts if isinstance(error, NoServer) else this.attempts
     cause = error.cause if isinstance(error, Refused) else error
     code = error_type((this.loss.cause or error) if isinstance(error, NoServer) else cause)
-    tried = this.tried + (error.tried if isinstance(error, NoServer) else ())
+    tried = tuple(Tried((*this.tried, *(error.tried if isinstance(error, NoServer) else ()))))
     return FailoverEnd("failed", this.loss.trigger, None, attempts, code, tried)
 
 

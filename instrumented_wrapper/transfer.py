@@ -13,7 +13,7 @@ from typing import Any
 from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
 from instrumented_wrapper.events import SettingChange, SettingsEnd, Transfer, error_type, observe
-from instrumented_wrapper.failover import Attempt, Loss
+from instrumented_wrapper.failover import Attempts, Loss
 from instrumented_wrapper.lifecycle import ask, fetch, keep_present, read_anew, restore, tell_fetched, where
 from instrumented_wrapper.server_settings import Assignment, Change
 from instrumented_wrapper.session import Session
@@ -34,7 +34,7 @@ class Switch:
     deadline: float
     attempts: int = 0
     tries: int = 0
-    tried: tuple[Attempt, ...] = ()
+    tried: tuple[Attempts, ...] = ()
     asks_handler: bool = False
 
     def seconds(self) -> float:

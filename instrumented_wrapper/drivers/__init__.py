@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import Attempt, Loss
+from instrumented_wrapper.failover import Attempts, Loss
 from instrumented_wrapper.operations import Operations, Pools
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
@@ -31,7 +31,7 @@ class Replacement:
     connection: Any
     address: Address
     attempts: int
-    tried: tuple[Attempt, ...] = ()
+    tried: tuple[Attempts, ...] = ()
     led_by: object = None
 
 

@@ -14,9 +14,9 @@ from opentelemetry.semconv.schemas import Schemas
 from instrumented_wrapper.events import Event, Failover, Peer, PristineFetch, Reset, SettingChange, Transfer
 
 if TYPE_CHECKING:
-    from instrumented_wrapper.failover import Attempt
+    from instrumented_wrapper.failover import Attempts
 
-__all__ = ["ERROR_TYPE", "OURS", "SCHEMA", "SCOPE", "of_attempt", "of_change", "of_peer", "of_start", "shown"]
+__all__ = ["ERROR_TYPE", "OURS", "SCHEMA", "SCOPE", "of_attempts", "of_change", "of_peer", "of_start", "shown"]
 
 SCOPE: Final = "instrumented_wrapper"
 SCHEMA: Final = Schemas.V1_34_0.value
@@ -60,12 +60,27 @@ def of_change(change: SettingChange, values: bool) -> dict[str, str]:
     return {"name": change.name, "before": before, "after": after, "outcome": change.outcome}
 
 
-def of_attempt(attempt: Attempt) -> dict[str, Any]:
-    """Return the attributes of one connection that was started in a failover."""
-    host, port = attempt.address
+def of_attempts(attempts: Attempts, began: float) -> dict[str, Any]:
+    """Return the attributes of the connections that a failover started to one server with one outcome.
+
+    `first` and `last` are when the first and the last one started, in seconds since the failover `began`.
+    """
+    host, port = attempts.address
     return present(
-        {SERVER_ADDRESS: host, SERVER_PORT: port, "outcome": attempt.outcome, "seconds": round(attempt.seconds, 6)}
+        {
+            SERVER_ADDRESS: host,
+            SERVER_PORT: port,
+            "outcome": attempts.outcome,
+            "count": attempts.count,
+            "first": _offset(attempts.first, began),
+            "last": _offset(attempts.last, began),
+            "seconds": round(attempts.seconds, 6),
+        }
     )
+
+
+def _offset(moment: float, began: float) -> float:
+    return round(max(0.0, moment - began), 6)
 
 
 def shown(setting: str, value: object, values: bool) -> str:

@@ -23,7 +23,7 @@ from instrumented_wrapper.events import (
     Transfer,
     error_type,
 )
-from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, OURS, of_attempt, of_change, of_peer, of_start, shown
+from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, OURS, of_attempts, of_change, of_peer, of_start, shown
 
 __all__ = ["here", "tracing"]
 
@@ -42,12 +42,13 @@ def tracing(tracer: Tracer) -> Listener:
         if not event.signals.traces:
             return None
         span = tracer.start_span(_NAMES[type(event)], attributes=of_start(event), links=_links(event))
+        began = time.monotonic()
         token = context.attach(trace.set_span_in_context(span))
 
         def finish(outcome: Outcome | None, error: BaseException | None) -> None:
             try:
                 if span.is_recording():
-                    _end(span, event, outcome, error)
+                    _end(span, event, outcome, error, began)
             finally:
                 span.end()
                 context.detach(token)
@@ -69,13 +70,13 @@ def _links(event: Event) -> list[Link]:
     return [Link(origin) for origin in origins if isinstance(origin, SpanContext)]
 
 
-def _end(span: Span, event: Event, outcome: Outcome | None, error: BaseException | None) -> None:
+def _end(span: Span, event: Event, outcome: Outcome | None, error: BaseException | None, began: float) -> None:
     if isinstance(outcome, Fetched) and isinstance(event, PristineFetch):
         span.set_attribute(OURS + "pristine_value", shown(event.setting, outcome.value, event.signals.values))
     elif isinstance(outcome, SettingsEnd):
         _settings(span, event, outcome)
     elif isinstance(outcome, FailoverEnd):
-        _failover(span, outcome)
+        _failover(span, outcome, began)
     code = getattr(outcome, "error", None) or (error_type(error) if error and outcome is None else None)
     if code or (isinstance(outcome, FailoverEnd) and outcome.outcome == "failed"):
         span.set_attribute(ERROR_TYPE, code or "FailoverFailedError")
@@ -93,7 +94,7 @@ def _settings(span: Span, event: Event, end: SettingsEnd) -> None:
         span.add_event("setting", {"name": name, "outcome": "skipped"})
 
 
-def _failover(span: Span, end: FailoverEnd) -> None:
+def _failover(span: Span, end: FailoverEnd, began: float) -> None:
     span.set_attribute(OURS + "outcome", end.outcome)
     span.set_attribute(OURS + "trigger", end.trigger)
     span.set_attribute(OURS + "attempts", end.attempts)
@@ -101,6 +102,7 @@ def _failover(span: Span, end: FailoverEnd) -> None:
         span.add_link(end.led_by)
     wall = time.time() - time.monotonic()
     for tried in end.tried:
-        span.add_event("attempt", of_attempt(tried), timestamp=int((wall + tried.started) * 1e9))
+        moment = wall + max(tried.first, began)
+        span.add_event("attempt", of_attempts(tried, began), timestamp=int(moment * 1e9))
     if end.peer is not None:
         span.set_attributes(of_peer(end.peer))

@@ -14,10 +14,13 @@ from instrumented_wrapper.failover import (
     FIRST_PAUSE,
     LAST_ANSWERS,
     LONGEST_PAUSE,
+    Attempt,
+    Attempts,
     Interrupted,
     NoServer,
     Search,
     Shared,
+    Tried,
     pause,
 )
 
@@ -259,3 +262,22 @@ def test_fifty_at_once_look_once_and_one_takes_over_from_an_interrupted_leader()
         ends = [future.exception(20) or future.result() for future in futures]
     assert sorted(map(str, ends)) == sorted(["", *[str(A)] * 49])
     assert len(looks) == 2
+
+
+def test_attempts_are_grouped_by_server_and_outcome() -> None:
+    tried = Tried()
+    for number in range(500):
+        tried.append(Attempt(A, 100.0 + number, 0.5, "refused"))
+    tried.append(Attempt(B, 101.0, 2.0, "refused"))
+    tried.append(Attempt(A, 700.0, 0.25, "connected"))
+    assert list(tried) == [
+        Attempts(A, "refused", 100.0, 599.0, 500, 250.0),
+        Attempts(B, "refused", 101.0, 101.0, 1, 2.0),
+        Attempts(A, "connected", 700.0, 700.0, 1, 0.25),
+    ]
+
+
+def test_what_several_searches_tried_is_one_list() -> None:
+    one = Attempts(A, "refused", 1.0, 2.0, 3, 4.0)
+    other = Attempts(A, "refused", 0.5, 1.5, 2, 1.0)
+    assert list(Tried((one, other))) == [Attempts(A, "refused", 0.5, 2.0, 5, 5.0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from enum import Enum
 
 import psycopg
@@ -25,6 +26,7 @@ from instrumented_wrapper.events import (
     Transfer,
     observe,
 )
+from instrumented_wrapper.failover import Attempts
 
 
 class Level(Enum):
@@ -128,6 +130,27 @@ def test_a_failover(recorder):
         O + "previous.port": 5432,
     }
     assert span.status.status_code is StatusCode.UNSET
+
+
+def test_attempts_at_one_server_with_one_outcome_are_one_event(recorder):
+    """`first` and `last` are seconds since the failover began."""
+    began = time.monotonic()
+    refused = Attempts(("10.0.0.1", 5432), "refused", began + 1, began + 9, 34, 0.5)
+    connected = Attempts(("10.0.0.2", 5433), "connected", began - 1, began - 1, 1, 0.25)
+    happen(FAILOVER, FailoverEnd("success", "connection_lost", NEW, attempts=35, tried=(refused, connected)))
+    first, second = recorder.span.events
+    assert {first.name, second.name} == {"attempt"}
+    told = dict(first.attributes)
+    assert told.pop("last") - told.pop("first") == pytest.approx(8)
+    assert told == {
+        "server.address": "10.0.0.1",
+        "server.port": 5432,
+        "outcome": "refused",
+        "count": 34,
+        "seconds": 0.5,
+    }
+    assert second.attributes["first"] == second.attributes["last"] == 0  # never before the failover itself
+    assert recorder.span.start_time <= second.timestamp <= recorder.span.end_time
 
 
 def test_a_failover_that_failed_names_no_new_server(recorder):
