@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench mysql clean
 
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
@@ -16,6 +16,10 @@ check: .venv/check
 	$(BIN)/mypy
 	$(BIN)/mypy examples/*.py examples/drivers/*.py
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# A real MySQL for the tests, where Debian's packages can be had; without it they are skipped.
+mysql:
+	@sh servers/fetch_mysql.sh .venv/mysql
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks

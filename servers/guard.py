@@ -6,8 +6,8 @@ PR_SET_PDEATHSIG would do less: it fires when the *thread* that started the serv
 frozen server behind, and it exists on Linux only.
 
 This file is also the script of the guard process, so it needs nothing but the standard library. It knows how
-PostgreSQL and PgBouncer name their processes and what is left behind after SIGKILL; it does not know clusters or their
-roles.
+the programs that are run name their processes and what is left behind after SIGKILL; it does not know clusters or
+their roles.
 """
 
 import atexit
@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-TOOLS = ("postgres", "initdb", "pg_", "pgbouncer", "mariadb")
+# The last one is the loader that runs a program with libraries which come with it.
+TOOLS = ("postgres", "initdb", "pg_", "pgbouncer", "mariadb", "mysqld", "ld-linux")
 POLL = 0.01
 
 

@@ -1,0 +1,111 @@
+"""One MySQL server: how it is set up, how it replicates, and which passwords it knows by heart.
+
+It does not know what it has in common with a MariaDB server (replicating.py), nor where its programs are
+(mysql_programs.py).
+"""
+
+import functools
+from pathlib import Path
+from typing import Final, Self
+
+from servers import binaries
+from servers.guard import Folder
+from servers.mysql_programs import missing, programs
+from servers.replicating import REPLICATION, ReplicatingServer
+from servers.server import ServerError
+
+__all__ = ["MySQLServer", "available", "missing"]
+
+# Without TLS proxies read along; `Pair(...)` takes other options. mysqlx would need a port of its own.
+SETTINGS: Final = """
+tls-version=
+mysqlx=OFF
+secure-file-priv=NULL
+gtid-mode=ON
+enforce-gtid-consistency=ON
+innodb-redo-log-capacity=8M
+innodb-use-native-aio=OFF
+replica-net-timeout=5
+relay-log-recovery=ON
+""".split()
+
+
+def available() -> bool:
+    """Tell whether all that is needed is on this machine."""
+    return programs() is not None
+
+
+def _programs() -> tuple[str, str]:
+    if found := programs():
+        return found
+    raise ServerError(missing())
+
+
+class MySQLServer(ReplicatingServer):
+    """One server in a folder of its own."""
+
+    @classmethod
+    def require(cls) -> None:
+        """Check that MySQL is on this machine."""
+        _programs()
+
+    def create(self) -> None:
+        """Set up a new empty server."""
+        self.take(_initialized())
+
+    def take(self, data: Path) -> None:
+        """Take the files of a server that does not run, but for what names that one."""
+        super().take(data)
+        (self.data / "auto.cnf").unlink(missing_ok=True)
+
+    def _command(self) -> list[str]:
+        own = [*SETTINGS, f"super-read-only={int(self.source is not None)}"]
+        return [_programs()[0], "--no-defaults", *(f"--{setting}" for setting in own)]
+
+    def _client(self) -> list[str]:
+        return [_programs()[1], "--no-defaults"]
+
+    def start(self) -> None:
+        """Start the server in the role it had, and wait until it answers; does nothing when it runs."""
+        if not self.alive:
+            super().start()
+            for user, password in self.accounts.items():
+                self.remember(user, password)
+
+    def remember(self, user: str, password: str) -> None:
+        """Log in once over the Unix socket, here and after each start: then the server keeps the password's digest.
+
+        `caching_sha2_password` needs it for a login without TLS and without the server's public key.
+        """
+        self.ask(f"--user={user}", f"--password={password}", f"--socket={self.socket}", "-e", "DO 0")
+        self.accounts[user] = password
+
+    def follow(self, source: Self) -> None:
+        """Be a replica of the source from now on, from where its own files are."""
+        self.source = source
+        user, password = REPLICATION
+        where = f"SOURCE_HOST='{source.host}', SOURCE_PORT={source.port}, SOURCE_USER='{user}'"
+        tls = int(any(setting.startswith("tls-version") for setting in source.settings))
+        safe = f"SOURCE_SSL={tls}, GET_SOURCE_PUBLIC_KEY=1"
+        quick = f"SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=1000000, SOURCE_AUTO_POSITION=1, {safe}"
+        self.sql("STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only=1", "")
+        self.sql(f"CHANGE REPLICATION SOURCE TO {where}, SOURCE_PASSWORD='{password}', {quick}; START REPLICA", "")
+
+    def promote(self) -> None:
+        """Make this replica a primary."""
+        self.source = None
+        self.sql("STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only=0; SET GLOBAL read_only=0", "")
+
+    def position(self) -> str | None:
+        """Return what it has, by its GTIDs."""
+        return self.sql(r"SELECT REPLACE(@@global.gtid_executed, '\n', '')", "")[0][0]
+
+
+@functools.cache
+def _initialized() -> Path:
+    """Return the files of an empty server: made once in a process, for it takes seconds."""
+    folder = Folder("my-empty-").path
+    binaries.own(folder)
+    empty = MySQLServer(folder, "data", 0)
+    empty.run([_programs()[0], "--no-defaults", "--initialize-insecure", f"--datadir={empty.data}"])
+    return empty.data
