@@ -37,6 +37,8 @@ RESET_TIMEOUT: Final = 1.0  # seconds that a reset may take
 STATEMENT_MARGIN: Final = 0.2  # seconds before that, a handler's own statements give up, and leave it time to end
 FOLLOW_TIMEOUT: Final = 2.0  # seconds for a server that another connection found, before looking for another one
 ATTEMPT_TIMEOUT: Final = 5.0  # seconds for one attempt where the app gave no connect_timeout
+A_WHILE: Final = 0.2  # seconds after which whoever waits looks whether the app has closed its connection
+AT_ONCE: Final = 8  # connections that log in to one server at a time, of those that were lost together
 
 
 def pause(elapsed: float, dice: Callable[[], float] = random.random) -> float:
@@ -233,12 +235,60 @@ class Led(Future[Address]):
         self.thread, self.mark = threading.get_ident(), mark
 
 
+class Turn(Future[None]):
+    """The permission to connect to a server: its result is there as soon as the turn begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+
+class _Queue:
+    """Those that connect to one server now, and those that wait for their turn."""
+
+    def __init__(self) -> None:
+        self.inside: list[Turn] = []
+        self._waiting: deque[Turn] = deque()
+
+    def enter(self, turn: Turn, blocks: bool) -> None:
+        """Begin the turn now or later.
+
+        `blocks`: its thread does nothing else meanwhile, so that it must not wait for tasks of an event loop there.
+        """
+        if blocks and any(other.thread == turn.thread for other in (*self.inside, *self._waiting)):
+            self._begin(turn)
+            return
+        self._waiting.append(turn)
+        self._go_on()
+
+    def leave(self, turn: Turn, found: bool) -> None:
+        """A turn ends, or nobody waits for it any more. Where the server was not `found`, the others are sent away."""
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        elif turn in self.inside:
+            self.inside.remove(turn)
+            self._go_on() if found else self._send_away()
+
+    def _begin(self, turn: Turn) -> None:
+        self.inside.append(turn)
+        turn.set_result(None)
+
+    def _go_on(self) -> None:
+        while self._waiting and len(self.inside) < AT_ONCE:
+            self._begin(self._waiting.popleft())
+
+    def _send_away(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().set_exception(Interrupted())
+
+
 class Shared:
     """Connections that are lost together share one search: the first one looks, the others wait for what it finds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._searches: dict[Hashable, Led] = {}
+        self._queues: dict[Address, _Queue] = {}
 
     def join(self, what: Hashable, mark: object = None) -> Led | None:
         """Return the search for `what` that is under way, or None: then the caller must be `leading` it.
@@ -271,6 +321,33 @@ class Shared:
                 self._searches.pop(what, None)
             if not search.done():
                 search.set_exception(Interrupted())
+
+    @contextmanager
+    def following(self, address: Address, blocks: bool = True) -> Iterator[Turn]:
+        """Connect to a server that another connection found, `AT_ONCE` of them at a time.
+
+        Wait for the turn that this gives, then connect. Where the server is gone again, those that still wait get
+        `Interrupted`, and look for another one. `blocks`: waiting blocks the thread.
+        """
+        turn = Turn()
+        with self._lock:
+            self._queues.setdefault(address, _Queue()).enter(turn, blocks)
+        found = True  # whatever else happens says nothing of the server
+        try:
+            yield turn
+        except NoServer:
+            found = False
+            raise
+        finally:
+            self._leave(address, turn, found)
+
+    def _leave(self, address: Address, turn: Turn, found: bool) -> None:
+        with self._lock:
+            if (queue := self._queues.get(address)) is None:  # this one was sent away, or is from before a fork
+                return
+            queue.leave(turn, found)
+            if not queue.inside:
+                del self._queues[address]
 
     def forget(self) -> None:
         """In a forked child: the searches of the parent are not ours."""

@@ -37,7 +37,7 @@ class Options:
     transfer_session_state_on_switch: bool = True
     failover: str = "auto"
     failover_hosts: tuple[Address, ...] = ()
-    failover_timeout: float = 15.0
+    failover_timeout: float = 60.0
     traces: bool = True
     metrics: bool = True
     reset_scope: str = "settings"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
 from instrumented_wrapper.errors import (
@@ -27,7 +27,7 @@ from instrumented_wrapper.events import (
     error_type,
     observe,
 )
-from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer, Tried
+from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer, Tried, pause
 from instrumented_wrapper.lifecycle import (
     reset,
     settle_doubts,
@@ -37,8 +37,6 @@ from instrumented_wrapper.session import Session
 from instrumented_wrapper.transfer import Switch, configure
 
 __all__ = ["observe_loss", "planned_switch", "replace_lost"]
-
-_TRIES: Final = 5  # new sessions that are lost while they are configured
 
 
 def replace_lost(
@@ -138,12 +136,12 @@ def _switch(this: Switch) -> Flow[Replacement]:
 
 
 def _try(this: Switch) -> Flow[Replacement | None]:
-    """Do it with the server that is found first; None if that one is lost meanwhile, which costs one of few tries."""
+    """Do it with the server that is found first; None, after a pause, if that one is lost meanwhile."""
     driver = this.driver
     new: Replacement = yield partial(driver.replacement, this.connection, this.loss, this.deadline)
     this.attempts += new.attempts
     this.tried = tuple(Tried((*this.tried, *new.tried)))
-    new.attempts, this.tries = this.attempts, this.tries + 1
+    new.attempts = this.attempts
     try:
         yield from configure(this, new)
         if this.loss.refuse:
@@ -152,10 +150,13 @@ def _try(this: Switch) -> Flow[Replacement | None]:
     except BaseException as error:
         lost = isinstance(error, Exception) and driver.is_lost(new.connection)
         driver.discard(new)
-        if lost and this.tries < _TRIES and time.monotonic() < this.deadline:
-            return None
-        raise
-    return new
+        seconds = pause(this.seconds())
+        if not lost or time.monotonic() + seconds >= this.deadline:
+            raise
+    else:
+        return new
+    yield partial(driver.pause, this.connection, seconds)
+    return None
 
 
 def _retire(this: Switch, old: Replacement, left_behind: Session) -> Flow[None]:

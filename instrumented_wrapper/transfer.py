@@ -33,7 +33,6 @@ class Switch:
     started: float
     deadline: float
     attempts: int = 0
-    tries: int = 0
     tried: tuple[Attempts, ...] = ()
     asks_handler: bool = False
 

@@ -48,7 +48,7 @@ def test_defaults() -> None:
     assert said.startswith(f"instrumented-wrapper {instrumented_wrapper.__version__}, Python ")
     assert line(said, "psycopg ") == [psycopg.__version__, "patched"]
     assert line(said, "failover ") == ["auto", "default"]
-    assert line(said, "failover_timeout") == ["15.0", "default"]
+    assert line(said, "failover_timeout") == ["60.0", "default"]
     assert line(said, "configured in this process")[0] == "no"
 
 

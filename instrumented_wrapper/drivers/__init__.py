@@ -133,6 +133,13 @@ class Driver(Protocol):
             NoServer: none took over until `deadline` (monotonic seconds).
         """
 
+    def pause(self, connection: Any, seconds: float) -> Any:
+        """Wait before a server is asked again. May wait.
+
+        Raises:
+            ClosedMeanwhile: the app closed its object.
+        """
+
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in an aborted transaction. May wait."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -10,7 +9,6 @@ from weakref import ref
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
-from instrumented_wrapper.drivers.blocking.bounds import bounded
 from instrumented_wrapper.drivers.blocking.finding import WrongRole
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
@@ -254,27 +252,19 @@ class ForMySQL:
 
     def is_standby(self, connection: Any) -> bool | None:
         """Ask whether the server takes writes only from those with special rights."""
-        ((value, *more),) = self.query(connection, questions.is_read_only())
-        return any(str(cell).upper() in ("1", "ON") for cell in (value, *more))
+        return self._role(self.query(connection, questions.is_read_only()))
 
-    def checked(self, connection: Any, wanted: str, seconds: float) -> Any:
-        """Return a new connection if its server is of the kind that is wanted, and says so in time.
+    @staticmethod
+    def _role(rows: Rows) -> bool:
+        ((value,),) = rows
+        return str(value).upper() in ("1", "ON")
 
-        Raises:
-            WrongRole: it is not.
-        """
-        if wanted == "any":
-            return connection
-        fits = False
-        try:
-            with bounded(self.socket(connection), time.monotonic() + seconds):
-                fits = self.is_standby(connection) is (wanted == "standby")
-            if not fits:
-                raise WrongRole(wanted)
-        finally:
-            if not fits:
-                self.shut(connection, for_good=True)
-        return connection
+    def checked(self, connection: Any, wanted: str) -> bool | None:
+        """Ask whether the server serves anybody, and of which kind it is."""
+        is_standby = self._role(self.send(connection, questions.serves())[0])
+        if wanted != "any" and is_standby is not (wanted == "standby"):
+            raise WrongRole(wanted)
+        return is_standby
 
     def current_database(self, connection: Any, record: Record) -> str:
         """Return the database that a new connection is to have at once: ``USE`` cannot join a SET."""

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
-from instrumented_wrapper.failover import Shared
+from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile, Shared
 
-__all__ = ["KEY", "SHARED", "drop_all", "holding", "never", "poll_of", "unwrapped", "wait_for", "watch", "watched"]
+__all__ = [
+    "KEY",
+    "SHARED",
+    "drop_all",
+    "holding",
+    "never",
+    "poll_of",
+    "unwrapped",
+    "wait_for",
+    "wait_while_wanted",
+    "watch",
+    "watched",
+]
+
+Result = TypeVar("Result")
 
 KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
 SHARED: Final = Shared()
@@ -97,6 +113,23 @@ def wait_for(descriptor: int) -> None:
     poll = poll_of(descriptor)
     while not poll(_A_WHILE):
         pass
+
+
+def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callable[[], bool]) -> Result:
+    """Wait for what another thread finds.
+
+    Raises:
+        ClosedMeanwhile: the app has closed its connection.
+        TimeoutError: `deadline` (monotonic seconds) has passed.
+    """
+    while is_wanted():
+        left = deadline - time.monotonic()
+        wait([future], max(0.0, min(left, A_WHILE)))
+        if future.done():
+            return future.result()
+        if left <= 0:
+            raise TimeoutError
+    raise ClosedMeanwhile
 
 
 def _after_fork_in_child() -> None:

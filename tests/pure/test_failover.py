@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from instrumented_wrapper.failover import (
+    AT_ONCE,
     FIRST_PAUSE,
     LAST_ANSWERS,
     LONGEST_PAUSE,
@@ -281,3 +282,60 @@ def test_what_several_searches_tried_is_one_list() -> None:
     one = Attempts(A, "refused", 1.0, 2.0, 3, 4.0)
     other = Attempts(A, "refused", 0.5, 1.5, 2, 1.0)
     assert list(Tried((one, other))) == [Attempts(A, "refused", 0.5, 2.0, 5, 5.0)]
+
+
+# --- turns: a few at a time --------------------------------------------------------------------------------------
+
+
+def begun(turns) -> list[bool]:
+    return [turn.done() and turn.exception() is None for turn in turns]
+
+
+def test_a_few_connect_at_a_time_and_the_next_one_begins_when_one_is_done():
+    shared = Shared()
+    with ExitStack() as stack:
+        first = [ExitStack() for _ in range(AT_ONCE)]
+        turns = [one.enter_context(shared.following(A, blocks=False)) for one in first]
+        waiting = [stack.enter_context(shared.following(A, blocks=False)) for _ in range(2)]
+        elsewhere = stack.enter_context(shared.following(B, blocks=False))
+        assert begun([*turns, *waiting, elsewhere]) == [True] * AT_ONCE + [False, False, True]
+        first[3].close()
+        assert begun(waiting) == [True, False]
+        first[0].close()
+        assert begun(waiting) == [True, True]
+
+
+def test_whoever_gives_up_waiting_takes_no_turn():
+    shared = Shared()
+    with ExitStack() as stack:
+        first = [ExitStack() for _ in range(AT_ONCE)]
+        for one in first:
+            one.enter_context(shared.following(A, blocks=False))
+        with suppress(TimeoutError), shared.following(A, blocks=False):
+            raise TimeoutError
+        last = stack.enter_context(shared.following(A, blocks=False))
+        first[0].close()
+        assert begun([last]) == [True]
+
+
+def test_where_the_server_is_gone_again_those_who_wait_look_anew():
+    shared = Shared()
+    with ExitStack() as stack:
+        for _ in range(AT_ONCE - 1):
+            stack.enter_context(shared.following(A, blocks=False))
+        with pytest.raises(NoServer), shared.following(A, blocks=False):
+            waiting = [stack.enter_context(shared.following(A, blocks=False)) for _ in range(2)]
+            raise NoServer(1)
+        assert [type(turn.exception(0)) for turn in waiting] == [Interrupted, Interrupted]
+    with shared.following(A) as turn:
+        assert begun([turn]) == [True], "nobody is left"
+
+
+def test_whoever_blocks_a_thread_does_not_wait_for_tasks_of_that_thread():
+    shared = Shared()
+    with ExitStack() as stack:
+        for _ in range(AT_ONCE):
+            stack.enter_context(shared.following(A, blocks=False))
+        assert begun([stack.enter_context(shared.following(A))]) == [True]
+        with ThreadPoolExecutor(1) as elsewhere:
+            assert elsewhere.submit(lambda: begun([stack.enter_context(shared.following(A))])).result() == [False]

@@ -148,7 +148,7 @@ def test_defaults():
     options = from_environment({})
     assert options == Options()
     assert options.sources == {}
-    assert (options.failover, options.failover_timeout, options.reset_scope) == ("auto", 15.0, "settings")
+    assert (options.failover, options.failover_timeout, options.reset_scope) == ("auto", 60.0, "settings")
     assert options.reset_session_state_on_close and options.transfer_session_state_on_switch
     assert options.traces and options.metrics and not options.capture_values
     assert options.drivers == DRIVERS and options.failover_hosts == () and options.query_spans == "auto"

@@ -26,6 +26,7 @@ __all__ = [
     "is_read_only",
     "nothing",
     "present",
+    "serves",
 ]
 
 # What is looked at where anything may have been set, and the server does not report it.
@@ -185,6 +186,14 @@ def clear(names: Sequence[str]) -> list[str]:
 def is_read_only() -> str:
     """Ask whether the server takes no writes but from those with special rights."""
     return "SELECT @@global.read_only"
+
+
+def serves() -> list[str]:
+    """Ask the same, and whether the server does anything at all.
+
+    A node of Galera that is not ready answers what is about variables, and refuses everything else (errno 1047).
+    """
+    return [is_read_only(), nothing()]
 
 
 def nothing() -> str:

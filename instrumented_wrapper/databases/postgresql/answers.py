@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["answer_to"]
+__all__ = ["QUESTION", "answer_to"]
+
+QUESTION: Final = "SELECT 1"  # answered by whoever serves statements, not only logins
 
 _PERMANENT: Final = re.compile(
     r"FATAL: .*(authentication failed|does not exist|not permitted to log in|no pg_hba\.conf entry"

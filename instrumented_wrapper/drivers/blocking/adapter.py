@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -13,11 +14,11 @@ from typing import Any
 from weakref import ref
 
 from instrumented_wrapper.drivers import Replacement
-from instrumented_wrapper.drivers.blocking import finding
+from instrumented_wrapper.drivers.blocking import bounds, finding
 from instrumented_wrapper.drivers.blocking.bounds import bounded
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.watching import KEY, wait_while_wanted
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import FOLLOW_TIMEOUT, ClosedMeanwhile, Loss, NoServer
@@ -147,6 +148,7 @@ class Blocking:
         key = (self.name, tuple(hosts), wanted, self._native.key(connection, record))
         new, found = finding.search(opening, hosts, key, deadline)
         _record(new).deadline = deadline
+        record.successor = bounds.which(self._native.socket(new))
         return Replacement(new, found.address, found.attempts, found.tried, found.led_by)
 
     def _open(self, connection: Any, record: Record, wanted: str, address: Address, seconds: float) -> Any:
@@ -155,7 +157,9 @@ class Blocking:
         new = native.open(connection, record, address, wanted, seconds)
         try:
             with bounded(native.socket(new), time.monotonic() + seconds):
+                is_standby = native.checked(new, wanted)
                 self._dress(new, connection, record, address)
+            _record(new).was_standby = is_standby
         except BaseException:
             self._close(new)
             raise
@@ -175,6 +179,12 @@ class Blocking:
         with contextlib.suppress(Exception):  # nobody wants it any more
             self._native.shut(connection, for_good=True)
 
+    def pause(self, connection: Any, seconds: float) -> Any:
+        """Wait, unless the app closes its connection meanwhile."""
+        record = _record(connection)
+        with contextlib.suppress(TimeoutError):
+            wait_while_wanted(Future[None](), time.monotonic() + seconds, lambda: not record.closed_by_app)
+
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""
         with self._talking(replacement.connection):
@@ -188,6 +198,7 @@ class Blocking:
         with record.mutex:
             if record.closed_by_app:
                 raise ClosedMeanwhile
+            record.successor = None
             with _busy(record), _busy(other):
                 del replacement.connection.__dict__[KEY]
                 replacement.connection = old = self._native.swap(connection, replacement.connection)

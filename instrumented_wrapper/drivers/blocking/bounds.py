@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-__all__ = ["bounded", "shut"]
+__all__ = ["bounded", "shut", "shut_same", "which"]
 
 _NUMBERS: Final = count()
 
@@ -54,7 +54,7 @@ class _Watch:
                 while self._due and (self._due[0][0] <= now or self._due[0][1] not in self._sockets):
                     _, number = heapq.heappop(self._due)
                     if (found := self._sockets.pop(number, None)) is not None:
-                        _shut_same(*found)
+                        shut_same(*found)
 
     def _seconds(self) -> float | None:
         return max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
@@ -70,10 +70,16 @@ def shut(descriptor: int) -> None:
             connection.close()
 
 
-def _shut_same(descriptor: int, inode: int) -> None:
+def shut_same(descriptor: int, inode: int) -> None:
     """Shut a socket, unless it was closed and its number is another one's by now."""
     if _inode(descriptor) == inode:
         shut(descriptor)
+
+
+def which(descriptor: int | None) -> tuple[int, int] | None:
+    """Return what `shut_same` needs to know of a socket; None where there is none."""
+    inode = _inode(descriptor)
+    return None if descriptor is None or inode is None else (descriptor, inode)
 
 
 def _inode(descriptor: int | None) -> int | None:
@@ -99,11 +105,10 @@ if hasattr(os, "register_at_fork"):
 @contextlib.contextmanager
 def bounded(descriptor: int | None, deadline: float) -> Iterator[None]:
     """While inside, calls on the socket `descriptor` fail from `deadline` (monotonic seconds) on."""
-    inode = _inode(descriptor)
-    if descriptor is None or inode is None:
+    if (found := which(descriptor)) is None:
         yield
         return
-    number = _watch.add(descriptor, inode, deadline)
+    number = _watch.add(*found, deadline)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 from instrumented_wrapper import events, handlers
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.blocking.bounds import bounded
+from instrumented_wrapper.drivers.blocking.bounds import bounded, shut_same
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.failover import RESET_TIMEOUT
@@ -35,6 +35,8 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
                 record.closed_by_app = True
                 abandoned, record.abandoned = record.abandoned, False
                 record.refresh()
+            if (successor := record.successor) is not None and not record.is_within():
+                shut_same(*successor)  # a switch elsewhere waits for it, perhaps for long
             within = record.busy and record.is_within()  # by a handler of the app's, in a switch
             if not (within or record.returned) and _wants_reset(native, driver, self, record):
                 try:

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from instrumented_wrapper import events
-from instrumented_wrapper.drivers.watching import SHARED
+from instrumented_wrapper.drivers.watching import SHARED, wait_while_wanted
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import (
+    A_WHILE,
     ATTEMPT_TIMEOUT,
     FOLLOW_TIMEOUT,
     Attempt,
@@ -27,8 +28,6 @@ from instrumented_wrapper.failover import (
 )
 
 __all__ = ["Opening", "WrongRole", "search"]
-
-_A_WHILE: Final = 0.2  # seconds after which it is looked whether the app has closed its connection
 
 
 class WrongRole(Exception):
@@ -106,7 +105,7 @@ class _Race:
 
     def _next(self, seconds: float) -> _Ended | None:
         try:
-            return self._ended.get(timeout=min(seconds, _A_WHILE))
+            return self._ended.get(timeout=min(seconds, A_WHILE))
         except Empty:
             return None
 
@@ -145,18 +144,21 @@ class _Race:
 
 
 def search(opening: Opening, hosts: Sequence[Address], key: Hashable, deadline: float) -> tuple[Any, Found]:
-    """Lead the search for `key`, or wait for whoever leads it and then connect to what was found.
+    """Lead the search for `key`, or wait for whoever leads it and then, in turn, connect to what was found.
 
     Raises:
         NoServer: none took over until `deadline` (monotonic seconds).
+        ClosedMeanwhile: the app does not want it any more.
     """
     while (leader := SHARED.join(key, events.origin())) is not None:
         if SHARED.is_led_here(leader):
             return _Race(opening, hosts, deadline).run()
         try:
-            address = leader.result(max(0.0, deadline - time.monotonic()))
-            soon = min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
-            connection, found = _Race(opening, (address,), soon).run()
+            address = wait_while_wanted(leader, deadline, opening.is_wanted)
+            with SHARED.following(address) as turn:
+                wait_while_wanted(turn, deadline, opening.is_wanted)
+                soon = min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
+                connection, found = _Race(opening, (address,), soon).run()
             return connection, found._replace(led_by=leader.mark)
         except (Interrupted, NoServer, TimeoutError) as error:
             _look_again(error, deadline)

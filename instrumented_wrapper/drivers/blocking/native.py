@@ -132,10 +132,17 @@ class Native(Protocol):
         """Return the kind of server to look for: ``primary``, ``standby`` or ``any``, or as the app has asked."""
 
     def open(self, connection: Any, record: Kept, address: Address, wanted: str, seconds: float) -> Any:
-        """Return a new connection like `connection`, at its baseline, to a server of the kind that is wanted.
+        """Return a new connection like `connection`, at its baseline; `wanted`: where the client library looks for it.
 
         Raises:
-            WrongRole: it is another kind.
+            Exception: the driver's.
+        """
+
+    def checked(self, connection: Any, wanted: str) -> bool | None:
+        """Ask a new connection something that only a server that works answers; return whether it is a standby.
+
+        Raises:
+            WrongRole: it is another kind than the one that is wanted.
             Exception: the driver's.
         """
 

@@ -58,6 +58,7 @@ class Record(Session):
         internal: a connection of ours, on its way to become the app's.
         foreign: it belongs to the parent process.
         returned: it was reset on its way into a pool just now.
+        successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         live: a reference to the driver's own object with the present physical connection, where that is not the app's.
         abandoned: it is shut for good, and the app has not closed it yet.
         moves: how often it has got a physical connection.
@@ -86,6 +87,7 @@ class Record(Session):
         self.poll: Callable[[int], Any] = never
         self.seen: Peer | None = None
         self.live: ref[Any] | None = None
+        self.successor: tuple[int, int] | None = None
         self.moves = 0
         self.tells = False
         self.lent = 0.0
@@ -118,7 +120,7 @@ class Record(Session):
         """Watch `connection` from now on."""
         self.hosts, self.failover = hosts, self.would_switch(hosts)
         self.look_at(connection)
-        self.was_standby = self._asked_role(connection) if self.failover or self.internal else None
+        self.was_standby = self._asked_role(connection) if self.failover else None
         connection.__dict__[KEY] = self
         watch(self)
 

@@ -208,7 +208,7 @@ class MySQLConnector(ForMySQL):
         _call(new, "__init__")  # as it is before it is patched: nobody watches this one yet
         new.otel_context_propagation = connection.otel_context_propagation
         new.connect(**given)
-        return self.checked(new, wanted, seconds)
+        return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""

@@ -218,7 +218,7 @@ class MySQLClient(ForMySQL):
         note_where(new, given)
         if charset and record.options.transfer_session_state_on_switch and charset != C.character_set_name(new):
             _choose(new, charset)  # which the driver quotes by
-        return self.checked(new, wanted, seconds)
+        return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""

@@ -16,10 +16,11 @@ from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Replacement
+from instrumented_wrapper.drivers.blocking import bounds
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
-from instrumented_wrapper.drivers.psycopg.searching import search, search_async, target_of
+from instrumented_wrapper.drivers.psycopg.searching import pause, pause_async, search, search_async, target_of
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import ClosedMeanwhile, Found, Loss
 
@@ -130,6 +131,7 @@ class Psycopg(Asking):
         dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
         options = replace(record.options, failover="off")
         internal = Record(dressed, options, None, (found.address,))
+        record.successor = bounds.which(pgconn.socket)
         internal.tells = record.tells  # of what the app's transfer handler does
         internal.internal, internal.recording, internal.deadline = True, False, deadline
         internal.refresh()
@@ -138,6 +140,11 @@ class Psycopg(Asking):
         for setting in SETTINGS:
             self.write(dressed, setting, record.pristine(setting, self.read(connection, setting)))
         return Replacement(dressed, found.address, found.attempts, found.tried, found.led_by)
+
+    def pause(self, connection: Any, seconds: float) -> Any:
+        """Wait, unless the app closes its connection meanwhile."""
+        record: Any = record_of(connection)
+        return (pause_async if self.is_async(connection) else pause)(seconds, lambda: not record.closed_by_app)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""
@@ -151,6 +158,7 @@ class Psycopg(Asking):
         with record.mutex:
             if record.closed_by_app:
                 raise ClosedMeanwhile
+            record.successor = None
             for setting in SETTINGS:
                 ours, theirs = self.read(connection, setting), self.read(other, setting)
                 self.write(connection, setting, theirs)

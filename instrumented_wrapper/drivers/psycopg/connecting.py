@@ -11,16 +11,18 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Final
 
+import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from instrumented_wrapper.databases.postgresql.answers import answer_to
+from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.failover import ATTEMPT_TIMEOUT, Attempt, Found, NoServer, Search
+from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, Attempt, ClosedMeanwhile, Found, NoServer, Search
 
 __all__ = ["Target", "hosts_of", "parameters_of", "race", "race_async"]
 
@@ -63,11 +65,12 @@ def pinned(parameters: Parameters) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is looked for: parameters of the app, hosts to ask, and the kind of server that will do."""
+    """What is looked for: parameters of the app, hosts to ask, the kind of server that will do; and if it still is."""
 
     parameters: Parameters = field(repr=False)
     hosts: tuple[Address, ...]
     wanted: str
+    is_wanted: Callable[[], bool] = field(repr=False, compare=False)
 
     def conninfo(self, host: Address, hostaddr: str | None) -> bytes:
         """Return the connection string for one attempt."""
@@ -94,6 +97,34 @@ class _Attempt:
     started: float
     until: float
     status: int = _WRITING
+    asks: bool = False
+    refusal: bytes = b""
+
+    def poll(self) -> None:
+        """Go on: log in, then ask something. An endpoint may take a login and serve nobody (a pooler, a shutdown)."""
+        try:
+            self.status = self._answered() if self.asks else self.pgconn.connect_poll()
+            if self.status == _OK and not self.asks:
+                self.pgconn.nonblocking, self.asks = 1, True
+                self.pgconn.send_query(QUESTION.encode())
+                self.status = self._answered()
+        except psycopg.OperationalError:  # libpq says why
+            self.status = pq.PollingStatus.FAILED
+
+    def _answered(self) -> int:
+        if self.pgconn.flush():
+            return _WRITING
+        self.pgconn.consume_input()
+        while not self.pgconn.is_busy():
+            if (result := self.pgconn.get_result()) is None:
+                return pq.PollingStatus.FAILED if self.refusal else _OK
+            if result.status != pq.ExecStatus.TUPLES_OK:
+                self.refusal = result.error_message or b"failed"
+        return _READING
+
+    def said(self) -> str:
+        """Return what the server or libpq said last."""
+        return (self.refusal or self.pgconn.error_message).decode(errors="replace")
 
 
 class _Race:
@@ -109,10 +140,12 @@ class _Race:
 
     def step(self, ready: set[int] | None = None) -> Any:
         """Go on with what is ready, start what is due. Returns the PGconn that won, or None."""
+        if not self.target.is_wanted():
+            raise ClosedMeanwhile
         now = time.monotonic()
         for attempt in list(self.attempts):
             if ready is None or attempt.pgconn.socket in ready:
-                self._poll(attempt)
+                attempt.poll()
             if attempt.status == _OK:
                 self.attempts.remove(attempt)
                 self._told(attempt, now, "connected")
@@ -136,7 +169,7 @@ class _Race:
         now = time.monotonic()
         pending = [_NAME_PERIOD] if self.names else []
         moments = [attempt.until - now for attempt in self.attempts]
-        return max(0.0, min([self.search.seconds_to_wait(now), *moments, *pending]))
+        return max(0.0, min([A_WHILE, self.search.seconds_to_wait(now), *moments, *pending]))
 
     def close(self) -> None:
         """End all attempts that are under way."""
@@ -168,14 +201,10 @@ class _Race:
         if pgconn.status == pq.ConnStatus.BAD:
             self._failed(attempt, now)
 
-    def _poll(self, attempt: _Attempt) -> None:
-        attempt.status = attempt.pgconn.connect_poll()
-
     def _failed(self, attempt: _Attempt, now: float) -> None:
-        said = attempt.pgconn.error_message
+        outcome, answer, permanent = answer_to(attempt.said(), self.target.wanted)
         attempt.pgconn.finish()
         self.attempts.remove(attempt)
-        outcome, answer, permanent = answer_to(said.decode(errors="replace"), self.target.wanted)
         self._told(attempt, now, outcome)
         self.search.failed(attempt.host, now, permanent, answer)
 
@@ -216,6 +245,7 @@ def race(target: Target, deadline: float) -> tuple[Any, Found]:
 
     Raises:
         NoServer: none did until `deadline`, or one refused the login for good.
+        ClosedMeanwhile: the app has closed its connection.
     """
     contest = _new_race(target, deadline)
     try:
@@ -244,7 +274,6 @@ def _new_race(target: Target, deadline: float) -> _Race:
 
 
 def _won(contest: _Race, pgconn: Any) -> tuple[Any, Found]:
-    pgconn.nonblocking = 1
     port = pgconn.port.decode()
     address = (pgconn.host.decode(), int(port) if port else None)
     contest.abandon(time.monotonic())

@@ -65,6 +65,7 @@ class Record(Session):
         moves: how often it has got a physical connection.
         lent: when the pool handed it out, on the clock of its metrics.
         operation: one that lasts while the app does other things (a stream, a COPY).
+        successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         unfinished: the same, where the choke point has to end it.
     """
 
@@ -93,6 +94,7 @@ class Record(Session):
         self.recording, self.baseline_done = True, False
         self.closed_by_app = self.loss_told = False
         self.deadline: float | None = None
+        self.successor: tuple[int, int] | None = None
         self.phase = IDLE
         self.heard = 0.0
         self.compared = 0.0  # when what the server reports was last looked at

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -17,16 +19,28 @@ from instrumented_wrapper import events
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.connecting import Target
 from instrumented_wrapper.drivers.psycopg.records import SHARED, Record
+from instrumented_wrapper.drivers.watching import wait_while_wanted
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.failover import FOLLOW_TIMEOUT, Found, Interrupted, Loss, NoServer
+from instrumented_wrapper.failover import (
+    A_WHILE,
+    FOLLOW_TIMEOUT,
+    ClosedMeanwhile,
+    Found,
+    Interrupted,
+    Loss,
+    NoServer,
+)
 
-__all__ = ["search", "search_async", "target_of"]
+__all__ = ["pause", "pause_async", "search", "search_async", "target_of"]
+
+Result = TypeVar("Result")
 
 
 def target_of(connection: Any, record: Record, parameters: Any, loss: Loss) -> Target:
     """Return what a lost connection looks for."""
     hosts = loss.hosts or record.options.failover_hosts or connecting.hosts_of(parameters)
-    return Target(parameters, hosts, _wanted(connection, record, parameters, loss))
+    wanted = _wanted(connection, record, parameters, loss)
+    return Target(parameters, hosts, wanted, lambda: not record.closed_by_app)
 
 
 def _wanted(connection: Any, record: Record, parameters: Any, loss: Loss) -> str:
@@ -46,7 +60,12 @@ def _was_standby(connection: Any, record: Record) -> bool:
 
 
 def search(target: Target, deadline: float) -> tuple[Any, Found]:
-    """Find a server. One that prefers a standby takes any server if no standby answers soon."""
+    """Find a server. One that prefers a standby takes any server if no standby answers soon.
+
+    Raises:
+        NoServer: none took over until `deadline` (monotonic seconds).
+        ClosedMeanwhile: the app has closed its connection.
+    """
     if target.wanted != "prefer-standby":
         return _search_one(target, deadline)
     try:
@@ -73,7 +92,10 @@ def _search_one(target: Target, deadline: float) -> tuple[Any, Found]:
         if SHARED.is_led_here(leader):  # by a task of an event loop that waits for us: it would never end
             return connecting.race(target, deadline)
         try:
-            pgconn, found = connecting.race(_only(target, leader.result(_left(deadline))), _soon(deadline))
+            address = wait_while_wanted(leader, deadline, target.is_wanted)
+            with SHARED.following(address) as turn:
+                wait_while_wanted(turn, deadline, target.is_wanted)
+                pgconn, found = connecting.race(_only(target, address), _soon(deadline))
             return pgconn, found._replace(led_by=leader.mark)
         except (Interrupted, NoServer, TimeoutError) as error:
             _look_again(error, deadline)
@@ -87,8 +109,10 @@ async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found
     """Do as `_search_one` does, while the event loop goes on."""
     while (leader := SHARED.join(target.key, events.origin())) is not None:
         try:
-            address = await _told(leader, _left(deadline))
-            pgconn, found = await connecting.race_async(_only(target, address), _soon(deadline))
+            address = await _told(leader, deadline, target.is_wanted)
+            with SHARED.following(address, blocks=False) as turn:
+                await _told(turn, deadline, target.is_wanted)
+                pgconn, found = await connecting.race_async(_only(target, address), _soon(deadline))
             return pgconn, found._replace(led_by=leader.mark)
         except (Interrupted, NoServer, TimeoutError) as error:
             _look_again(error, deadline)
@@ -98,22 +122,34 @@ async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found
     return pgconn, found
 
 
-async def _told(leader: Future[Address], seconds: float) -> Address:
-    """Wait for what the leader finds. Whoever waits may be cancelled, the search goes on."""
-    waiting = asyncio.wrap_future(leader)
+async def _told(future: Future[Result], deadline: float, is_wanted: Callable[[], bool]) -> Result:
+    """Do as `wait_while_wanted` does. Whoever waits may be cancelled; what is waited for goes on."""
+    waiting = asyncio.wrap_future(future)
     waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
-    await asyncio.wait([waiting], timeout=seconds)
-    if not waiting.done():
-        raise TimeoutError
-    return waiting.result()
+    while is_wanted():
+        left = deadline - time.monotonic()
+        await asyncio.wait([waiting], timeout=max(0.0, min(left, A_WHILE)))
+        if waiting.done():
+            return waiting.result()
+        if left <= 0:
+            raise TimeoutError
+    raise ClosedMeanwhile
+
+
+def pause(seconds: float, is_wanted: Callable[[], bool]) -> None:
+    """Wait before a server is asked again, unless the app closes its connection meanwhile."""
+    with suppress(TimeoutError):
+        wait_while_wanted(Future[None](), time.monotonic() + seconds, is_wanted)
+
+
+async def pause_async(seconds: float, is_wanted: Callable[[], bool]) -> None:
+    """Do as `pause` does, while the event loop goes on."""
+    with suppress(TimeoutError):
+        await _told(Future[None](), time.monotonic() + seconds, is_wanted)
 
 
 def _only(target: Target, address: Address) -> Target:
     return replace(target, hosts=(address,))
-
-
-def _left(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())
 
 
 def _soon(deadline: float) -> float:

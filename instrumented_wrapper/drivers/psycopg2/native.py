@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.databases.postgresql.answers import answer_to
+from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.psycopg2 import libpq
@@ -233,6 +233,11 @@ class Psycopg2:
         new = combined(C, Watched)(dsn)
         new.cursor_factory = C.cursor_factory.__get__(connection)  # for the app's transfer handler
         return new
+
+    def checked(self, connection: Any, wanted: str) -> bool | None:
+        """Ask something: libpq knows the kind, but an endpoint may take a login and then serve nobody."""
+        self.query(connection, QUESTION)
+        return self.is_standby(connection)
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Read libpq's words."""

@@ -168,7 +168,7 @@ class PyMySQL(ForMySQL):
         new.unix_socket = host if host.startswith("/") else None  # also where an option file names one
         with _in_time(new, seconds):
             new.connect()
-            return self.checked(new, wanted, seconds)
+        return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""

@@ -168,6 +168,10 @@ class SQLite:
         """There is no other server."""
         raise sqlite3.NotSupportedError("sqlite3 has no server")
 
+    def checked(self, connection: Any, wanted: str) -> bool | None:
+        """There is no other server."""
+        return None
+
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """There is no other server."""
         return "failed", "is no server", True
