@@ -33,6 +33,7 @@ PURE = {
     "operations": set(),
     "options": {"errors"},
     "failover": {"errors"},
+    "single_flight": {"errors", "failover"},
     "statement": set(),
     "snapshot": set(),
     "savepoints": set(),

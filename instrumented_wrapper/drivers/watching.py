@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
-from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile, Shared
+from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile
+from instrumented_wrapper.single_flight import Shared
 
 __all__ = [
     "KEY",

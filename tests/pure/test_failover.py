@@ -11,19 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instrumented_wrapper.failover import (
-    AT_ONCE,
     FIRST_PAUSE,
     LAST_ANSWERS,
     LONGEST_PAUSE,
     Attempt,
     Attempts,
-    Interrupted,
     NoServer,
     Search,
-    Shared,
     Tried,
     pause,
 )
+from instrumented_wrapper.single_flight import AT_ONCE, Interrupted, Shared
 
 A, B = ("a", 1), ("b", 2)
 

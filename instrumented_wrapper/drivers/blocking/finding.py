@@ -22,10 +22,10 @@ from instrumented_wrapper.failover import (
     Attempt,
     ClosedMeanwhile,
     Found,
-    Interrupted,
     NoServer,
     Search,
 )
+from instrumented_wrapper.single_flight import Interrupted
 
 __all__ = ["Opening", "WrongRole", "search"]
 

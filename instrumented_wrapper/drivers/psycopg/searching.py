@@ -26,10 +26,10 @@ from instrumented_wrapper.failover import (
     FOLLOW_TIMEOUT,
     ClosedMeanwhile,
     Found,
-    Interrupted,
     Loss,
     NoServer,
 )
+from instrumented_wrapper.single_flight import Interrupted
 
 __all__ = ["pause", "pause_async", "search", "search_async", "target_of"]
 

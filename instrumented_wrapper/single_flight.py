@@ -1,0 +1,151 @@
+"""Who searches when many connections are lost at once, and when each of them may connect to what was found.
+
+Pure: no driver, no socket, no clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Final
+
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.failover import NoServer
+
+__all__ = ["AT_ONCE", "Interrupted", "Led", "Shared", "Turn"]
+
+AT_ONCE: Final = 8  # connections that log in to one server at a time, of those that were lost together
+
+
+class Interrupted(Exception):
+    """Whoever led the search was interrupted; nothing is known of the servers."""
+
+
+class Led(Future[Address]):
+    """A search that one connection leads, in which thread, and where."""
+
+    def __init__(self, mark: object) -> None:
+        super().__init__()
+        self.thread, self.mark = threading.get_ident(), mark
+
+
+class Turn(Future[None]):
+    """The permission to connect to a server: its result is there as soon as the turn begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+
+class _Queue:
+    """Those that connect to one server now, and those that wait for their turn."""
+
+    def __init__(self) -> None:
+        self.inside: list[Turn] = []
+        self._waiting: deque[Turn] = deque()
+
+    def enter(self, turn: Turn, blocks: bool) -> None:
+        """Begin the turn now or later.
+
+        `blocks`: its thread does nothing else meanwhile, so that it must not wait for tasks of an event loop there.
+        """
+        if blocks and any(other.thread == turn.thread for other in (*self.inside, *self._waiting)):
+            self._begin(turn)
+            return
+        self._waiting.append(turn)
+        self._go_on()
+
+    def leave(self, turn: Turn, found: bool) -> None:
+        """A turn ends, or nobody waits for it any more. Where the server was not `found`, the others are sent away."""
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        elif turn in self.inside:
+            self.inside.remove(turn)
+            self._go_on() if found else self._send_away()
+
+    def _begin(self, turn: Turn) -> None:
+        self.inside.append(turn)
+        turn.set_result(None)
+
+    def _go_on(self) -> None:
+        while self._waiting and len(self.inside) < AT_ONCE:
+            self._begin(self._waiting.popleft())
+
+    def _send_away(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().set_exception(Interrupted())
+
+
+class Shared:
+    """Connections that are lost together share one search: the first one looks, the others wait for what it finds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._searches: dict[Hashable, Led] = {}
+        self._queues: dict[Address, _Queue] = {}
+
+    def join(self, what: Hashable, mark: object = None) -> Led | None:
+        """Return the search for `what` that is under way, or None: then the caller must be `leading` it.
+
+        `mark`: where it then is led, as telemetry marks it.
+        """
+        with self._lock:
+            if (search := self._searches.get(what)) is None:
+                self._searches[what] = Led(mark)
+            return search
+
+    def is_led_here(self, search: Led) -> bool:
+        """Tell whether the calling thread leads `search`, so that it must not block until its end."""
+        return search.thread == threading.get_ident()
+
+    @contextmanager
+    def leading(self, what: Hashable) -> Iterator[Callable[[Address], None]]:
+        """Lead the search for `what`: call the function that this gives with what was found.
+
+        Those who wait are told of a failure too; one that says nothing of the servers lets a follower take over.
+        """
+        search = self._searches[what]
+        try:
+            yield search.set_result
+        except NoServer as error:
+            search.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                self._searches.pop(what, None)
+            if not search.done():
+                search.set_exception(Interrupted())
+
+    @contextmanager
+    def following(self, address: Address, blocks: bool = True) -> Iterator[Turn]:
+        """Connect to a server that another connection found, `AT_ONCE` of them at a time.
+
+        Wait for the turn that this gives, then connect. Where the server is gone again, those that still wait get
+        `Interrupted`, and look for another one. `blocks`: waiting blocks the thread.
+        """
+        turn = Turn()
+        with self._lock:
+            self._queues.setdefault(address, _Queue()).enter(turn, blocks)
+        found = True  # whatever else happens says nothing of the server
+        try:
+            yield turn
+        except NoServer:
+            found = False
+            raise
+        finally:
+            self._leave(address, turn, found)
+
+    def _leave(self, address: Address, turn: Turn, found: bool) -> None:
+        with self._lock:
+            if (queue := self._queues.get(address)) is None:  # this one was sent away, or is from before a fork
+                return
+            queue.leave(turn, found)
+            if not queue.inside:
+                del self._queues[address]
+
+    def forget(self) -> None:
+        """In a forked child: the searches of the parent are not ours."""
+        self.__init__()  # type: ignore[misc]
