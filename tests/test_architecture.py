@@ -28,6 +28,7 @@ PACKAGES = {"mysql_connector": {"mysql", "_mysql_connector"}, "mysqlclient": {"M
 # What pure modules may know of ours. Nothing else, and nothing from outside the standard library.
 PURE = {
     "databases": {"operations", "server_settings", "statement"},
+    "batches": set(),
     "errors": set(),
     "events": set(),
     "operations": set(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 from instrumented_wrapper.databases import summary
@@ -105,7 +106,7 @@ def _pieces_of(text: str) -> Iterator[Piece]:
     """Take a text apart; what may be a value in double quotes, and whatever is given to a PRAGMA, is a string."""
     found = [Piece(match.lastgroup, match[0], *match.span()) for match in _PIECES.finditer(text) if match.lastgroup]
     before, pragma, given = ";", False, False
-    for piece, after in zip(found, [*found[1:], None], strict=True):
+    for piece, after in zip_longest(found, found[1:]):
         raw = piece.raw.lower()
         pragma = (pragma or (raw == "pragma" and before in _BEFORE_PRAGMA)) and raw != ";"
         named = piece.kind != "quoted" or raw[0] != '"' or before in _NAMING or (after is not None and after.raw == ".")

@@ -21,7 +21,14 @@ class Measured:
 
     def new(self, name: str) -> dict[frozenset[tuple[str, Any]], int]:
         """Return how often each set of attributes was recorded."""
-        found = {key: n - self.before.get(key, 0) for key, n in self._counts().items() if key[0] == OURS + name}
+        return self._new(OURS + name)
+
+    def operations(self) -> dict[frozenset[tuple[str, Any]], int]:
+        """Return the same for operations of the app."""
+        return self._new("db.client.operation.duration")
+
+    def _new(self, name: str) -> dict[frozenset[tuple[str, Any]], int]:
+        found = {key: n - self.before.get(key, 0) for key, n in self._counts().items() if key[0] == name}
         return {attributes: n for (_, attributes), n in found.items() if n}
 
     def _counts(self) -> dict[Key, int]:

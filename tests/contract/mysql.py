@@ -84,6 +84,9 @@ class ForMySQL(Needs):
             pass
         return rows
 
+    def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
+        cursor.executemany(sql, sets)
+
     def commit(self, connection: Any) -> None:
         connection.commit()
 

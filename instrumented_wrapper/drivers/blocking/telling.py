@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from time import time_ns
 from typing import Any
 
+from instrumented_wrapper.batches import size_of
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.operations import AtSite, Operation, Operations, Site, Told, Words, kept
@@ -53,9 +54,9 @@ class Telling:
     def batch(
         self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Operation | None:
-        """Begin an ``executemany``."""
-        sets = next(iter((*args[1:], *kwargs.values())), ())
-        size = len(sets) if isinstance(sets, (list, tuple)) else -1  # others may count by fetching
+        """Begin an ``executemany``; None where it has no parameter sets, and sends nothing."""
+        if not (size := size_of(next(iter((*args[1:], *kwargs.values())), ()))):
+            return None
 
         def described(at: AtSite) -> Told:
             text = self._native.text_of(cursor, query)

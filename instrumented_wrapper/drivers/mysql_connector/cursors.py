@@ -10,6 +10,7 @@ from typing import Any, Final
 from mysql.connector import __version_info__
 from mysql.connector import cursor as pure
 
+from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts
@@ -58,7 +59,7 @@ def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, t
         patches.replace(kind, "execute", calls.statement(own["execute"], connection_of, "operation"))
     if "executemany" in own:
         batch = calls.statement(in_parts(own["executemany"]), connection_of, "operation", telling.batch)
-        patches.replace(kind, "executemany", batch)
+        patches.replace(kind, "executemany", first_taken(telling.nobody, batch))
     if "callproc" in own and "Prepared" not in kind.__name__:
         called = calls.call(own["callproc"], Call.STATEMENT, telling.procedure, _calls, connection_of)
         patches.replace(kind, "callproc", called)

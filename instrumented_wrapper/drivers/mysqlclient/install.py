@@ -13,6 +13,7 @@ import MySQLdb
 from MySQLdb import _mysql, cursors
 from MySQLdb.connections import Connection
 
+from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
@@ -105,7 +106,7 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
     patches.replace(kind, "execute", calls.statement(_noting(kind.execute), connection_of, "query"))
     patches.replace(kind, "close", _closing(kind.close))
     batch = calls.statement(in_parts(kind.executemany), connection_of, "query", telling.batch)
-    patches.replace(kind, "executemany", batch)
+    patches.replace(kind, "executemany", first_taken(telling.nobody, batch))
     called = calls.call(kind.callproc, Call.STATEMENT, telling.procedure, calls_procedure, connection_of)
     patches.replace(kind, "callproc", called)
     patches.replace(kind, "nextset", calls.fetch(kind.nextset, connection_of))

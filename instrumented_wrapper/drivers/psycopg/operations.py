@@ -14,6 +14,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
+from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import record_of
@@ -41,7 +42,7 @@ def install(patches: Patches, telling: Telling) -> None:
     for cursor, server_cursor, executing, timing, streamed, copied in _CURSORS:
         over(cursor, "execute", functools.partial(executing, telling))
         over(server_cursor, "execute", functools.partial(executing, telling))
-        over(cursor, "executemany", timing(telling, _batches))
+        over(cursor, "executemany", functools.partial(_batching, telling, timing(telling, _batches)))
         over(cursor, "stream", functools.partial(_streaming, telling, streamed))
         over(cursor, "copy", functools.partial(_streaming, telling, copied))
         over(server_cursor, "_fetch_gen", functools.partial(_fetching, telling))
@@ -151,6 +152,10 @@ def _timing_async(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
 def _batches(telling: Telling, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
     """``executemany``."""
     return telling.batch(self, *_query(args, kwargs))
+
+
+def _batching(telling: Telling, timed: Callable[[Method], Method], original: Method) -> Method:
+    return first_taken(telling.nobody, timed(original))
 
 
 def _query(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:

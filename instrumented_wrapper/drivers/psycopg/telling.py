@@ -16,6 +16,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
+from instrumented_wrapper.batches import size_of
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
@@ -67,14 +68,14 @@ class Telling:
             return _untold(error)
 
     def batch(self, cursor: Any, query: Any, params_seq: Any) -> Operation | None:
-        """Begin an ``executemany``."""
+        """Begin an ``executemany``; None where it has no parameter sets, and runs no statement."""
         record: Record | None = cursor._conn.__dict__.get(KEY)
-        if record is None or not record.tells or not self.listens():
+        size = size_of(params_seq)
+        if record is None or not size or not record.tells or not self.listens():
             return None
         started = time_ns()
         try:
             at = record.at or self._at(record)
-            size = len(params_seq) if isinstance(params_seq, (list, tuple)) else -1  # others may count by fetching
             text, composed = _text_of(cursor, query)
             words = _words_of(text)
             told = at.describe(words, words.text if composed else cut(text), size)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import psycopg2
 from psycopg2 import extensions
 
+from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
@@ -137,7 +138,8 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
         patches.replace(owner, name, made)
 
     statement("execute", "query")
-    statement("executemany", "query", telling.batch)
+    many = calls.statement(kind.executemany, connection_of, "query", telling.batch, _K.executemany)
+    patches.replace(kind, "executemany", first_taken(telling.nobody, many))
     statement("copy_expert", "sql", telling.script)
     call(kind, "callproc", telling.procedure, lambda record, name, *given: calls.effects_of(f"SELECT * FROM {name}()"))
     for name, place in (("copy_from", 1), ("copy_to", 1)):

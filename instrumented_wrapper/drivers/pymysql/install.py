@@ -13,6 +13,7 @@ import pymysql
 from pymysql import connections, cursors
 from pymysql.constants import CLIENT
 
+from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
@@ -109,7 +110,7 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
     patches.close_over(
         cursors.Cursor,
         "executemany",
-        lambda original: make(in_parts(original), begin=telling.batch),
+        lambda original: first_taken(telling.nobody, make(in_parts(original), begin=telling.batch)),
     )
     patches.close_over(
         cursors.Cursor,

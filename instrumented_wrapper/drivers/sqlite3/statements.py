@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.blocking.calls import Calls, ended
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.telling import Telling
@@ -75,7 +76,7 @@ class Statements:
             record.used = True
             return result
 
-        return executemany
+        return first_taken(nobody, executemany)
 
     def executescript(self, original: Method) -> Method:
         """``executescript``."""

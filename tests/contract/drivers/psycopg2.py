@@ -87,6 +87,9 @@ class Psycopg2(Needs):
         cursor.execute(sql)
         return cursor.fetchall() if cursor.description else []
 
+    def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
+        cursor.executemany(sql, sets)
+
     def commit(self, connection: Any) -> None:
         connection.commit()
 

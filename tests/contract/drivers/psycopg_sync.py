@@ -88,6 +88,9 @@ class PsycopgSync(Needs):
     def _rows(self, cursor: Any) -> list[tuple[Any, ...]]:
         return self.call(cursor.fetchall) if cursor.description else []
 
+    def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
+        self.call(cursor.executemany, sql, sets)
+
     def commit(self, connection: Any) -> None:
         self.call(connection.commit)
 

@@ -1,0 +1,77 @@
+"""How many parameter sets a batch has, found out without a second pass over them.
+
+Pure. Sets may come from an iterator that makes them one by one: then the first one is taken early, because a batch
+without any sends nothing. What has a length of its own making is not asked for it: that may run a query.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, MappingView, Sequence
+from collections.abc import Set as AnySet
+from inspect import iscoroutinefunction
+from typing import Any, Final
+
+__all__ = ["UNKNOWN", "first_taken", "size_of"]
+
+UNKNOWN: Final = -1
+Method = Callable[..., Any]
+
+
+class Sets:
+    """The parameter sets of an iterator whose first one has been taken already.
+
+    Attributes:
+        none: there are no sets at all.
+    """
+
+    def __init__(self, sets: Iterator[Any]) -> None:
+        self.none = False
+        self._sets, self._first = sets, list[Any]()
+        self._error: Exception | None = None
+        try:
+            self._first.append(next(sets))
+        except StopIteration:
+            self.none = True
+        except Exception as error:  # noqa: BLE001 - the driver gets it where it asks for the first set
+            self._error = error
+
+    def __iter__(self) -> Iterator[Any]:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        while self._first:
+            yield self._first.pop()
+        yield from self._sets
+
+
+def size_of(sets: Any) -> int:
+    """Return how many parameter sets there are: 0 for none, `UNKNOWN` where only a pass over them would say."""
+    if isinstance(sets, Sets):
+        return 0 if sets.none else UNKNOWN
+    if sets is None:
+        return 0
+    return len(sets) if isinstance(sets, (Sequence, AnySet, MappingView, deque)) else UNKNOWN
+
+
+def first_taken(nobody: Callable[[], bool], original: Method) -> Method:
+    """Return an ``executemany`` that takes the first set of an iterator early, unless `nobody` listens."""
+
+    @functools.wraps(original)
+    def executemany(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return original(self, *args, **kwargs) if nobody() else original(self, *_taken(args), **_named(kwargs))
+
+    @functools.wraps(original)
+    async def executemany_async(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return await (original(self, *args, **kwargs) if nobody() else original(self, *_taken(args), **_named(kwargs)))
+
+    return executemany_async if iscoroutinefunction(original) else executemany
+
+
+def _taken(arguments: Iterable[Any]) -> list[Any]:
+    return [Sets(argument) if isinstance(argument, Iterator) else argument for argument in arguments]
+
+
+def _named(keywords: dict[str, Any]) -> dict[str, Any]:
+    return dict(zip(keywords, _taken(keywords.values()), strict=True))

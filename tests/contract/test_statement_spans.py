@@ -1,0 +1,90 @@
+"""Which statements have a span, on every driver: what is sent has one, what is not sent has none."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from servers import Proxy
+
+from .driver import DriverUnderTest
+
+NOTHING: dict[str, Callable[[], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "deque": deque,
+    "range": lambda: range(0),
+    "values of a dictionary": lambda: {}.values(),
+    "iterator": lambda: iter(()),
+    "generator": lambda: (number for number in ()),
+}
+MANY = "DELETE FROM {} WHERE id = %s"
+
+
+def names(spans: Any) -> list[str]:
+    return [span.name for span in spans.all()]
+
+
+@pytest.mark.parametrize("sets", NOTHING)
+def test_an_empty_batch_has_no_span(driver: DriverUnderTest, connect, table, spans, measured, sets: str) -> None:
+    if sets in ("iterator", "generator"):
+        driver.needs("batches from iterators")
+    connection = connect(autocommit=True) if driver.has("autocommit") else connect()
+    cursor = driver.cursor(connection)
+    spans.clear()
+    before = measured.operations()
+    driver.execute_many(cursor, MANY.format(table), NOTHING[sets]())
+    assert names(spans) == []
+    assert measured.operations() == before
+
+
+@pytest.mark.parametrize("kind", [list, iter], ids=["list", "iterator"])
+def test_an_empty_batch_sends_no_statement(driver: DriverUnderTest, connect, site, table, proxy: Proxy, kind) -> None:
+    """psycopg sends Flush and Sync, with no statement between them."""
+    if kind is iter:
+        driver.needs("batches from iterators")
+    connection = connect(site.dsn(proxy), autocommit=True)
+    cursor = driver.cursor(connection)
+    proxy.clear()
+    driver.execute_many(cursor, MANY.format(table), kind(()))
+    assert b"DELETE" not in proxy.seen("client")
+    assert proxy.bytes_from_client <= 10
+
+
+@pytest.mark.parametrize("many", [1, 2, 5])
+def test_an_iterator_is_passed_on_whole(driver: DriverUnderTest, connect, table, spans, many: int) -> None:
+    driver.needs("batches from iterators")
+    connection = connect()
+    cursor = driver.cursor(connection)
+    spans.clear()
+    driver.execute_many(cursor, f"INSERT INTO {table} VALUES (%s)", ((number,) for number in range(many)))
+    (batch,) = (span for span in spans.all() if "INSERT" in span.name)
+    assert batch.name == f"BATCH INSERT {table}"
+    assert driver.execute(connection, f"SELECT count(*) FROM {table}") == [(many,)]
+
+
+def test_an_iterator_that_fails_fails_in_the_app(driver: DriverUnderTest, connect, table) -> None:
+    def sets() -> Any:
+        raise LookupError("no such order")
+        yield ()
+
+    driver.needs("batches from iterators")
+    connection = connect()
+    with pytest.raises(Exception, match="no such order"):
+        driver.execute_many(driver.cursor(connection), f"INSERT INTO {table} VALUES (%s)", sets())
+
+
+@pytest.mark.parametrize("text", ["-- nothing", "/* nothing */"])
+def test_a_text_without_a_statement_has_a_span(driver: DriverUnderTest, connect, site, spans, text: str) -> None:
+    """Named by where it goes; MySQL refuses it, the others do nothing."""
+    connection = connect()
+    cursor = driver.cursor(connection)
+    spans.clear()
+    try:
+        driver.execute_on(cursor, text)
+    except Exception:
+        driver.rollback(connection)
+    (span,) = (span for span in spans.all() if span.name not in ("BEGIN", "ROLLBACK"))
+    assert span.name == span.attributes["db.namespace"]
+    assert "db.query.summary" not in span.attributes
