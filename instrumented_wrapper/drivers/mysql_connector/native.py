@@ -13,6 +13,8 @@ from mysql.connector import Error, errors  # by name: while it is being imported
 from mysql.connector.abstracts import MySQLConnectionAbstract
 from mysql.connector.connection import MySQLConnection
 from mysql.connector.constants import ClientFlag
+from mysql.connector.cursor import MySQLCursor, MySQLCursorPrepared
+from mysql.connector.pooling import PooledMySQLConnection
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.blocking.native import Phase
@@ -43,11 +45,14 @@ _PHYSICAL: Final = (
     sockets.NAME,
 )
 _OF_ALL: Final = """_autocommit _character_set _charset_id _database _handshake _have_next_result _host _in_transaction
-_password _port _sql_mode _time_zone _unix_socket _unread_result _user""".split()
-# The private parts that are used, of connections that have not connected.
-PARTS: Final = {
-    kind: [*_OF_ALL, *(["_socket", "_protocol"] if kind is MySQLConnection else ["_cmysql", "_open_connection"])]
-    for kind in KINDS
+_open_connection _password _port _sql_mode _time_zone _unix_socket _unread_result _user""".split()
+_OF_ONE: Final = {"MySQLConnection": ["_socket", "_protocol"], "CMySQLConnection": ["_cmysql", "_columns"]}
+# The private parts that are used.
+PARTS: Final[dict[type[Any], list[str]]] = {
+    **{kind: [*_OF_ALL, *_OF_ONE[kind.__name__]] for kind in KINDS},
+    MySQLCursor: ["_connection", "_executed"],
+    MySQLCursorPrepared: ["_prepared"],
+    PooledMySQLConnection: ["_cnx"],
 }
 _SENDING: Final = ("__init__", "cmd_ping", "cmd_reset_connection")
 

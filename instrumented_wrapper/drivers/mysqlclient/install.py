@@ -28,7 +28,8 @@ from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, b
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options, take_keywords
-from instrumented_wrapper.patching import Patches, missing
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.self_test import missing
 
 __all__ = ["DRIVER", "install", "uninstall"]
 
@@ -44,7 +45,7 @@ _PARTS: Final = {
     query read_query_result rollback select_db send_query set_character_set store_result""".split()
     + list(_MEMBERS),
     Connection: "autocommit begin query set_character_set".split(),
-    cursors.BaseCursor: "callproc close execute executemany nextset".split(),
+    cursors.BaseCursor: "callproc close execute executemany nextset _result connection".split(),
     cursors.CursorUseResultMixIn: "fetchall fetchmany fetchone".split(),
 }
 _PYTHON: Final = ("query", "autocommit", "set_character_set")  # Python methods that call the C class

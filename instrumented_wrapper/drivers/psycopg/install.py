@@ -61,8 +61,9 @@ def _observe(patches: Patches, options: Options, flows: Flows, telling: Telling)
     patches.wrap(Connection, "connect", making.connecting_with(options, telling))
     patches.wrap(AsyncConnection, "connect", making.connecting_with_async(options, telling))
     patches.replace(psycopg, "connect", Connection.connect)
-    patches.close_over(Connection, "_get_connection_params", making.parameters(options))
-    patches.close_over(AsyncConnection, "_get_connection_params", making.parameters_async(options))
+    for kind, make in ((Connection, making.parameters), (AsyncConnection, making.parameters_async)):
+        if hasattr(kind, "_get_connection_params"):
+            patches.close_over(kind, "_get_connection_params", make(options))
 
 
 def _look_after(patches: Patches, flows: Flows, telling: Telling) -> None:
@@ -90,6 +91,9 @@ def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch psycopg_pool's classes."""
     from instrumented_wrapper.drivers.psycopg import pool_metrics  # imports psycopg_pool, which not every app has
 
+    if lacking := ", ".join(pools.missing_parts()):
+        logger.warning("psycopg_pool lacks %s: it is left alone", lacking)
+        return f"left alone: it lacks {lacking}"
     pools.install(patches, DRIVER, flows)
     if options.metrics:
         pool_metrics.install(patches, flows.pools)

@@ -1,23 +1,29 @@
-"""The private parts of psycopg that are used, and the self-test that looks for them once, when patching.
+"""The private parts of psycopg that are used, as a list, and the self-test that looks for them once, when patching.
 
-Knows names and signatures only.
+Knows names only. Whoever uses another private name of psycopg adds it here: ``tests/drivers/test_self_test.py`` renames
+each in a copy of psycopg.
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, AsyncTransaction, BaseConnection, Connection, Transaction
+from psycopg import AsyncConnection, AsyncTransaction, BaseConnection, Connection, Transaction, generators
 from psycopg._preparing import PrepareManager
+from psycopg._queries import PostgresQuery
 from psycopg.generators import execute
+
+from instrumented_wrapper.self_test import missing
 
 __all__ = [
     "OLDEST",
+    "PARTS",
     "AsyncConnection",
     "BaseConnection",
     "BaseCursor",
+    "BaseTransaction",
+    "ClientCursorMixin",
     "Connection",
     "PrepareManager",
     "execute",
@@ -29,77 +35,56 @@ BaseCursor: Any = next(kind for kind in psycopg.Cursor.__mro__ if kind.__name__ 
 BaseTransaction: Any = Transaction.__mro__[1]
 ClientCursorMixin: Any = next(kind for kind in psycopg.ClientCursor.__mro__ if "mogrify" in vars(kind))
 
-_METHODS: Final[dict[Any, tuple[str, ...]]] = {
-    BaseConnection: (
-        "_set_autocommit_gen",
-        "_set_isolation_level_gen",
-        "_set_read_only_gen",
-        "_set_deferrable_gen",
-        "_exec_command",
-        "_check_connection_ok",
-        "_notice_handler",
-        "_notify_handler",
-    ),
-    Connection: ("wait", "connect", "close", "_get_connection_params"),
-    AsyncConnection: ("wait", "connect", "close", "_get_connection_params"),
-    BaseCursor: ("_convert_query", "_execute_gen", "_start_query"),
-    BaseTransaction: ("_enter_gen", "_exit_gen", "_pop_savepoint"),
-    psycopg.Pipeline: ("__exit__",),
-    psycopg.AsyncPipeline: ("__aexit__",),
-    Transaction: ("__enter__", "__exit__"),
-    AsyncTransaction: ("__aenter__", "__aexit__"),
+_CONNECTION: Final = "wait connect close _get_connection_params".split()
+PARTS: Final[dict[Any, list[str]]] = {
+    BaseConnection: """_set_autocommit_gen _set_isolation_level_gen _set_read_only_gen _set_deferrable_gen _commit_gen
+    _rollback_gen _tpc_prepare_gen _start_query _exec_command _check_connection_ok _notice_handler _notify_handler
+    """.split(),
+    # Read, copied or replaced in a switch.
+    BaseConnection.__init__: """pgconn _autocommit _isolation_level _read_only _deferrable _begin_statement _adapters
+    _closed _num_transactions _pipeline _prepared _tpc""".split(),
+    Connection: _CONNECTION,
+    AsyncConnection: _CONNECTION,
+    BaseCursor: """_conn _pgconn _convert_query _execute_gen _executemany_gen_pipeline _executemany_gen_no_pipeline
+    _start_query""".split(),
+    psycopg.Cursor: ["_fetch_pipeline"],
+    psycopg.AsyncCursor: ["_fetch_pipeline"],
+    psycopg.ServerCursor: ["_fetch_gen"],
+    psycopg.AsyncServerCursor: ["_fetch_gen"],
+    BaseTransaction: """_conn _enter_gen _exit_gen _pop_savepoint _outer_transaction _stack_index force_rollback
+    pgconn""".split(),
+    Transaction: ["__enter__", "__exit__"],
+    AsyncTransaction: ["__aenter__", "__aexit__"],
+    psycopg.Pipeline: "__exit__ _conn _fetch_gen command_queue result_queue level".split(),
+    psycopg.AsyncPipeline: "__aexit__ _conn _fetch_gen command_queue result_queue level".split(),
+    PostgresQuery: ["query", "params", "types"],
+    PrepareManager: ["prepare_threshold", "prepared_max"],
+    generators: "notifies copy_from copy_to copy_end execute".split(),
 }
-# Set by BaseConnection.__init__: read, copied or replaced in a switch.
-_ATTRIBUTES: Final = (
-    "pgconn",
-    "_autocommit",
-    "_isolation_level",
-    "_read_only",
-    "_deferrable",
-    "_begin_statement",
-    "_adapters",
-    "_closed",
-    "_num_transactions",
-    "_pipeline",
-    "_prepared",
-    "_tpc",
+# Parameters and variables, which are read from frames; the lock of a pipeline was its connection's until 3.2.2.
+_VARIABLES: Final[tuple[tuple[Any, str, list[str]], ...]] = (
+    (BaseConnection, "_exec_command", ["command"]),
+    (Connection, "wait", ["gen", "interval"]),
+    (AsyncConnection, "wait", ["gen", "interval"]),
+    (BaseCursor, "_convert_query", ["query"]),
+    (BaseCursor, "_start_query", ["query"]),
+    (BaseCursor, "_execute_gen", ["self", "query", "params"]),
+    (BaseCursor, "_executemany_gen_pipeline", ["params_seq"]),
+    (BaseCursor, "_executemany_gen_no_pipeline", ["params_seq"]),
+    (BaseTransaction, "_enter_gen", ["self"]),
+    (BaseTransaction, "_exit_gen", ["self", "exc_val"]),
+    (psycopg.Pipeline, "__exit__", ["_lock|lock"]),
+    (psycopg.AsyncPipeline, "__aexit__", ["_lock|lock"]),
+    (generators, "copy_from", ["pgconn"]),
+    (generators, "copy_to", ["pgconn"]),
+    (generators, "copy_end", ["pgconn"]),
 )
-
-
-class _NoConnection:
-    """Enough of a PGconn for ``BaseConnection.__init__``; it counts as closed."""
-
-    notice_handler: Any = None
-    notify_handler: Any = None
-    status = psycopg.pq.ConnStatus.BAD
 
 
 def missing_parts() -> list[str]:
     """Return what this version of psycopg lacks of the private parts that are used; empty where all is well."""
-    missing = [
-        f"{owner.__name__}.{name}"
-        for owner, names in _METHODS.items()
-        for name in names
-        if not callable(getattr(owner, name, None))
-    ]
-    missing += [f"Connection.{name}" for name in _ATTRIBUTES if name not in _attributes()]
-    missing += [] if hasattr(vars(BaseCursor).get("_pgconn"), "__set__") else ["BaseCursor._pgconn"]
-    missing += [] if _takes(BaseConnection._exec_command, "command") else ["BaseConnection._exec_command(command)"]
-    missing += [] if _takes(BaseCursor._convert_query, "query") else ["BaseCursor._convert_query(query)"]
-    missing += [] if _takes(BaseCursor._start_query, "query") else ["BaseCursor._start_query(query)"]
-    missing += [] if _takes(Connection.wait, "gen") else ["Connection.wait(gen)"]
-    missing += [] if _takes(Connection.wait, "interval") else ["Connection.wait(interval)"]
-    return missing
-
-
-def _attributes() -> set[str]:
-    connection: Any = object.__new__(Connection)
-    try:
-        BaseConnection.__init__(connection, _NoConnection())  # type: ignore[arg-type]
-    except Exception as error:  # noqa: BLE001 - a constructor that changed is what the self-test is there to find
-        return {type(error).__name__}
-    return set(vars(connection))
-
-
-def _takes(function: Any, parameter: str) -> bool:
-    return parameter in inspect.signature(function).parameters
+    lacking = missing(PARTS)
+    for owner, name, variables in _VARIABLES:
+        if (function := getattr(owner, name, None)) is not None:
+            lacking += missing({function: variables})
+    return lacking if hasattr(vars(BaseCursor).get("_pgconn"), "__set__") else [*lacking, "BaseCursor._pgconn"]

@@ -22,26 +22,28 @@ from instrumented_wrapper.drivers.psycopg.steps import pool_deadline
 from instrumented_wrapper.failover import RESET_TIMEOUT
 from instrumented_wrapper.handlers import SessionStateTransferHandlers as Handlers
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
+__all__ = ["install", "missing_parts"]
 
 Method = Callable[..., Any]
 logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there
 _IDLE: Final = int(pq.TransactionStatus.IDLE)
 _OPEN: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
-_PARTS: Final = ("getconn", "putconn", "_reset_connection")
+_PARTS: Final = "getconn putconn _reset_connection _check _reset _connect _pool".split()
+
+
+def missing_parts() -> list[str]:
+    """Return what this version of psycopg_pool lacks of the parts that are used; empty where all is well."""
+    import psycopg_pool as pools
+
+    return missing(dict.fromkeys((pools.ConnectionPool, pools.AsyncConnectionPool), _PARTS))
 
 
 def install(patches: Patches, driver: Driver, flows: Flows) -> None:
     """Patch the four pools of psycopg_pool."""
     import psycopg_pool as pools
 
-    kinds = pools.ConnectionPool, pools.AsyncConnectionPool
-    if missing := [f"{kind.__name__}.{part}" for kind in kinds for part in _PARTS if not hasattr(kind, part)]:
-        logging.getLogger("instrumented_wrapper").warning(
-            "psycopg_pool lacks %s: returns to a pool are not looked after", ", ".join(missing)
-        )
-        return
     patches.close_over(pools.ConnectionPool, "getconn", _handing_out)
     patches.close_over(pools.AsyncConnectionPool, "getconn", _handing_out_async)
     patches.close_over(pools.ConnectionPool, "putconn", functools.partial(_taking_back, driver, flows))

@@ -197,6 +197,8 @@ def _callable(original: Method) -> tuple[Method, Any]:
     Fixed parameters are half a microsecond cheaper than ``*args, **kwargs``; ``timeout`` came with 3.3.
     """
     known = inspect.signature(original).parameters
+    if "interval" not in known:  # another psycopg than those that are known: it is only observed
+        return lambda self, gen, interval, timeout: original(self, gen), None
     call = original if "timeout" in known else lambda self, gen, interval, timeout: original(self, gen, interval)
     return call, known["interval"].default
 

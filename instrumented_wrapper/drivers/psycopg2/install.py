@@ -37,6 +37,7 @@ from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Words
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SET, Effects, Step
 
 __all__ = ["DRIVER", "install", "install_pools", "uninstall"]
@@ -55,9 +56,11 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if version < OLDEST:
         logger.warning("psycopg2 %s is not supported, 2.9 or newer is: it is left alone", known.__version__)
         return "left alone: older than 2.9"
-    missing = libpq.missing_functions()
-    if missing:
-        logger.warning("libpq of psycopg2 lacks %s: it is only observed", ", ".join(missing))
+    if lacking := ", ".join(missing({psycopg2: ["connect", "_connect", "_ext", "_psycopg"]})):
+        logger.warning("psycopg2 lacks %s: it is left alone", lacking)
+        return f"left alone: it lacks {lacking}"
+    if absent := ", ".join(libpq.missing_functions()):
+        logger.warning("libpq of psycopg2 lacks %s: it is only observed", absent)
         options = options.with_keywords({"failover": "off", "reset_session_state_on_close": False}, "self-test")
     telling = Telling(NATIVE, flows.operations)
     calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
@@ -68,7 +71,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         _connections(patches, kind, calls, telling, flows)
     for cursor, named in ((WatchedCursor, NamedCursor), (ShellCursor, NamedShellCursor)):
         _cursors(patches, cursor, named, calls, telling)
-    return f"only observed: it lacks {', '.join(missing)}" if missing else "patched"
+    return f"only observed: it lacks {absent}" if absent else "patched"
 
 
 def install_pools(patches: Patches, options: Options, flows: Flows) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,16 +12,21 @@ from instrumented_wrapper.drivers.blocking.closing import reset_on_return
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import record_of
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.self_test import missing
 
 __all__ = ["install"]
 
 Method = Callable[..., Any]
+logger = logging.getLogger("instrumented_wrapper")
 
 
 def install(patches: Patches, native: Native, driver: Driver, flows: Flows) -> None:
     """Patch the pools, whose ``putconn`` is one function under two names."""
     from psycopg2 import pool
 
+    if lacking := missing({pool.AbstractConnectionPool: ["_putconn", "_rused", "closed"]}):
+        logger.warning("psycopg2.pool lacks %s: returns to a pool are not looked after", ", ".join(lacking))
+        return
     taking_back = functools.partial(_taking_back, native, driver, flows)
     patches.close_over(pool.AbstractConnectionPool, "_putconn", taking_back)
     patches.close_over(pool.SimpleConnectionPool, "putconn", taking_back)
