@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from servers import MariaDBCluster, MariaDBServer, Proxy, guard
-from servers.mariadb_server import ACCOUNT, DATABASES
+from servers.replicating import ACCOUNT, DATABASES
 
 SECONDS = 20  # for what takes no time on an idle machine
 ACCOUNTS = 40  # a session of the test that had the account before is long gone
@@ -20,6 +20,8 @@ class MariaDB:
     servers = "running_mariadb"  # the fixture
     system, namespace = "mariadb", DATABASES[0]
     goodbye = b"\x01\x00\x00\x00\x01"  # COM_QUIT
+    first_question = b"DO 0"  # what a new session is asked before the app gets it
+    setting, setting_sent = "SET time_zone = '+02:00'", b"+02:00"  # a statement, and what carries it over
     session_id = "SELECT CONNECTION_ID()"
     slow = "SELECT SLEEP(60)"
     suicide = "KILL CONNECTION_ID()"

@@ -1,0 +1,164 @@
+"""A search lasts as long as it promises: endpoints that take logins and serve nobody, many at once, the app's close."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from instrumented_wrapper import FailoverFailedError
+from servers import Proxy, guard
+from servers.proxy import Trigger
+
+from .driver import DriverUnderTest
+from .rows import PATIENCE, error_of
+
+IS_ABOUT_SERVERS = True
+
+AT_ONCE = 8
+FORGIVING = {"failover": "on", "failover_timeout": PATIENCE}
+WITHOUT_END = {"failover": "on", "failover_timeout": 10 * PATIENCE}
+
+
+class Endpoint(Proxy):
+    """A proxy that ends connections, or holds all, as soon as a client sends certain bytes, so many times."""
+
+    ends_at = holds_at = b""
+    spares, times, hits = 0, 10**6, 0
+
+    def _pull(self, direction: Any, chunk: bytes, tail: bytes) -> Trigger | None:
+        wanted = self.ends_at or self.holds_at
+        if wanted and direction == "client" and wanted in chunk:
+            self.hits += 1
+            if self.spares < self.hits <= self.spares + self.times:
+                if self.ends_at:
+                    return Trigger(wanted, "client", forward=False)
+                self.hold()
+        return super()._pull(direction, chunk, tail)
+
+
+@pytest.fixture
+def endpoint(driver: DriverUnderTest, cluster: Any) -> Iterator[Callable[[], Endpoint]]:
+    """Make endpoints before the primary."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(Endpoint(cluster.primary.host, cluster.primary.port))
+
+
+# --- endpoints that take a login and serve nobody -----------------------------------------------------------------
+
+
+def test_an_endpoint_that_refuses_the_first_statement_is_asked_again(driver, connect, site, endpoint, table) -> None:
+    one = endpoint()
+    connection = connect(site.dsn(one), autocommit=True, instrumented_wrapper=FORGIVING)
+    one.ends_at, one.times = site.first_question, 20
+    one.cut()
+    driver.execute(connection, f"INSERT INTO {table} VALUES (1)")
+    assert one.hits == 21
+    assert site.ids(table) == [1]
+
+
+def test_an_endpoint_that_refuses_what_configures_a_session_is_asked_again(driver, connect, site, endpoint) -> None:
+    one = endpoint()
+    connection = connect(site.dsn(one), autocommit=True, instrumented_wrapper=FORGIVING)
+    driver.execute(connection, site.setting)
+    one.ends_at, one.times = site.setting_sent, 12
+    one.cut()
+    assert driver.execute(connection, "SELECT 1") == [(1,)]
+    assert one.hits == 13
+
+
+def test_another_host_is_taken_before_one_that_serves_nobody(driver, connect, site, endpoint) -> None:
+    one, other = endpoint(), endpoint()
+    connection = connect(site.dsn(one, other), autocommit=True, instrumented_wrapper=FORGIVING)
+    one.ends_at = site.first_question
+    one.cut()
+    other.clear()
+    assert driver.execute(connection, "SELECT 1") == [(1,)]
+    assert other.connections == 1
+
+
+def test_an_endpoint_that_serves_nobody_is_asked_with_pauses_until_the_time_is_up(
+    driver, connect, site, endpoint
+) -> None:
+    one = endpoint()
+    options = {"failover": "on", "failover_timeout": 1}
+    connection = connect(site.dsn(one), autocommit=True, instrumented_wrapper=options)
+    one.ends_at = site.first_question
+    one.cut()
+    one.clear()
+    with pytest.raises(FailoverFailedError):
+        driver.execute(connection, "SELECT 1")
+    assert 5 < one.connections < 100  # the pauses grow with what has passed, whatever the machine does
+    assert driver.is_closed(connection)
+
+
+# --- many at once -------------------------------------------------------------------------------------------------
+
+
+def test_lost_together_they_connect_a_few_at_a_time(driver: DriverUnderTest, connect, site, endpoint) -> None:
+    one, number = endpoint(), 20
+    many = [connect(site.dsn(one), autocommit=True, instrumented_wrapper=FORGIVING) for _ in range(number)]
+    one.refuse()
+    one.cut()
+    with ThreadPoolExecutor(number) as threads:
+        calls = [threads.submit(driver.execute, connection, "SELECT 1") for connection in many]
+        one.holds_at, one.spares, one.times = (
+            site.first_question,
+            1,
+            1,
+        )  # the leader goes on
+        one.clear()
+        one.accept()
+        assert guard.wait_until(lambda: one.connections == 1 + AT_ONCE, PATIENCE)
+        assert not guard.wait_until(lambda: one.connections > 1 + AT_ONCE, 0.3)
+        one.release()
+        assert [error_of(call) for call in calls] == [None] * number
+
+
+# --- the app's own close ------------------------------------------------------------------------------------------
+
+
+def test_close_ends_a_search_where_nobody_answers(driver: DriverUnderTest, connect, site, endpoint, background) -> None:
+    one = endpoint()
+    connection = connect(site.dsn(one), autocommit=True, instrumented_wrapper=WITHOUT_END)
+    one.hold()
+    one.cut()
+    one.clear()
+    under_way = background(driver.execute, connection, "SELECT 1")
+    assert guard.wait_until(lambda: one.connections > 0, PATIENCE)
+    driver.close(connection)
+    assert isinstance(error_of(under_way), FailoverFailedError)
+    assert driver.is_closed(connection)
+
+
+def test_close_ends_a_search_that_follows_another(driver: DriverUnderTest, connect, site, endpoint, background) -> None:
+    one = endpoint()
+    leader, *followers = [connect(site.dsn(one), autocommit=True, instrumented_wrapper=WITHOUT_END) for _ in range(3)]
+    one.hold()
+    one.cut()
+    one.clear()
+    leading = background(driver.execute, leader, "SELECT 1")
+    assert guard.wait_until(lambda: one.connections > 0, PATIENCE)
+    following = [background(driver.execute, connection, "SELECT 1") for connection in followers]
+    for connection in followers:
+        driver.close(connection)
+    assert [type(error_of(call)) for call in following] != [type(None)] * 2
+    assert all(isinstance(error_of(call), driver.operational_error | driver.closed_error) for call in following)
+    assert not leading.done()
+    driver.close(leader)
+    assert isinstance(error_of(leading), FailoverFailedError)
+
+
+def test_close_ends_a_switch_that_configures_a_session(driver: DriverUnderTest, connect, site, endpoint, background):
+    one = endpoint()
+    connection = connect(site.dsn(one), autocommit=True, instrumented_wrapper=WITHOUT_END)
+    driver.execute(connection, site.setting)
+    one.holds_at = site.setting_sent
+    one.cut()
+    under_way = background(driver.execute, connection, "SELECT 1")
+    assert guard.wait_until(lambda: one.hits > 0, PATIENCE)
+    driver.close(connection)
+    assert isinstance(error_of(under_way), FailoverFailedError)
+    one.release()
+    assert site.none_left()
