@@ -16,8 +16,10 @@ from servers.server import ServerError
 
 __all__ = ["MySQLServer", "available", "missing"]
 
-# Without TLS proxies read along; `Pair(...)` takes other options. mysqlx would need a port of its own.
+# Without TLS proxies read along; `Pair(...)` takes other options. mysqlx would need a port of its own. Offline until
+# all accounts that log in without TLS can do so: a driver that looks for a server would be refused for good.
 SETTINGS: Final = """
+offline-mode=ON
 tls-version=
 mysqlx=OFF
 secure-file-priv=NULL
@@ -44,6 +46,12 @@ def _programs() -> tuple[str, str]:
 class MySQLServer(ReplicatingServer):
     """One server in a folder of its own."""
 
+    def __init__(self, folder: Path, name: str, number: int) -> None:
+        """Set nothing up yet: see create() and copy()."""
+        super().__init__(folder, name, number)
+        self._accounts: dict[str, str] = {}
+        self._warm: set[tuple[str, str]] = set()
+
     @classmethod
     def require(cls) -> None:
         """Check that MySQL is on this machine."""
@@ -66,19 +74,35 @@ class MySQLServer(ReplicatingServer):
         return [_programs()[1], "--no-defaults"]
 
     def start(self) -> None:
-        """Start the server in the role it had, and wait until it answers; does nothing when it runs."""
-        if not self.alive:
-            super().start()
-            for user, password in self.accounts.items():
-                self.remember(user, password)
+        """Start the server in the role it had, and wait until the accounts that it has to remember can log in."""
+        if self.alive:
+            return
+        super().start()
+        self._warm.clear()
+        for user, password in self._accounts.items():
+            self._log_in(user, password)
+        self.sql("SET GLOBAL offline_mode=0", "")
 
     def remember(self, user: str, password: str) -> None:
-        """Log in once over the Unix socket, here and after each start: then the server keeps the password's digest.
+        """Let an account log in without TLS and without the server's public key, also after the next starts.
 
-        `caching_sha2_password` needs it for a login without TLS and without the server's public key.
+        `caching_sha2_password` needs a digest for it, which the server keeps after a login over the Unix socket.
         """
-        self.ask(f"--user={user}", f"--password={password}", f"--socket={self.socket}", "-e", "DO 0")
-        self.accounts[user] = password
+        self._accounts[user] = password
+        if (user, password) not in self._warm:
+            self._log_in(user, password)
+
+    def forget(self, user: str) -> None:
+        """Do no longer so."""
+        self._accounts.pop(user, None)
+
+    def _log_in(self, user: str, password: str) -> None:
+        try:
+            self.ask(f"--user={user}", f"--password={password}", f"--socket={self.socket}", "-e", "DO 0")
+        except ServerError as error:
+            if "ERROR 3032" not in str(error):  # offline: refused, but only after the password was found right
+                raise
+        self._warm.add((user, password))
 
     def follow(self, source: Self) -> None:
         """Be a replica of the source from now on, from where its own files are."""

@@ -46,7 +46,6 @@ class ReplicatingServer:
         self.socket, self.tmp = folder / f"{name}.sock", folder / f"{name}.tmp"
         self.source: Self | None = None
         self._marker = f"{folder.name}/{name}"
-        self.accounts: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._ever_ready = False
 
@@ -90,7 +89,10 @@ class ReplicatingServer:
         raise NotImplementedError
 
     def remember(self, user: str, password: str) -> None:
-        """Let an account log in without TLS, also after a new start; most databases always do."""
+        """Let an account log in without TLS, also after the next starts; MariaDB needs nothing for it."""
+
+    def forget(self, user: str) -> None:
+        """Do no longer so."""
 
     # --- its life ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a primary and a standby per run, of PostgreSQL and of MariaDB, and recorders.
+"""Fixtures for all tests: a primary and a standby per run, of each database, and recorders.
 
 The drivers are instrumented for the whole run, with providers of the tests; `servers` under test are real.
 """
@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import instrumented_wrapper
 from instrumented_wrapper import SessionStateTransferHandlers
-from servers import Cluster, MariaDBCluster, mariadb
+from servers import Cluster, MariaDBCluster, MySQLCluster, mariadb, mysql
 
 # Started in the background, we would be deaf to Ctrl-C, and so would the programs that we start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +66,14 @@ def running_mariadb() -> Iterator[MariaDBCluster]:
     if not mariadb.available():
         pytest.skip(mariadb.MISSING)
     with MariaDBCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def running_mysql() -> Iterator[MySQLCluster]:
+    if not mysql.available():
+        pytest.skip(mysql.missing())
+    with MySQLCluster() as cluster:
         yield cluster
 
 

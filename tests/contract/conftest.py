@@ -1,5 +1,6 @@
 """Fixtures of the contract suite: each driver, its servers, connections that are closed in the end."""
 
+import copy
 import pkgutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,22 +26,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test over all drivers; over one without a server only what has a meaning there."""
     if "driver" in metafunc.fixturenames:
         about_servers = getattr(metafunc.module, "IS_ABOUT_SERVERS", False) or "proxy" in metafunc.fixturenames
-        modules = [name for name in MODULES if not about_servers or has_server(name)]
-        ids = [name.rpartition(".")[2] for name in modules]
-        metafunc.parametrize("driver", modules, ids=ids, indirect=True)
+        found = [each for name in MODULES for each in variants(name, about_servers)]
+        metafunc.parametrize("driver", [each[:2] for each in found], ids=[each[2] for each in found], indirect=True)
 
 
-def has_server(module: str) -> bool:
+def variants(module: str, about_servers: bool) -> Iterator[tuple[str, int, str]]:
+    """Yield the driver with each of its databases: the module, the number of the site, a name for the test."""
+    name = module.rpartition(".")[2]
     try:
-        return bool(import_module(module).DRIVER.has("server"))
+        driver = import_module(module).DRIVER
     except ImportError:  # its tests are skipped, and counted
-        return True
+        yield module, 0, name
+        return
+    if not about_servers or driver.has("server"):
+        for number, site in enumerate(driver.sites):
+            yield module, number, f"{name} on {site.__name__}" if number else name
 
 
 @pytest.fixture
 def driver(request: pytest.FixtureRequest) -> DriverUnderTest:
     try:
-        return import_module(request.param).DRIVER
+        module, number = request.param
+        driver = copy.copy(import_module(module).DRIVER)
+        driver.site = driver.sites[number]
+        return driver  # type: ignore[no-any-return]
     except ImportError as error:
         pytest.skip(f"not installed here: {error}")
 

@@ -45,7 +45,8 @@ class DriverUnderTest(Protocol):
     name: str  # what telemetry calls it
     lacks: frozenset[str]  # what `needs` skips a test for
     is_async: bool
-    site: type[Any]  # what its servers are asked: see ``sites/``
+    sites: Sequence[type[Any]]  # the databases that it is tested with: see ``sites/``
+    site: type[Any]  # the one of them that the test is about
     operational_error: type[Exception]
     ended_error: type[Exception]  # what it raises itself where the server ends a session or a statement
     programming_error: type[Exception]

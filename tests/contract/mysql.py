@@ -8,21 +8,18 @@ import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError
 
 from .driver import Callback, Needs
-from .sites import MariaDB
+from .sites import MariaDB, MySQL
 
 NAMES = ("autocommit", "read_only", "isolation_level")
-READ = {
-    "autocommit": ("SELECT @@session.autocommit", bool),
-    "read_only": ("SELECT @@session.tx_read_only", bool),
-    "isolation_level": ("SELECT @@session.tx_isolation", str),
-}
+TYPES: dict[str, type[Any]] = {"autocommit": bool, "read_only": bool, "isolation_level": str}
 READ_ONLY = {True: "READ ONLY", False: "READ WRITE"}
 
 
 class ForMySQL(Needs):
     """A driver for MySQL: all settings live on the server, and are read and changed by statements."""
 
-    is_async, site = False, MariaDB
+    is_async, sites = False, (MariaDB, MySQL)
+    site: type[Any]
     error: type[Exception]  # of all that the driver raises
     aborted_error: ClassVar[type[Exception]] = FailoverSuccessError  # the server knows no such thing
     default: ClassVar = dict(zip(NAMES, (False, False, "REPEATABLE-READ"), strict=True))
@@ -134,9 +131,8 @@ class ForMySQL(Needs):
         connection.autocommit(value)
 
     def get(self, connection: Any, setting: str) -> Any:
-        question, kind = READ[setting]
-        ((value,),) = self.execute(connection, question)
-        return kind(value)
+        ((value,),) = self.execute(connection, self.site.asked[setting])
+        return TYPES[setting](value)
 
     def state_of(self, error: BaseException) -> str | None:
         return getattr(error, "sqlstate", None)

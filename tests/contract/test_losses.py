@@ -115,7 +115,7 @@ def test_a_statement_that_is_cancelled_is_no_loss(driver: DriverUnderTest, conne
     connection = connect(site.dsn(**site.ends_statements), autocommit=True)
     before = session(driver, connection, site)
     with pytest.raises(driver.ended_error) as caught:
-        driver.execute(connection, site.slow)
+        driver.execute(connection, site.limited)
     assert not isinstance(caught.value, FailoverError)
     assert session(driver, connection, site) == before
     assert spans.named("failover") == []

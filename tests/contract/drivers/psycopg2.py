@@ -35,7 +35,7 @@ def configured_by(configure: Callable[[Any], Any]) -> type[Any]:
 class Psycopg2(Needs):
     """psycopg2.connect and ThreadedConnectionPool."""
 
-    name, is_async, site = "psycopg2", False, PostgreSQL
+    name, is_async, sites = "psycopg2", False, (PostgreSQL,)
     operational_error, programming_error = psycopg2.OperationalError, psycopg2.ProgrammingError
     ended_error: ClassVar[type[Exception]] = psycopg2.OperationalError
     aborted_error = errors.InFailedSqlTransaction

@@ -31,7 +31,7 @@ class AppConnection(psycopg.Connection[Any]):
 class PsycopgSync(Needs):
     """psycopg.Connection and ConnectionPool. The async twin only calls otherwise."""
 
-    name, is_async, site = "psycopg", False, PostgreSQL
+    name, is_async, sites = "psycopg", False, (PostgreSQL,)
     operational_error, programming_error = psycopg.OperationalError, psycopg.ProgrammingError
     ended_error: ClassVar[type[Exception]] = psycopg.OperationalError
     aborted_error = psycopg.errors.InFailedSqlTransaction

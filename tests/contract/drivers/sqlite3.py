@@ -17,7 +17,7 @@ NAMES = ("isolation_level", "read_only")
 class SQLite3(Needs):
     """sqlite3.connect."""
 
-    name, is_async, site = "sqlite3", False, SQLite
+    name, is_async, sites = "sqlite3", False, (SQLite,)
     operational_error, programming_error = sqlite3.OperationalError, sqlite3.OperationalError
     ended_error = aborted_error = read_only_error = sqlite3.OperationalError
     closed_error: ClassVar[type[Exception]] = sqlite3.ProgrammingError

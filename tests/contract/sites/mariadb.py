@@ -1,8 +1,8 @@
 """MariaDB, as its administrator sees it."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +24,7 @@ class MariaDB:
     setting, setting_sent = "SET time_zone = '+02:00'", b"+02:00"  # a statement, and what carries it over
     session_id = "SELECT CONNECTION_ID()"
     slow = "SELECT SLEEP(60)"
+    limited = slow  # what `ends_statements` ends
     suicide = "KILL CONNECTION_ID()"
     secret_suicide = "KILL CONNECTION_ID() + 0 * LENGTH('literal-secret')"
     secret_setting = "SET @tenant = 'literal-secret'"
@@ -31,6 +32,13 @@ class MariaDB:
     is_standby = "SELECT @@global.read_only"
     begin, begin_read_only = "BEGIN", "START TRANSACTION READ ONLY"
     read_only_session = "SET SESSION TRANSACTION READ ONLY"
+    asked: Mapping[str, str] = MappingProxyType(
+        {
+            "autocommit": "SELECT @@session.autocommit",
+            "read_only": "SELECT @@session.tx_read_only",
+            "isolation_level": "SELECT @@session.tx_isolation",
+        }
+    )
     in_effect = "SELECT @@session.tx_read_only, @@session.tx_isolation"
     changed_in_effect = (1, "SERIALIZABLE")
     default_in_effect = (0, "REPEATABLE-READ")
@@ -47,12 +55,13 @@ class MariaDB:
     commits = ("COMMIT", "COMMIT WORK", "COMMIT AND CHAIN")
     commits_prepared = b"XA COMMIT"
 
-    _numbers = count()
+    _numbers = itertools.count()
 
     def __init__(self, cluster: MariaDBCluster, name: str) -> None:
         self.cluster, self.name = cluster, name
         self.user = f"account_{next(self._numbers) % ACCOUNTS}"
         self._own: list[str] = []  # what only this test has made: accounts, databases
+        self.remember(self.user, PASSWORD)
 
     @classmethod
     def prepare(cls, cluster: MariaDBCluster) -> None:
@@ -71,6 +80,11 @@ class MariaDB:
         alive = primary.alive and standby.alive
         if not (alive and primary.follows is None and standby.follows is primary):
             cluster.restore()
+
+    def remember(self, user: str, password: str) -> None:
+        """Let an account log in on both servers."""
+        for server in self.cluster.servers:
+            server.remember(user, password)
 
     def dsn(self, *hosts: MariaDBServer | Proxy, **extra: Any) -> dict[str, Any]:
         """Return keywords for these hosts in this order; for the primary, then the standby, by default."""
@@ -132,10 +146,14 @@ class MariaDB:
         grant = f"GRANT ALL ON {self.namespace}.* TO {self.name}"
         self.sql(f"CREATE USER {self.name} IDENTIFIED BY '{password}'; {grant}")
         self._own.append(f"DROP USER {self.name}")
+        self.cluster.wait_streaming()
+        self.remember(self.name, password)
         return {"user": self.name, "password": password}
 
     def change_password(self, password: str) -> None:
         self.sql(f"ALTER USER {self.name} IDENTIFIED BY '{password}'")
+        self.cluster.wait_streaming()
+        self.remember(self.name, password)
 
     def make_database(self) -> dict[str, str]:
         """Make a database; return what a connection string needs for it."""
@@ -168,3 +186,5 @@ class MariaDB:
             self.sql(f"XA ROLLBACK '{gid}'")
         for text in self._own:
             self.sql(text)
+        for user, server in itertools.product((self.user, self.name), self.cluster.servers):
+            server.forget(user)

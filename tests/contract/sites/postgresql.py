@@ -21,7 +21,7 @@ class PostgreSQL:
     first_question = b"SELECT 1\x00"  # what a new session is asked before the app gets it
     setting, setting_sent = "SET TimeZone = 'Europe/Paris'", b"Europe/Paris"  # a statement, and what carries it over
     session_id = "SELECT pg_backend_pid()"
-    slow = "SELECT pg_sleep(60)"
+    slow = limited = "SELECT pg_sleep(60)"
     suicide = "SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)"
     secret_suicide = "SELECT 'literal-secret', pg_terminate_backend(pg_backend_pid()), pg_sleep(60)"
     secret_setting = "SET my.tenant = 'literal-secret'"
