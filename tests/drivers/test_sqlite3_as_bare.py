@@ -15,6 +15,8 @@ import pytest
 
 since_3_12 = pytest.mark.skipif(sys.version_info < (3, 12), reason="these warnings came with Python 3.12")
 since_3_13 = pytest.mark.skipif(sys.version_info < (3, 13), reason="these warnings came with Python 3.13")
+until_3_15 = pytest.mark.skipif(sys.version_info >= (3, 15), reason="these warnings are errors since Python 3.15")
+since_3_15 = pytest.mark.skipif(sys.version_info < (3, 15), reason="these errors were warnings before Python 3.15")
 DAY = datetime.date(2020, 1, 2)
 
 
@@ -31,20 +33,37 @@ HERE = (Path(__file__).name, 0)
 
 @since_3_12
 @pytest.mark.parametrize("by", ["connection", "cursor"])
-def test_warnings_of_parameters_name_the_apps_line(by: str) -> None:
+def test_warnings_of_values_name_the_apps_line(by: str) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE t (i)")
         on = connection if by == "connection" else connection.cursor()
         for _ in range(2):  # a text that is known already, too
-            assert warned(lambda: on.execute("SELECT :a", (1,))) == [HERE]
             assert warned(lambda: on.execute("INSERT INTO t VALUES (?)", (DAY,))) == [HERE]
-            assert warned(lambda: on.executemany("INSERT INTO t VALUES (@a)", [[1]])) == [HERE]
             assert warned(lambda: on.executemany("INSERT INTO t VALUES (?)", ((DAY,) for _ in "12"))) == [HERE] * 2
+
+
+@since_3_15
+def test_parameters_in_the_wrong_order_are_refused_by_sqlite3() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(sqlite3.ProgrammingError, match="nameless"):
+        connection.execute("SELECT :a", (1,))
+
+
+@since_3_12
+@until_3_15
+@pytest.mark.parametrize("by", ["connection", "cursor"])
+def test_warnings_of_parameters_name_the_apps_line(by: str) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (i)")
+        on = connection if by == "connection" else connection.cursor()
+        for _ in range(2):
+            assert warned(lambda: on.execute("SELECT :a", (1,))) == [HERE]
+            assert warned(lambda: on.executemany("INSERT INTO t VALUES (@a)", [[1]])) == [HERE]
             assert warned(lambda: on.execute("SELECT :a, '12:30'", {"a": 1})) == []
             assert warned(lambda: on.execute("SELECT '12:30', ?", (1,))) == []
 
 
 @since_3_12
+@until_3_15
 def test_each_place_of_the_app_is_warned_of_once() -> None:
     with closing(sqlite3.connect(":memory:")) as connection, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -55,6 +74,7 @@ def test_each_place_of_the_app_is_warned_of_once() -> None:
 
 
 @since_3_12
+@until_3_15
 def test_a_warning_that_is_an_error_is_raised() -> None:
     with closing(sqlite3.connect(":memory:")) as connection, warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -75,6 +95,7 @@ def test_an_adapter_of_the_app_is_its_own() -> None:
 
 
 @since_3_13
+@until_3_15
 def test_warnings_of_deprecated_arguments_name_the_apps_line() -> None:
     made: list[Any] = []
     assert set(warned(lambda: made.append(sqlite3.connect(":memory:", 1.0)))) == {HERE}

@@ -13,7 +13,7 @@ from instrumented_wrapper import session_state
 from .script import complete
 
 CLASSES = """
-    import logging, sqlite3, warnings
+    import logging, sqlite3, sys, warnings
     from sqlite3 import Connection, Cursor, connect
 
     class Meta(type):
@@ -100,7 +100,8 @@ def test_early_classes() -> None:
     logging.disable()
     early = sqlite3.connect(":memory:", factory=Early)
     print(isinstance(early, Early), early.extra, type(early).__name__, changed(early))
-    print(of(WithMeta), changed(sqlite3.connect(":memory:", 5, 0, None, True, Early)))
+    in_order = sys.version_info < (3, 15)  # since then all arguments but the first are keywords
+    print(of(WithMeta), changed(sqlite3.connect(":memory:", 5, 0, None, True, Early)) if in_order else of(Early))
     print(of(Final), changed(Early(":memory:")), changed(connect(":memory:")))
 
     class Another(sqlite3.Connection):

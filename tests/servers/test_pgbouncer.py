@@ -51,19 +51,19 @@ def value(result: pq.abc.PGresult) -> str:
 def test_transaction_mode_shows_one_client_the_setting_of_another(cluster: Cluster, size: int) -> None:
     """Between transactions a session is anybody's: the next client gets it as the last one left it."""
     with PgBouncer(cluster.primary, "transaction", size) as pooler, two_clients(pooler) as (one, other):
-        ask(one, "SET search_path TO elsewhere; SET app.tenant TO 'first'")
-        assert ask(other, "SHOW search_path") == "elsewhere"
+        ask(one, "SET work_mem TO '9MB'; SET app.tenant TO 'first'")
+        assert ask(other, "SHOW work_mem") == "9MB"
         assert ask(other, "SHOW app.tenant") == "first"
 
 
 def test_transaction_mode_gives_a_client_another_session(cluster: Cluster) -> None:
     """A client loses its setting to whoever gets its session first."""
     with PgBouncer(cluster.primary, "transaction", 2) as pooler, two_clients(pooler) as (one, other):
-        ask(one, "SET search_path TO elsewhere")
+        ask(one, "SET work_mem TO '9MB'")
         mine = ask(one, "SELECT pg_backend_pid()")
         assert ask(other, "BEGIN; SELECT pg_backend_pid()") == mine
         assert ask(one, "SELECT pg_backend_pid()") != mine
-        assert ask(one, "SHOW search_path") == '"$user", public'
+        assert ask(one, "SHOW work_mem") == "4MB"
 
 
 def test_transaction_mode_carries_what_every_server_reports(cluster: Cluster) -> None:
@@ -78,22 +78,22 @@ def test_session_mode_keeps_the_setting_with_its_client(cluster: Cluster) -> Non
     """A client has its session until it goes; the next one gets it clean."""
     with PgBouncer(cluster.primary, "session", 2) as pooler:
         with two_clients(pooler) as (one, other):
-            ask(one, "SET search_path TO elsewhere")
+            ask(one, "SET work_mem TO '9MB'")
             session = ask(one, "SELECT pg_backend_pid()")
-            assert ask(other, "SHOW search_path") == '"$user", public'
-            assert ask(one, "SHOW search_path") == "elsewhere"
+            assert ask(other, "SHOW work_mem") == "4MB"
+            assert ask(one, "SHOW work_mem") == "9MB"
         with two_clients(pooler) as clients:
-            found = {ask(each, "SELECT pg_backend_pid()"): ask(each, "SHOW search_path") for each in clients}
-        assert found[session] == '"$user", public'
+            found = {ask(each, "SELECT pg_backend_pid()"): ask(each, "SHOW work_mem") for each in clients}
+        assert found[session] == "4MB"
 
 
 def test_session_mode_without_its_reset_leaks(cluster: Cluster) -> None:
     """What cleans a session between clients is a setting, which can be taken away."""
     with PgBouncer(cluster.primary, "session", 1, server_reset_query="") as pooler:
         with client(pooler) as one:
-            ask(one, "SET search_path TO elsewhere")
+            ask(one, "SET work_mem TO '9MB'")
         with client(pooler) as other:
-            assert ask(other, "SHOW search_path") == "elsewhere"
+            assert ask(other, "SHOW work_mem") == "9MB"
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session", "statement"])

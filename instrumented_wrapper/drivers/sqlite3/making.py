@@ -23,7 +23,7 @@ __all__ = ["Maker"]
 
 Method = Callable[..., Any]
 _FACTORY: Final = 5  # the place of ``factory`` among the positional arguments of ``connect``
-_POSITIONS_WARN: Final = sys.version_info >= (3, 13)  # of all arguments but the first
+_POSITIONS_WARN: Final = (3, 13) <= sys.version_info < (3, 15)  # of all arguments but the first; then an error
 _NAME: Final = "_instrumented_wrapper_name"  # in a connection's ``__dict__``: the database, until it is watched
 
 

@@ -27,7 +27,7 @@ __all__ = ["Statements"]
 Method = Callable[..., Any]
 _connection: Final = C_CURSOR.connection.__get__
 _in_transaction: Final = C_CONNECTION.in_transaction.__get__
-_NAMES_WARN: Final = sys.version_info >= (3, 12)  # of parameters that have names and are given in their order
+_NAMES_WARN: Final = (3, 12) <= sys.version_info < (3, 15)  # of named parameters that are given in order; then an error
 _NAMED: Final = re.compile(r"[:@$]\w|\?\d")  # in a string it is none: then a call costs a little more
 _MOST, _LONG = 4096, 4096  # texts that are kept; characters
 
