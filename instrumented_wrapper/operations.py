@@ -33,6 +33,8 @@ class Words(NamedTuple):
         operation: the operation, where the text is of a kind that has only one (``COPY``), else empty.
         collection: the table, where the operation has only one, else empty.
         procedure: the procedure of a ``CALL``, else empty.
+        showable: whether the text may be shown as written where parameters are bound: it has a place for one, and no
+            statement of it may carry credentials.
     """
 
     summary: str
@@ -40,6 +42,7 @@ class Words(NamedTuple):
     operation: str = ""
     collection: str = ""
     procedure: str = ""
+    showable: bool = False
 
 
 def kept(known: dict[Key, Value], key: Key, value: Value, most: int) -> Value:

@@ -1,18 +1,18 @@
-"""A piece of a statement as it is written, and how a database's texts are read into pieces."""
+"""A piece of a statement as it is written, a statement of them, and how a database's texts are read into pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["Piece", "Reading"]
+__all__ = ["Piece", "Reading", "Statement", "split"]
 
 
 class Piece(NamedTuple):
     """A piece of a statement as it is written, and where.
 
     `kind` is ``word``, ``quoted``, ``string``, ``dollar``, ``number``, ``digits`` (0x1F, 1_000, or no number at all),
-    ``parameter``, ``variable`` or ``mark``.
+    ``parameter``, ``variable``, ``mark``, or ``open`` (a quote that is never closed, to the end of the text).
     """
 
     kind: str
@@ -39,3 +39,32 @@ class Reading(NamedTuple):
     alone: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
     objects: frozenset[str] = frozenset()
+
+
+class Statement:
+    """One statement: its pieces, and those of them that are words, in lower case."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.pieces = pieces
+        self.words = [piece.raw.lower() if piece.kind == "word" else "" for piece in pieces]
+
+    def word(self, index: int) -> str:
+        """Return the word at `index`, empty where there is none."""
+        return self.words[index] if 0 <= index < len(self.words) else ""
+
+    def raw(self, index: int) -> str:
+        """Return the piece at `index` as it is written, empty where there is none."""
+        return self.pieces[index].raw if 0 <= index < len(self.pieces) else ""
+
+    def kind(self, index: int) -> str:
+        """Return the kind of the piece at `index`, empty where there is none."""
+        return self.pieces[index].kind if 0 <= index < len(self.pieces) else ""
+
+
+def split(pieces: Sequence[Piece]) -> Iterator[Statement]:
+    """Yield the statements, each with the semicolon that ends it."""
+    start = 0
+    for end, piece in enumerate(pieces, 1):
+        if piece.raw == ";" or end == len(pieces):
+            yield Statement(pieces[start:end])
+            start = end

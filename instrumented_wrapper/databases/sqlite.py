@@ -82,8 +82,9 @@ _LEAVES: Final = re.compile(
 )
 _PIECES: Final = re.compile(
     r"""--[^\n]* | /\*.*?(?:\*/|\Z)
-    | (?P<string>[xX]?'(?:[^']+|'')*+(?:'|\Z))
-    | (?P<quoted>"(?:[^"]+|"")*+(?:"|\Z) | `(?:[^`]+|``)*+(?:`|\Z) | \[[^\]]*(?:\]|\Z))
+    | (?P<string>[xX]?'(?:[^']+|'')*+')
+    | (?P<quoted>"(?:[^"]+|"")*+" | `(?:[^`]+|``)*+` | \[[^\]]*+\])
+    | (?P<open>[xX]?['"`\[].*)
     | (?P<parameter>\?\d* | [:@$][A-Za-z_]\w*)
     | (?P<number>\d++(?:\.\d*+)?(?:[eE][+-]?\d++)?(?!\w) | \.\d++(?:[eE][+-]?\d++)?(?!\w))
     | (?P<digits>\d\w*+)
@@ -99,21 +100,19 @@ _NAMING: Final = frozenset(
     """. pragma from into update table join index view trigger exists as references column to savepoint release database
     attach detach add drop rename""".split()
 )
-_BEFORE_PRAGMA: Final = (";", "explain", "plan")
 
 
 def _pieces_of(text: str) -> Iterator[Piece]:
-    """Take a text apart; what may be a value in double quotes, and whatever is given to a PRAGMA, is a string."""
+    """Take a text apart; what may be a value in double quotes is a string."""
     found = [Piece(match.lastgroup, match[0], *match.span()) for match in _PIECES.finditer(text) if match.lastgroup]
-    before, pragma, given = ";", False, False
+    earlier, before = "", ";"
     for piece, after in zip_longest(found, found[1:]):
-        raw = piece.raw.lower()
-        pragma = (pragma or (raw == "pragma" and before in _BEFORE_PRAGMA)) and raw != ";"
-        named = piece.kind != "quoted" or raw[0] != '"' or before in _NAMING or (after is not None and after.raw == ".")
-        hidden = piece.kind not in ("mark", "parameter") if given and pragma else not named
-        yield piece._replace(kind="string") if hidden else piece
-        given = pragma and (given or raw in "=(")
-        before = raw
+        if piece.raw[0] == '"' and piece.kind == "quoted":
+            compared = before == "from" and earlier == "distinct"  # IS DISTINCT FROM "a value"
+            named = (before in _NAMING and not compared) or (after is not None and after.raw == ".")
+            piece = piece if named else piece._replace(kind="string")
+        yield piece
+        earlier, before = before, piece.raw.lower()
 
 
 _READING: Final = Reading(

@@ -21,7 +21,16 @@ from instrumented_wrapper.databases import sqlite
             'SELECT "t"."a" FROM "t" JOIN "u" WHERE "secret" = "t"."b"',
             'SELECT "t"."a" FROM "t" JOIN "u" WHERE ? = "t"."b"',
         ),
-        ('SELECT "secret', "SELECT ?"),
+        ('SELECT 1 WHERE a IS DISTINCT FROM "secret"', "SELECT ? WHERE a IS DISTINCT FROM ?"),
+        ('SELECT 1 WHERE a IS NOT DISTINCT FROM "secret"', "SELECT ? WHERE a IS NOT DISTINCT FROM ?"),
+        ("PRAGMA key = secret!secret(secret) || secret; SELECT 1", "PRAGMA key = ?; SELECT ?"),
+        ("PRAGMA key(secret!)", "PRAGMA key(?)"),
+        ("PRAGMA key =", "PRAGMA key ="),
+        ("ATTACH secret || 'x' AS a KEY secret", "ATTACH ? AS a KEY ?"),
+        ("ATTACH DATABASE CAST(secret AS text) AS [a]; SELECT 1", "ATTACH DATABASE ? AS [a]; SELECT ?"),
+        ("ATTACH secret", "ATTACH ?"),
+        ("ATTACH 'x' AS a || secret", "ATTACH ?"),
+        ("ATTACH", "ATTACH"),
         ("SELECT `a`, [b] FROM t", "SELECT `a`, [b] FROM t"),  # these are names only
     ],
 )
@@ -38,10 +47,27 @@ def test_no_value_is_told(text: str, shown: str) -> None:
         ("REPLACE INTO t VALUES (1)", "REPLACE t"),
         ('SELECT a FROM "t" JOIN "u"', 'SELECT "t" "u"'),
         ("ATTACH 'a.db' AS a", "ATTACH"),
+        ("ATTACH secret AS a", "ATTACH"),
+        ("EXPLAIN QUERY PLAN SELECT a FROM t", "EXPLAIN SELECT t"),
+        ("INSERT OR REPLACE INTO t VALUES (1), (NULL), (b)", "INSERT t"),
+        ("UPDATE OR IGNORE t SET a = 1", "UPDATE t"),
+        ("SELECT a FROM t NOT INDEXED, u INDEXED BY i", "SELECT t u"),
+        ("SELECT a FROM t WHERE b IS NOT DISTINCT FROM c", "SELECT t"),
+        ("CREATE VIRTUAL TABLE t USING fts5(a)", "CREATE TABLE t"),
     ],
 )
 def test_summaries(text: str, summary: str) -> None:
     assert sqlite.words_of(text).summary == summary
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['SELECT "secret', "SELECT `secret", "SELECT [secret", "INSERT INTO t VALUES ('O'secret', 'x')"],
+)
+def test_text_whose_strings_are_not_certain_is_not_told(text: str) -> None:
+    words = sqlite.words_of(text)
+    assert words.text is None
+    assert "secret" not in words.summary
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,33 @@ STATEMENTS = [
     ("INSERT INTO t VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET a = excluded.a", "INSERT t", "?"),
     ('INSERT INTO "t" VALUES (1)', 'INSERT "t"', "?"),
     ("UPDATE ONLY s.t SET a = %s, b = %(b)s FROM c", "UPDATE s.t c", None),
-    ("DELETE FROM a USING b, c WHERE true", "DELETE a b c", None),
-    ("MERGE INTO t USING s ON true WHEN MATCHED THEN UPDATE SET x = y WHEN NOT MATCHED THEN INSERT", "MERGE t s", None),
+    ("DELETE FROM a USING b, c WHERE true", "DELETE a b c", "DELETE FROM a USING b, c WHERE ?"),
+    ("MERGE INTO t USING s ON a WHEN MATCHED THEN UPDATE SET x = y WHEN NOT MATCHED THEN INSERT", "MERGE t s", None),
+    ("MERGE INTO t USING (VALUES (1, a)) AS v (x, y) ON v.x = t.x WHEN MATCHED THEN DELETE", "MERGE t", "?"),
+    # rows are no targets, however many there are and whatever is in them
+    ("INSERT INTO t VALUES (1), (NULL), (now()), (a::text), (DEFAULT)", "INSERT t", "?"),
+    ("INSERT INTO t (a) VALUES (1), (CAST(2 AS text)) RETURNING a, b", "INSERT t", "?"),
+    ("SELECT * FROM t JOIN (VALUES (1, a), (2, b)) AS v (x, y) ON v.x = t.x, u", "SELECT t u", "?"),
+    ("SELECT 1 FROM t WHERE a IN (1, b, NULL) AND c IN (VALUES (1), (d))", "SELECT t", "?"),
+    ("UPDATE t SET a = v.a FROM (VALUES (1, NULL)) AS v (a, b) WHERE t.b = v.b", "UPDATE t", "?"),
+    # what is repeated is there once
+    ("INSERT INTO ld VALUES (1); INSERT INTO ld VALUES (2); INSERT INTO ld VALUES (3)", "INSERT ld", "?"),
+    ("SELECT a FROM x UNION ALL SELECT b FROM x UNION ALL SELECT c FROM y", "SELECT x SELECT y", None),
+    ("SELECT 1 UNION SELECT 2 UNION SELECT 3", "SELECT", "?"),
+    ("SELECT 1 FROM t a JOIN t b ON true JOIN t c ON true", "SELECT t", "?"),
+    # names that are made up each time
+    ("CREATE TEMP TABLE tmp_17 AS SELECT * FROM t", "CREATE TABLE tmp_? SELECT t", None),
+    ("CREATE TABLE load_1700000000123 (a int)", "CREATE TABLE load_?", None),
+    ('DROP TABLE "s_8f3a9b1c2d"', 'DROP TABLE "s_?"', None),
+    ("SELECT * FROM orders_2024_01, windows2012, crc32, t1", "SELECT orders_2024_01 windows2012 crc32 t1", None),
+    # what is no list of tables
+    ("SELECT extract(year FROM a), substring(b FROM 2 FOR 3) FROM t", "SELECT t", "?"),
+    ("SELECT 1 FROM t WHERE a IS NOT DISTINCT FROM b", "SELECT t", "?"),
+    ("SELECT a FROM t ORDER BY b USING <, c", "SELECT t", None),
+    ("SELECT * INTO TEMP TABLE x FROM t FOR UPDATE OF a, b", "SELECT x t", None),
+    ("SELECT a FROM ONLY (t) JOIN LATERAL (SELECT b FROM u) x USING (a, b), v", "SELECT t SELECT u v", None),
+    ("CREATE TABLE t (a int REFERENCES u (b) ON UPDATE CASCADE, PRIMARY KEY (a))", "CREATE TABLE t", None),
+    ("CREATE TABLE p PARTITION OF t FOR VALUES FROM (1) TO (2)", "CREATE TABLE p", "?"),
     ("TRUNCATE TABLE a, b CASCADE", "TRUNCATE a b", None),
     ("COPY s.t (a, b) FROM STDIN", "COPY s.t", None),
     ("COPY (SELECT * FROM x) TO STDOUT", "COPY SELECT x", None),
@@ -74,7 +99,14 @@ STATEMENTS = [
     ("DO $$ BEGIN PERFORM 'secret'; END $$", "DO", "DO ?"),
     ("NOTIFY channel, 'secret'", "NOTIFY", "NOTIFY channel, ?"),
     # literals in all their spellings
-    ("SELECT 'it''s', E'it\\'s', $$it's$$, $a$it's$a$, B'01' FROM t", "SELECT t", "SELECT ?, ?, ?, ?, B? FROM t"),
+    ("SELECT 'it''s', E'it\\'s', $$it's$$, $a$it's$a$, B'01' FROM t", "SELECT t", "SELECT ?, ?, ?, ?, ? FROM t"),
+    ("SELECT x'1f', N'x', U&'x' UESCAPE '!', U&\"a\" FROM t", "SELECT t", 'SELECT ?, ?, ? UESCAPE ?, U&"a" FROM t'),
+    ("SELECT date'x', interval '1 day', int '7' FROM t", "SELECT t", "SELECT date?, interval ?, int ? FROM t"),
+    ("SELECT true, NULL, a IS NULL, b IS NOT TRUE FROM t", "SELECT t", "SELECT ?, ?, a IS NULL, b IS NOT TRUE FROM t"),
+    ("CREATE TABLE t (a int NOT NULL DEFAULT 5, b int NULL)", "CREATE TABLE t", "?"),
+    ("ALTER USER bob PASSWORD secret", "ALTER USER bob", "ALTER USER bob PASSWORD ?"),
+    ('ALTER USER bob WITH PASSWORD "secret!";', "ALTER USER bob", "ALTER USER bob WITH PASSWORD ?;"),
+    ("ALTER ROLE bob PASSWORD sec!ret VALID UNTIL secret", "ALTER ROLE bob", "ALTER ROLE bob PASSWORD ?"),
     ("SELECT 1, -2.5e3, .5, 1_000, 0x1F FROM t1", "SELECT t1", "SELECT ?, -?, ?, ?, ? FROM t1"),
     ("SELECT $1, %s, %(name)s FROM t", "SELECT t", None),
     # comments, and what is no statement
@@ -85,7 +117,6 @@ STATEMENTS = [
     (";;", "", None),
     ("SELCT * FROM t", "", None),
     ("hunter2", "", None),
-    ("SELECT 'secret", "SELECT", "SELECT ?"),
     ("SELECT * FROM 'secret', b", "SELECT b", "SELECT * FROM ?, b"),
     ("UPDATE 'secret' SET a = b", "UPDATE", "UPDATE ? SET a = b"),
     ("CALL 'secret'()", "CALL", "CALL ?()"),
@@ -108,11 +139,12 @@ def test_statements(text, summary, shown):
 
 
 def test_kinds():
-    assert words_of("COPY t FROM STDIN")[2:] == ("COPY", "t", "")
-    assert words_of("COPY (SELECT 1 FROM t) TO STDOUT")[2:] == ("COPY", "", "")
-    assert words_of("CALL a.b()")[2:] == ("CALL", "", "a.b")
-    assert words_of("CALL a(); SELECT 1")[2:] == ("", "", "")
-    assert words_of("SELECT 1 FROM t")[2:] == ("", "", "")
+    assert words_of("COPY t FROM STDIN")[2:5] == ("COPY", "t", "")
+    assert words_of("COPY (SELECT 1 FROM t) TO STDOUT")[2:5] == ("COPY", "", "")
+    assert words_of("COPY (SELECT 1) TO STDOUT")[2:5] == ("COPY", "", "")
+    assert words_of("CALL a.b()")[2:5] == ("CALL", "", "a.b")
+    assert words_of("CALL a(); SELECT 1")[2:5] == ("", "", "")
+    assert words_of("SELECT 1 FROM t")[2:5] == ("", "", "")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +153,17 @@ def test_kinds():
         r"SELECT 'a\' , 'secret' FROM t",
         "SELECT E'a'\n'b\\'', ' FROM secret'",
         r"SELECT 'it\'' OR 'y'=' FROM secret'",
+        "SELECT 'secret",
+        'SELECT "secret',
+        "SELECT $$secret",
+        "SELECT $a$secret$$",
+        "SELECT E'secret\\'",
+        "SELECT 'O'secret', 'x'",
+        "SELECT 'don't tell: from secret'",
+        "SELECT 'it' secret', 'x'",
+        "SELECT 'secret'\"x\"",
+        "SELECT '5' secret 5'x'",
+        "SELECT 'é'é'",
     ],
 )
 def test_a_quote_that_can_be_read_in_two_ways_shows_no_text(text):

@@ -13,7 +13,7 @@ from instrumented_wrapper.operations import Words
 __all__ = ["cut", "words_of"]
 
 
-_QUOTED: Final = ("string", "variable", "quoted", "comment")
+_QUOTED: Final = ("string", "variable", "quoted", "comment", "dollar")
 
 
 def _is_ambiguous(piece: Piece) -> bool:
@@ -22,7 +22,9 @@ def _is_ambiguous(piece: Piece) -> bool:
     Under NO_BACKSLASH_ESCAPES a string ends at a quote after a backslash. A server of another version than a comment is
     for (``/*!999999 ... */``) does not read it: what has the end of a comment in it is then two things.
     """
-    return piece.kind in _QUOTED and any(end in piece.raw for end in ("\\'", '\\"', "*/"))
+    if piece.kind not in _QUOTED:
+        return False
+    return "*/" in piece.raw or ("\\" in piece.raw and f"\\{piece.raw[-1]}" in piece.raw)
 
 
 _READING = Reading(

@@ -13,12 +13,13 @@ from instrumented_wrapper.databases.pieces import Piece
 
 __all__ = ["Piece", "Token", "folded", "pieces_of", "tokens_of"]
 
-# What is not terminated goes to the end of the text, and nothing is read twice: the time is linear in the length.
+# A quote that is never closed goes to the end of the text, and nothing is read twice: the time is linear in the length.
 _TOKENS: Final = r"""--[^\r\n]*
     | (?P<comment>/\*)
-    | (?P<string>[eE]'(?:[^'\\]+|''|\\(?:.|\Z))*+(?:'|\Z) | '(?:[^']+|'')*+(?:'|\Z))
-    | (?P<dollar>\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*+)?)\$.*?(?:\$(?P=tag)\$|\Z))
-    | (?P<quoted>"(?:[^"]+|"")*+(?:"|\Z))
+    | (?P<string>[eE]'(?:[^'\\]+|''|\\.)*+' | (?:[bBxXnN]|[uU]&)?'(?:[^']+|'')*+')
+    | (?P<dollar>\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*+)?)\$.*?\$(?P=tag)\$)
+    | (?P<quoted>(?:[uU]&)?"(?:[^"]+|"")*+")
+    | (?P<open>(?:(?:[eEbBxXnN]|[uU]&)?['"] | \$(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*+)?\$).*)
     | (?P<parameter>\$\d+ | %\(\w+\)[sbt] | %[sbt](?!\w))
     | (?P<number>\d++(?:\.\d*+)?(?:[eE][+-]?\d++)?(?![\w.]) | \.\d++(?:[eE][+-]?\d++)?(?![\w.]))
     | (?P<digits>\d\w*+(?:\.\d\w*+)*+)
@@ -92,11 +93,11 @@ def _token(kind: str, match: re.Match[str]) -> Token:
     if kind == "word":
         return Token("word", cut(folded(value)))
     if kind == "quoted":
-        return Token("name", cut(value[1:].removesuffix('"').replace('""', '"')))
+        return Token("name", cut(value[value.index('"') + 1 : -1].replace('""', '"')))
     if kind == "dollar":
         mark = f"${match['tag']}$"
         return Token("string", value.removeprefix(mark).removesuffix(mark))
     if kind == "string":
-        text = value[value.index("'") + 1 :].removesuffix("'").replace("''", "'")
+        text = value[value.index("'") + 1 : -1].replace("''", "'")
         return Token("escaped" if "\\" in text else "string", text)
-    return Token("mark" if kind == "digits" else kind, value)
+    return Token("mark" if kind in ("digits", "open") else kind, value)
