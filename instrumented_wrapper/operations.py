@@ -86,6 +86,12 @@ class Operation(Protocol):
     def resumed(self) -> AbstractContextManager[None]:
         """While inside, what happens belongs to it; it goes on."""
 
+    def hold(self) -> bool:
+        """Tell that it is over, but that more is to be told of it; False where it has no span to which that belongs."""
+
+    def complete(self, pages: int, seconds: float, ended: int, error: BaseException | None = None) -> None:
+        """Tell of the pages that came after one that is held: how many, the time they took, and when the last ended."""
+
 
 class AtSite(Protocol):
     """What is told of operations at one site, kept by what identifies a text: with parameters, and without."""

@@ -33,6 +33,7 @@ PURE = {
     "events": set(),
     "operations": set(),
     "options": {"errors"},
+    "pages": {"operations"},
     "failover": {"errors"},
     "single_flight": {"errors", "failover"},
     "statement": set(),
@@ -170,7 +171,7 @@ def test_drivers_know_nothing_of_whoever_uses_them(module):
 
 @pytest.mark.parametrize("module", in_room("telemetry"))
 def test_telemetry_knows_only_the_events(module):
-    assert {room(name) for name in ours(module)} <= {"events", "operations", "telemetry"}
+    assert {room(name) for name in ours(module)} <= {"events", "operations", "pages", "telemetry"}
     assert outside(module) <= {"opentelemetry"}
 
 

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
+from instrumented_wrapper import pages
 from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile
 from instrumented_wrapper.single_flight import Shared
 
@@ -136,6 +137,7 @@ def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callab
 def _after_fork_in_child() -> None:
     """The sockets are the parent's: neither peek, reset nor fetch here, and never switch."""
     SHARED.forget()
+    pages.forget_all()
     for record in list(_live):
         record.became_foreign()
 

@@ -23,8 +23,10 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 
 from instrumented_wrapper.events import error_type
 from instrumented_wrapper.operations import Place, Site, Words, kept
+from instrumented_wrapper.pages import abandoned, end_abandoned
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
 from instrumented_wrapper.telemetry.listening import nobody_listens
+from instrumented_wrapper.telemetry.quietly import quietly
 from instrumented_wrapper.telemetry.rivals import has_rival
 
 __all__ = ["SECONDS", "DatabaseOperations"]
@@ -73,6 +75,8 @@ class DatabaseOperations:
         self, told: Told, traces: bool, metrics: bool, started: int, place: Place | None = None
     ) -> DatabaseOperation | None:
         """Start a span, and make it the current one; None where it is not recorded, and nothing is measured."""
+        if abandoned:
+            end_abandoned()
         span: Span = INVALID_SPAN
         if traces:
             try:
@@ -128,16 +132,35 @@ class DatabaseOperation:
         """Tell that it is over: an error by its code, never by its text."""
         ended = time_ns()
         try:
-            if self._token is not None:
-                self.pause()
-            measured = self._told.measured if error is None else self._failed(error)
-            if self._place is not None and self._place.moves != self._moves and error is None:
-                measured = self._moved(self._place.site())
-            if self._duration is not None:
-                self._duration.record(perf_counter() - self._started, measured, self._within)
+            self._measure(error)
             self._span.end(ended)
         except Exception as failure:  # noqa: BLE001 - the app is never broken by its observability
             logger.debug("telemetry failed: %s", type(failure).__name__)
+
+    def hold(self) -> bool:
+        """Tell that it is over, but that more is to be told on its span."""
+        quietly(self._measure, None)
+        return self._within is not None
+
+    def complete(self, pages: int, seconds: float, ended: int, error: BaseException | None = None) -> None:
+        """Tell of the pages that came after it, and end its span when the last of them ended (`time.time_ns`)."""
+        quietly(self._complete, pages, seconds, ended, error)
+
+    def _complete(self, pages: int, seconds: float, ended: int, error: BaseException | None) -> None:
+        if pages:
+            self._span.add_event("pages", {"count": pages, "seconds": round(seconds, 6)}, ended)
+        if error is not None:
+            self._failed(error)
+        self._span.end(ended)
+
+    def _measure(self, error: BaseException | None) -> None:
+        if self._token is not None:
+            self.pause()
+        measured = self._told.measured if error is None else self._failed(error)
+        if self._place is not None and self._place.moves != self._moves and error is None:
+            measured = self._moved(self._place.site())
+        if self._duration is not None:
+            self._duration.record(perf_counter() - self._started, measured, self._within)
 
     def pause(self) -> None:
         """Until it is resumed or ends, what happens is not part of it: the app goes on meanwhile."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import time_ns
-from typing import Any
+from typing import Any, Final
 
 from instrumented_wrapper.batches import size_of
 from instrumented_wrapper.drivers.blocking.native import Native
@@ -18,6 +18,7 @@ __all__ = ["Telling"]
 
 logger = logging.getLogger("instrumented_wrapper")
 _MOST, _LONG, _MOST_LONG = 4096, 4096, 64  # texts that are kept; characters; longer texts that are kept
+_FETCH: Final = Words("FETCH", operation="FETCH")
 
 
 class Telling:
@@ -95,6 +96,15 @@ class Telling:
             return at.bare.get(key) or at.keep(at.bare, key, words, None)
 
         return self._begun(record, described, record.options.traces)
+
+    def page(self, record: Record, traces: bool) -> Operation | None:
+        """Begin to fetch a page of a cursor on the server, with a span or only measured."""
+        key = ("part", _FETCH.summary)
+
+        def described(at: AtSite) -> Told:
+            return at.bare.get(key) or at.keep(at.bare, key, _FETCH, None)
+
+        return self._begun(record, described, traces and record.options.traces)
 
     def _begun(self, record: Record, described: Callable[[AtSite], Told], traces: bool) -> Operation | None:
         if not self.listens():

@@ -18,6 +18,7 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import record_of
+from instrumented_wrapper.drivers.psycopg.server_cursors import anew, fetching, leaving, leaving_async
 from instrumented_wrapper.drivers.psycopg.streaming import copy, copy_async, stream, stream_async
 from instrumented_wrapper.drivers.psycopg.telling import Telling, is_quiet, of_its_own
 from instrumented_wrapper.operations import Operation
@@ -39,13 +40,14 @@ def install(patches: Patches, telling: Telling) -> None:
         if hasattr(owner, name):
             patches.close_over(owner, name, make)
 
-    for cursor, server_cursor, executing, timing, streamed, copied in _CURSORS:
+    for cursor, server_cursor, executing, timing, streamed, copied, leaves in _CURSORS:
         over(cursor, "execute", functools.partial(executing, telling))
-        over(server_cursor, "execute", functools.partial(executing, telling))
+        over(server_cursor, "execute", functools.partial(anew, telling, leaves, executing))
         over(cursor, "executemany", functools.partial(_batching, telling, timing(telling, _batches)))
         over(cursor, "stream", functools.partial(_streaming, telling, streamed))
         over(cursor, "copy", functools.partial(_streaming, telling, copied))
-        over(server_cursor, "_fetch_gen", functools.partial(_fetching, telling))
+        over(server_cursor, "_fetch_gen", functools.partial(fetching, telling))
+        over(server_cursor, "close", functools.partial(leaves, telling))
     for connection, transaction, pipeline, timing, ending, mark in _CONNECTIONS:
         for name, command in _COMMANDS.items():
             over(connection, name, timing(telling, command))
@@ -181,19 +183,6 @@ def _streaming(telling: Telling, told: Method, original: Method) -> Method:
 # --- what psycopg sends on its own account -------------------------------------------------------------------------
 
 
-def _fetching(telling: Telling, original: Method) -> Method:
-    """``ServerCursor._fetch_gen``: a page of rows is told of, a single row is not."""
-
-    @functools.wraps(original)
-    def _fetch_gen(self: Any, num: int | None) -> Any:
-        steps, record = original(self, num), record_of(self._conn)
-        if num == 1 or record is None:
-            return steps
-        return of_its_own(telling.part(self._conn, "FETCH"), record, steps)
-
-    return _fetch_gen
-
-
 def _flushing(telling: Telling, original: Method) -> Method:
     """``Pipeline._fetch_gen``: a ``fetch...()`` in a pipeline block waits here for what was queued before it."""
 
@@ -287,8 +276,16 @@ def _synchronises(telling: Telling, self: Any, *_: Any) -> Operation | None:
 
 
 _CURSORS: Final[Any] = (
-    (psycopg.Cursor, psycopg.ServerCursor, _executing, _timing, stream, copy),
-    (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _executing_async, _timing_async, stream_async, copy_async),
+    (psycopg.Cursor, psycopg.ServerCursor, _executing, _timing, stream, copy, leaving),
+    (
+        psycopg.AsyncCursor,
+        psycopg.AsyncServerCursor,
+        _executing_async,
+        _timing_async,
+        stream_async,
+        copy_async,
+        leaving_async,
+    ),
 )
 _CONNECTIONS: Final[Any] = (
     (Connection, psycopg.Transaction, psycopg.Pipeline, _timing, _ending, ""),

@@ -250,7 +250,8 @@ def after(
         return loss
     if not (record.loss_told or record.foreign or record.internal or record.returning):
         record.loss_told = True
-        flows.observe_loss(driver, connection, record, loss)
+        with record.resumed():
+            flows.observe_loss(driver, connection, record, loss)
     return None
 
 

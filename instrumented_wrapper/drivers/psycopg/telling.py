@@ -98,6 +98,10 @@ class Telling:
             return None
         return self._named(record, name, record.options.traces)
 
+    def page(self, record: Record, traces: bool) -> Operation | None:
+        """Begin to fetch a page of a server-side cursor, with a span or only measured."""
+        return self._named(record, "FETCH", traces and record.options.traces)
+
     def implicit_begin(self, record: Record, command: Any) -> Any:
         """Return psycopg's own BEGIN before a statement, told of as a part of that statement."""
         wanted = record.options.traces and record.options.transaction_spans != "off"

@@ -32,6 +32,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     physical,
     struct_of,
 )
+from instrumented_wrapper.drivers.psycopg2.named import iterating, leaving, sizes, told
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Words
@@ -148,11 +149,13 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
     for name, place in (("copy_from", 1), ("copy_to", 1)):
         call(kind, name, functools.partial(_copies, telling, place))
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
-        call(named, name, functools.partial(telling.part, Words("FETCH", operation="FETCH")))
-    patches.replace(named, "__next__", calls.fetch(named.__next__, connection_of))
-    patches.replace(named, "execute", holding.declaring(kind.execute))
+        fetch = calls.call(getattr(named, name), Call.STATEMENT, None, None, connection_of)
+        patches.replace(named, name, told(telling, sizes[name], fetch) if name in sizes else fetch)
+    page = told(telling, sizes["__next__"], calls.fetch(named.__next__, connection_of))
+    patches.replace(named, "__next__", iterating(named.__next__, page))
+    patches.replace(named, "execute", leaving(telling, holding.declaring(kind.execute)))
     close = calls.call(named.close, Call.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
-    patches.replace(named, "close", holding.closing(close))
+    patches.replace(named, "close", leaving(telling, holding.closing(close)))
 
 
 def _unless_idle(original: Method, watched: Method) -> Method:

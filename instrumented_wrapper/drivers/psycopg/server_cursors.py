@@ -1,0 +1,70 @@
+"""Server-side cursors: the pages that they fetch, and when what they read is over."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from instrumented_wrapper import pages
+from instrumented_wrapper.drivers.psycopg.records import record_of
+from instrumented_wrapper.drivers.psycopg.telling import Telling, of_its_own
+
+__all__ = ["anew", "fetching", "leaving", "leaving_async"]
+
+Method = Callable[..., Any]
+
+
+def fetching(telling: Telling, original: Method) -> Method:
+    """``ServerCursor._fetch_gen``: a page of rows is told of, a single row is not."""
+    nobody = telling.nobody
+
+    @functools.wraps(original)
+    def _fetch_gen(self: Any, num: int | None) -> Any:
+        steps, record = original(self, num), record_of(self._conn)
+        if num == 1 or record is None or nobody() or not telling.listens_to(self):
+            return steps
+        fetched = pages.of(self)
+        operation = fetched.begin(functools.partial(telling.page, record))
+        return _rows(fetched, num, of_its_own(operation, record, steps))
+
+    return _fetch_gen
+
+
+def _rows(fetched: pages.Pages, number: int | None, steps: Any) -> Any:
+    """Fetch a page; one with fewer rows than were asked for is the last."""
+    rows = yield from steps
+    if number is None or 0 <= len(rows) < number:
+        fetched.finish()
+    return rows
+
+
+def anew(telling: Telling, leaving: Method, executing: Method, original: Method) -> Any:
+    """``ServerCursor.execute``."""
+    return leaving(telling, executing(telling, original))
+
+
+def leaving(telling: Telling, original: Method) -> Method:
+    """``ServerCursor.close`` and ``execute``: what was read up to now is over."""
+    nobody = telling.nobody
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not nobody():
+            pages.over(self)
+        return original(self, *args, **kwargs)
+
+    return method
+
+
+def leaving_async(telling: Telling, original: Method) -> Method:
+    """Do as `leaving` does, awaited."""
+    nobody = telling.nobody
+
+    @functools.wraps(original)
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not nobody():
+            pages.over(self)
+        return await original(self, *args, **kwargs)
+
+    return method
