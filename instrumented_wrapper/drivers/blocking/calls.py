@@ -111,6 +111,41 @@ class Calls:
 
         return execute
 
+    def plain(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
+        """Make the closure of a method of cursors that sends what does nothing to the session, and is not told of."""
+        slowly, failed = self.call(original, Call.STATEMENT, None, None, connection_of), self._failed
+        nests, answered = self._native.nests, self._steps.answered
+
+        @functools.wraps(original)
+        def method(this: Any, *args: Any, **kwargs: Any) -> Any:
+            connection = connection_of(this)
+            record: Record | None = connection.__dict__.get(KEY)
+            if record is None or record.busy:
+                return slowly(this, *args, **kwargs)
+            with record.turn:
+                if (
+                    record.alert
+                    or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
+                    or (record.live is not None and record.live() is not connection)
+                ):
+                    return slowly(this, *args, **kwargs)
+                moves, record.busy = record.moves, nests
+                try:
+                    result = original(this, *args, **kwargs)
+                except BaseException as error:
+                    run = functools.partial(original, this, *args, **kwargs)
+                    if (instead := failed(None, connection, record, error, run, moves)) is PASSES:
+                        raise
+                    return instead
+                record.busy, record.used = False, True
+                if record.switchable:
+                    record.heard = monotonic()
+                if record.unsure:
+                    answered(record.connection() or connection, record)
+                return result
+
+        return method
+
     def _failed(
         self,
         operation: Operation | None,

@@ -52,6 +52,7 @@ class Record(Session):
         begun: the app has opened a transaction by SQL.
         outlived: what is open is prepared: it outlives the session.
         asks: the server has to be asked before the next statement.
+        late: what the server has reported is to be noticed when the transaction has ended.
         was_standby: the server was not a primary when the connection was made; None: nobody asked.
         recording: changes are the app's doing.
         returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
@@ -78,7 +79,7 @@ class Record(Session):
         self.busy: bool | int = False
         self.recording, self.returning, self.returned = True, False, False
         self.closed_by_app = self.abandoned = self.loss_told = False
-        self.used = self.begun = self.asks = self.outlived = False
+        self.used = self.begun = self.asks = self.outlived = self.late = False
         self.failover = self.switchable = False
         self.was_standby: bool | None = None
         self.deadline: float | None = None

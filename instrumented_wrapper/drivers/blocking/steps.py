@@ -22,11 +22,11 @@ from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["PASSES", "Steps"]
+__all__ = ["OF_CALL", "PASSES", "Steps"]
 
 _COMMIT: Final = Effects(steps=(statement.Step(statement.COMMIT),), in_doubt=True)
 _ROLLBACK: Final = Effects(steps=(statement.Step(statement.ROLLBACK),), rolls_back=True)
-_OF_CALL: Final = {Call.COMMIT: _COMMIT, Call.ROLLBACK: _ROLLBACK, Call.LAST: _COMMIT}
+OF_CALL: Final = {Call.COMMIT: _COMMIT, Call.ROLLBACK: _ROLLBACK, Call.LAST: _COMMIT}
 _PREPARE: Final = statement.Step(statement.COMMIT, statement.OUTLIVES)
 _NOTHING: Final = Effects()
 PASSES: Final = object()  # instead of a result: the error that was raised is the app's
@@ -51,7 +51,7 @@ class Steps:
 
         `reads_last`: it reads what the last statement left to be read, so that nothing is asked in between.
         """
-        done = effects or _OF_CALL.get(call)
+        done = effects or OF_CALL.get(call)
         record.phase = self._native.phase(connection, record)
         if record.alert:
             self._in_trouble(connection, record, call, done)

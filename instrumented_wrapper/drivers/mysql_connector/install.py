@@ -15,6 +15,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
+from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
@@ -57,9 +58,11 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("mysql-connector-python lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
     telling = Telling(NATIVE, flows.operations)
-    calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
+    steps = Steps(NATIVE, DRIVER, flows)
+    calls = Calls(NATIVE, steps, telling)
+    ending = Endings(NATIVE, steps, calls, telling).ending
     for kind in KINDS:
-        _connections(patches, kind, calls, telling, options, flows)
+        _connections(patches, kind, calls, ending, telling, options, flows)
     patch_cursors(patches, calls, telling)
     patch_pools(patches, KINDS, NATIVE, DRIVER, flows)
     return "patched"
@@ -71,7 +74,13 @@ def uninstall() -> None:
 
 
 def _connections(
-    patches: Patches, kind: type[Any], calls: Calls, telling: Telling, options: Options, flows: Flows
+    patches: Patches,
+    kind: type[Any],
+    calls: Calls,
+    ending: Method,
+    telling: Telling,
+    options: Options,
+    flows: Flows,
 ) -> None:
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.close_over(kind, name, make)
@@ -88,8 +97,8 @@ def _connections(
         over("_open_connection", sockets.finding)
         over("_execute_query", functools.partial(_querying, calls))  # it is `cmd_query` there
     over("cmd_query", functools.partial(_querying, calls))
-    call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
-    call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
+    for what in (Call.COMMIT, Call.ROLLBACK):
+        over(what.value, functools.partial(ending, call=what))
     call("start_transaction", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), _begins)
     call("cmd_init_db", Call.STATEMENT, None, selects)
     for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping", "cmd_change_user"):

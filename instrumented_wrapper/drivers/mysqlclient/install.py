@@ -18,6 +18,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
+from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts, mark
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
@@ -61,8 +62,10 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("mysqlclient lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
     telling = Telling(NATIVE, flows.operations)
-    calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
-    _connections(patches, calls, telling, options, flows)
+    steps = Steps(NATIVE, DRIVER, flows)
+    calls = Calls(NATIVE, steps, telling)
+    ending = Endings(NATIVE, steps, calls, telling).ending
+    _connections(patches, calls, ending, telling, options, flows)
     _cursors(patches, calls, telling)
     return "patched"
 
@@ -78,7 +81,9 @@ def uninstall() -> None:
     drop_all(NATIVE.name)
 
 
-def _connections(patches: Patches, calls: Calls, telling: Telling, options: Options, flows: Flows) -> None:
+def _connections(
+    patches: Patches, calls: Calls, ending: Method, telling: Telling, options: Options, flows: Flows
+) -> None:
     def over(name: str, closure: Method) -> None:
         patches.replace(Connection, name, closure)
 
@@ -87,8 +92,8 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
 
     over("__init__", _constructing(options, telling, Connection.__init__))
     over("query", calls.statement(_on_live("query"), _itself, "query"))
-    call("commit", Call.COMMIT, functools.partial(telling.command, "COMMIT"))
-    call("rollback", Call.ROLLBACK, functools.partial(telling.command, "ROLLBACK"))
+    for what in (Call.COMMIT, Call.ROLLBACK):
+        over(what.value, ending(_on_live(what.value), what))
     begin = functools.partial(telling.command, "BEGIN")
     over("begin", calls.call(Connection.begin, Call.STATEMENT, begin, lambda record: calls.effects_of("BEGIN")))
     call("autocommit", Call.STATEMENT, None, sets_autocommit)

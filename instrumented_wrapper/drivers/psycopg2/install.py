@@ -16,6 +16,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing, setting
+from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
@@ -64,12 +65,14 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("libpq of psycopg2 lacks %s: it is only observed", absent)
         options = options.with_keywords({"failover": "off", "reset_session_state_on_close": False}, "self-test")
     telling = Telling(NATIVE, flows.operations)
-    calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
+    steps = Steps(NATIVE, DRIVER, flows)
+    calls = Calls(NATIVE, steps, telling)
     patches.replace(psycopg2, "connect", connecting.asked(options, telling, psycopg2.connect))
     patches.replace(psycopg2, "_connect", connecting.making(options, telling, known._connect))
     patches.replace(psycopg2, "_ext", connecting.Extensions(options))
+    endings = Endings(NATIVE, steps, calls, telling)
     for kind in (Watched, Shell):
-        _connections(patches, kind, calls, telling, flows)
+        _connections(patches, kind, calls, endings, telling, flows)
     for cursor, named in ((WatchedCursor, NamedCursor), (ShellCursor, NamedShellCursor)):
         _cursors(patches, cursor, named, calls, telling)
     return f"only observed: it lacks {absent}" if absent else "patched"
@@ -92,7 +95,9 @@ def uninstall() -> None:
 # --- the calls of connections and cursors ------------------------------------------------------------------------
 
 
-def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telling, flows: Flows) -> None:
+def _connections(
+    patches: Patches, kind: type[Any], calls: Calls, endings: Endings, telling: Telling, flows: Flows
+) -> None:
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.replace(kind, name, make(getattr(kind, name)))
 
@@ -101,9 +106,8 @@ def _connections(patches: Patches, kind: type[Any], calls: Calls, telling: Telli
 
     if kind is Watched:
         over("__init__", connecting.attaching)
-    over("commit", lambda original: _unless_idle(original, calls.call(original, Call.COMMIT, ended("COMMIT"))))
-    back = functools.partial(calls.call, call=Call.ROLLBACK, begin=ended("ROLLBACK"))
-    over("rollback", lambda original: _unless_idle(original, back(_rolling_back(original))))
+    over("commit", lambda original: _unless_idle(endings, original, Call.COMMIT))
+    over("rollback", lambda original: _unless_idle(endings, _rolling_back(original), Call.ROLLBACK))
     over(
         "tpc_begin", lambda original: calls.call(two_phase.beginning(original), Call.STATEMENT, ended("BEGIN"), _begins)
     )
@@ -149,7 +153,7 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
     for name, place in (("copy_from", 1), ("copy_to", 1)):
         call(kind, name, functools.partial(_copies, telling, place))
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
-        fetch = calls.call(getattr(named, name), Call.STATEMENT, None, None, connection_of)
+        fetch = calls.plain(getattr(named, name), connection_of)
         patches.replace(named, name, told(telling, sizes[name], fetch) if name in sizes else fetch)
     page = told(telling, sizes["__next__"], calls.fetch(named.__next__, connection_of))
     patches.replace(named, "__next__", iterating(named.__next__, page))
@@ -158,8 +162,9 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
     patches.replace(named, "close", leaving(telling, holding.closing(close)))
 
 
-def _unless_idle(original: Method, watched: Method) -> Method:
+def _unless_idle(endings: Endings, original: Method, call: Call) -> Method:
     """A commit or rollback sends nothing where no transaction is open: nothing is looked at, told or repaired."""
+    watched = endings.slow(original, call)
 
     @functools.wraps(original)
     def end(self: Any) -> Any:
@@ -169,7 +174,7 @@ def _unless_idle(original: Method, watched: Method) -> Method:
         with record.turn:
             return (original if NATIVE.is_untouched(self) else watched)(self)
 
-    return end
+    return endings.ending(original, call, slowly=end)
 
 
 def _rolling_back(original: Method) -> Method:

@@ -15,7 +15,7 @@ from psycopg2 import errorcodes, errors
 
 from instrumented_wrapper.drivers.watching import wait_for
 
-__all__ = ["listen", "missing_functions", "send"]
+__all__ = ["listen", "missing_functions", "reported", "send"]
 
 _SQLSTATE: Final = ord("C")  # PG_DIAG_SQLSTATE
 _SEVERITY: Final = ord("V")  # PG_DIAG_SEVERITY_NONLOCALIZED
@@ -37,6 +37,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # name -> result, arguments
     "PQconsumeInput": (_INT, _POINTER),
     "PQisBusy": (_INT, _POINTER),
     "PQsocket": (_INT, _POINTER),
+    "PQparameterStatus": (_TEXT, _POINTER, _TEXT),
     "PQsetNoticeReceiver": (_POINTER, _POINTER, _POINTER, _POINTER),
 }
 
@@ -58,6 +59,12 @@ _pq: Final = _load()
 def missing_functions() -> list[str]:
     """Return what is not to be found of libpq; empty where all is well."""
     return [name for name in _FUNCTIONS if name not in _pq]
+
+
+def reported(pgconn: int, name: str, encoding: str) -> str | None:
+    """Return a value that the server has reported; psycopg2 does not give it of a connection that is lost."""
+    value: bytes | None = _pq["PQparameterStatus"](pgconn, name.encode())
+    return None if value is None else value.decode(encoding, "surrogateescape")
 
 
 def listen(pgconn: int) -> bool:

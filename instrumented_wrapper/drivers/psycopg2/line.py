@@ -6,11 +6,13 @@ from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 import psycopg2
+from psycopg2 import extensions
 
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.psycopg2.classes import C, physical
+from instrumented_wrapper.drivers.psycopg2 import libpq
+from instrumented_wrapper.drivers.psycopg2.classes import LOST, C, physical
 from instrumented_wrapper.drivers.talking import Rows, Values
 from instrumented_wrapper.drivers.talking.postgresql import Speaking
 from instrumented_wrapper.server_settings import Assignment
@@ -22,6 +24,7 @@ _BY_PSYCOPG2: Final = ("default_transaction_read_only",)  # in autocommit, for t
 _DATES: Final = "datestyle"
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
+_reported: Final = vars(C)["get_parameter_status"]
 
 
 class Line:
@@ -72,9 +75,18 @@ class Line:
 
     def status(self, name: str) -> str | None:
         """Return a value that the server reports whenever it changes."""
-        closed = _closed.__get__(self._physical)
-        value: str | None = None if closed else C.get_parameter_status(self._physical, name)
-        return value
+        return self.statuses((name,))[0]
+
+    def statuses(self, names: Sequence[str]) -> tuple[str | None, ...]:
+        """Return several of them, of a connection that is lost the last ones."""
+        here = self._physical
+        if not (closed := _closed.__get__(here)):
+            return tuple([_reported(here, name) for name in names])
+        pgconn = C.pgconn_ptr.__get__(here) if closed == LOST else None
+        if pgconn is None:
+            return (None,) * len(names)
+        encoding = extensions.encodings.get(C.encoding.__get__(here), "utf-8")
+        return tuple(libpq.reported(pgconn, name, encoding) for name in names)
 
     def encode(self) -> None:
         """Have texts in the encoding that the server reports."""
@@ -91,7 +103,7 @@ class Talking(Speaking):
     """Talks, and keeps to what psycopg2 does by itself only when it connects: the encoding, and dates it can read."""
 
     def __init__(self, line: Line) -> None:
-        super().__init__(line, line.status, line.where, _BY_PSYCOPG2)
+        super().__init__(line, line.status, line.statuses, line.where, _BY_PSYCOPG2)
         self._psycopg2 = line
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:

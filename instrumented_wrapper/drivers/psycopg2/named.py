@@ -18,7 +18,7 @@ __all__ = ["iterating", "leaving", "sizes", "told"]
 Method = Callable[..., Any]
 Size = Callable[..., int | None]  # how many rows are asked for; None: all
 _K: Final[Any] = extensions.cursor
-_place, _rows = _K.rownumber.__get__, _K.rowcount.__get__
+_place, _rows, _next = _K.rownumber.__get__, _K.rowcount.__get__, _K.__next__
 
 
 def iterating(original: Method, page: Method) -> Method:
@@ -26,7 +26,7 @@ def iterating(original: Method, page: Method) -> Method:
 
     @functools.wraps(original)
     def __next__(self: Any) -> Any:
-        return original(self) if _place(self) < _rows(self) else page(self)
+        return _next(self) if _place(self) < _rows(self) else page(self)
 
     return __next__
 

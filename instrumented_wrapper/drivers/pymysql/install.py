@@ -19,6 +19,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
+from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts, of_the_rest
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
@@ -62,8 +63,10 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("PyMySQL lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
     telling = Telling(NATIVE, flows.operations)
-    calls = Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling)
-    _connections(patches, calls, telling, options, flows)
+    steps = Steps(NATIVE, DRIVER, flows)
+    calls = Calls(NATIVE, steps, telling)
+    ending = Endings(NATIVE, steps, calls, telling).ending
+    _connections(patches, calls, ending, telling, options, flows)
     _results(patches)
     _cursors(patches, calls, telling)
     return "patched"
@@ -74,7 +77,9 @@ def uninstall() -> None:
     drop_all(NATIVE.name)
 
 
-def _connections(patches: Patches, calls: Calls, telling: Telling, options: Options, flows: Flows) -> None:
+def _connections(
+    patches: Patches, calls: Calls, ending: Method, telling: Telling, options: Options, flows: Flows
+) -> None:
     kind = connections.Connection
 
     def over(name: str, make: Callable[[Method], Method]) -> None:
@@ -90,9 +95,9 @@ def _connections(patches: Patches, calls: Calls, telling: Telling, options: Opti
     over("_read_ok_packet", _hearing)
     over("_read_query_result", _hearing_result)
     over("query", functools.partial(_query, calls))
-    for text, what in (("COMMIT", Call.COMMIT), ("ROLLBACK", Call.ROLLBACK), ("BEGIN", Call.STATEMENT)):
-        does = calls.effects_of(text)
-        call(text.lower(), what, functools.partial(telling.command, text), lambda record, does=does: does)
+    for what in (Call.COMMIT, Call.ROLLBACK):
+        over(what.value, functools.partial(ending, call=what))
+    call("begin", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
     call("autocommit", Call.STATEMENT, None, sets_autocommit)
     call("select_db", Call.STATEMENT, None, selects)
     call("set_character_set", Call.STATEMENT, None, sets_names)

@@ -32,6 +32,7 @@ _POOLER: Final = (
     " INSTRUMENTED_WRAPPER_POOLER=session"
 )
 _warned: set[str] = set()
+_SPELLED: Final = tuple(questions.REPORTED.values())
 FUNCTIONS: Final[dict[tuple[object, ...], Functions]] = {}  # by server and database
 
 
@@ -204,13 +205,15 @@ class Speaking:
         self,
         line: Line,
         status: Callable[[str], str | None],
+        statuses: Callable[[Sequence[str]], Sequence[str | None]],
         place: Callable[[], tuple[object, ...]],
         ours: Container[str] = (),
     ) -> None:
         self._ours = ours  # what the driver sets by itself
-        self._line, self._status, self._place = line, status, place
+        self._line, self._status, self._statuses, self._place = line, status, statuses, place
         self._record: Any = None
-        self._first: dict[str, str | None] = {}
+        self._first: Sequence[str | None] = ()  # of `questions.REPORTED`
+        self._noticed: Sequence[str | None] = ()
 
     def moved(self) -> None:
         """The physical connection is another one now."""
@@ -230,20 +233,17 @@ class Speaking:
 
     def keep_reported(self) -> None:
         """What the server reports now is the baseline."""
-        self._first = self._all_reported()
-
-    def _all_reported(self) -> dict[str, str | None]:
-        return {name: self._reported(name) for name in questions.REPORTED}
+        self._first = self._noticed = self._statuses(_SPELLED)
 
     def notice(self) -> None:
         """Take what the server has reported outside a transaction of settings that no statement named."""
         record = self._record
-        if record.off or record.on_server.open.levels or not self._line.is_idle():
+        record.late = bool(record.on_server.open.levels) or not self._line.is_idle()
+        if record.late or record.off or (now := self._statuses(_SPELLED)) == self._noticed:
             return
-        for name, value in self._all_reported().items():
-            if name in self._ours:
-                continue
-            if (first := self._first.get(name)) is not None and value is not None and first != value:
+        self._noticed = now
+        for name, first, value in zip(questions.REPORTED, self._first, now, strict=False):
+            if not (name in self._ours or first is None or value is None or first == value):
                 record.on_server.noticed(name, first, value)
         record.refresh_changed()
 

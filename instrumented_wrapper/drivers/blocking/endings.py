@@ -1,0 +1,101 @@
+"""``commit()`` and ``rollback()``: the frequent path, the end of a transaction that has only run plain statements.
+
+An app outside autocommit ends a transaction after nearly every statement. All that is rare is done in `steps`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from instrumented_wrapper.drivers.blocking.calls import FRESH, Calls, ended
+from instrumented_wrapper.drivers.blocking.losses import Call
+from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.blocking.steps import OF_CALL, PASSES, Steps
+from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["Endings"]
+
+Method = Callable[..., Any]
+
+
+class Endings:
+    """Makes the closures for one driver."""
+
+    def __init__(self, native: Native, steps: Steps, calls: Calls, telling: Telling) -> None:
+        self._native, self._steps, self._calls, self._telling = native, steps, calls, telling
+
+    def slow(self, original: Method, call: Call) -> Method:
+        """Make the closure that looks at everything."""
+        done = self._done(call)
+        return self._calls.call(original, call, functools.partial(self._telling.command, call.name), lambda _: done)
+
+    def _done(self, call: Call) -> Effects:
+        return self._calls.effects_of(call.name) or OF_CALL[call]
+
+    def ending(self, original: Method, call: Call, slowly: Method | None = None) -> Method:
+        """Make the closure of ``commit`` or ``rollback``; `slowly` is taken where something is to be looked at."""
+        begin, done = functools.partial(self._telling.command, call.name), self._done(call)
+        slowly = slowly or self.slow(original, call)
+        clears = bool(done.clears)
+        native, nobody, failed = self._native, self._telling.nobody, self._failed
+        phase_of, nests, aborts, answered = native.phase, native.nests, native.room.TRANSACTIONAL, self._steps.answered
+
+        @functools.wraps(original)
+        def end(self: Any) -> Any:
+            record: Record | None = self.__dict__.get(KEY)
+            if record is None or record.busy:
+                return slowly(self)
+            with record.turn:
+                if (
+                    record.alert
+                    or record.noted
+                    or record.asked_read_only
+                    or record.on_server.open.levels
+                    or (clears and record.left)
+                    or ((phase := phase_of(self, record)) is not Phase.OPEN and aborts)
+                    or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
+                ):
+                    return slowly(self)
+                operation = begin(record) if record.tells and not nobody() else None
+                record.phase, moves, record.busy = phase, record.moves, nests
+                try:
+                    result = original(self)
+                except BaseException as error:
+                    record.busy = False
+                    run = functools.partial(original, self)
+                    if (instead := failed(operation, self, record, call, error, run, moves)) is PASSES:
+                        raise
+                    return instead
+                record.busy = record.begun = record.used = record.outlived = False
+                record.phase = phase_of(self, record)
+                if record.switchable:
+                    record.heard = monotonic()
+                if record.unsure or record.late:
+                    record.noted.append(done)
+                    answered(record.connection() or self, record)
+            if operation is not None:
+                operation.end()
+            return result
+
+        return end
+
+    def _failed(
+        self,
+        operation: Any,
+        connection: Any,
+        record: Record,
+        call: Call,
+        error: BaseException,
+        run: Callable[[], Any],
+        moves: int,
+    ) -> Any:
+        done = self._done(call)
+        record.noted.append(done)
+        given = (record.connection() or connection, record, call, done, error, run, moves)
+        return ended(operation, self._steps.failed, *given, error=error)
