@@ -67,6 +67,12 @@ class Savepoints:
             self.levels.append(Level())
         return self.levels[-1]
 
+    def is_named(self, setting: str) -> bool:
+        """Tell whether a statement of the transaction may have set `setting`: a rollback undoes that."""
+        return any(
+            setting in (*level.values, *level.local) or {setting, ANY} & {*level.doubts} for level in self.levels
+        )
+
     def savepoint(self, name: str) -> None:
         """Begin a level."""
         self.top  # noqa: B018 - the transaction's own level is below

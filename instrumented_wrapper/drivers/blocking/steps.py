@@ -288,6 +288,8 @@ class Steps:
             if record.moves != moves and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
             busy, record.busy = record.busy, threading.get_ident()
+            if loss.transaction != "none":
+                record.talk.lost()
             try:
                 news = self._flows.run(self._flows.replace_lost(self._driver, connection, record, loss, None))
             finally:

@@ -29,6 +29,9 @@ class Talk(Protocol):
     def notice(self) -> None:
         """Tell the session what the server has reported, unasked, of settings that no statement named."""
 
+    def lost(self) -> None:
+        """A transaction is lost: what was reported since the last `notice` is of it, or of one that was committed."""
+
     def present(self, names: Sequence[str]) -> Values:
         """Ask for values of settings."""
 

@@ -131,6 +131,9 @@ class Speaking:
         self._pending.clear()
         self._unnamed = False
 
+    def lost(self) -> None:
+        """What is reported is taken after each answer."""
+
     def _take(self) -> None:
         record = self._line.record
         pending, self._pending = self._pending, {}

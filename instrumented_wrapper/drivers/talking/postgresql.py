@@ -247,6 +247,13 @@ class Speaking:
                 record.on_server.noticed(name, first, value)
         record.refresh_changed()
 
+    def lost(self) -> None:
+        """What was reported since the last `notice`, and is not of a statement that named it, is in doubt."""
+        known = self._record.on_server
+        for name, before, value in zip(questions.REPORTED, self._noticed, self._statuses(_SPELLED), strict=False):
+            if not (name in self._ours or before is None or value in (None, before) or known.open.is_named(name)):
+                known.doubts[name] = "COMMIT"
+
     def present(self, names: Sequence[str]) -> Values:
         """Ask for values of settings."""
         return _to_end((present if self._line.is_idle() else shown)(self._line, names))

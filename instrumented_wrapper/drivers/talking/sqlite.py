@@ -57,6 +57,9 @@ class Speaking:
             with contextlib.suppress(self._error):
                 self.ask()
 
+    def lost(self) -> None:
+        """Nothing is ever lost."""
+
     def moved(self) -> None:
         """It is another database."""
         self._built.clear()
