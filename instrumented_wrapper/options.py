@@ -43,6 +43,7 @@ class Options:
     reset_scope: str = "settings"
     pooler: str = "auto"
     query_spans: str = "auto"
+    query_text: str = "auto"
     transaction_spans: str = "auto"
     connect_spans: bool = False
     capture_values: bool = False
@@ -206,6 +207,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "reset_scope": _one_of("settings", "session"),
     "pooler": _one_of("auto", "session", "transaction"),
     "query_spans": _switch,
+    "query_text": _one_of("auto", "sanitized", "off"),
     "transaction_spans": _switch,
     "connect_spans": _boolean,
     "capture_values": _boolean,
