@@ -37,6 +37,7 @@ class ForMySQL(Needs):
     lacks = frozenset(
         {
             *("aborted transactions", "nested blocks", "target_session_attrs", "settings without a round trip"),
+            "refusal of serializable transactions on a standby",
             *("pools", "pool callbacks", "pool checks", "pool timeouts"),
         }
     )
