@@ -289,7 +289,15 @@ def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
     connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
     driver.check_outside_transaction(connection, "reset_session()")
-    return None if session is None else lifecycle.reset(driver, connection, session, "requested")
+    return None if session is None else _reset_and_accept(driver, connection, session)
+
+
+def _reset_and_accept(driver: Driver, connection: Any, session: Session) -> Flow[bool]:
+    """Reset; whatever a switch could not carry, the session is then what the app expects it to be."""
+    done = yield from lifecycle.reset(driver, connection, session, "requested")
+    if done:
+        session.accept()
+    return done
 
 
 def _mark(connection: Any, asynchronous: bool) -> None:

@@ -43,7 +43,6 @@ class Options:
     reset_scope: str = "settings"
     pooler: str = "auto"
     query_spans: str = "auto"
-    query_text: str = "auto"
     transaction_spans: str = "auto"
     connect_spans: bool = False
     capture_values: bool = False
@@ -165,7 +164,6 @@ def _words(value: Any) -> Iterable[Any]:
     return [part.strip() if isinstance(part, str) else part for part in parts if part != ""]
 
 
-_NO_HOST: Final = re.compile(r".[@?=]", re.DOTALL)  # of a connection string, with its password
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]\s]+))(?::(?P<port>\d+))?")
 
 
@@ -179,12 +177,12 @@ def _address(word: Any) -> Address:
     match = _ADDRESS.fullmatch(word)
     if match is None:
         raise ValueError(word)
-    host = str(ip_address(match["v6"])) if match["v6"] else _host(match["host"])
+    host = str(ip_address(match["v6"])) if match["v6"] else match["host"]
     return host, _port(match["port"]) if match["port"] else None
 
 
 def _host(given: Any) -> str:
-    if not isinstance(given, str) or not given or _NO_HOST.search(given):
+    if not isinstance(given, str) or not given:
         raise ValueError(given)
     return given
 
@@ -208,7 +206,6 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "reset_scope": _one_of("settings", "session"),
     "pooler": _one_of("auto", "session", "transaction"),
     "query_spans": _switch,
-    "query_text": _one_of("auto", "sanitized", "off"),
     "transaction_spans": _switch,
     "connect_spans": _boolean,
     "capture_values": _boolean,

@@ -6,10 +6,13 @@ savepoint, and of savepoints with the same name the latest is meant.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-__all__ = ["ANY", "Held", "Level", "Savepoints"]
+from instrumented_wrapper.statement import UNANSWERED, UNSEEN
+
+__all__ = ["ANY", "Held", "Level", "Savepoints", "set_by_name"]
 
 ANY: Final = ""  # a doubt about no setting in particular
 
@@ -42,6 +45,10 @@ class Level:
     def lasting_doubts(self) -> dict[str, str]:
         """What may be there although all of it was rolled back: locks and prepared statements are not transactional."""
         return {ANY: self.doubts[ANY]} if ANY in self.doubts else {}
+
+    def touched(self, because: str) -> dict[str, str]:
+        """Return all that may have been set, where nobody knows how far it has come."""
+        return {**self.doubts, **dict.fromkeys(self.values, because)}
 
     def absorb(self, later: Level) -> None:
         """Take over what a later level did."""
@@ -105,3 +112,8 @@ class Savepoints:
         for level in levels:
             whole.absorb(level)
         return whole
+
+
+def set_by_name(doubts: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the app has set by a text or a function of which only the value is in doubt."""
+    return (name or because for name, because in doubts.items() if because not in (UNSEEN, UNANSWERED))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from instrumented_wrapper import statement
-from instrumented_wrapper.savepoints import ANY, Held, Level, Savepoints
+from instrumented_wrapper.savepoints import ANY, Held, Savepoints, set_by_name
 from instrumented_wrapper.statement import Step
 
 __all__ = ["ANY", "Assignment", "Change", "ServerSettings", "Told"]
@@ -48,6 +48,7 @@ class ServerSettings:
         doubts: settings that may have another value than is known here, and because of what.
         origins: where each value was set, as telemetry marked it.
         open: what the transaction that is open has set.
+        missing: see `security.Refusal`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class ServerSettings:
         self._configured: set[str] = set()  # pristine values that SQL has set: the server's default is another one
         self._values: dict[str, str | None] = {}
         self.open = Savepoints()
+        self.missing: dict[str, bool] = {}
         self._doubted_at: object = None
         self._named: set[str] = set()  # what prepared statements may set, whatever becomes of their transaction
 
@@ -190,7 +192,8 @@ class ServerSettings:
             self.open.roll_back_to(name)
 
     def _reset_all(self, origin: object, configured: bool) -> None:
-        for name in self.names + tuple(n for level in self.open.levels for n in level.values):
+        missing = tuple(name for name, is_named in self.missing.items() if is_named)
+        for name in self.names + missing + tuple(n for level in self.open.levels for n in level.values):
             if not self._survives(name):
                 self.open.top.values[name] = Held(None, origin, configured)
 
@@ -203,6 +206,7 @@ class ServerSettings:
                 self._settle(name, held)
 
     def _settle(self, name: str, held: Held) -> None:
+        self.missing.pop(name, None)
         if held.configured:
             self._configure(name, held.value)
         elif held.value is not None or name in self._values or name in self._pristine:
@@ -222,7 +226,7 @@ class ServerSettings:
         if not self._transactional or any(step.kind in _OF_TRANSACTIONS for step in given):
             doubts = self.doubts  # a commit may be among them: no rollback takes these back for certain
             for level in self.open.levels:
-                doubts.update(_touched(level, because))
+                doubts.update(level.touched(because))
         else:
             doubts = self.open.top.doubts
         for step in given:
@@ -236,7 +240,7 @@ class ServerSettings:
 
     def unclear(self, because: str) -> None:
         """Nobody knows how far what was sent has come: everything that the transaction touched is in doubt."""
-        self.doubts.update(_touched(self.open.end(), because))
+        self.doubts.update(self.open.end().touched(because))
 
     def told(self, told: Told, configured: bool) -> None:
         """Take what the server said as it is; no doubt is left."""
@@ -245,6 +249,8 @@ class ServerSettings:
                 self._pristine[name] = default or None if "." in name else default
         for name, value in told.values.items():
             self._take(name, value, configured)
+        for name in set_by_name(self.doubts):
+            self.missing.pop(name, None)
         self.doubts.clear()
 
     def noticed(self, name: str, pristine: str, value: str) -> None:
@@ -261,12 +267,14 @@ class ServerSettings:
         if configured:
             self._configure(name, value)
             return
-        pristine = self._pristine.get(name)
+        pristine, before = self._pristine.get(name), self._values.get(name)
         if value == pristine or (self._has_defaults and not value and not pristine):
             if name in self._values:
                 self._values[name] = value if name in self._configured else None
-        elif self._values.get(name) != value:
+        elif before != value:
             self._values[name], self.origins[name] = value, self._doubted_at
+        if self._values.get(name) != before:
+            self.missing.pop(name, None)
 
     # --- plans ---------------------------------------------------------------------------------------------------
 
@@ -334,10 +342,6 @@ class ServerSettings:
         self.origins.clear()
         self.doubts.clear()
         self.open.end()
-
-
-def _touched(level: Level, because: str) -> dict[str, str]:
-    return {**level.doubts, **dict.fromkeys(level.values, because)}
 
 
 def _text(value: Any) -> str | None:

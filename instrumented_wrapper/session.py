@@ -8,42 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any
 
+from instrumented_wrapper.databases import Database
 from instrumented_wrapper.errors import FailoverError, remembered
 from instrumented_wrapper.options import Options
+from instrumented_wrapper.security import Refusal
 from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerSettings, Told
 from instrumented_wrapper.snapshot import SessionState, SettingState
-from instrumented_wrapper.statement import DOUBT, SET, Effects, Step
+from instrumented_wrapper.statement import DOUBT, SET, UNANSWERED, Effects, Step
 
-__all__ = ["Database", "Session"]
-
-
-class Database(Protocol):
-    """What a session asks of its database's room; see ``databases/``.
-
-    Attributes:
-        TRANSACTIONAL: a rollback undoes what the transaction has set.
-        HAS_DEFAULTS: a setting can be put back without telling its value.
-    """
-
-    TRANSACTIONAL: bool
-    HAS_DEFAULTS: bool
-
-    def shown(self, name: str, text: str | None) -> Any:
-        """Return the value of a setting on the server as the app is shown it."""
-
-    def covers(self, cleared: str, name: str) -> bool:
-        """Tell whether clearing `cleared` takes the state `name` away."""
-
-    def is_listed(self, name: str) -> bool:
-        """Tell whether the server says that the state `name` is there, where it is asked."""
-
-    def survives_reset_all(self, name: str) -> bool:
-        """Tell whether RESET ALL leaves the setting `name` alone."""
-
-
-_NO_ANSWER: Final = "SET"  # because of what a setting is in doubt that nobody has answered for
+__all__ = ["Session"]
 
 
 class Session:
@@ -62,6 +37,7 @@ class Session:
         shared: others use the server session too, between our transactions (a pooler): its settings are left alone.
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
+        refusal: what each statement raises while security state is missing that a switch could not carry.
         owed: an error that the app has not been told yet; the next statement tells it.
         aliases: the driver's own names of settings, where they are not ours.
         reported: returns the value of a setting where the server tells it unasked.
@@ -84,6 +60,7 @@ class Session:
         self._database = database
         self._settings: dict[str, SettingState] = {}
         self._origins: dict[str, object] = {}
+        self.refusal = Refusal(self.on_server, database)
 
     def hold(self) -> None:
         """A pool configures the connection before the app has it: what is set from now on is the baseline."""
@@ -105,6 +82,18 @@ class Session:
     def owe(self, error: FailoverError | None) -> None:
         """The app has to be told `error` by its next statement; None: there is nothing to tell."""
         self.owed = None if error is None else remembered(error)
+
+    def accept(self) -> None:
+        """The app takes the session as it is, whatever a switch could not carry."""
+        self.on_server.missing.clear()
+        self._look_at_refusal()
+
+    def _look_at_refusal(self) -> None:
+        if self.refusal.has_ended():
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute the flags that the frequent path of a driver reads."""
 
     def twin(self) -> Session:
         """Return a session with the same settings, for the physical connection that is left behind in a switch."""
@@ -148,6 +137,7 @@ class Session:
 
     def refresh_changed(self) -> None:
         """Recompute `changed`, which returns to pools look at, and `unsure`."""
+        self._look_at_refusal()
         self.changed = bool(self.to_clear()) or self.on_server.is_changed or bool(self.transfer_plan())
         self.unsure = self.on_server.wants_asking
 
@@ -204,6 +194,7 @@ class Session:
         present = {name: read(name) for name in self._settings}
         self._settings = {name: SettingState(name, value, value) for name, value in present.items()}
         self.on_server.mark_pristine()
+        self.accept()
         self.refresh_changed()
 
     def forget(self) -> None:
@@ -233,9 +224,9 @@ class Session:
             if certain:
                 self.on_server.apply(effects.steps, effects.origin, effects.configured, aborted)
         if not certain:
-            self.on_server.uncertain((step for effects in noted for step in effects.steps), _NO_ANSWER)
+            self.on_server.uncertain((step for effects in noted for step in effects.steps), UNANSWERED)
         if idle:
-            self.on_server.end(commit=True) if certain else self.on_server.unclear(_NO_ANSWER)
+            self.on_server.end(commit=True) if certain else self.on_server.unclear(UNANSWERED)
         self.refresh_changed()
 
     def _settle(self, effects: Effects, for_good: bool) -> None:
@@ -275,6 +266,7 @@ class Session:
     def _clear(self, cleared: tuple[str, ...]) -> None:
         covers = self._database.covers
         self.left = {name: None for name in self.left if not any(covers(by, name) for by in cleared)}
+        self.refusal.cleared(cleared)
 
     def _asked_after(self, effects: Effects) -> str:
         if effects.read_only:
@@ -315,17 +307,30 @@ class Session:
         Args:
             transaction: what became of it: ``none``, ``rolled_back`` or ``unknown``; then what it set is in doubt.
         """
+        undone = transaction == "rolled_back" and self._database.TRANSACTIONAL
+        under_way: dict[str, str] = {}
         for effects in self.noted:
             self._settle(effects, for_good=False)
-            if transaction == "none":
-                under_way = ((str(s.name), str(s.value)) for s in effects.steps if s.kind == DOUBT)
-                self.on_server.doubts.update(under_way)
+            under_way.update(() if undone else self._under_way(effects, transaction))
         self.noted = []
+        doubts = self.on_server.doubts
+        before = dict(doubts)
         self.on_server.unclear("COMMIT") if transaction == "unknown" else self.on_server.end(commit=False)
+        self.refusal.lost(self.left, before if undone else doubts, under_way)
+        doubts.update(under_way)
         names = self.not_carried()
         self.forget_left()
-        self.on_server.doubts.clear()
+        doubts.clear()
         return names
+
+    def _under_way(self, effects: Effects, transaction: str) -> Iterator[tuple[str, str]]:
+        """Yield what a statement may have set whose answer is lost, and because of what."""
+        for step in effects.steps:
+            name = str(step.name)
+            if step.kind == DOUBT and transaction == "none":
+                yield name, str(step.value)
+            elif step.kind in (SET, DOUBT) and self._database.is_security_state(name):
+                yield name, UNANSWERED
 
     def forget_left(self) -> None:
         """The session that had it is gone."""
@@ -335,7 +340,7 @@ class Session:
     def not_carried(self) -> tuple[str, ...]:
         """Return the names of state that a switch cannot carry over; of a setting in doubt, its own name."""
         doubts = (name or why for name, why in self.on_server.doubts.items())
-        return tuple(dict.fromkeys((*self.left, *doubts)))
+        return tuple(dict.fromkeys((*self.left, *doubts, *self.on_server.missing)))
 
 
 def _not_reported(name: str) -> str | None:

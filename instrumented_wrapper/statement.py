@@ -5,6 +5,7 @@ Pure: no SQL, no driver. Where the text does not tell, a `Step` of doubt says so
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -13,6 +14,7 @@ __all__ = [
     "COMMIT",
     "DECLARE",
     "DOUBT",
+    "EVERYTHING",
     "NAMED",
     "OF_TRANSACTIONS",
     "OUTLIVES",
@@ -22,10 +24,16 @@ __all__ = [
     "ROLLBACK_TO",
     "SAVEPOINT",
     "SET",
+    "SETTING",
     "SET_LOCAL",
+    "UNANSWERED",
+    "UNSEEN",
     "Effects",
+    "Part",
     "Placeholder",
     "Step",
+    "names_set",
+    "part_of",
 ]
 
 SET: Final = "set"
@@ -41,6 +49,9 @@ ROLLBACK: Final = "rollback"
 SAVEPOINT: Final = "savepoint"
 RELEASE: Final = "release"
 ROLLBACK_TO: Final = "rollback_to"
+UNSEEN: Final = "unseen"  # because of this, a setting is in doubt that nothing names
+UNANSWERED: Final = "no answer"  # because of this, one is that a statement names whose answer nobody has
+EVERYTHING: Final = "*"  # among names that are set: all settings, by RESET ALL
 _WHOLE: Final = frozenset({BEGIN, COMMIT, ROLLBACK})
 OF_TRANSACTIONS: Final = frozenset({BEGIN, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK_TO})
 
@@ -71,6 +82,20 @@ class Step(NamedTuple):
     local: Placeholder | None = None
 
 
+class Part(NamedTuple):
+    """One statement of a text.
+
+    Attributes:
+        word: its first word.
+        names: the settings that it sets, also those that it only may set, and the functions that it calls.
+        calls: it calls functions of which the text does not tell what they do.
+    """
+
+    word: str
+    names: frozenset[str]
+    calls: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What the statements of one text may do.
@@ -87,6 +112,7 @@ class Effects:
         read_only: the app asks for read-only: ``transaction``, ``session``; ``ended``: no more; or nothing.
         defines: it may replace a function of which something is known.
         several: it is more than one statement.
+        parts: the statements of the text, in order.
         configured: it was sent before the app had the connection: what it sets is baseline.
         origin: where it was sent from, as telemetry marked it.
         sets: settings or savepoints are concerned, and not whole transactions only.
@@ -104,6 +130,7 @@ class Effects:
     read_only: str = ""
     defines: bool = False
     several: bool = False
+    parts: tuple[Part, ...] = field(compare=False, default=())
     configured: bool = False
     origin: object = None
     sets: bool = field(init=False, compare=False, default=False)
@@ -112,9 +139,28 @@ class Effects:
     @property
     def may_commit(self) -> bool:
         """True for code that may have committed something before it failed."""
-        return any(step.kind == DOUBT and step.value in ("DO", "CALL") for step in self.steps)
+        return any(step.kind == DOUBT and step.value in ("DO", "CALL", UNSEEN) for step in self.steps)
 
     def __post_init__(self) -> None:
         sets = any(step.kind not in _WHOLE for step in self.steps)
         object.__setattr__(self, "sets", sets)
         object.__setattr__(self, "is_plain", not (sets or self.leaves or self.clears or self.read_only))
+
+
+SETTING: Final = Effects(parts=(Part("set", frozenset(), calls=False),))  # what a driver's method sends that sets
+
+
+def part_of(word: str, found: Iterable[Effects]) -> Part:
+    """Return one statement of a text, by its first word and its effects."""
+    known = tuple(found)
+    return Part(word, names_set(known), any(effects.calls for effects in known))
+
+
+def names_set(found: Iterable[Effects]) -> frozenset[str]:
+    """Return the names of the settings that are set or may be, and of the functions that are called."""
+    known = tuple(found)
+    steps = [step for effects in known for step in effects.steps]
+    settings = [s for s in steps if s.kind in (SET, SET_LOCAL, DOUBT) and s.value != UNSEEN]
+    named = {s.name for s in settings if isinstance(s.name, str) and s.name}
+    everything = {EVERYTHING} if any(step.kind == RESET_ALL for step in steps) else set()
+    return frozenset(named | everything).union(*(effects.calls for effects in known))

@@ -34,7 +34,7 @@ from instrumented_wrapper.lifecycle import (
     where,
 )
 from instrumented_wrapper.session import Session
-from instrumented_wrapper.transfer import Switch, configure, gives_settings
+from instrumented_wrapper.transfer import Switch, configure
 
 __all__ = ["observe_loss", "planned_switch", "replace_lost"]
 
@@ -82,6 +82,7 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
     if session.on_server.wants_asking and driver.is_idle(connection):
         yield from settle_doubts(driver, connection, session)
     loss = Loss("requested", silent=True, hosts=hosts)
+    session.refusal.lost(session.left, session.on_server.doubts, {})
     this = _begin(driver, connection, session, loss, session.not_carried(), None)
     with observe(_failover(this)) as observed:
         left_behind = session.twin()
@@ -115,7 +116,8 @@ def _begin(
     now = time.monotonic()
     limit = session.options.failover_timeout
     deadline = now + (limit if seconds is None else min(limit, seconds))
-    return Switch(driver, connection, session, loss, left, now, deadline)
+    missing = session.refusal.found if session.options.transfer_session_state_on_switch else ()
+    return Switch(driver, connection, session, loss, left, now, deadline, missing=missing)
 
 
 def _failover(this: Switch) -> Failover:
@@ -138,8 +140,7 @@ def _switch(this: Switch) -> Flow[Replacement]:
 def _try(this: Switch) -> Flow[Replacement | None]:
     """Do it with the server that is found first; None, after a pause, if that one is lost meanwhile."""
     driver = this.driver
-    loss = replace(this.loss, asks=this.attempts > 0 or not gives_settings(this.session))
-    new: Replacement = yield partial(driver.replacement, this.connection, loss, this.deadline)
+    new: Replacement = yield partial(driver.replacement, this.connection, this.loss, this.deadline)
     this.attempts += new.attempts
     this.tried = tuple(Tried((*this.tried, *new.tried)))
     new.attempts = this.attempts
@@ -216,6 +217,7 @@ _OF_TRANSACTION = {
 def _news(this: Switch, address: Address) -> FailoverError | None:
     """Make what the app must be told; what it need not know now waits in the session."""
     loss, session = this.loss, this.session
+    _refuse_what_is_missing(this, address)
     if loss.silent and not this.not_restored:
         return None
     kind = TransactionResolutionUnknownError if loss.transaction == "unknown" else FailoverSuccessError
@@ -223,14 +225,28 @@ def _news(this: Switch, address: Address) -> FailoverError | None:
     if loss.refuse:
         session.lost = remembered(error)
     if loss.later:
-        session.owe(None if loss.refuse else _error(_owed(this), kind, _sentence(_owed(this), address), address))
+        told = loss.refuse or set(this.not_restored) <= set(this.missing)  # by what the next statement raises
+        session.owe(None if told else _error(_owed(this), kind, _sentence(_owed(this), address), address))
         return None
     return error
 
 
+def _refuse_what_is_missing(this: Switch, address: Address) -> None:
+    """Without its role, its tenant, its schema a session would show and change the wrong data."""
+    session = this.session
+    this.missing = session.refusal.security_state(this.missing)
+    if not this.missing:
+        session.accept()
+        return
+    of = _owed(this) if this.loss.later else this
+    error = _error(of, FailoverSuccessError, _sentence(of, address), address)
+    session.refusal.begin(remembered(error), this.missing)
+    session.refresh()
+
+
 def _owed(this: Switch) -> Switch:
     """What is left to tell of a switch in a rollback: that some state was not carried over."""
-    return replace(this, loss=replace(this.loss, transaction="none", may_have_run=False, cause=None))
+    return replace(this, loss=replace(this.loss, transaction="none", may_have_run=False, cause=None, refuse=False))
 
 
 def _sentence(this: Switch, address: Address) -> str:
@@ -240,7 +256,14 @@ def _sentence(this: Switch, address: Address) -> str:
         parts += ["the statement was sent and may have run" if this.loss.may_have_run else "nothing was sent"]
     parts += ["call rollback() before going on"] if this.loss.refuse else []
     parts += [f"not carried over: {', '.join(this.not_restored)}"] if this.not_restored else []
+    parts += [_way_out(this)] if this.missing else []
     return "; ".join(parts)
+
+
+def _way_out(this: Switch) -> str:
+    named = this.session.refusal.settings_among(this.missing)
+    again = f"set {', '.join(named)} again, or " if named == this.missing else ""
+    return f"every other statement is refused until you {again}call reset_session() or mark_pristine()"
 
 
 def _error(this: Switch, kind: type[FailoverError], message: str, address: Address | None) -> FailoverError:

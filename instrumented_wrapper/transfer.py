@@ -18,12 +18,17 @@ from instrumented_wrapper.lifecycle import ask, fetch, keep_present, read_anew, 
 from instrumented_wrapper.server_settings import Assignment, Change
 from instrumented_wrapper.session import Session
 
-__all__ = ["Switch", "configure", "gives_settings"]
+__all__ = ["Switch", "configure"]
 
 
 @dataclass(slots=True)
 class Switch:
-    """One switch under way."""
+    """One switch under way.
+
+    Attributes:
+        not_restored: names of all state that it cannot carry.
+        missing: those of them that the app has to set again before it may go on.
+    """
 
     driver: Driver
     connection: Any
@@ -35,17 +40,11 @@ class Switch:
     attempts: int = 0
     tried: tuple[Attempts, ...] = ()
     asks_handler: bool = False
+    missing: tuple[str, ...] = ()
 
     def seconds(self) -> float:
         """Return how long it has lasted."""
         return time.monotonic() - self.started
-
-
-def gives_settings(session: Session) -> bool:
-    """Tell whether a new session is given any settings, so that its server has to answer."""
-    carries = session.options.transfer_session_state_on_switch
-    carried = session.on_server.transfer_assignments() if carries else ()
-    return bool(carried or session.on_server.baseline_assignments())
 
 
 def configure(this: Switch, new: Replacement) -> Flow[None]:
@@ -106,7 +105,15 @@ def _carry(this: Switch, new: Replacement, handler: handlers.Handler | None) -> 
         return done, False, trips + more
     more = yield from read_anew(driver, new.connection, session)
     keep_present(session, partial(driver.read, new.connection))
+    _handled(this)
     return (), True, trips + more
+
+
+def _handled(this: Switch) -> None:
+    """The app's handler says that nothing of what decides whose data a statement sees is missing."""
+    handled = this.session.refusal.security_state(this.missing)
+    this.not_restored = tuple(name for name in this.not_restored if name not in handled)
+    this.missing = ()
 
 
 def _to_values(this: Switch, new: Replacement, baseline: tuple[Assignment, ...]) -> Flow[_Carried]:
@@ -139,5 +146,7 @@ def _assign(this: Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> F
     if not this.driver.is_shared(new.connection):
         before = yield partial(this.driver.assign, new.connection, wanted)
     if before is None:
-        this.not_restored = tuple(dict.fromkeys((*this.not_restored, *(a.name for a in wanted))))
+        names = [assignment.name for assignment in wanted]
+        this.not_restored = tuple(dict.fromkeys((*this.not_restored, *names)))
+        this.missing = tuple(dict.fromkeys((*this.missing, *names)))
     return before

@@ -1,1 +1,34 @@
-"""One file per database: what its statements do to a session, and its codes. Pure text, no driver."""
+"""One room per database; `Database` is what a session asks of one. Texts in, data and texts out: no driver."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+__all__ = ["Database"]
+
+
+class Database(Protocol):
+    """What a session asks of its database's room; see ``databases/``.
+
+    Attributes:
+        TRANSACTIONAL: a rollback undoes what the transaction has set.
+        HAS_DEFAULTS: a setting can be put back without telling its value.
+    """
+
+    TRANSACTIONAL: bool
+    HAS_DEFAULTS: bool
+
+    def shown(self, name: str, text: str | None) -> Any:
+        """Return the value of a setting on the server as the app is shown it."""
+
+    def covers(self, cleared: str, name: str) -> bool:
+        """Tell whether clearing `cleared` takes the state `name` away."""
+
+    def is_listed(self, name: str) -> bool:
+        """Tell whether the server says that the state `name` is there, where it is asked."""
+
+    def is_security_state(self, name: str) -> bool:
+        """Tell whether the state `name` may decide whose data a statement sees."""
+
+    def survives_reset_all(self, name: str) -> bool:
+        """Tell whether RESET ALL leaves the setting `name` alone."""

@@ -30,6 +30,7 @@ __all__ = [
     "covers",
     "cut",
     "is_listed",
+    "is_security_state",
     "present",
     "reads_last",
     "scan",
@@ -231,6 +232,11 @@ def _cleared(kind: str, name: str) -> str:
     if kind == "database":
         return f"DETACH {quoted}"
     return f"DROP {'TABLE' if kind == 'virtual' else kind.upper()} IF EXISTS temp.{quoted}"
+
+
+def is_security_state(name: str) -> bool:
+    """No connection is switched, so that nothing can be lost."""
+    return False
 
 
 def is_listed(name: str) -> bool:

@@ -1,7 +1,8 @@
 """SQLAlchemy's pools, over whatever driver: what is done before a connection is first handed out is the baseline.
 
 Its dialects (``isolation_level=`` of an engine) and the app's ``connect`` listeners configure each new connection: no
-change of the app's, and nothing that a reset takes away. A return to such a pool is left to SQLAlchemy.
+change of the app's, and nothing that a reset takes away. A return to such a pool is left to SQLAlchemy, except that no
+pool keeps a connection whose security state a switch could not carry.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
 
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.watching import holding
+from instrumented_wrapper.drivers.watching import holding, missing_in
+from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.security import DISCARDED
 
 __all__ = ["install_pools", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
+_PING: Final = "_do_ping_w_event"  # of ``pool_pre_ping``
 _CONNECT: Final = "_ConnectionRecord__connect"  # calls the creator, then the listeners
 
 
@@ -31,6 +36,9 @@ def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("SQLAlchemy's pool lacks %s: what its listeners set is taken for the app's doing", _CONNECT)
         return "left alone: its pool is another one"
     patches.close_over(_ConnectionRecord, _CONNECT, _connecting)
+    patches.close_over(_ConnectionRecord, "checkin", _returning)
+    if hasattr(DefaultDialect, _PING):
+        patches.close_over(DefaultDialect, _PING, _pinging)
     patches.replace(_ConnectionFairy, "__wrapped__", property(attrgetter("driver_connection")))  # what the app asks of
     return "patched"
 
@@ -46,3 +54,29 @@ def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
             original(self)
 
     return connect
+
+
+def _returning(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``checkin``: without its role or tenant no other borrower may get a connection."""
+
+    @functools.wraps(original)
+    def checkin(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if missing := missing_in(self.driver_connection):
+            logger.warning(DISCARDED, ", ".join(missing))
+            self.invalidate()
+        return original(self, *args, **kwargs)
+
+    return checkin
+
+
+def _pinging(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The check before a connection is handed out: one that cannot be used as it was is replaced."""
+
+    @functools.wraps(original)
+    def ping(self: Any, connection: Any) -> bool:
+        try:
+            return original(self, connection)  # type: ignore[no-any-return]
+        except FailoverError:
+            return False
+
+    return ping

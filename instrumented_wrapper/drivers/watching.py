@@ -21,6 +21,7 @@ __all__ = [
     "SHARED",
     "drop_all",
     "holding",
+    "missing_in",
     "never",
     "poll_of",
     "unwrapped",
@@ -87,6 +88,12 @@ def drop_all(driver_name: str) -> None:
         _live.discard(record)
         if (connection := record.connection()) is not None:
             connection.__dict__.pop(KEY, None)
+
+
+def missing_in(connection: Any) -> tuple[str, ...]:
+    """Return the security state that a switch could not carry and the app has not set again."""
+    record: Any = getattr(connection, "__dict__", {}).get(KEY)
+    return () if record is None or record.refusal.error is None else tuple(record.on_server.missing)
 
 
 def unwrapped(connection: Any) -> Any:

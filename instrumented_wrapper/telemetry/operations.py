@@ -51,7 +51,7 @@ class DatabaseOperations:
     """`operations.Operations`, by OpenTelemetry."""
 
     def __init__(self, tracer: Tracer, meter: Meter) -> None:
-        self._tracer, self._sites = tracer, dict[tuple[Site, str], _AtSite]()
+        self._tracer, self._sites = tracer, dict[Site, _AtSite]()
         self._duration: Histogram = meter.create_histogram(
             "db.client.operation.duration",
             "s",
@@ -65,10 +65,10 @@ class DatabaseOperations:
         """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
         return not self.nobody() and is_instrumentation_enabled()
 
-    def at(self, site: Site, query_text: str = "auto") -> _AtSite:
+    def at(self, site: Site) -> _AtSite:
         """Return what is told of a site."""
-        if (known := self._sites.get((site, query_text))) is None:
-            known = kept(self._sites, (site, query_text), _AtSite(site, query_text), _SITES)
+        if (known := self._sites.get(site)) is None:
+            known = kept(self._sites, site, _AtSite(site), _SITES)
         return known
 
     def begin(
@@ -98,8 +98,8 @@ class DatabaseOperations:
 class _AtSite:
     """What is told of operations at one site, by the text of the statement: with parameters, and without."""
 
-    def __init__(self, site: Site, query_text: str) -> None:
-        self._site, self.query_text = site, query_text
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self.bound: dict[Hashable, Told] = {}
         self.bare: dict[Hashable, Told] = {}
 

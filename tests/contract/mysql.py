@@ -37,7 +37,7 @@ class ForMySQL(Needs):
     lacks = frozenset(
         {
             *("aborted transactions", "nested blocks", "target_session_attrs", "settings without a round trip"),
-            "refusal of serializable transactions on a standby",
+            "transactional settings",
             *("pools", "pool callbacks", "pool checks", "pool timeouts"),
         }
     )
@@ -81,10 +81,6 @@ class ForMySQL(Needs):
         while cursor.nextset():
             pass
         return rows
-
-    def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
-        cursor.execute(sql, parameters)
-        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
 
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         cursor.executemany(sql, sets)

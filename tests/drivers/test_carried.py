@@ -112,6 +112,10 @@ async def test_what_a_lost_commit_set_is_named(side: Side, superuser: str, admin
         await done(connection.execute("COMMIT; SELECT pg_terminate_backend(pg_backend_pid())"))
     assert "app.tenant" in told.value.not_restored
     await done(connection.rollback())
+    with pytest.raises(FailoverSuccessError):
+        await done(connection.execute("SELECT 1"))
+    verb = instrumented_wrapper.mark_pristine_async if side.is_async else instrumented_wrapper.mark_pristine
+    await done(verb(connection))
     assert await rows(connection, "SHOW app.tenant") == [("before",)]
 
 

@@ -28,6 +28,7 @@ class Kind(NamedTuple):
     number: str
     end: str
     left: str
+    sets: str
 
 
 OF_POSTGRESQL = (
@@ -37,6 +38,7 @@ OF_POSTGRESQL = (
     "SELECT pg_backend_pid()",
     "SELECT pg_terminate_backend({})",
     "SELECT 1 FROM pg_stat_activity WHERE pid = {}",
+    "SELECT set_config('app.' || 'tenant', 'acme', false)",
 )
 OF_MARIADB = (
     "running_mariadb",
@@ -45,6 +47,7 @@ OF_MARIADB = (
     "SELECT CONNECTION_ID()",
     "KILL {}",
     "SELECT 1 FROM information_schema.processlist WHERE id = {}",
+    "SET @tenant = REPEAT('acme', 3000000)",
 )
 KINDS = [
     Kind("postgresql+psycopg", "psycopg", *OF_POSTGRESQL),
@@ -206,6 +209,40 @@ def test_a_loss_in_a_transaction_does_not_throw_the_pool_away(kind, cluster, eng
     with pool.connect() as connection:
         assert own(connection) is raw
     assert invalidated == []
+
+
+def without_its_tenant(kind, cluster, connection) -> None:
+    """Lose a session with a tenant that cannot be carried."""
+    connection.exec_driver_sql(kind.sets)
+    number = ask(connection, kind.number)
+    connection.commit()
+    end(kind, cluster, number)
+
+
+def test_a_pool_discards_what_lost_its_tenant(kind, cluster, engine, caplog) -> None:
+    pool = engine()
+    with pool.connect() as connection:
+        raw = own(connection)
+        without_its_tenant(kind, cluster, connection)
+        for _ in range(2):
+            with pytest.raises(sqlalchemy.exc.DBAPIError) as caught:
+                ask(connection, "SELECT 1")
+            assert isinstance(caught.value.orig, FailoverSuccessError)
+            connection.rollback()
+    with pool.connect() as connection:
+        assert own(connection) is not raw
+        assert ask(connection, "SELECT 1") == 1
+    assert "a pool discards a connection" in caplog.text
+
+
+def test_a_ping_replaces_what_lost_its_tenant(kind, cluster, engine) -> None:
+    pool = engine(pool_pre_ping=True)
+    with pool.connect() as connection:
+        raw = own(connection)
+        without_its_tenant(kind, cluster, connection)
+    with pool.connect() as connection:
+        assert own(connection) is not raw
+        assert ask(connection, "SELECT 1") == 1
 
 
 def test_nobody_takes_over(kind, cluster, engine) -> None:

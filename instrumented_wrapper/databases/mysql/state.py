@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["HANDLERS", "LOCKED", "LOCKS", "NEXT", "PREPARED", "TEMPORARY", "covers", "is_listed"]
+__all__ = ["HANDLERS", "LOCKED", "LOCKS", "NEXT", "PREPARED", "TEMPORARY", "covers", "is_listed", "is_security_state"]
 
 TEMPORARY: Final = "temporary tables"
 LOCKS: Final = "locks"  # of GET_LOCK
@@ -29,3 +29,8 @@ def covers(cleared: str, name: str) -> bool:
 def is_listed(name: str) -> bool:
     """Tell whether the server says that the state `name` is there: it has no such list."""
     return False
+
+
+def is_security_state(name: str) -> bool:
+    """Tell whether the state `name` may decide whose data a statement sees: user variables, role, current database."""
+    return name.startswith("@") or name in ("database", "role", _UNNAMED)

@@ -29,6 +29,7 @@ from instrumented_wrapper.statement import (
     SET_LOCAL,
     Effects,
     Step,
+    part_of,
 )
 
 __all__ = ["scan"]
@@ -55,8 +56,10 @@ def scan(text: str) -> Effects | None:
     if not (_TRIGGERS.search(text) or _COMMENTED.search(text)):
         return None
     statements = [statement for statement in _statements(text) if statement]
-    found = [effects for statement in statements for effects in _effects_of(statement)]
-    merged = _merge(found, several=len(statements) > 1)
+    each = [tuple(_effects_of(statement)) for statement in statements]
+    merged = _merge([effects for found in each for effects in found], several=len(statements) > 1)
+    parts = tuple(part_of(_first_word(statement), found) for statement, found in zip(statements, each, strict=True))
+    merged = replace(merged, parts=parts)
     if any(int(version) >= _SURE for version in _VERSIONS.findall(text)):
         merged = replace(merged, steps=tuple(_unsure(step) for step in merged.steps))
     return None if merged == Effects(several=merged.several) else merged
@@ -105,6 +108,16 @@ def _defines_routine(statement: Sequence[Token]) -> bool:
 
 def _is_compound(statement: Sequence[Token]) -> bool:
     return [token.text for token in statement[:3]] == ["begin", "not", "atomic"]
+
+
+def _first_word(statement: list[Token]) -> str:
+    """Return the word that says what a statement does with data: of ``SET @x = (SELECT ...)`` it is SELECT."""
+    words = [word for word in _words(statement) if word] or [""]
+    if words[:2] == ["set", "statement"]:
+        return words[words.index("for") + 1] if "for" in words[:-1] else ""
+    if _is_compound(statement):
+        return "call"
+    return "select" if words[0] == "set" and "select" in words else words[0]
 
 
 def _effects_of(statement: list[Token]) -> Iterator[Effects]:

@@ -172,7 +172,8 @@ _MAY_SET: Final = re.compile(r"\s*set\b|.*\bset_config\b", re.IGNORECASE | re.DO
 _EXECUTE: Final = Token("word", "execute")
 _STARTS: Final = frozenset({"", ";", "begin", "then", "else", "loop", "as"})
 _NAMED: Final = re.compile(
-    r"(?:\bset(?:\s+(?:session|local))?|\breset|set_config\s*\(\s*'+)\s*\"?([^\W\d][\w$]*(?:\.[^\W\d][\w$]*)+)",
+    r"(?:\bset(?:\s+(?:session|local))?|\breset|set_config\s*\(\s*'+)\s*\"?"
+    r"([^\W\d][\w$]*(?:\.[^\W\d][\w$]*)+|role\b|search_path\b)",
     re.IGNORECASE,
 )
 
@@ -201,7 +202,7 @@ def _sets(tokens: Sequence[Token], place: int) -> bool:
 
 
 def _settings_in(body: str) -> frozenset[str]:
-    """Return the custom settings that a body names where it may set them; the server lists all others."""
+    """Return the security state that a body names where it may set it; the server lists all but custom settings."""
     return frozenset(folded(name) for name in _NAMED.findall(body))
 
 

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ADVISORY", "CUSTOM", "HELD", "LISTEN", "LOADED", "PREPARED", "TEMPORARY", "clearing", "covers", "is_listed"]
+__all__ = [
+    "ADVISORY",
+    "CUSTOM",
+    "HELD",
+    "LISTEN",
+    "LOADED",
+    "PREPARED",
+    "TEMPORARY",
+    "clearing",
+    "covers",
+    "is_listed",
+    "is_security_state",
+]
 
 LISTEN: Final = "LISTEN"
 PREPARED: Final = "prepared statements"
@@ -17,6 +29,7 @@ ADVISORY: Final = "advisory locks"
 LOADED: Final = "LOAD"
 CUSTOM: Final = "custom settings"  # of which no text spells the name: the server lists all others, but not these
 
+_SECURITY: Final = frozenset({CUSTOM, "role", "search_path", "session_authorization"})
 _CLEARING: Final = {
     CUSTOM: "RESET ALL",
     HELD: "CLOSE ALL",
@@ -37,6 +50,11 @@ def covers(cleared: str, name: str) -> bool:
 def is_listed(name: str) -> bool:
     """Tell whether the server says that the state `name` is there."""
     return name not in (LOADED, CUSTOM)
+
+
+def is_security_state(name: str) -> bool:
+    """Tell whether the setting `name` may decide whose data a statement sees."""
+    return "." in name or name in _SECURITY
 
 
 def clearing(name: str) -> str:

@@ -31,6 +31,7 @@ from instrumented_wrapper.statement import (
     SET,
     Effects,
     Step,
+    part_of,
 )
 
 __all__ = ["scan"]
@@ -53,8 +54,10 @@ def scan(text: str) -> Effects | None:
     if not _may_matter(text):
         return None
     statements = [statement for statement in _statements(text) if statement]
-    found = [effects for statement in statements for effects in _effects_of(statement)]
-    merged = _merge(found, several=len(statements) > 1)
+    each = [tuple(_effects_of(statement)) for statement in statements]
+    merged = _merge([effects for found in each for effects in found], several=len(statements) > 1)
+    parts = tuple(part_of(_first_word(statement), found) for statement, found in zip(statements, each, strict=True))
+    merged = replace(merged, parts=parts)
     return None if replace(merged, several=False) == Effects() else merged
 
 
@@ -111,6 +114,10 @@ def _goes_on(statement: list[Token]) -> bool:
 def _defines_routine(statement: list[Token]) -> bool:
     head = [token.text for token in statement[:4]]
     return head[:1] in (["create"], ["alter"]) and any(word in head for word in _ROUTINE_WORDS)
+
+
+def _first_word(statement: list[Token]) -> str:
+    return next((token.text for token in statement if token.text != "("), "")
 
 
 def _effects_of(statement: list[Token]) -> Iterator[Effects]:

@@ -15,6 +15,7 @@ from instrumented_wrapper.drivers.blocking.bounds import bounded, shut_same
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.failover import RESET_TIMEOUT
+from instrumented_wrapper.security import DISCARDED
 
 __all__ = ["closing", "reset_on_return", "setting"]
 
@@ -73,6 +74,9 @@ def resets(record: Record) -> bool:
 
 def reset_on_return(native: Native, driver: Driver, flows: Flows, connection: Any, record: Record) -> bool:
     """Roll back and reset a connection on its way into a pool; False: the pool must discard it."""
+    if record.refusal.error is not None:
+        logger.warning(DISCARDED, ", ".join(record.on_server.missing))
+        return False
     if native.is_closed(connection) or not resets(record):
         return True
     record.returning, before = True, record.returning

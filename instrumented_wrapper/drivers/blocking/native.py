@@ -51,6 +51,9 @@ class Room(Protocol):
     def is_listed(self, name: str) -> bool:
         """Tell whether the server says that the state `name` is there, where it is asked."""
 
+    def is_security_state(self, name: str) -> bool:
+        """Tell whether the state `name` may decide whose data a statement sees."""
+
     def survives_reset_all(self, name: str) -> bool:
         """Tell whether RESET ALL leaves the setting `name` alone."""
 
@@ -138,10 +141,8 @@ class Native(Protocol):
             Exception: the driver's.
         """
 
-    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
-        """Return whether the server of a new connection is a standby.
-
-        `asks`: it is asked something in any case, which only a server that works answers.
+    def checked(self, connection: Any, wanted: str) -> bool | None:
+        """Ask a new connection something that only a server that works answers; return whether it is a standby.
 
         Raises:
             WrongRole: it is another kind than the one that is wanted.

@@ -113,10 +113,6 @@ class Record(Session):
         several = len(self.options.failover_hosts or hosts) > 1
         return self.options.failover == "on" or (self.options.failover == "auto" and several)
 
-    def may_be_demoted(self) -> bool:
-        """Tell whether its server may have been demoted: it was no standby before, or another one may be tried."""
-        return not self.was_standby or len(self.options.failover_hosts or self.hosts) > 1
-
     def belongs_to(self, connection: Any) -> None:
         """It is the record of this object."""
         self.connection = ref(connection)
@@ -141,6 +137,7 @@ class Record(Session):
         self.forget_left()
         self.noted.clear()
         self.lost = self.owed = None
+        self.accept()
         self.closed_by_app = False
         self.look_at(connection)
         self.refresh_changed()
@@ -199,7 +196,8 @@ class Record(Session):
         """Recompute the flags that the frequent path reads."""
         self.off = self.foreign
         self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app or self.internal)
-        self.alert = self.off or self.asks or self.lost is not None or self.owed is not None or self.failed is not None
+        troubles = (self.lost, self.owed, self.failed, self.refusal.error)
+        self.alert = self.off or self.asks or any(trouble is not None for trouble in troubles)
 
 
 def record_of(connection: Any) -> Record | None:

@@ -86,6 +86,7 @@ class Steps:
             record.lost = None
             record.refresh()
         if rolls_back:
+            record.refusal.has_refused = False
             return
         if (owed := record.owed) is not None:
             record.owe(None)
@@ -95,6 +96,20 @@ class Steps:
             raise again(record.failed)
         if record.lost is not None and (ends or not self._native.room.TRANSACTIONAL):
             raise again(record.lost)
+        if not (self._native.is_closed(connection) or record.phase == Phase.FAILED):  # the server refuses what it is
+            self._refuse(record, call, effects)
+
+    def _refuse(self, record: Record, call: Call, effects: Effects | None) -> None:
+        """Let nothing use a session without its role, tenant or schema; and no COMMIT pass for what was refused.
+
+        Raises:
+            FailoverSuccessError: again.
+        """
+        error, ends = record.refusal.error, call in (Call.COMMIT, Call.LAST)
+        if error is None or call is Call.READING:
+            return
+        if record.refusal.refuses_commit() if ends else record.refusal.refuses(effects):
+            raise again(error)
 
     def _found_dead(self, connection: Any, record: Record, call: Call, effects: Effects | None) -> Loss | None:
         """Look whether the physical connection has ended, before anything is sent."""
@@ -260,7 +275,7 @@ class Steps:
         doubtful = facts.in_doubt and facts.open and not native.room.TRANSACTIONAL
         if doubtful and not native.is_streaming(connection):
             native.is_alive(connection)  # it may have committed before it failed: this answer tells
-        demoted = record.switchable and self._native.demoted(connection, record, error)
+        demoted = record.switchable and not record.asked_read_only and self._native.demoted(connection, record, error)
         self._refused(connection, record)
         if not demoted:
             return PASSES

@@ -30,7 +30,7 @@ from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.options import Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
-from instrumented_wrapper.statement import Effects
+from instrumented_wrapper.statement import SETTING, Effects
 
 __all__ = ["DRIVER", "install", "uninstall"]
 
@@ -95,14 +95,15 @@ def _connections(
     over("reconnect", _reconnecting)
     if kind is not MySQLConnection:
         over("_open_connection", sockets.finding)
-        over("_execute_query", functools.partial(_querying, calls, telling))  # it is `cmd_query` there
-    over("cmd_query", functools.partial(_querying, calls, telling))
+        over("_execute_query", functools.partial(_querying, calls))  # it is `cmd_query` there
+    over("cmd_query", functools.partial(_querying, calls))
     for what in (Call.COMMIT, Call.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
     call("start_transaction", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), _begins)
     call("cmd_init_db", Call.STATEMENT, None, selects)
-    for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping", "cmd_change_user"):
+    for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping"):
         call(name, Call.STATEMENT)
+    call("cmd_change_user", Call.STATEMENT, None, lambda record, *given, **more: SETTING)
     call("cmd_reset_connection", Call.STATEMENT, None, lambda record: Effects(rolls_back=True))
     over("cursor", functools.partial(_pinging, calls))
     over("cmd_reset_connection", _beginning_anew)
@@ -276,9 +277,9 @@ def _changing_user(original: Method) -> Method:
     return cmd_change_user
 
 
-def _querying(calls: Calls, telling: Telling, original: Method) -> Method:
+def _querying(calls: Calls, original: Method) -> Method:
     """``cmd_query``: mostly called within what the app has called, where it shall cost nothing."""
-    statement = calls.statement(original, _itself, "query", telling.script)
+    statement = calls.statement(original, _itself, "query")
 
     @functools.wraps(original)
     def cmd_query(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -292,7 +293,7 @@ def _querying(calls: Calls, telling: Telling, original: Method) -> Method:
 
 def _pinging(calls: Calls, original: Method) -> Method:
     """``cursor``: it is made only after a ping, which is where this driver finds out that the server is gone."""
-    step = calls.call(original, Call.STATEMENT)
+    step = calls.call(original, Call.STATEMENT, effects=lambda record, *given, **more: SETTING)
 
     @functools.wraps(original)
     def cursor(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -22,6 +22,7 @@ from instrumented_wrapper.drivers.psycopg.steps import pool_deadline
 from instrumented_wrapper.failover import RESET_TIMEOUT
 from instrumented_wrapper.handlers import SessionStateTransferHandlers as Handlers
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.security import DISCARDED
 from instrumented_wrapper.self_test import missing
 
 __all__ = ["install", "missing_parts"]
@@ -100,6 +101,8 @@ def _taking_back(driver: Driver, flows: Flows, original: Method) -> Method:
     @functools.wraps(original)
     def putconn(self: Any, conn: Any) -> None:
         record: Record | None = conn.__dict__.get(KEY)
+        if record is not None and record.refusal.error is not None:
+            _discard(self, conn, record)
         if record is None or not (record.notice() or Handlers._reset) or not _is_ours(self, conn, record):
             return original(self, conn)  # type: ignore[no-any-return]
         try:
@@ -121,6 +124,8 @@ def _taking_back_async(driver: Driver, flows: Flows, original: Method) -> Method
     @functools.wraps(original)
     async def putconn(self: Any, conn: Any) -> None:
         record: Record | None = conn.__dict__.get(KEY)
+        if record is not None and record.refusal.error is not None:
+            _discard(self, conn, record)
         if record is None or not (record.notice() or Handlers._reset) or not _is_ours(self, conn, record):
             return await original(self, conn)  # type: ignore[no-any-return]
         try:
@@ -136,6 +141,13 @@ def _taking_back_async(driver: Driver, flows: Flows, original: Method) -> Method
         return None
 
     return putconn
+
+
+def _discard(pool: Any, connection: Any, record: Record) -> None:
+    """Without its role or tenant no other borrower may get it: what is closed the pool replaces."""
+    if getattr(connection, "_pool", None) is pool:
+        logger.warning(DISCARDED, ", ".join(record.on_server.missing))
+        connection.pgconn.finish()
 
 
 def _is_ours(pool: Any, connection: Any, record: Record) -> bool:

@@ -126,10 +126,6 @@ class Record(Session):
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
         self.poll = poll_of(pgconn.socket) if self.failover else never
 
-    def may_be_demoted(self) -> bool:
-        """Tell whether its server may have been demoted: it was no standby before, or another one may be tried."""
-        return not self.standby or len(self.options.failover_hosts or self.hosts) > 1
-
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Do as any session does, with what the server has reported."""
         self.notice()
@@ -244,7 +240,7 @@ class Record(Session):
         """Recompute the flags that the frequent path reads."""
         self.off = self.foreign
         self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app)
-        troubles = (self.lost, self.owed, self.pipeline_error, self.deadline)
+        troubles = (self.lost, self.owed, self.pipeline_error, self.deadline, self.refusal.error)
         self.alert = self.off or self.muted or self.asks or any(trouble is not None for trouble in troubles)
 
 

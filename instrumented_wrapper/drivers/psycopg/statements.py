@@ -28,7 +28,7 @@ from instrumented_wrapper.drivers.talking.postgresql import with_calls
 from instrumented_wrapper.operations import kept
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
 
-__all__ = ["commanding", "converting", "mogrifying", "starting"]
+__all__ = ["commanding", "converting", "effects_of", "mogrifying", "named", "starting", "text_of"]
 
 Method = Callable[..., Any]
 _UNSEEN: Final = object()
@@ -62,7 +62,7 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
         def _start_query(self: Any, query: Any = None) -> Any:
             if type(query) is str and memo.get(query, _UNSEEN) is None:
                 return original(self, query)
-            effects = effects_of(query if type(query) is str else _text_of(self, query))
+            effects = effects_of(query if type(query) is str else text_of(self, query))
             if effects is None or not effects.sets:
                 return original(self, query)
             given = sys._getframe(1).f_locals
@@ -73,7 +73,7 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
     return make
 
 
-def _text_of(cursor: Any, query: Any) -> str | bytes:
+def text_of(cursor: Any, query: Any) -> str | bytes:
     """Return the text of a query that is not a string; what psycopg refuses, it refuses itself."""
     if isinstance(query, bytes):
         return _readable(cursor._conn, query)
@@ -95,7 +95,7 @@ def _read_first(
     connection = cursor._conn
     record = record_of(connection)
     if record is not None and not cursor.closed and _may_read(connection, record):
-        found = tuple(_named(step, given) for step in effects.steps)
+        found = tuple(named(step, given) for step in effects.steps)
         names = record.on_server.unfetched(found)
         if record.shared:
             names = tuple(driver.reported(connection, names))
@@ -130,7 +130,7 @@ def _is_interrupted(error: BaseException) -> bool:
     return error.__context__ is not None and not isinstance(error.__context__, Exception)
 
 
-def _named(step: Step, given: Mapping[str, Any]) -> Step:
+def named(step: Step, given: Mapping[str, Any]) -> Step:
     """Return a step with the name that the parameters give its setting."""
     if not isinstance(step.name, Placeholder):
         return step
@@ -237,7 +237,7 @@ def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:
     known = isinstance(rows, (list, tuple))
     for step in effects.steps:
         for row in rows if known and isinstance(step.name, Placeholder) else (None,):
-            name = _named(step, {"params": row}).name
+            name = named(step, {"params": row}).name
             yield Step(DOUBT, name if isinstance(name, str) else "", "executemany")
 
 

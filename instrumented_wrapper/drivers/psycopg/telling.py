@@ -16,22 +16,12 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-from instrumented_wrapper.batches import first_of, size_of
+from instrumented_wrapper.batches import size_of
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of
-from instrumented_wrapper.operations import (
-    AtSite,
-    Operation,
-    Operations,
-    Site,
-    Told,
-    Words,
-    has_parameters,
-    kept,
-    shown_text,
-)
+from instrumented_wrapper.operations import AtSite, Operation, Operations, Site, Told, Words, kept
 from instrumented_wrapper.options import Options
 
 __all__ = ["Telling"]
@@ -70,10 +60,9 @@ class Telling:
         started = time_ns()
         try:
             at = record.at or self._at(record)
-            bound = has_parameters(params)
-            told = (at.bound if bound else at.bare).get(query) if type(query) is str else None
+            told = (at.bound if params else at.bare).get(query) if type(query) is str else None
             if told is None:
-                told = _described(at, cursor, query, bound)
+                told = _described(at, cursor, query, params)
             return self._begin(told, record.options.traces, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
@@ -88,8 +77,8 @@ class Telling:
         try:
             at = record.at or self._at(record)
             text, composed = _text_of(cursor, query)
-            bound = not composed and has_parameters(first_of(params_seq))
-            told = at.describe(*_shown(at, text, bound), size)
+            words = _words_of(text)
+            told = at.describe(words, words.text if composed else cut(text), size)
             return self._begin(told, record.options.traces, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
@@ -154,7 +143,7 @@ class Telling:
             return _untold(error)
 
     def _at(self, record: Record) -> AtSite:
-        record.at = self._operations.at(record.site(), record.options.query_text)
+        record.at = self._operations.at(record.site())
         return record.at
 
 
@@ -211,18 +200,14 @@ def _untold(error: Exception) -> Operation | None:
 # --- what a statement says ----------------------------------------------------------------------------------------
 
 
-def _described(at: AtSite, cursor: Any, query: Any, bound: bool) -> Told:
+def _described(at: AtSite, cursor: Any, query: Any, params: Any) -> Told:
     text, composed = _text_of(cursor, query)
-    as_written = bound and not composed  # a composed text may have values in it, parameters or not
+    as_written = bool(params) and not composed  # a composed text may have values in it, parameters or not
     known = at.bound if as_written else at.bare
     if told := known.get(text):
         return told
-    return at.keep(known, text, *_shown(at, text, as_written))
-
-
-def _shown(at: AtSite, text: str, bound: bool) -> tuple[Words, str | None]:
     words = _words_of(text)
-    return words, shown_text(words, cut(text), bound, at.query_text)
+    return at.keep(known, text, words, cut(text) if as_written else words.text)
 
 
 def _words_of(text: str) -> Words:
@@ -245,7 +230,7 @@ def _text_of(cursor: Any, query: Any) -> tuple[str, bool]:
 def _interpolated(cursor: Any, part: Any) -> str:
     """Return what stands for a part of a template string: an identifier, a query in the query, or a value."""
     if part.format_spec == "i":
-        return '"{}"'.format(str(part.value).replace('"', '""'))
+        return f'"{part.value}"'
     return _text_of(cursor, part.value)[0] if part.format_spec == "q" else "%s"
 
 

@@ -60,13 +60,14 @@ def leaving(original: Method) -> Method:
         connection = self._conn
         if (record := record_of(connection)) is None:
             return original(self, kind, error, traceback)
-        if not _is_stale(self):
+        lost = _refused(self, record, error)
+        if not (lost or _is_stale(self)):
             try:
                 return _heard(self, record, error, original(self, kind, error, traceback))
             except FailoverError:
                 _unwind(self)
                 raise
-        lost = record.lost
+        lost = lost or record.lost
         if lost is not None and self._outer_transaction:
             with connection.lock:
                 connection.wait(rollback_alone(connection))
@@ -83,13 +84,14 @@ def leaving_async(original: Method) -> Method:
         connection = self._conn
         if (record := record_of(connection)) is None:
             return await original(self, kind, error, traceback)
-        if not _is_stale(self):
+        lost = _refused(self, record, error)
+        if not (lost or _is_stale(self)):
             try:
                 return _heard(self, record, error, await original(self, kind, error, traceback))
             except FailoverError:
                 _unwind(self)
                 raise
-        lost = record.lost
+        lost = lost or record.lost
         if lost is not None and self._outer_transaction:
             async with connection.lock:
                 await connection.wait(rollback_alone(connection))
@@ -153,6 +155,12 @@ def _follow(block: Any) -> None:
     """A block that was made before a switch and not entered yet belongs to the new physical connection."""
     if record_of(block._conn) is not None:
         block.pgconn = block._conn.pgconn
+
+
+def _refused(block: Any, record: Record, error: Any) -> FailoverError | None:
+    """Return the error that the app must be told at the end of its block: the statements in it were refused."""
+    commits = error is None and block._outer_transaction and not block.force_rollback
+    return record.refusal.error if commits and record.refusal.refuses_commit() else None
 
 
 def _unwind(block: Any) -> None:

@@ -19,6 +19,7 @@ from psycopg import pq
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record
+from instrumented_wrapper.drivers.psycopg.refusing import before, note_phase
 from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.failover import Loss
 
@@ -63,11 +64,11 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             or (monotonic() - record.heard > _FRESH and record.poll(0))
         ):
             with record.failing():
-                if loss := steps.before(self, record, gen, phase):
+                if loss := before(self, record, gen, step, phase):
                     repair(self, record, loss)
                 gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
-        elif phase not in (record.phase, _ACTIVE):
-            record.phase = phase
+        elif phase != record.phase:
+            note_phase(self, record, gen, step, phase)
         try:
             result = call(self, gen, interval, timeout)
         except psycopg.Error as error:
@@ -120,11 +121,11 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             or (monotonic() - record.heard > _FRESH and record.poll(0))
         ):
             with record.failing():
-                if loss := steps.before(self, record, gen, phase):
+                if loss := before(self, record, gen, step, phase):
                     await repair(self, record, loss)
                 gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
-        elif phase not in (record.phase, _ACTIVE):
-            record.phase = phase
+        elif phase != record.phase:
+            note_phase(self, record, gen, step, phase)
         try:
             result = await call(self, gen, interval, timeout)
         except psycopg.Error as error:

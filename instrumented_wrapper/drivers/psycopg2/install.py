@@ -40,7 +40,7 @@ from instrumented_wrapper.operations import Words
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
-from instrumented_wrapper.statement import SET, Effects, Step
+from instrumented_wrapper.statement import SET, SETTING, Effects, Step
 
 __all__ = ["DRIVER", "install", "install_pools", "uninstall"]
 
@@ -192,7 +192,7 @@ def _rolling_back(original: Method) -> Method:
 
 def _sending(calls: Calls, original: Method) -> Method:
     """In autocommit psycopg2 sends what is set; otherwise it waits for the next transaction."""
-    sent = calls.call(original, Call.STATEMENT)
+    sent = calls.call(original, Call.STATEMENT, effects=lambda record, *given, **more: SETTING)
 
     @functools.wraps(original)
     def change(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -15,7 +15,7 @@ from instrumented_wrapper.databases.mysql.settings import TOGETHER
 from instrumented_wrapper.drivers import Refused
 from instrumented_wrapper.drivers.talking import Rows, Values
 from instrumented_wrapper.server_settings import ANY, Assignment, Told
-from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Step
+from instrumented_wrapper.statement import DOUBT, SET_LOCAL, UNSEEN, Effects, Step
 
 __all__ = ["UNNAMED", "Line", "Speaking"]
 
@@ -225,7 +225,6 @@ class Speaking:
         steps = [step for step in effects.steps if step.name or step.kind != DOUBT]
         chosen, _ = self._line.record.on_server.shown.get(tracking.WHICH, (tracking.ALL, None))
         if not self._line.tracks() or chosen != tracking.ALL:
-            because = next(str(step.value) for step in effects.steps if step.kind == DOUBT and not step.name)
             names = dict.fromkeys((*questions.ALWAYS_ASKED, *self._line.record.on_server.names))
-            steps += [Step(DOUBT, name, because) for name in names]
+            steps += [Step(DOUBT, name, UNSEEN) for name in names]
         return replace(effects, steps=tuple(steps))

@@ -49,6 +49,17 @@ class MariaDB:
             "SELECT GET_LOCK('held', 0)": "locks",
         }
     )
+    tenant = "@tenant"
+    sets_tenant = "SET @tenant = 'acme'"
+    sets_tenant_too = (
+        "SET @Tenant := 'acme'",
+        "SELECT @tenant := 'acme'",
+        "SELECT 'acme' INTO @tenant",
+        "SET @tenant = CONCAT('ac', 'me')",
+        "SET @other = 1, @tenant = 'acme'",
+    )
+    sets_other = ("SET @other = 'acme'", "SET lock_wait_timeout = 50")
+    shows_tenant = "SELECT @tenant"
     ends_idle_transactions: Mapping[str, str] = MappingProxyType({"init_command": "SET idle_transaction_timeout=1"})
     ends_idle_sessions: Mapping[str, str] = MappingProxyType({"init_command": "SET wait_timeout=1"})
     ends_statements: Mapping[str, str] = MappingProxyType({"init_command": "SET max_statement_time=0.05"})

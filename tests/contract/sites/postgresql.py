@@ -44,6 +44,20 @@ class PostgreSQL:
             "SELECT pg_advisory_lock(42)": "advisory locks",
         }
     )
+    tenant = "app.tenant"  # the name of security state, and what sets and shows it
+    sets_tenant = "SET app.tenant = 'acme'"
+    sets_tenant_too = (
+        "SET app.Tenant TO acme",
+        "SELECT set_config('app.tenant', 'acme', false)",
+        "SET LOCK_TIMEOUT = 0; SET SESSION app.tenant = 'acme'",
+        "SET app.tenant = 'acme'; SELECT 1",
+        "RESET app.tenant; SELECT 1",
+        "RESET ALL",
+        "DISCARD ALL",
+        "DO $$ BEGIN PERFORM set_config('app.tenant', 'acme', false); END $$",
+    )
+    sets_other = ("SET app.other = 'acme'", "SET LOCAL app.tenant = 'acme'", "RESET app.other")
+    shows_tenant = "SELECT current_setting('app.tenant', true)"
     # parameters of a connection string
     ends_idle_transactions: Mapping[str, str] = MappingProxyType(
         {"options": "-c idle_in_transaction_session_timeout=300"}

@@ -1,0 +1,81 @@
+"""What may not run on a connection whose security state a switch could not carry; decided by ``security.py``.
+
+Knows which of psycopg's generators send statements of the app, and where their text is before they begin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from psycopg import pq
+
+from instrumented_wrapper.drivers.psycopg import steps
+from instrumented_wrapper.drivers.psycopg.facts import owner_of
+from instrumented_wrapper.drivers.psycopg.records import Record
+from instrumented_wrapper.drivers.psycopg.statements import effects_of, named, text_of
+from instrumented_wrapper.drivers.talking.postgresql import with_calls
+from instrumented_wrapper.errors import again
+from instrumented_wrapper.failover import Loss
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["before", "note_phase"]
+
+# Generator -> its argument with the statement.
+_STATEMENTS: Final = {
+    "_execute_gen": "query",
+    "_executemany_gen_pipeline": "query",
+    "_executemany_gen_no_pipeline": "query",
+    "_stream_send_gen": "query",
+    "_start_copy_gen": "statement",
+    "_declare_gen": "query",
+}
+_ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
+_COMMITS: Final = ("_commit_gen", "_tpc_prepare_gen")
+_ACTIVE: Final = int(pq.TransactionStatus.ACTIVE)
+_INERROR: Final = pq.TransactionStatus.INERROR
+
+
+def before(connection: Any, record: Record, gen: Any, step: str, phase: int) -> Loss | None:
+    """Look at the connection before anything is sent; what is owed to the app, or refused, is raised here."""
+    if record.refusal.error is not None:
+        _refuse(connection, record, gen, step, phase)
+    return steps.before(connection, record, gen, phase)
+
+
+def note_phase(connection: Any, record: Record, gen: Any, step: str, phase: int) -> None:
+    """Keep the transaction status; within a pipeline block there is none, and nothing else has looked."""
+    if phase != _ACTIVE:
+        record.phase = phase
+    elif record.refusal.error is not None:
+        _refuse(connection, record, gen, step, phase)
+
+
+def _refuse(connection: Any, record: Record, gen: Any, step: str, phase: int) -> None:
+    """Refuse a step that could use data without the app's role, tenant or schema, or commit what was refused.
+
+    Raises:
+        FailoverSuccessError: again.
+    """
+    error = record.refusal.error
+    if error is None or connection._closed or phase == _INERROR:  # the server refuses all but the end
+        return
+    if step in _STATEMENTS:
+        refused = record.refusal.refuses(_effects_of(record, gen, _STATEMENTS[step]))
+    else:
+        refused = step in _COMMITS and record.refusal.refuses_commit()
+        if step in _ROLLBACKS:
+            record.refusal.has_refused = False
+    if refused:
+        record.owe(None)
+        raise again(error)
+
+
+def _effects_of(record: Record, gen: Any, argument: str) -> Effects | None:
+    """Return what a statement will do, with the names that its parameters give."""
+    given = gen.gi_frame.f_locals
+    query = given[argument]
+    effects = effects_of(query if type(query) is str else text_of(owner_of(gen), query))
+    if effects is not None and effects.calls:
+        effects = with_calls(record, effects)
+    return None if effects is None else replace(effects, steps=tuple(named(step, given) for step in effects.steps))

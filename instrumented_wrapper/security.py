@@ -1,0 +1,142 @@
+"""Security state that a switch could not carry: until it is set again, no statement may use the session.
+
+Security state decides whose data a statement sees: the role, the tenant, the schema. Pure: which names belong to it is
+the database's to say (``databases/``), what has been set again is what `server_settings` was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
+
+from instrumented_wrapper.databases import Database
+from instrumented_wrapper.errors import FailoverError
+from instrumented_wrapper.savepoints import set_by_name
+from instrumented_wrapper.server_settings import ServerSettings
+from instrumented_wrapper.statement import DOUBT, EVERYTHING, SET, UNSEEN, Effects, Part, names_set
+
+__all__ = ["DISCARDED", "Refusal", "admits"]
+
+DISCARDED: Final = "a pool discards a connection whose session was moved without %s, which the app has not set again"
+
+# They read and write no data, whatever else they do.
+_HARMLESS: Final = frozenset("abort begin discard release reset rollback savepoint set start use".split())
+_UNDO: Final = frozenset({"abort", "rollback"})
+# With these an app may set something: set_config(), a function, @x := 1, INTO @x.
+_MAY_SET: Final = frozenset("call do execute get select values".split())
+
+
+class Refusal:
+    """What is missing in one session, and what its statements raise meanwhile.
+
+    The names are in ``on_server.missing``, which drops each that is set for good. Its value is False for a name that is
+    none of a setting, but of what was called when the session was lost and may have set any.
+
+    Attributes:
+        error: what each statement raises; None while all may run.
+        has_refused: something has failed since the last rollback, which a COMMIT must not hide.
+        found: what the last switch cannot carry, as far as the session knew.
+    """
+
+    def __init__(self, on_server: ServerSettings, database: Database) -> None:
+        self.error: FailoverError | None = None
+        self.has_refused = False
+        self.found: tuple[str, ...] = ()
+        self._on_server, self._database = on_server, database
+        self._unnamed = frozenset[str]()
+
+    def lost(self, left: Iterable[str], doubts: Mapping[str, str], under_way: Mapping[str, str]) -> None:
+        """The session was lost, with the state `left` and with settings in doubt.
+
+        Of what was under way the app hears: it counts where it is named, for the app may go on all the same.
+        """
+        missing = self._on_server.missing
+        unnamed = [name for name, is_named in missing.items() if not is_named]
+        self._unnamed = frozenset((*unnamed, *(because for name, because in doubts.items() if not name)))
+        named = (name for name, because in under_way.items() if name and because != UNSEEN)
+        self.found = self.security_state((*left, *missing, *(n or doubts[n] for n in doubts), *named))
+
+    def security_state(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the names that cannot be carried over without which no statement may run."""
+        ours = (n for n in names if n in self._unnamed or self._database.is_security_state(n))
+        return tuple(dict.fromkeys(ours))
+
+    def settings_among(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the names that an app can set."""
+        return tuple(name for name in names if name not in self._unnamed)
+
+    def begin(self, error: FailoverError, names: Iterable[str]) -> None:
+        """Refuse statements until `names` are set again."""
+        self._on_server.missing.clear()
+        self._on_server.missing.update((name, name not in self._unnamed) for name in names)
+        self.error, self.has_refused = error, True
+
+    def has_ended(self) -> bool:
+        """Return True once, when nothing is missing any more."""
+        ended = self.error is not None and not self._on_server.missing
+        if ended:
+            self.error = None
+        return ended
+
+    def cleared(self, cleared: Iterable[str]) -> None:
+        """State was cleared for good: it is what it was at the beginning, which the app knows."""
+        missing, covers = self._on_server.missing, self._database.covers
+        for name in [n for n in missing if any(by == EVERYTHING or covers(by, n) for by in cleared)]:
+            del missing[name]
+
+    def still_missing(self) -> tuple[str, ...]:
+        """Return what is missing at this moment: what the open transaction has set is there."""
+        found = set(set_by_name(self._on_server.doubts))
+        for level in self._on_server.open.levels:
+            found |= {*level.values, *level.local, *set_by_name(level.doubts)}
+        return tuple(name for name in self._on_server.missing if name not in found)
+
+    def refuses(self, effects: Effects | None) -> bool:
+        """Tell whether a statement must not run now."""
+        if effects is not None and effects.rolls_back and not effects.several:
+            self.has_refused = False
+            return False
+        missing = self.still_missing()
+        refused = bool(missing) and not admits(effects, missing, self._survives)
+        self.has_refused = self.has_refused or refused
+        return refused
+
+    def refuses_commit(self) -> bool:
+        """Tell whether a COMMIT must not end in silence: something before it was refused."""
+        return self.error is not None and self.has_refused and bool(self.still_missing())
+
+    def _survives(self, name: str) -> bool:
+        return name in self._unnamed or self._database.survives_reset_all(name)
+
+
+def admits(effects: Effects | None, missing: Collection[str], survives: Callable[[str], bool]) -> bool:
+    """Return True for a statement that sets what is missing, or that can use no data meanwhile.
+
+    Args:
+        effects: what the text does, one statement or several; None where it does nothing to the session.
+        missing: names of the security state that has to be set again.
+        survives: tells whether RESET ALL leaves a setting alone.
+    """
+    if effects is None:
+        return False
+    if not effects.parts:  # a method of the driver
+        sets = any(step.kind == SET for step in effects.steps)
+        return sets or effects.begins or bool(names_set([effects]) & set(missing))
+    left = set(missing)
+    for part in _with_functions(effects):
+        if left and part.word not in _HARMLESS and not (part.word in _MAY_SET and part.names & left):
+            return False
+        left = set(missing) if part.word in _UNDO else left - part.names
+        if EVERYTHING in part.names:
+            left = {name for name in left if survives(name)}
+    return True
+
+
+def _with_functions(effects: Effects) -> tuple[Part, ...]:
+    """Add what is known of the functions that are called: the text does not tell."""
+    if len(effects.parts) == 1:
+        (part,) = effects.parts
+        return (part._replace(names=part.names | names_set([effects])),)
+    told = frozenset[str]().union(*(part.names for part in effects.parts))
+    known = {str(step.name) for step in effects.steps if step.kind == DOUBT and step.name} - told
+    return tuple(part._replace(names=part.names | known) if part.calls else part for part in effects.parts)
