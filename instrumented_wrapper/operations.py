@@ -138,6 +138,9 @@ class Operations(Protocol):
     def has_rival(self, driver: str) -> bool:
         """Tell whether another instrumentation of `driver` tells of its statements already."""
 
+    def rival_measures(self, driver: str) -> bool:
+        """Return True if it also records how long they take."""
+
     def within_recorded(self) -> bool:
         """Tell whether this happens within something that is recorded."""
 

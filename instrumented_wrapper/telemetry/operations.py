@@ -27,7 +27,7 @@ from instrumented_wrapper.pages import abandoned, end_abandoned
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
 from instrumented_wrapper.telemetry.listening import nobody_listens
 from instrumented_wrapper.telemetry.quietly import quietly
-from instrumented_wrapper.telemetry.rivals import has_rival
+from instrumented_wrapper.telemetry.rivals import DURATION, has_rival, rival_measures
 
 __all__ = ["SECONDS", "DatabaseOperations"]
 
@@ -53,7 +53,7 @@ class DatabaseOperations:
     def __init__(self, tracer: Tracer, meter: Meter) -> None:
         self._tracer, self._sites = tracer, dict[Site, _AtSite]()
         self._duration: Histogram = meter.create_histogram(
-            "db.client.operation.duration",
+            DURATION,
             "s",
             "Duration of database client operations.",
             explicit_bucket_boundaries_advisory=SECONDS,
@@ -89,6 +89,10 @@ class DatabaseOperations:
     def has_rival(self, driver: str) -> bool:
         """Tell whether another instrumentation of `driver` is active."""
         return has_rival(driver)
+
+    def rival_measures(self, driver: str) -> bool:
+        """Return True if another instrumentation of `driver` records durations."""
+        return rival_measures(driver)
 
     def within_recorded(self) -> bool:
         """Tell whether the current span is recorded."""

@@ -173,7 +173,7 @@ class Blocking:
         internal.attach(new, (address,))
         for setting in native.settings:
             native.write(new, setting, record.pristine(setting, native.read(connection, setting)))
-        internal.tells = record.tells  # of what the app's transfer handler does
+        internal.tells, internal.spans = record.tells, record.spans  # of what the app's transfer handler does
 
     def _close(self, connection: Any) -> None:
         with contextlib.suppress(Exception):  # nobody wants it any more

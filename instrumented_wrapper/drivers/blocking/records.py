@@ -65,6 +65,7 @@ class Record(Session):
         moves: how often it has got a physical connection.
         deadline: until when what is ours to be sent may take (monotonic seconds); None: as long as the app's own.
         tells: operations of the app are told of.
+        spans: they have spans; False where another instrumentation makes these.
         at: what is told of operations where they go now; None: where that is has to be found out.
     """
 
@@ -90,7 +91,7 @@ class Record(Session):
         self.live: ref[Any] | None = None
         self.successor: tuple[int, int] | None = None
         self.moves = 0
-        self.tells = False
+        self.tells, self.spans = False, True
         self.lent = 0.0
         self.at: AtSite | None = None
         self.last_error: FailoverError | None = None

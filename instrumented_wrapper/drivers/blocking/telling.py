@@ -30,10 +30,16 @@ class Telling:
         self._words: dict[str, Words] = {}
         self._long: dict[str, Words] = {}
 
-    def wants(self, options: Options) -> bool:
-        """Tell whether operations on a new connection are to be told of."""
-        quiet = options.query_spans == "off" or not (options.traces or options.metrics)
-        return not quiet and (options.query_spans == "on" or not self._operations.has_rival(self._native.name))
+    def attend(self, record: Record, options: Options) -> None:
+        """Decide what is told of operations on a new connection.
+
+        Spans are left to another instrumentation of the driver, and durations too if it records them.
+        """
+        driver, quiet = self._native.name, options.query_spans == "off"
+        alone = options.query_spans == "on" or not self._operations.has_rival(driver)
+        record.spans = options.traces and alone
+        measured = options.metrics and (alone or not self._operations.rival_measures(driver))
+        record.tells = not quiet and (record.spans or measured)
 
     def statement(
         self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -48,7 +54,7 @@ class Telling:
             told = (at.bound if bound else at.bare).get(query) if type(query) is str else None
             if told is None:
                 told = self._described(at, cursor, query, bound)
-            return self._begin(told, record.options.traces, record.options.metrics, started, record)
+            return self._begin(told, record.spans, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -63,7 +69,7 @@ class Telling:
             text = self._native.text_of(cursor, query)
             return at.describe(self.words_of(text), self._native.room.cut(text), size)
 
-        return self._begun(record, described, record.options.traces)
+        return self._begun(record, described, record.spans)
 
     def script(
         self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -74,7 +80,7 @@ class Telling:
     def procedure(self, record: Record, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a ``callproc``."""
         words = Words(f"CALL {name}", operation="CALL", procedure=str(name))
-        return self._begun(record, lambda at: at.describe(words), record.options.traces)
+        return self._begun(record, lambda at: at.describe(words), record.spans)
 
     def command(self, name: str, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
@@ -86,7 +92,7 @@ class Telling:
         def described(at: AtSite) -> Told:
             return at.bare.get(key) or at.keep(at.bare, key, Words(name, operation=name), None)
 
-        return self._begun(record, described, wanted and record.options.traces)
+        return self._begun(record, described, wanted and record.spans)
 
     def part(self, words: Words, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
         """Begin what is no statement of the app's: a FETCH, a COPY."""
@@ -95,7 +101,7 @@ class Telling:
         def described(at: AtSite) -> Told:
             return at.bare.get(key) or at.keep(at.bare, key, words, None)
 
-        return self._begun(record, described, record.options.traces)
+        return self._begun(record, described, record.spans)
 
     def page(self, record: Record, traces: bool) -> Operation | None:
         """Begin to fetch a page of a cursor on the server, with a span or only measured."""
@@ -104,7 +110,7 @@ class Telling:
         def described(at: AtSite) -> Told:
             return at.bare.get(key) or at.keep(at.bare, key, _FETCH, None)
 
-        return self._begun(record, described, traces and record.options.traces)
+        return self._begun(record, described, traces and record.spans)
 
     def _begun(self, record: Record, described: Callable[[AtSite], Told], traces: bool) -> Operation | None:
         if not self.listens():

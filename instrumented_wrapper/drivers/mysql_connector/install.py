@@ -241,7 +241,7 @@ def _attach(connection: Any, options: Options, telling: Telling) -> None:
     record.configuring = _MAKING in connection.__dict__  # what a class of the app does in its own ``connect``
     record.attach(connection, (NATIVE.where(connection),))
     NATIVE.look(connection, record)
-    record.tells = telling.wants(options)
+    telling.attend(record, options)
 
 
 def _beginning_anew(original: Method) -> Method:

@@ -232,7 +232,7 @@ def _constructing(options: Options, telling: Telling, original: Method) -> Metho
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
         record.kept["charset"] = C.character_set_name(self)
         record.attach(self, (NATIVE.where(self),))
-        record.tells = telling.wants(checked)
+        telling.attend(record, checked)
 
     return __init__
 

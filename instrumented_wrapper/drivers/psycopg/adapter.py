@@ -132,7 +132,7 @@ class Psycopg(Asking):
         options = replace(record.options, failover="off")
         internal = Record(dressed, options, None, (found.address,))
         record.successor = bounds.which(pgconn.socket)
-        internal.tells = record.tells  # of what the app's transfer handler does
+        internal.tells, internal.spans = record.tells, record.spans  # of what the app's transfer handler does
         internal.internal, internal.recording, internal.deadline = True, False, deadline
         internal.refresh()
         vars(dressed)[KEY] = internal

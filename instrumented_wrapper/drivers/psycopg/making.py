@@ -132,7 +132,7 @@ def attaching(options: Options, patches: Patches, telling: Telling) -> Callable[
                 return
             try:
                 vars(self)[KEY] = record = _record(self, pgconn, options)
-                record.tells = telling.wants(record.options)
+                telling.attend(record, record.options)
             except Exception as error:  # noqa: BLE001 - the app gets its connection, if need be unobserved
                 logger.warning("a connection is not looked after: %s", type(error).__name__)
 

@@ -61,6 +61,7 @@ class Record(Session):
         asks: the server has to be asked before the next statement.
         in_vain: the server was asked and did not tell.
         tells: operations of the app are told of.
+        spans: they have spans; False where another instrumentation makes these.
         at: what is told of operations where they go now; None: where that is has to be found out.
         moves: how often it has got a physical connection.
         lent: when the pool handed it out, on the clock of its metrics.
@@ -83,7 +84,7 @@ class Record(Session):
         self.muted = False  # psycopg converts a query without sending it
         self.asks = self.in_vain = False
         self.called: set[str] = set()
-        self.tells = False
+        self.tells, self.spans = False, True
         self.moves = 0
         self.lent = 0.0
         self.at: AtSite | None = None

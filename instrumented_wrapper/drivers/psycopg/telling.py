@@ -41,10 +41,16 @@ class Telling:
         self._operations = operations
         self.nobody, self.listens, self._begin = operations.nobody, operations.listens, operations.begin
 
-    def wants(self, options: Options) -> bool:
-        """Tell whether operations on a new connection are to be told of."""
-        quiet = options.query_spans == "off" or not (options.traces or options.metrics)
-        return not quiet and (options.query_spans == "on" or not self._operations.has_rival("psycopg"))
+    def attend(self, record: Record, options: Options) -> None:
+        """Decide what is told of operations on a new connection.
+
+        Spans are left to another instrumentation of the driver, and durations too if it records them.
+        """
+        driver, quiet = "psycopg", options.query_spans == "off"
+        alone = options.query_spans == "on" or not self._operations.has_rival(driver)
+        record.spans = options.traces and alone
+        measured = options.metrics and (alone or not self._operations.rival_measures(driver))
+        record.tells = not quiet and (record.spans or measured)
 
     def listens_to(self, cursor: Any) -> bool:
         """Tell whether somebody listens to the operations of a cursor."""
@@ -63,7 +69,7 @@ class Telling:
             told = (at.bound if params else at.bare).get(query) if type(query) is str else None
             if told is None:
                 told = _described(at, cursor, query, params)
-            return self._begin(told, record.options.traces, record.options.metrics, started, record)
+            return self._begin(told, record.spans, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -79,7 +85,7 @@ class Telling:
             text, composed = _text_of(cursor, query)
             words = _words_of(text)
             told = at.describe(words, words.text if composed else cut(text), size)
-            return self._begin(told, record.options.traces, record.options.metrics, started, record)
+            return self._begin(told, record.spans, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -89,22 +95,22 @@ class Telling:
         if record is None or not record.tells or record.options.transaction_spans == "off" or not self.listens():
             return None
         wanted = record.options.transaction_spans == "on" or self._operations.within_recorded()
-        return self._named(record, name, wanted and record.options.traces)
+        return self._named(record, name, wanted and record.spans)
 
     def part(self, connection: Any, name: str) -> Operation | None:
         """Begin what psycopg sends on its own account: a FETCH, the Sync of a pipeline."""
         record: Record | None = connection.__dict__.get(KEY)
         if record is None or not record.tells or not self.listens():
             return None
-        return self._named(record, name, record.options.traces)
+        return self._named(record, name, record.spans)
 
     def page(self, record: Record, traces: bool) -> Operation | None:
         """Begin to fetch a page of a server-side cursor, with a span or only measured."""
-        return self._named(record, "FETCH", traces and record.options.traces)
+        return self._named(record, "FETCH", traces and record.spans)
 
     def implicit_begin(self, record: Record, command: Any) -> Any:
         """Return psycopg's own BEGIN before a statement, told of as a part of that statement."""
-        wanted = record.options.traces and record.options.transaction_spans != "off"
+        wanted = record.spans and record.options.transaction_spans != "off"
         if not (wanted and self.listens() and self._operations.within_recorded()):
             return command
         return during(partial(self._named, record, "BEGIN", traces=True, metrics=False), command)

@@ -105,7 +105,7 @@ def _born(record: Record, connection: Any, telling: Telling) -> None:
         record.belongs_to(connection)
         NATIVE.attach(record, connection)
     if record.connection() is connection:
-        record.tells = telling.wants(record.options)
+        telling.attend(record, record.options)
         if not record.held:
             record.hand_out()
 

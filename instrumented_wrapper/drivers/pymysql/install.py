@@ -195,7 +195,7 @@ def _constructing(options: Options, telling: Telling, original: Method) -> Metho
         with telling.connect(checked, lambda: _asked_for(kwargs)):
             original(self, *args, **kwargs)
         _attach(self, record)
-        record.tells = telling.wants(checked)
+        telling.attend(record, checked)
 
     return __init__
 

@@ -71,7 +71,7 @@ class Maker:
         arguments = Arguments((connection.__dict__.pop(_NAME, ""),), {})
         record = Record(self._native, connection, options, arguments)
         record.attach(connection, ())
-        record.tells = self._telling.wants(options)
+        self._telling.attend(record, options)
 
     def init(self, original: Method) -> Method:
         """Open a database; the same object may open another one later."""
