@@ -65,11 +65,11 @@ class Refusal:
         """Return those of the names that an app can set."""
         return tuple(name for name in names if name not in self._unnamed)
 
-    def begin(self, error: FailoverError, names: Iterable[str]) -> None:
-        """Refuse statements until `names` are set again."""
+    def begin(self, error: FailoverError, names: Iterable[str], has_refused: bool) -> None:
+        """Refuse statements until `names` are set again; `has_refused`: one has failed already."""
         self._on_server.missing.clear()
         self._on_server.missing.update((name, name not in self._unnamed) for name in names)
-        self.error, self.has_refused = error, True
+        self.error, self.has_refused = error, has_refused
 
     def has_ended(self) -> bool:
         """Return True once, when nothing is missing any more."""

@@ -87,7 +87,7 @@ class Part(NamedTuple):
 
     Attributes:
         word: its first word.
-        names: the settings that it sets, also those that it only may set, and the functions that it calls.
+        names: the settings and other state that it sets, or only may set, and the functions that it calls.
         calls: it calls functions of which the text does not tell what they do.
     """
 
@@ -157,10 +157,10 @@ def part_of(word: str, found: Iterable[Effects]) -> Part:
 
 
 def names_set(found: Iterable[Effects]) -> frozenset[str]:
-    """Return the names of the settings that are set or may be, and of the functions that are called."""
+    """Return the names of what is set or may be, and of the functions that are called."""
     known = tuple(found)
     steps = [step for effects in known for step in effects.steps]
     settings = [s for s in steps if s.kind in (SET, SET_LOCAL, DOUBT) and s.value != UNSEEN]
     named = {s.name for s in settings if isinstance(s.name, str) and s.name}
     everything = {EVERYTHING} if any(step.kind == RESET_ALL for step in steps) else set()
-    return frozenset(named | everything).union(*(effects.calls for effects in known))
+    return frozenset(named | everything).union(*(effects.calls for effects in known), *(e.leaves for e in known))

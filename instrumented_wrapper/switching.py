@@ -240,7 +240,8 @@ def _refuse_what_is_missing(this: Switch, address: Address) -> None:
         return
     of = _owed(this) if this.loss.later else this
     error = _error(of, FailoverSuccessError, _sentence(of, address), address)
-    session.refusal.begin(remembered(error), this.missing)
+    a_statement_failed = not (this.loss.later or this.loss.trigger == "requested")
+    session.refusal.begin(remembered(error), this.missing, a_statement_failed)
     session.refresh()
 
 
@@ -262,7 +263,7 @@ def _sentence(this: Switch, address: Address) -> str:
 
 def _way_out(this: Switch) -> str:
     named = this.session.refusal.settings_among(this.missing)
-    again = f"set {', '.join(named)} again, or " if named == this.missing else ""
+    again = f"set {', '.join(named)} again or " if named == this.missing else ""
     return f"every other statement is refused until you {again}call reset_session() or mark_pristine()"
 
 

@@ -140,8 +140,7 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
         steps = tuple(config_steps(statement))
         if words[0] == "declare":  # it is done when it is fetched
             steps = tuple(step._replace(value=DECLARE) if step.kind == DOUBT else step for step in steps)
-        nameless = any(step.kind == DOUBT and not step.name for step in steps)
-        yield Effects(steps=steps, calls=calls_of(statement), leaves=(CUSTOM,) if nameless else ())
+        yield _with_nameless(Effects(steps=steps, calls=calls_of(statement)))
     if words[0] in ("explain", "create") and any(a == "execute" for a, b in pairwise(words) if b not in _ROUTINE_WORDS):
         yield Effects(steps=(Step(DOUBT, "", "EXECUTE"),))
     for index, word in enumerate(names):
@@ -155,14 +154,21 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
             yield Effects(leaves=(TEMPORARY,))
 
 
+def _with_nameless(effects: Effects) -> Effects:
+    """Say of settings without a name that custom ones may be there: the server does not list them."""
+    if all(step.name for step in effects.steps if step.kind == DOUBT):
+        return effects
+    steps = tuple(s._replace(value=CUSTOM) if s.kind == DOUBT and not s.name else s for s in effects.steps)
+    return replace(effects, steps=steps, leaves=(CUSTOM,))
+
+
 def _set(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(read_only="transaction" if asks_read_only(words) else "")
     steps = tuple(set_steps(statement))
     given = [step.value for step in steps if step.name == "default_transaction_read_only" and step.kind == SET]
-    nameless = any(step.kind == DOUBT and not step.name for step in steps)
     asked = "" if not given else "session" if given[-1] in ("on", "true", "1", "yes") else "ended"
-    return Effects(steps=steps, read_only=asked, leaves=(CUSTOM,) if nameless else ())
+    return _with_nameless(Effects(steps=steps, read_only=asked))
 
 
 def _reset(statement: list[Token], words: list[str]) -> Effects:
@@ -232,7 +238,9 @@ def _do(statement: list[Token], words: list[str]) -> Effects:
     language = words[words.index("language") + 1] if "language" in words[:-1] else "plpgsql"
     found = judge("", language, bodies)
     named = tuple(Step(DOUBT, name, "DO") for name in sorted(found.settings))
-    return Effects(steps=(*named, Step(DOUBT, "", "DO")), calls=found.calls, leaves=(CUSTOM,) if found.nameless else ())
+    nameless = (Step(DOUBT, "", CUSTOM),) if found.nameless else ()
+    steps = (*named, Step(DOUBT, "", "DO"), *nameless)
+    return Effects(steps=steps, calls=found.calls, leaves=(CUSTOM,) if nameless else ())
 
 
 def _call(statement: list[Token], words: list[str]) -> Effects:

@@ -194,7 +194,7 @@ def _filled(step: Step, sent: _Sent) -> Step:
     name = "" if given is _UNSEEN else folded(str(given))
     is_local = False if local is None else sent.boolean(local)
     if not name or value is _UNSEEN or is_local is None or step.kind == DOUBT:
-        return Step(DOUBT, name, "set_config")
+        return Step(DOUBT, name, "set_config" if name else CUSTOM)
     return Step(SET_LOCAL if is_local else step.kind, name, value)
 
 

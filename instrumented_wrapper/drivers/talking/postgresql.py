@@ -19,7 +19,7 @@ from instrumented_wrapper.databases.postgresql.state import CUSTOM, PREPARED
 from instrumented_wrapper.drivers import Refused
 from instrumented_wrapper.drivers.talking import Rows, Values
 from instrumented_wrapper.server_settings import ANY, Assignment, Told
-from instrumented_wrapper.statement import Effects
+from instrumented_wrapper.statement import DOUBT, Effects, Step
 
 __all__ = ["FUNCTIONS", "Line", "Speaking", "asked", "assigned", "present", "shown", "with_calls"]
 
@@ -175,7 +175,8 @@ def with_calls(record: Any, effects: Effects) -> Effects | None:
     if doubts := record.functions.doubts(effects.calls):
         record.called |= effects.calls
         left = (CUSTOM,) if record.functions.set_nameless(effects.calls) else ()
-        return replace(effects, steps=(*effects.steps, *doubts), leaves=(*effects.leaves, *left))
+        nameless = [Step(DOUBT, "", name) for name in left]
+        return replace(effects, steps=(*effects.steps, *doubts, *nameless), leaves=(*effects.leaves, *left))
     return None if replace(effects, calls=frozenset(), several=False) == Effects() else effects
 
 
