@@ -37,6 +37,7 @@ class Configuration:
     query_spans: bool | str | None = None
     transaction_spans: bool | str | None = None
     connect_spans: bool | str | None = None
+    metrics_without: list[str] | str | None = None
     capture_values: bool | str | None = None
 
 

@@ -124,8 +124,8 @@ class Operations(Protocol):
     def listens(self) -> bool:
         """Tell whether anybody does, here and now. Costs next to nothing where there is nobody."""
 
-    def at(self, site: Site) -> AtSite:
-        """Return what is told of operations at `site`."""
+    def at(self, site: Site, without: tuple[str, ...] = ()) -> AtSite:
+        """Return what is told of operations at `site`; `without`: ``namespace``, ``summary`` left out of metrics."""
 
     def begin(
         self, told: Any, traces: bool, metrics: bool, started: int, place: Place | None = None

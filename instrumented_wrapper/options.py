@@ -23,6 +23,7 @@ PREFIX: Final = "INSTRUMENTED_WRAPPER_"
 DRIVERS: Final = ("psycopg", "psycopg2", "pymysql", "mysql.connector", "MySQLdb", "sqlite3")
 SEED_KEYWORDS: Final = ("reset_session_state_on_close", "transfer_session_state_on_switch")
 _BAG: Final = "instrumented_wrapper"
+_LEAVABLE: Final = ("namespace", "summary")
 _BOOLEANS: Final = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False}
 _BOOLEANS["no"] = False
 
@@ -45,6 +46,7 @@ class Options:
     query_spans: str = "auto"
     transaction_spans: str = "auto"
     connect_spans: bool = False
+    metrics_without: tuple[str, ...] = ()
     capture_values: bool = False
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
@@ -148,6 +150,13 @@ def _drivers(name: str, value: Any) -> tuple[str, ...]:
     raise ConfigurationError(name, value, f"a comma list of {', '.join(DRIVERS)}")
 
 
+def _left_out(name: str, value: Any) -> tuple[str, ...]:
+    given = [str(word).lower() for word in _words(value)] if isinstance(value, (str, list, tuple)) else [""]
+    if all(word in _LEAVABLE for word in given):
+        return tuple(word for word in _LEAVABLE if word in given)
+    raise ConfigurationError(name, value, f"a comma list of {', '.join(_LEAVABLE)}")
+
+
 def _hosts(name: str, value: Any) -> tuple[Address, ...]:
     try:
         return tuple(_address(word) for word in _words(value))
@@ -208,6 +217,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "query_spans": _switch,
     "transaction_spans": _switch,
     "connect_spans": _boolean,
+    "metrics_without": _left_out,
     "capture_values": _boolean,
 }
 OPTION_NAMES: Final = tuple(option.name for option in fields(Options) if option.name != "sources")

@@ -36,6 +36,10 @@ SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)  # boundaries, b
 _SITES, _TEXTS = 64, 1024  # kept: sites, and texts of each
 _LONGEST_KEY: Final = 4096  # characters; longer texts are rarely sent twice
 _BATCH: Final = "BATCH"
+_LEFT_OUT: Final = {  # of metrics, by the option ``metrics_without``
+    "namespace": (db.DB_NAMESPACE,),
+    "summary": (db.DB_QUERY_SUMMARY, db.DB_COLLECTION_NAME, db.DB_STORED_PROCEDURE_NAME),
+}
 _CLIENT: Final = SpanKind.CLIENT
 
 
@@ -51,7 +55,7 @@ class DatabaseOperations:
     """`operations.Operations`, by OpenTelemetry."""
 
     def __init__(self, tracer: Tracer, meter: Meter) -> None:
-        self._tracer, self._sites = tracer, dict[Site, _AtSite]()
+        self._tracer, self._sites = tracer, dict[tuple[Site, tuple[str, ...]], _AtSite]()
         self._duration: Histogram = meter.create_histogram(
             DURATION,
             "s",
@@ -65,10 +69,10 @@ class DatabaseOperations:
         """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
         return not self.nobody() and is_instrumentation_enabled()
 
-    def at(self, site: Site) -> _AtSite:
-        """Return what is told of a site."""
-        if (known := self._sites.get(site)) is None:
-            known = kept(self._sites, site, _AtSite(site), _SITES)
+    def at(self, site: Site, without: tuple[str, ...] = ()) -> _AtSite:
+        """Return what is told of a site; `without`: what is left out of metrics."""
+        if (known := self._sites.get((site, without))) is None:
+            known = kept(self._sites, (site, without), _AtSite(site, without), _SITES)
         return known
 
     def begin(
@@ -102,14 +106,14 @@ class DatabaseOperations:
 class _AtSite:
     """What is told of operations at one site, by the text of the statement: with parameters, and without."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, without: tuple[str, ...] = ()) -> None:
+        self._site, self._without = site, without
         self.bound: dict[Hashable, Told] = {}
         self.bare: dict[Hashable, Told] = {}
 
     def describe(self, words: Words, text: str | None = None, size: int | None = None) -> Told:
         """Put together what is told."""
-        return _told(self._site, words, text, size)
+        return _told(self._site, words, text, size, self._without)
 
     def keep(self, known: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
         """Put together what is told, and keep it for the next time."""
@@ -202,7 +206,7 @@ def _failure(error: BaseException) -> dict[str, str]:
     return {ERROR_TYPE: code} if code == type(error).__name__ else {ERROR_TYPE: code, db.DB_RESPONSE_STATUS_CODE: code}
 
 
-def _told(site: Site, words: Words, text: str | None, size: int | None) -> Told:
+def _told(site: Site, words: Words, text: str | None, size: int | None, without: tuple[str, ...]) -> Told:
     batch = size is not None and size != 1
     summary = " ".join(filter(None, (_BATCH, words.summary))) if batch else words.summary
     operation = f"{_BATCH} {words.operation}" if batch and words.operation else words.operation
@@ -216,8 +220,10 @@ def _told(site: Site, words: Words, text: str | None, size: int | None) -> Told:
             db.DB_STORED_PROCEDURE_NAME: words.procedure,
         }
     )
-    measured = {name: _sendable(value) for name, value in named.items()} | _server_of(site)
-    told = measured | ({db.DB_QUERY_TEXT: _sendable(text)} if text else {})
+    said = {name: _sendable(value) for name, value in named.items()} | _server_of(site)
+    left_out = [name for word in without for name in _LEFT_OUT[word]]
+    measured = {name: value for name, value in said.items() if name not in left_out}
+    told = said | ({db.DB_QUERY_TEXT: _sendable(text)} if text else {})
     if batch and size is not None and size >= 0:
         told[db.DB_OPERATION_BATCH_SIZE] = size
     target = site.namespace or _server(site)

@@ -88,3 +88,18 @@ def test_a_text_without_a_statement_has_a_span(driver: DriverUnderTest, connect,
     (span,) = (span for span in spans.all() if span.name not in ("BEGIN", "ROLLBACK"))
     assert span.name == span.attributes["db.namespace"]
     assert "db.query.summary" not in span.attributes
+
+
+@pytest.mark.parametrize("without", ["namespace", "summary", "namespace,summary"])
+def test_what_metrics_leave_out(driver: DriverUnderTest, connect, spans, measured, without: str) -> None:
+    """Spans have it."""
+    connection = connect(instrumented_wrapper={"metrics_without": without})
+    cursor = driver.cursor(connection)
+    spans.clear()
+    before = set(measured.operations())
+    driver.execute_on(cursor, "SELECT 4711")
+    (span,) = spans.named("SELECT")
+    assert {"db.namespace", "db.query.summary"} <= set(span.attributes)
+    left_out = {{"namespace": "db.namespace", "summary": "db.query.summary"}[word] for word in without.split(",")}
+    stays = {name: value for name, value in span.attributes.items() if name not in {"db.query.text", *left_out}}
+    assert frozenset(stays.items()) in set(measured.operations()) - before

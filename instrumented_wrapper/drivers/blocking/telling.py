@@ -158,7 +158,7 @@ class Telling:
         return known.get(text) or kept(known, text, self._native.room.words_of(text), most)
 
     def _at(self, record: Record) -> AtSite:
-        record.at = self._operations.at(record.site())
+        record.at = self._operations.at(record.site(), record.options.metrics_without)
         return record.at
 
 

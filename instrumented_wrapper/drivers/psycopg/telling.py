@@ -149,7 +149,7 @@ class Telling:
             return _untold(error)
 
     def _at(self, record: Record) -> AtSite:
-        record.at = self._operations.at(record.site())
+        record.at = self._operations.at(record.site(), record.options.metrics_without)
         return record.at
 
 
