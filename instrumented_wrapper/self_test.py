@@ -1,14 +1,14 @@
 """The self-test: which private parts of a driver, that the wrapper relies on, are missing. Runs once, when patching.
 
-Knows no driver. A part is an attribute of a class or a module; a name that only instances have, which the code of the
-class then uses; or a local variable of a function, which the wrapper reads from its frames.
+Knows no driver. A part is an attribute of a class or a module; an attribute that only instances have, which the code
+of their class uses; or a local variable of a function, which the wrapper reads from its frames.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 __all__ = ["missing"]
@@ -18,14 +18,21 @@ def missing(parts: Mapping[Any, Sequence[str]]) -> list[str]:
     """Return the parts that are missing, as ``Owner.name``.
 
     Args:
-        parts: for each class, module or function the names that it must have; ``"a|b"`` needs one of both.
+        parts: for each class, module or function the names that it must have. ``".a"`` is an attribute that only
+            instances of a class have, ``"a|b"`` needs one of both.
     """
     return [f"{_name(owner)}.{name}" for owner, names in parts.items() for name in _absent(owner, names)]
 
 
 def _absent(owner: Any, names: Iterable[str]) -> list[str]:
     known = _names_in_code(owner)
-    return [name for name in names if not any(hasattr(owner, one) or one in known for one in name.split("|"))]
+    return [name.strip(".") for name in names if not any(_has(owner, one, known) for one in name.split("|"))]
+
+
+def _has(owner: Any, name: str, known: set[str]) -> bool:
+    if name.startswith("."):
+        return hasattr(owner, name[1:]) or name[1:] in known
+    return hasattr(owner, name) or (isinstance(owner, FunctionType) and name in known)
 
 
 def _names_in_code(owner: Any) -> set[str]:

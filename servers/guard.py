@@ -129,8 +129,23 @@ def wait_until(condition: Callable[[], object], seconds: float) -> bool:
 
 
 def kill(marker: str, seconds: float = 10) -> bool:
-    """SIGKILL all marked processes until none is left."""
-    return wait_until(lambda: not _killed(marker), seconds)
+    """SIGKILL all marked processes until none is left, and their sockets are closed."""
+    killed: set[int] = set()
+
+    def gone() -> bool:
+        killed.update(pids := _killed(marker))
+        return not pids and not any(map(_is_ending, killed))
+
+    return wait_until(gone, seconds)
+
+
+def _is_ending(pid: int) -> bool:
+    """Tell whether a process that has no command line any more may still have files and sockets open."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # it is gone, or this system has no such files
+        return False
+    return state not in "ZX"
 
 
 def _killed(marker: str) -> list[int]:

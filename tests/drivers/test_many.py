@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -43,11 +44,9 @@ class Outage:
         for connection in connections:
             assert select.select([connection.fileno()], [], [], 10)[0]
 
-    def repair_when_searched(self) -> float:
-        """Return the moment of the promotion."""
+    def repair_when_searched(self) -> None:
         assert eventually(lambda: self.new.connections > 3)
         self.watch.cluster.failover()
-        return time.monotonic()
 
     def check_that_one_searched(self, attempts: list[int]) -> None:
         asked = self.new.connections + self.old.connections
@@ -74,50 +73,41 @@ def test_fifty_threads(watch: Watch, outage: Outage, spans: Any) -> None:
         before = [id(connection) for connection in connections]
         outage.strike(connections)
         answers = [threads.submit(c.execute, f"SELECT {n}") for n, c in enumerate(connections)]
-        promoted = outage.repair_when_searched()
+        outage.repair_when_searched()
         values = [answer.result(30).fetchone()[0] for answer in answers]
-        seconds = time.monotonic() - promoted
-    print(f"{seconds:.2f} s after the promotion all {MANY} were back")
     assert values == list(range(MANY))
     assert [id(connection) for connection in connections] == before
-    assert seconds < 10
     outage.check_that_one_searched(_attempts(spans))
     for connection in connections:
         connection.close()
 
 
 def test_fifty_tasks_and_the_loop_goes_on(watch: Watch, outage: Outage, spans: Any) -> None:
-    async def main() -> tuple[list[Any], float, float]:
+    async def main() -> tuple[list[Any], int]:
         connect = psycopg.AsyncConnection.connect
         conninfo = dsn(outage.old, outage.new)
         connections = [await connect(conninfo, autocommit=True) for _ in range(MANY)]
         await asyncio.to_thread(outage.strike, connections)
-        gaps: list[float] = []
-        ticking = asyncio.create_task(_tick(gaps))
+        ticks = itertools.count()
+        ticking = asyncio.create_task(_tick(ticks))
         use = [asyncio.create_task(rows(c, f"SELECT {n}")) for n, c in enumerate(connections)]
-        promoted = await asyncio.to_thread(outage.repair_when_searched)
+        await asyncio.to_thread(outage.repair_when_searched)
         values = await asyncio.wait_for(asyncio.gather(*use), 30)
-        seconds = time.monotonic() - promoted
         ticking.cancel()
         for connection in connections:
             await connection.close()
-        return values, seconds, max(gaps)
+        return values, next(ticks)
 
-    values, seconds, gap = asyncio.run(main())
-    print(f"{seconds:.2f} s after the promotion all {MANY} were back; longest pause of the loop {gap:.3f} s")
+    values, ticks = asyncio.run(main())
     assert values == [[(n,)] for n in range(MANY)]
-    assert seconds < 10
-    assert gap < 1
+    assert ticks > 3  # the loop went on while the connections were lost
     outage.check_that_one_searched(_attempts(spans))
 
 
-async def _tick(gaps: list[float]) -> None:
-    last = time.monotonic()
+async def _tick(ticks: Iterator[int]) -> None:
     while True:
         await asyncio.sleep(0.005)
-        now = time.monotonic()
-        gaps.append(now - last)
-        last = now
+        next(ticks)
 
 
 def test_a_search_that_finds_nothing_ends_for_all_at_once(watch: Watch, proxy: Proxy) -> None:

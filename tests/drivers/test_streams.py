@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -299,10 +298,8 @@ async def test_notifies_ends_with_an_error(side: Side, watch: Watch) -> None:
     connection = await side.connect(watch.dsn(), autocommit=True)
     await done(connection.execute("LISTEN news"))
     watch.end_sessions()
-    started = time.monotonic()
-    with pytest.raises(psycopg.OperationalError):
+    with pytest.raises(psycopg.OperationalError):  # after its timeout it would end without an error
         await listed(connection.notifies(timeout=20))
-    assert time.monotonic() - started < 15
     with pytest.raises(FailoverSuccessError) as told:
         await done(connection.execute("SELECT 1"))
     assert told.value.not_restored == ("LISTEN",)

@@ -268,8 +268,8 @@ def test_at_a_glance(seen):
     titles += ["Settings lost or refused", "Resets that failed"]
     shown = [of_panel(seen, f"{title} A")[()] for title in titles]
     assert shown == [2, 1, 0, 1, 2, 1]
-    assert 0 < of_panel(seen, "Wait in a failover, p95 A")[()] < 15
-    assert 0 < of_panel(seen, "Time the app was blocked A")[()] < 60
+    assert of_panel(seen, "Wait in a failover, p95 A")[()] > 0
+    assert of_panel(seen, "Time the app was blocked A")[()] > 0
 
 
 def test_failovers(seen):

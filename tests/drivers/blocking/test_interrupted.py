@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
@@ -55,10 +54,8 @@ def test_from_the_keyboard(side: Side, cluster, proxy: Holding, where: str) -> N
         proxy.cut()
         program.tell("go")
         assert guard.wait_until(lambda: proxy.holds or (where != "transfer" and proxy.connections > before), MANY)
-        started = time.monotonic()
         program.process.send_signal(signal.SIGINT)
-        assert program.hear() == "KeyboardInterrupt"
-        assert time.monotonic() - started < 1
+        assert program.hear() == "KeyboardInterrupt"  # while nobody answers
         proxy.release()
         assert [program.hear(), program.hear()] == ["refused", "refused"]
         assert program.end() == (0, "")

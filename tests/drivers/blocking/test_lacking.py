@@ -11,12 +11,8 @@ LOSES = {
     "pymysql": "del driver.connections.Connection._read_query_result",
     "MySQLdb": "import MySQLdb.cursors; del MySQLdb.cursors.BaseCursor.callproc",
     "mysql.connector": """
-        kind = driver.connection.MySQLConnection
-        original = kind.__init__
-        def lacking(self, *args, **kwargs):
-            original(self, *args, **kwargs)
-            del self._sql_mode
-        kind.__init__ = lacking""",
+        from mysql.connector.abstracts import MySQLConnectionAbstract
+        del MySQLConnectionAbstract._open_connection, driver.connection.MySQLConnection._open_connection""",
 }
 APP = """
     import logging, sys

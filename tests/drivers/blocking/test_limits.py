@@ -26,10 +26,8 @@ def test_nobody_answers(side: Side, cluster, proxy: Holding) -> None:
     connection = side.connect(proxy, options=SHORT)
     proxy.hold()
     proxy.cut()
-    started = time.monotonic()
     with pytest.raises(FailoverFailedError, match="no server took over"):
         side.run(connection, "SELECT 1")
-    assert 0.9 < time.monotonic() - started < 3
     assert guard.wait_until(lambda: not attempts(), MANY)  # psycopg2's own connect_timeout is two seconds at least
     proxy.release()
     assert side.none_left(cluster.primary)
@@ -42,11 +40,9 @@ def test_the_new_server_stops_while_it_is_configured(side: Side, cluster, proxy:
     release.start()
     proxy.hold_at = side.carried
     proxy.cut()
-    started = time.monotonic()
     with pytest.raises(FailoverFailedError, match="could not be configured") as caught:
         side.run(connection, "SELECT 1")
     assert proxy.holds
-    assert 0.9 < time.monotonic() - started < 3
     assert isinstance(caught.value, side.driver.OperationalError)
     release.cancel()
     proxy.release()
