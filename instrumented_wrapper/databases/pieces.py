@@ -12,7 +12,8 @@ class Piece(NamedTuple):
     """A piece of a statement as it is written, and where.
 
     `kind` is ``word``, ``quoted``, ``string``, ``dollar``, ``number``, ``digits`` (0x1F, 1_000, or no number at all),
-    ``parameter``, ``variable``, ``mark``, or ``open`` (a quote that is never closed, to the end of the text).
+    ``parameter``, ``variable``, ``mark``, ``either`` (in quotes that are a name's and a string's: a name only where a
+    target is), or ``open`` (a quote that is never closed, to the end of the text).
     """
 
     kind: str

@@ -13,7 +13,7 @@ from instrumented_wrapper.databases.targets import is_scoped
 
 __all__ = ["is_plain", "shown_parts"]
 
-_LITERALS: Final = ("string", "dollar", "number", "digits")
+_LITERALS: Final = ("string", "either", "dollar", "number", "digits")
 _CONSTANTS: Final = ("true", "false", "null")
 _HOLDERS: Final = frozenset("database function procedure role routine system user".split())  # ALTER ROLE x SET ...
 _SHOWN_VALUES: Final = frozenset("characteristics constraints transaction".split())  # words of SQL follow

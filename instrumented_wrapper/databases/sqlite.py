@@ -104,14 +104,14 @@ _NAMING: Final = frozenset(
 
 
 def _pieces_of(text: str) -> Iterator[Piece]:
-    """Take a text apart; what may be a value in double quotes is a string."""
+    """Take a text apart; what may be a value in double quotes is either a name or a string."""
     found = [Piece(match.lastgroup, match[0], *match.span()) for match in _PIECES.finditer(text) if match.lastgroup]
     earlier, before = "", ";"
     for piece, after in zip_longest(found, found[1:]):
         if piece.raw[0] == '"' and piece.kind == "quoted":
             compared = before == "from" and earlier == "distinct"  # IS DISTINCT FROM "a value"
             named = (before in _NAMING and not compared) or (after is not None and after.raw == ".")
-            piece = piece if named else piece._replace(kind="string")
+            piece = piece if named else piece._replace(kind="either")
         yield piece
         earlier, before = before, piece.raw.lower()
 

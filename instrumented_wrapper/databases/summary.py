@@ -20,6 +20,7 @@ LONGEST: Final = 8192  # characters that are read; what comes after them is not 
 _LONGEST_SUMMARY: Final = 255  # characters, by the conventions
 _CUT: Final = " ..."
 _BODIES: Final = frozenset("function procedure trigger event".split())
+_STRINGS: Final = ("string", "either")
 _QUOTES: Final = "'\"`$_"
 # Types that a string may follow without a space: their name is read as what the string is.
 _TYPES: Final = frozenset("date time timestamp timestamptz interval".split())
@@ -59,7 +60,7 @@ def _certain(text: str, pieces: Sequence[Piece], reading: Reading) -> int:
     """
     first = len(pieces)
     for index, piece in enumerate(pieces):
-        if piece.kind == "string":
+        if piece.kind in _STRINGS:
             first = min(first, index)
             if _touches(text, pieces, index) or reading.is_ambiguous(piece):
                 return first

@@ -45,7 +45,7 @@ _AFTER_TARGETS: Final = frozenset(
 _CLAUSES: Final = _WRITES | _BEFORE_TARGETS | _AFTER_TARGETS | {"select", "replace"}  # the words that change the mode
 _SEPARATORS: Final = ("(", ")", ",")
 _SCOPES: Final = frozenset("local session global persist persist_only".split())
-_NAMES: Final = ("word", "quoted")  # never a string: it is a value
+_NAMES: Final = ("word", "quoted", "either")  # never a string: it is a value
 
 # A name that an app makes up each time: of it only the rest is shown.
 _MANY_DIGITS: Final = 6  # of a clock or a counter, not of a year or a version
@@ -211,7 +211,7 @@ class _Reader:
     def _begins_write(self, word: str, index: int) -> bool:
         """Tell whether this is an operation, not ``FOR UPDATE``, ``DO UPDATE``, ``THEN DELETE`` or a name."""
         before, last = self._raw(index - 1), self._word(index - 1)
-        if index and self._statement.kind(index - 1) == "quoted":
+        if index and self._statement.kind(index - 1) in ("quoted", "either"):
             return False
         if word == "values" and any(level.query for level in self._levels):
             return False  # rows of an INSERT, a FROM or a UNION
