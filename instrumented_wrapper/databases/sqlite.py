@@ -21,6 +21,7 @@ from instrumented_wrapper.statement import DOUBT, Effects, Step
 __all__ = [
     "HAS_DEFAULTS",
     "LISTED",
+    "READING",
     "SYSTEM",
     "TRANSACTIONAL",
     "answer",
@@ -116,7 +117,7 @@ def _pieces_of(text: str) -> Iterator[Piece]:
         earlier, before = before, piece.raw.lower()
 
 
-_READING: Final = Reading(
+READING: Final = Reading(
     _pieces_of,
     lambda piece: False,
     writes=frozenset({"replace"}),
@@ -127,7 +128,7 @@ _READING: Final = Reading(
 
 def words_of(text: str) -> Words:
     """Return what may be told of a text; of a PRAGMA its name, never its value."""
-    return summary.words_of(text, _READING)
+    return summary.words_of(text, READING)
 
 
 def scan(text: str) -> Effects | None:

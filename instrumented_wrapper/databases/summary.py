@@ -26,6 +26,15 @@ _QUOTES: Final = "'\"`$_"
 _TYPES: Final = frozenset("date time timestamp timestamptz interval".split())
 
 
+_WORDS: Final = ("word", "number", "digits")
+_BETWEEN_STRINGS: Final = frozenset(
+    """and or xor not like ilike rlike regexp glob match similar in is between as then else when end from where join on
+    using having order by limit union intersect except select values set collate escape uescape div mod over filter
+    returning into default comment identified until password key charset character set references check separator
+    terminated enclosed escaped language""".split()
+)
+
+
 def cut(text: str) -> str:
     """Return a text as far as it is told."""
     return text if len(text) <= LONGEST else text[:LONGEST] + _CUT
@@ -58,12 +67,14 @@ def _certain(text: str, pieces: Sequence[Piece], reading: Reading) -> int:
     One apostrophe too many turns a text inside out: what was data is read as SQL. Then strings are next to words, or
     the last one never ends, and nothing is certain from the first string on.
     """
-    first = len(pieces)
+    first, previous = len(pieces), -1
     for index, piece in enumerate(pieces):
         if piece.kind in _STRINGS:
             first = min(first, index)
-            if _touches(text, pieces, index) or reading.is_ambiguous(piece):
+            prose = previous >= 0 and _is_prose(pieces[previous + 1 : index])
+            if prose or _touches(text, pieces, index) or reading.is_ambiguous(piece):
                 return first
+            previous = index
         elif piece.kind == "open" or reading.is_ambiguous(piece):
             return min(first, index)
     return len(pieces)
@@ -75,6 +86,13 @@ def _touches(text: str, pieces: Sequence[Piece], index: int) -> bool:
     if end < len(text) and _is_of_a_word(text[end]):
         return True
     return start > 0 and _is_of_a_word(text[start - 1]) and pieces[index - 1].raw.lower() not in _TYPES
+
+
+def _is_prose(between: Sequence[Piece]) -> bool:
+    """Tell whether only words stand between two strings, and none of them is SQL's: ``'rock ' n ' roll'``."""
+    if not between or any(piece.kind not in _WORDS for piece in between):
+        return False
+    return _BETWEEN_STRINGS.isdisjoint(piece.raw.lower() for piece in between)
 
 
 def _is_of_a_word(character: str) -> bool:

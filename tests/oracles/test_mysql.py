@@ -1,4 +1,4 @@
-"""MySQL's ``STATEMENT_DIGEST_TEXT()`` on generated texts: what it normalises away is not shown, tables are its tables."""
+"""MySQL's ``STATEMENT_DIGEST_TEXT()`` on generated texts: no literal that it replaces is shown, its tables are ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pymysql
 import pytest
 
-from instrumented_wrapper.databases.mysql.summary import _READING, words_of
+from instrumented_wrapper.databases.mysql.summary import READING, words_of
+from servers.replicating import ACCOUNT
 
 from .texts import Dialect, Texts, nothing_shown, targets_of
 
@@ -71,8 +72,9 @@ DIALECT = Dialect(
 
 @pytest.fixture
 def ask(running_mysql: Any) -> Iterator[Any]:
+    running_mysql.restore()
     primary = running_mysql.primary
-    connection = pymysql.connect(host=primary.host, port=primary.port, user="root", autocommit=True)
+    connection = pymysql.connect(host=primary.host, port=primary.port, database="app", autocommit=True, **ACCOUNT)
     with connection, connection.cursor() as cursor:
 
         def ask(text: str) -> str | None:
@@ -84,8 +86,6 @@ def ask(running_mysql: Any) -> Iterator[Any]:
             ((digest,),) = cursor.fetchall()
             return str(digest)
 
-        cursor.execute("CREATE DATABASE IF NOT EXISTS app")
-        cursor.execute("USE app")
         yield ask
 
 
@@ -102,7 +102,7 @@ def test_no_literal_is_shown_and_the_tables_are_those_of_the_digest(ask: Any, se
         shown += words.text is not None
         assert not any(mark in digest for mark in texts.marks) or "ORDER BY" in text or "LIMIT" in text, (text, digest)
         assert nothing_shown(words, texts.marks), text
-        ours = targets_of(text, _READING)
+        ours = targets_of(text, READING)
         assert {name for name in ours if name.startswith("tbl")} == set(re.findall(r"`(tbl\d)`", digest)), (
             text,
             digest,

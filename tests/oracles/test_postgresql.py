@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper.databases.postgresql.summary import _READING, words_of
+from instrumented_wrapper.databases.postgresql.summary import READING, words_of
 
 from .texts import Dialect, Texts, nothing_shown, targets_of
 
@@ -85,10 +85,10 @@ class Tables(visitors.Visitor):
     def __init__(self) -> None:
         self.names: set[str] = set()
 
-    def visit_RangeVar(self, _: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+    def visit_RangeVar(self, _: Any, node: Any) -> None:
         self.names.add(node.relname.lower())
 
-    def visit_RangeFunction(self, _: Any, node: Any) -> None:  # noqa: N802 - pglast's name
+    def visit_RangeFunction(self, _: Any, node: Any) -> None:
         self.names |= {one[0].funcname[-1].sval.lower() for one in node.functions if hasattr(one[0], "funcname")}
 
 
@@ -122,7 +122,7 @@ def test_no_literal_is_shown_and_the_tables_are_those_of_the_parser(seed: int) -
         normalized = parser.normalize(text).lower()
         for constant in ("true", "false"):
             assert constant in normalized or words.text is None or constant not in words.text.lower(), text
-        ours, theirs = targets_of(text, _READING), tables(text)
+        ours, theirs = targets_of(text, READING), tables(text)
         assert ours >= theirs, text
         assert ours == theirs or words.summary.split()[0] in OBJECTS, text
     assert shown > judged / 2

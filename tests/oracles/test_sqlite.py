@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from instrumented_wrapper.databases.sqlite import _READING, words_of
+from instrumented_wrapper.databases.sqlite import READING, words_of
 
 from .texts import Dialect, Texts, nothing_shown, targets_of
 
@@ -81,7 +81,7 @@ def test_no_literal_is_shown_and_the_tables_are_those_that_sqlite_uses(database:
         words = words_of(text)
         shown += words.text is not None
         assert nothing_shown(words, texts.marks), text
-        ours = targets_of(text, _READING)
+        ours = targets_of(text, READING)
         unused = text.startswith(("WITH", "CREATE VIEW"))  # SQLite does not look into those that nothing uses yet
         assert ours & TABLES == used & TABLES or (unused and ours >= used & TABLES), text
         assert not any("col" in name for name in ours), text

@@ -164,7 +164,7 @@ class Texts:
         return text
 
     def _source(self, depth: int) -> str:
-        alias = f"al{self.random.randrange(1, 1_000_000)}"
+        alias = f"al{self.random.randrange(1, 10_000)}"
         if depth < 2 and self._chance(0.15):
             return f"({self._select(depth + 1)}) AS {alias}"
         return self._name("tbl") + self.random.choice((f" {alias}", f" AS {alias}"))
@@ -180,7 +180,8 @@ class Texts:
         if self._chance(0.2):
             text += f" LIMIT {self.mark()}"
         if depth == 0 and self._chance(0.1):
-            text = f"{text.partition(' ORDER')[0].partition(' LIMIT')[0]} UNION ALL SELECT {self._value()} FROM {self._name('tbl')}"
+            first = text.partition(" ORDER")[0].partition(" LIMIT")[0]
+            text = f"{first} UNION ALL SELECT {self._value()} FROM {self._name('tbl')}"
         return text
 
     def _item(self) -> str:
@@ -196,7 +197,8 @@ class Texts:
         return f"{head}VALUES{self._space()}" + ", ".join(row.format(one) for one in rows)
 
     def _update(self) -> str:
-        return f"UPDATE {self._name('tbl')} SET col1 = {self._expression()}, col2 = {self._value()} WHERE {self._expression()} = 1"
+        given = f"col1 = {self._expression()}, col2 = {self._value()}"
+        return f"UPDATE {self._name('tbl')} SET {given} WHERE {self._expression()} = 1"
 
     def _delete(self) -> str:
         return f"DELETE FROM {self._name('tbl')} WHERE {self._name('col')} IN ({self._list()})"

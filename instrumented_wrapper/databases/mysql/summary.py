@@ -10,7 +10,7 @@ from instrumented_wrapper.databases.pieces import Piece, Reading
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
 
-__all__ = ["cut", "words_of"]
+__all__ = ["READING", "cut", "words_of"]
 
 
 _QUOTED: Final = ("string", "variable", "quoted", "comment", "dollar")
@@ -27,7 +27,7 @@ def _is_ambiguous(piece: Piece) -> bool:
     return "*/" in piece.raw or ("\\" in piece.raw and f"\\{piece.raw[-1]}" in piece.raw)
 
 
-_READING = Reading(
+READING = Reading(
     pieces_of,
     _is_ambiguous,
     writes=frozenset({"replace"}),
@@ -42,4 +42,4 @@ _READING = Reading(
 
 def words_of(text: str) -> Words:
     """Return what may be told of `text`."""
-    return summary.words_of(text, _READING)
+    return summary.words_of(text, READING)

@@ -8,7 +8,7 @@ from instrumented_wrapper.databases.postgresql.tokens import pieces_of
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
 
-__all__ = ["cut", "words_of"]
+__all__ = ["READING", "cut", "words_of"]
 
 
 def _is_ambiguous(piece: Piece) -> bool:
@@ -18,9 +18,9 @@ def _is_ambiguous(piece: Piece) -> bool:
     return piece.kind == "string" and piece.raw[0] not in "eE" and "\\'" in piece.raw
 
 
-_READING = Reading(pieces_of, _is_ambiguous)
+READING = Reading(pieces_of, _is_ambiguous)
 
 
 def words_of(text: str) -> Words:
     """Return what may be told of `text`."""
-    return summary.words_of(text, _READING)
+    return summary.words_of(text, READING)
