@@ -3,6 +3,7 @@
 Knows nothing of the library that is tested with them.
 """
 
+from servers.galera import GaleraNode, GaleraNodes
 from servers.mariadb import MariaDBCluster, MariaDBServer
 from servers.mysql import MySQLCluster, MySQLServer
 from servers.pgbouncer import PgBouncer
@@ -10,4 +11,15 @@ from servers.postgresql import Cluster
 from servers.proxy import Proxy
 from servers.server import Server
 
-__all__ = ["Cluster", "MariaDBCluster", "MariaDBServer", "MySQLCluster", "MySQLServer", "PgBouncer", "Proxy", "Server"]
+__all__ = [
+    "Cluster",
+    "GaleraNode",
+    "GaleraNodes",
+    "MariaDBCluster",
+    "MariaDBServer",
+    "MySQLCluster",
+    "MySQLServer",
+    "PgBouncer",
+    "Proxy",
+    "Server",
+]

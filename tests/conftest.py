@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import instrumented_wrapper
 from instrumented_wrapper import SessionStateTransferHandlers
-from servers import Cluster, MariaDBCluster, MySQLCluster, mariadb, mysql
+from servers import Cluster, GaleraNodes, MariaDBCluster, MySQLCluster, galera, mariadb, mysql
 
 # Started in the background, we would be deaf to Ctrl-C, and so would the programs that we start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -96,3 +96,11 @@ def no_handlers() -> Iterator[None]:
     yield
     SessionStateTransferHandlers.clear_reset_session_state_on_close_func()
     SessionStateTransferHandlers.reset_transfer_session_state_on_switch_func()
+
+
+@pytest.fixture(scope="session")
+def running_galera() -> Iterator[GaleraNodes]:
+    if not galera.available():
+        pytest.skip(galera.MISSING)
+    with GaleraNodes() as nodes:
+        yield nodes
