@@ -128,7 +128,9 @@ def instrument(
         given["drivers"] = drivers
     with _lock:
         if _state.active:
-            ignored = ", ".join(given) or "none"
+            providers = {"tracer_provider": tracer_provider, "meter_provider": meter_provider}
+            named = [name for name, provider in providers.items() if provider is not None]
+            ignored = ", ".join((*named, *given)) or "none"
             logger.warning("instrument() was called again: nothing is patched twice; options ignored: %s", ignored)
             return
         if not _is_enabled():

@@ -51,19 +51,22 @@ __all__ = [
 logger = logging.getLogger("instrumented_wrapper")
 
 Result = TypeVar("Result")
+# What a runner does next, taken out before it is done: a local that has a raised error would keep it, and the error
+# the frame and so the connection, until a garbage collection.
+_Steps = list[Callable[[], Callable[[], Any]]]
 _MOST_QUESTIONS = 100  # an answer may bring up another question: what a function calls in its body
 
 
 def run(flow: Flow[Result]) -> Result:
     """Carry out the calls of `flow` on a sync connection."""
-    step: Callable[[], Callable[[], Any]] = partial(next, flow)
+    steps: _Steps = [partial(next, flow)]
     try:
         while True:
-            call = step()
+            call = steps.pop()()
             try:
-                step = partial(flow.send, _not_awaitable(call()))
+                steps.append(partial(flow.send, _not_awaitable(call())))
             except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
-                step = partial(flow.throw, error)
+                steps.append(partial(flow.throw, error))
     except StopIteration as end:
         result: Result = end.value
         return result
@@ -71,15 +74,15 @@ def run(flow: Flow[Result]) -> Result:
 
 async def run_async(flow: Flow[Result]) -> Result:
     """Carry out the calls of `flow` on an async connection."""
-    step: Callable[[], Callable[[], Any]] = partial(next, flow)
+    steps: _Steps = [partial(next, flow)]
     try:
         while True:
-            call = step()
+            call = steps.pop()()
             try:
                 result = call()
-                step = partial(flow.send, await result if isawaitable(result) else result)
+                steps.append(partial(flow.send, await result if isawaitable(result) else result))
             except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
-                step = partial(flow.throw, error)
+                steps.append(partial(flow.throw, error))
     except StopIteration as end:
         value: Result = end.value
         return value
@@ -87,15 +90,15 @@ async def run_async(flow: Flow[Result]) -> Result:
 
 def run_within(flow: Flow[Result]) -> Generator[Any, Any, Result]:
     """Carry out the calls of `flow` within a driver's own generator: what a call returns is one, too."""
-    step: Callable[[], Callable[[], Any]] = partial(next, flow)
+    steps: _Steps = [partial(next, flow)]
     try:
         while True:
-            call = step()
+            call = steps.pop()()
             try:
                 result = call()
-                step = partial(flow.send, (yield from result) if isgenerator(result) else result)
+                steps.append(partial(flow.send, (yield from result) if isgenerator(result) else result))
             except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
-                step = partial(flow.throw, error)
+                steps.append(partial(flow.throw, error))
     except StopIteration as end:
         value: Result = end.value
         return value

@@ -111,7 +111,8 @@ class Shared:
         try:
             yield search.set_result
         except NoServer as error:
-            search.set_exception(error)
+            # another one: this one keeps the frames of whoever leads, and they keep `search`
+            search.set_exception(NoServer(error.attempts, error.permanent, error.answers, error.tried))
             raise
         finally:
             with self._lock:

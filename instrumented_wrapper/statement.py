@@ -96,6 +96,9 @@ class Part(NamedTuple):
     calls: bool
 
 
+_BEGUN: Final = (Step(BEGIN),)
+
+
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What the statements of one text may do.
@@ -135,6 +138,11 @@ class Effects:
     origin: object = None
     sets: bool = field(init=False, compare=False, default=False)
     is_plain: bool = field(init=False, compare=False, default=False)
+
+    @property
+    def gives_up(self) -> bool:
+        """True where it rolls back as a whole and does nothing else: ``AND CHAIN`` begins another transaction."""
+        return self.rolls_back and not self.several and self.steps[-1:] != _BEGUN
 
     @property
     def may_commit(self) -> bool:

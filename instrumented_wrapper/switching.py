@@ -60,7 +60,10 @@ def replace_lost(
             if isinstance(error, Exception):
                 failure = _failure(this, error)
                 session.failed = remembered(failure)
-                raise failure from (loss.cause or error)
+                try:
+                    raise failure from (loss.cause or error)
+                finally:
+                    del failure  # or this frame would keep it, and it this frame
             raise
         driver.discard(new)
         after = driver.peer(connection)

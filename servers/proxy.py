@@ -40,6 +40,7 @@ class Trigger:
     data: bytes
     direction: Direction
     forward: bool
+    answered: int
 
 
 class Link:
@@ -49,6 +50,7 @@ class Link:
         """Start to forward; connecting to the target may take its time, so it is done by the link's own thread."""
         self.proxy, self.client, self.server = proxy, client, socket.socket()
         self.dead = self.doomed = False
+        self.answered = 0  # bytes of the answer that a doomed link still delivers
         self.threads = [
             threading.Thread(target=self._from_client, daemon=True),
             threading.Thread(target=self._pump, args=("server", self.server, client), daemon=True),
@@ -89,13 +91,16 @@ class Link:
         if not self.proxy._admit(self):
             return False
         if self.doomed and direction == "server":  # the answer proves that the server worked on the last chunk
-            self.end(gently=self.server)
+            if self.answered:
+                target.sendall(chunk[: self.answered])
+            self.end(gently=self.client if self.answered else self.server)
             return False
         trigger = self.proxy._pull(direction, chunk, tail)
         if trigger and not trigger.forward:
             self.end()
             return False
-        self.doomed |= trigger is not None and direction == "client"
+        if trigger and direction == "client":
+            self.doomed, self.answered = True, trigger.answered
         self.proxy._record(direction, chunk)
         target.sendall(chunk)
         if trigger and direction == "server":
@@ -179,14 +184,14 @@ class Proxy:
         for link in links:
             link.finish()
 
-    def cut_when(self, data: bytes, direction: Direction = "client", forward: bool = False) -> None:
+    def cut_when(self, data: bytes, direction: Direction = "client", forward: bool = False, answered: int = 0) -> None:
         """Cut one connection, once, when these bytes come from that side.
 
         Without `forward` the chunk with them is lost. With it the chunk is delivered: one from the client is answered
-        by the server, and the connection is cut in place of delivering the answer.
+        by the server, and the connection is cut in place of delivering the answer, or after so many bytes of it.
         """
         with self._changed:
-            self._triggers.append(Trigger(data, direction, forward))
+            self._triggers.append(Trigger(data, direction, forward, answered))
 
     def hold(self) -> None:
         """Forward nothing, but keep all connections and accept new ones."""

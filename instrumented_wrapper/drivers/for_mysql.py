@@ -216,6 +216,9 @@ class ForMySQL:
         """Send COMMIT or ROLLBACK."""
         self.query(connection, command)
 
+    def ended(self, connection: Any, record: Record) -> None:
+        """These drivers keep nothing of their own about transactions."""
+
     def peer(self, connection: Any, record: Record) -> Peer:
         """Return the server, and the database that the app connected to."""
         host, port = self.where(connection)

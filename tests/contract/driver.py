@@ -87,6 +87,9 @@ class DriverUnderTest(Protocol):
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         """Call ``executemany``; `sql` has ``%s`` for parameters."""
 
+    def in_transaction(self, connection: Any) -> bool | None:
+        """Tell whether the driver takes a transaction to be open; None where it does not tell."""
+
     def commit(self, connection: Any) -> None: ...
     def rollback(self, connection: Any) -> None: ...
     def block(self, connection: Any) -> AbstractContextManager[None]:

@@ -85,6 +85,9 @@ class ForMySQL(Needs):
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         cursor.executemany(sql, sets)
 
+    def in_transaction(self, connection: Any) -> bool | None:
+        return None
+
     def commit(self, connection: Any) -> None:
         connection.commit()
 

@@ -161,6 +161,7 @@ def search(opening: Opening, hosts: Sequence[Address], key: Hashable, deadline: 
                 connection, found = _Race(opening, (address,), soon).run()
             return connection, found._replace(led_by=leader.mark)
         except (Interrupted, NoServer, TimeoutError) as error:
+            leader = None  # it has the error, which keeps this frame
             _look_again(error, deadline)
     with SHARED.leading(key) as tell:
         connection, found = _Race(opening, hosts, deadline).run()

@@ -131,6 +131,9 @@ class Native(Protocol):
     def finish(self, connection: Any, command: str) -> None:
         """Send COMMIT or ROLLBACK, past all that is patched."""
 
+    def ended(self, connection: Any, record: Kept) -> None:
+        """Have the driver know that no transaction is open: the app has ended it in a call that met a loss."""
+
     def wanted(self, connection: Any, record: Kept, loss: Loss) -> str:
         """Return the kind of server to look for: ``primary``, ``standby`` or ``any``, or as the app has asked."""
 

@@ -32,6 +32,11 @@ _NOTHING: Final = Effects()
 PASSES: Final = object()  # instead of a result: the error that was raised is the app's
 
 
+def _ends(call: Call, effects: Effects | None) -> bool:
+    """Tell whether a call ends a transaction, by its kind or by a text."""
+    return call in _OF_CALL or (effects is not None and (effects.in_doubt or effects.rolls_back))
+
+
 class Steps:
     """What is done around the calls of one driver."""
 
@@ -55,7 +60,7 @@ class Steps:
         record.phase = self._native.phase(connection, record)
         if record.alert:
             self._in_trouble(connection, record, call, done)
-        moves = record.moves
+        first = moves = record.moves
         if loss := self._found_dead(connection, record, call, done):
             self._repair(connection, record, loss, moves)
         if record.asks and call is Call.STATEMENT and not reads_last:
@@ -74,6 +79,8 @@ class Steps:
             return instead
         record.busy = False
         self.answered(connection, record)
+        if record.moves != first and _ends(call, done):
+            self._native.ended(connection, record)
         return result
 
     # --- before --------------------------------------------------------------------------------------------------
@@ -132,7 +139,7 @@ class Steps:
             begins=begins,
             prepared=found.in_doubt and not (found.steps or found.begins),
             in_doubt=found.in_doubt,
-            rolls_back=found.rolls_back and not found.several,
+            rolls_back=found.gives_up,
             goes_on=found.rolls_back and found.several,
             several=found.several or in_part or call is Call.READING,
         )
@@ -270,6 +277,8 @@ class Steps:
                 if record.failed is not None and not isinstance(error, native.error):  # no error that the app expects
                     raise again(record.failed) from error
                 return PASSES
+            if _ends(call, effects):
+                native.ended(connection, record)
             self._repair(connection, record, loss, moves)
             return None
         doubtful = facts.in_doubt and facts.open and not native.room.TRANSACTIONAL

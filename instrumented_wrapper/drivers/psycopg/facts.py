@@ -41,7 +41,7 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
         aborted=record.phase == _INERROR,
         begins=record.under_way("begins"),
         in_doubt=record.under_way("in_doubt"),
-        rolls_back=(rolls_back and not several) or _is_rollback(gen, step),
+        rolls_back=(record.under_way("gives_up") and not several) or _is_rollback(gen, step),
         goes_on=rolls_back and (several or pipelined),
         several=several,
         alone=len(record.noted) == 1 and not several,
@@ -56,7 +56,7 @@ def _is_rollback(gen: Any, step: str) -> bool:
     frame = getattr(gen, "gi_frame", None)
     query = frame.f_locals.get("query") if frame and step == "_execute_gen" else None
     effects = postgresql.scan(query) if isinstance(query, str) else None
-    return effects is not None and effects.rolls_back and not effects.several
+    return effects is not None and effects.gives_up
 
 
 def owner_of(gen: Any) -> Any:

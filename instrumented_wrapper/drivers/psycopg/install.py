@@ -77,6 +77,8 @@ def _look_after(patches: Patches, flows: Flows, telling: Telling) -> None:
     patches.close_over(BaseCursor, "_convert_query", statements.converting)
     patches.close_over(Connection, "close", seams.closing(DRIVER, flows))
     patches.close_over(AsyncConnection, "close", seams.closing_async(DRIVER, flows))
+    if hasattr(AsyncConnection, "_try_cancel"):  # since 3.2
+        patches.close_over(AsyncConnection, "_try_cancel", seams.giving_up)
     patches.close_over(Connection, "__exit__", transactions.leaving_connection)
     patches.close_over(AsyncConnection, "__aexit__", transactions.leaving_connection_async)
     patches.close_over(psycopg.Pipeline, "__exit__", seams.leaving_pipeline(DRIVER, flows))

@@ -24,7 +24,7 @@ def until(connection: Any, gen: Any, deadline: float) -> Generator[Any, Any, Any
     """
     if isinstance(connection, AsyncConnection):
         return _bounded(gen, deadline)
-    return _blocking(gen, connection.pgconn.socket, deadline)
+    return _blocking(gen, connection.pgconn, deadline)
 
 
 def rollback_alone(connection: Any) -> Generator[Any, Any, None]:
@@ -36,12 +36,15 @@ def rollback_alone(connection: Any) -> Generator[Any, Any, None]:
         connection._pipeline = pipeline
 
 
-def _blocking(gen: Any, descriptor: int, deadline: float) -> Generator[Any, Any, Any]:
+def _blocking(gen: Any, pgconn: Any, deadline: float) -> Generator[Any, Any, Any]:
     """Run `gen` to its end here, never yielding: before 3.2.2 psycopg's sync wait does not come back in between.
+
+    An interrupt closes the connection: psycopg would have the server cancel the statement, and wait for that.
 
     Raises:
         OperationalError: the time is up.
     """
+    descriptor = pgconn.socket
     try:
         wanted = next(gen)
         while True:
@@ -53,6 +56,9 @@ def _blocking(gen: Any, descriptor: int, deadline: float) -> Generator[Any, Any,
             wanted = gen.send(ready[0][1])
     except StopIteration as end:
         return end.value
+    except (KeyboardInterrupt, SystemExit):
+        pgconn.finish()
+        raise
     yield  # a generator, as psycopg expects
 
 

@@ -6,7 +6,9 @@ Each function here makes one replacement. They keep the record up to date; the o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ __all__ = [
     "closing",
     "closing_async",
     "following",
+    "giving_up",
     "leaving_pipeline",
     "leaving_pipeline_async",
     "resets_on_close",
@@ -140,7 +143,8 @@ def closing(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
             if record is None or _goes_to_pool(self):
                 return original(self)  # type: ignore[no-any-return]
             if flow := _last_steps(driver, flows, self, record):
-                flows.run(flow)
+                with _closed_if_interrupted(driver, self):
+                    flows.run(flow)
             return original(self)  # type: ignore[no-any-return]
 
         return close
@@ -158,12 +162,44 @@ def closing_async(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
             if record is None or _goes_to_pool(self):
                 return await original(self)  # type: ignore[no-any-return]
             if flow := _last_steps(driver, flows, self, record):
-                await flows.run_async(flow)
+                with _closed_if_interrupted(driver, self):
+                    await flows.run_async(flow)
             return await original(self)  # type: ignore[no-any-return]
 
         return close
 
     return make
+
+
+@contextmanager
+def _closed_if_interrupted(driver: Driver, connection: Any) -> Iterator[None]:
+    """While inside, whatever interrupts the app (Ctrl-C, a task that is cancelled) closes its connection and passes."""
+    try:
+        yield
+    except BaseException:
+        driver.abandon(connection)
+        raise
+
+
+def giving_up(original: Method) -> Method:
+    """``AsyncConnection._try_cancel``, called when a task is cancelled: what is ours to send is not cancelled.
+
+    A server that does not answer keeps whoever waits for its answer to a cancel request. The connection is closed;
+    the sync twin of this is in `limits.until`.
+
+    Raises:
+        CancelledError: the one that psycopg handles.
+    """
+
+    @functools.wraps(original)
+    def _try_cancel(self: Any, *args: Any, **kwargs: Any) -> Any:
+        record, interrupt = record_of(self), sys.exc_info()[1]
+        if record is None or record.deadline is None or interrupt is None:
+            return original(self, *args, **kwargs)
+        self.pgconn.finish()
+        raise interrupt
+
+    return _try_cancel
 
 
 def _goes_to_pool(connection: Any) -> bool:

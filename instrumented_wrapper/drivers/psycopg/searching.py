@@ -98,6 +98,7 @@ def _search_one(target: Target, deadline: float) -> tuple[Any, Found]:
                 pgconn, found = connecting.race(_only(target, address), _soon(deadline))
             return pgconn, found._replace(led_by=leader.mark)
         except (Interrupted, NoServer, TimeoutError) as error:
+            leader = None  # it has the error, which keeps this frame
             _look_again(error, deadline)
     with SHARED.leading(target.key) as tell:
         pgconn, found = connecting.race(target, deadline)
@@ -115,6 +116,7 @@ async def _search_one_async(target: Target, deadline: float) -> tuple[Any, Found
                 pgconn, found = await connecting.race_async(_only(target, address), _soon(deadline))
             return pgconn, found._replace(led_by=leader.mark)
         except (Interrupted, NoServer, TimeoutError) as error:
+            leader = None  # it has the error, which keeps this frame
             _look_again(error, deadline)
     with SHARED.leading(target.key) as tell:
         pgconn, found = await connecting.race_async(target, deadline)

@@ -42,7 +42,10 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             news = flows.run(_flow(driver, flows, connection, record, loss))
         steps.repaired(connection, record, loss, news)
         if news is not None:
-            raise news from loss.cause
+            try:
+                raise news from loss.cause
+            finally:
+                del news  # or this frame would keep it, and it this frame
 
     call, pause = _callable(original)
     ask = _asking(call, driver, flows)
@@ -73,10 +76,13 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             result = call(self, gen, interval, timeout)
         except psycopg.Error as error:
             with record.failing():
-                if (loss := steps.after(driver, flows, self, record, step, error)) is None:
-                    ask(self, record, interval)
-                    raise
-                repair(self, record, loss)
+                try:
+                    if (loss := steps.after(driver, flows, self, record, step, error)) is None:
+                        ask(self, record, interval)
+                        raise
+                    repair(self, record, loss)
+                finally:
+                    loss = None  # its cause is the error, which keeps this frame
             rest = steps.once_more(step, error)
             return None if rest is None else call(self, rest, interval, timeout)
         except BaseException as error:  # the app was interrupted
@@ -99,7 +105,10 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             news = await flows.run_async(_flow(driver, flows, connection, record, loss))
         steps.repaired(connection, record, loss, news)
         if news is not None:
-            raise news from loss.cause
+            try:
+                raise news from loss.cause
+            finally:
+                del news  # or this frame would keep it, and it this frame
 
     call, pause = _callable(original)
     ask = _asking_async(call, driver, flows)
@@ -130,10 +139,13 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             result = await call(self, gen, interval, timeout)
         except psycopg.Error as error:
             with record.failing():
-                if (loss := steps.after(driver, flows, self, record, step, error)) is None:
-                    await ask(self, record, interval)
-                    raise
-                await repair(self, record, loss)
+                try:
+                    if (loss := steps.after(driver, flows, self, record, step, error)) is None:
+                        await ask(self, record, interval)
+                        raise
+                    await repair(self, record, loss)
+                finally:
+                    loss = None  # its cause is the error, which keeps this frame
             rest = steps.once_more(step, error)
             return None if rest is None else await call(self, rest, interval, timeout)
         except BaseException as error:  # the app was interrupted

@@ -205,6 +205,16 @@ class Psycopg2:
         if _status(here) in (2, 3):  # begun by SQL in autocommit, of which psycopg2 does not know
             self.query(connection, command)
 
+    def ended(self, connection: Any, record: Record) -> None:
+        """Have psycopg2 begin the next transaction: of an end by SQL it does not know, and would begin none."""
+        record.kept[_UNBEGUN] = False
+        here = physical(connection)
+        if _status(here) == _IDLE and _state(here) == extensions.STATUS_BEGIN:
+            notices = list(C.notices.__get__(here))
+            with contextlib.suppress(psycopg2.Error):  # it is lost again: the next statement finds that
+                C.rollback(here)
+            C.notices.__set__(here, notices)  # there was no transaction, says the server
+
     def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
         """Return what the app asked for, else a primary where the old server was not a standby."""
         if asked := self.asked_for(record):

@@ -156,6 +156,9 @@ class SQLite:
         """Commit, or roll back."""
         (_C.commit if command == "COMMIT" else _C.rollback)(connection)
 
+    def ended(self, connection: Any, record: Record) -> None:
+        """There is no loss."""
+
     def is_standby(self, connection: Any) -> bool | None:
         """There is no server."""
         return None

@@ -60,6 +60,9 @@ class MySQLConnector(ForMySQL):
     def code_of(self, error: BaseException) -> str:
         return str(getattr(error, "errno", None))
 
+    def in_transaction(self, connection: Any) -> bool:
+        return bool(connection.in_transaction)
+
     def is_closed(self, connection: Any) -> bool:
         return connection._socket.sock.fileno() < 0
 

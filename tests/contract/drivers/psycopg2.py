@@ -56,7 +56,12 @@ class Psycopg2(Needs):
     unknown_keyword_error = psycopg2.ProgrammingError
     shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE", "true"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "default", "default", "default"), strict=True))
-    lacks = frozenset({"nested blocks", "pool callbacks", "pool checks", "pool timeouts", "codes of losses"})
+    lacks = frozenset(
+        {
+            *("nested blocks", "pool callbacks", "pool checks", "pool timeouts", "codes of losses"),
+            *("methods that end what a text began", "implicit commits"),
+        }
+    )
     pool_check, pool_timeout = None, psycopg2.pool.PoolError
 
     def connect(self, dsn: str, autocommit: bool | None = None, **keywords: Any) -> Any:
@@ -89,6 +94,9 @@ class Psycopg2(Needs):
 
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         cursor.executemany(sql, sets)
+
+    def in_transaction(self, connection: Any) -> bool:
+        return connection.info.transaction_status != extensions.TRANSACTION_STATUS_IDLE
 
     def commit(self, connection: Any) -> None:
         connection.commit()

@@ -50,6 +50,7 @@ class PsycopgSync(Needs):
     unknown_keyword_error = psycopg.ProgrammingError
     shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE", "true"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "default", "default", "default"), strict=True))
+    lacks = frozenset({"implicit commits", "ends of nothing"})
     connection: Any = psycopg.Connection
     app_connection: Any = AppConnection
     pool_class: Any = psycopg_pool.ConnectionPool
@@ -90,6 +91,9 @@ class PsycopgSync(Needs):
 
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         self.call(cursor.executemany, sql, sets)
+
+    def in_transaction(self, connection: Any) -> bool:
+        return connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
 
     def commit(self, connection: Any) -> None:
         self.call(connection.commit)

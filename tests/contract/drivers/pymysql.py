@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import pymysql
 from pymysql.connections import Connection
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, SERVER_STATUS
 
 from ..driver import Callback
 from ..mysql import ForMySQL
@@ -40,6 +40,9 @@ class PyMySQL(ForMySQL):
         assert connection.get_autocommit() is False
         for name in ("thread_id", "character_set_name", "get_host_info", "get_proto_info", "get_server_info"):
             assert getattr(connection, name)()
+
+    def in_transaction(self, connection: Any) -> bool:
+        return bool(connection.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     def is_closed(self, connection: Any) -> bool:
         return not connection.open
