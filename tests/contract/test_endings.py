@@ -9,7 +9,7 @@ from servers import Proxy, guard
 
 from .driver import DriverUnderTest
 from .endings import ENDINGS, Ending
-from .rows import insert, session
+from .rows import PATIENCE, insert, session
 
 IS_ABOUT_SERVERS = True
 
@@ -81,4 +81,4 @@ def goes_on(
 
 def comes_to_be(site: Any, number: int, state: str) -> None:
     """Check the state of a session; what the server tells of transactions may be a tenth of a second old."""
-    assert guard.wait_until(lambda: site.state_of(number) == state, 5)
+    assert guard.wait_until(lambda: site.state_of(number) == state, PATIENCE)
