@@ -128,9 +128,9 @@ def instrument(
         given["drivers"] = drivers
     with _lock:
         if _state.active:
-            providers = {"tracer_provider": tracer_provider, "meter_provider": meter_provider}
-            named = [name for name, provider in providers.items() if provider is not None]
-            ignored = ", ".join((*named, *given)) or "none"
+            all_given = {"tracer_provider": tracer_provider, "meter_provider": meter_provider, **given}
+            named = (name for name, value in all_given.items() if name in given or value is not None)
+            ignored = ", ".join(named) or "none"
             logger.warning("instrument() was called again: nothing is patched twice; options ignored: %s", ignored)
             return
         if not _is_enabled():
