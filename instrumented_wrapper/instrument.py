@@ -124,8 +124,7 @@ def instrument(
     Raises:
         ConfigurationError: an option or an environment variable cannot be used; nothing is patched.
     """
-    if drivers is not None:
-        given["drivers"] = drivers
+    given |= {} if drivers is None else {"drivers": drivers}
     with _lock:
         if _state.active:
             all_given = {"tracer_provider": tracer_provider, "meter_provider": meter_provider, **given}
