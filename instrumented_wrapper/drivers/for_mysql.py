@@ -265,9 +265,20 @@ class ForMySQL:
     def checked(self, connection: Any, wanted: str) -> bool | None:
         """Ask whether the server serves anybody, and of which kind it is."""
         is_standby = self._role(self.send(connection, questions.serves())[0])
-        if wanted != "any" and is_standby is not (wanted == "standby"):
+        fits = wanted == "any" or is_standby is (wanted == "standby")
+        if not fits or (wanted == "primary" and self._is_outside_its_group(connection)):
             raise WrongRole(wanted)
         return is_standby
+
+    def _is_outside_its_group(self, connection: Any) -> bool:
+        if (question := questions.is_outside_its_group(self.version(connection))) is None:
+            return False
+        try:
+            return bool(self.query(connection, question))
+        except self.raises as error:
+            if self.is_lost(connection, error):
+                raise
+            return False  # a proxy, or what only calls itself MySQL: there is nothing to ask
 
     def current_database(self, connection: Any, record: Record) -> str:
         """Return the database that a new connection is to have at once: ``USE`` cannot join a SET."""

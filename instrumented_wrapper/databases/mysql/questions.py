@@ -23,6 +23,7 @@ __all__ = [
     "clear",
     "defaults",
     "dialect_of",
+    "is_outside_its_group",
     "is_read_only",
     "nothing",
     "present",
@@ -75,11 +76,15 @@ class Dialect(NamedTuple):
 
 def dialect_of(version: str) -> Dialect:
     """Return what the server of this version understands (``@@version``)."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version.removeprefix("5.5.5-"))[:3])
+    numbers = _numbers(version)
     mariadb = "mariadb" in version.lower()
     old = numbers < ((11, 1) if mariadb else (5, 7, 20))
     roles = mariadb or numbers >= (8,)
     return Dialect("tx_read_only", "tx_isolation", roles) if old else Dialect(roles=roles)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.removeprefix("5.5.5-"))[:3])
 
 
 def present(names: Sequence[str], dialect: Dialect) -> str:
@@ -194,6 +199,20 @@ def serves() -> list[str]:
     A node of Galera that is not ready answers what is about variables, and refuses everything else (errno 1047).
     """
     return [is_read_only(), nothing()]
+
+
+def is_outside_its_group(version: str) -> str | None:
+    """Ask for a row if the server is configured for a Group Replication that it has not joined since its start.
+
+    Such a member is not read-only, and has not what the group has. Anybody may ask this of MySQL 8.1 or newer, which
+    counts consensus; whether a server is a member may only be asked with rights that an app does not have.
+    """
+    if "mariadb" in version.lower() or _numbers(version) < (8, 1):
+        return None
+    status = "SELECT 1 FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Gr_last_consensus_end_timestamp'"
+    name = "VARIABLE_NAME = 'group_replication_group_name' AND VARIABLE_VALUE <> ''"
+    configured = f"EXISTS (SELECT 1 FROM performance_schema.global_variables WHERE {name})"
+    return f"{status} AND VARIABLE_VALUE = '' AND {configured}"
 
 
 def nothing() -> str:
