@@ -47,7 +47,7 @@ def test_each_alert_has_a_test_in_which_it_fires_and_is_silent(name):
 
 def test_each_metric_and_label_exists_in_the_package(cluster):
     exported, rules = one_of_each(cluster.dsn(target_session_attrs="primary")), RULES.read_text()
-    names = r"(?<![:\w])((?:instrumented_wrapper|db_client)_\w+)"
+    names = r"(?<![:\w])((?:instrumented_wrapper|db_client)_\w+|target_info)"
     known = set(re.findall(r"^(\w+)\{", exported, re.MULTILINE)) | set(re.findall(r"[{,](\w+)=", exported))
     named = set(re.findall(names, rules))
     assert len(named) > 8
@@ -56,7 +56,8 @@ def test_each_metric_and_label_exists_in_the_package(cluster):
 
 def test_what_is_recorded_is_used():
     rules = RULES.read_text()
-    recorded = re.findall(r"- record: (\S+)", rules)
+    recorded = re.findall(r"- record: (job:\S+)", rules)
     alerts = " ".join(ALERTS.values())
     assert recorded and all(name in alerts for name in recorded)
+    assert all(rules.count(name) > 1 for name in re.findall(r"- record: (\S+)", rules))
     assert set(re.findall(r"job:\w+:\w+", alerts)) == set(recorded)
