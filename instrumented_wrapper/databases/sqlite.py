@@ -119,7 +119,7 @@ def _pieces_of(text: str) -> Iterator[Piece]:
 
 READING: Final = Reading(
     _pieces_of,
-    lambda piece: False,
+    lambda piece: piece.kind in ("string", "either") and f"\\{piece.raw[-1]}" in piece.raw,  # other databases' escapes
     writes=frozenset({"replace"}),
     alone=frozenset({"attach", "detach"}),
     named=frozenset({"pragma"}),

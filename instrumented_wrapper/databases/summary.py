@@ -20,7 +20,7 @@ LONGEST: Final = 8192  # characters that are read; what comes after them is not 
 _LONGEST_SUMMARY: Final = 255  # characters, by the conventions
 _CUT: Final = " ..."
 _BODIES: Final = frozenset("function procedure trigger event".split())
-_STRINGS: Final = ("string", "either")
+_STRINGS: Final = ("string", "either", "dollar")
 _QUOTES: Final = "'\"`$_"
 # Types that a string may follow without a space: their name is read as what the string is.
 _TYPES: Final = frozenset("date time timestamp timestamptz interval".split())
@@ -65,27 +65,32 @@ def _certain(text: str, pieces: Sequence[Piece], reading: Reading) -> int:
     """Return how many pieces are what they seem to be.
 
     One apostrophe too many turns a text inside out: what was data is read as SQL. Then strings are next to words, or
-    the last one never ends, and nothing is certain from the first string on.
+    the last one never ends, and nothing is certain from the first string on. No database has a backslash outside them.
     """
     first, previous = len(pieces), -1
     for index, piece in enumerate(pieces):
-        if piece.kind in _STRINGS:
+        if piece.kind in _STRINGS or (piece.kind == "variable" and piece.raw[1:2] in ("'", '"')):
             first = min(first, index)
             prose = previous >= 0 and _is_prose(pieces[previous + 1 : index])
             if prose or _touches(text, pieces, index) or reading.is_ambiguous(piece):
                 return first
             previous = index
-        elif piece.kind == "open" or reading.is_ambiguous(piece):
+        elif piece.kind == "open" or piece.raw == "\\" or reading.is_ambiguous(piece):
             return min(first, index)
     return len(pieces)
 
 
 def _touches(text: str, pieces: Sequence[Piece], index: int) -> bool:
     """Tell whether a string has a word right before or after it."""
-    _, _, start, end = pieces[index]
+    kind, _, start, end = pieces[index]
     if end < len(text) and _is_of_a_word(text[end]):
         return True
-    return start > 0 and _is_of_a_word(text[start - 1]) and pieces[index - 1].raw.lower() not in _TYPES
+    return (
+        start > 0
+        and kind != "variable"
+        and _is_of_a_word(text[start - 1])
+        and pieces[index - 1].raw.lower() not in _TYPES
+    )
 
 
 def _is_prose(between: Sequence[Piece]) -> bool:
