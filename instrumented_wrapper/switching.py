@@ -34,7 +34,7 @@ from instrumented_wrapper.lifecycle import (
     where,
 )
 from instrumented_wrapper.session import Session
-from instrumented_wrapper.transfer import Switch, configure
+from instrumented_wrapper.transfer import Switch, configure, gives_settings
 
 __all__ = ["observe_loss", "planned_switch", "replace_lost"]
 
@@ -143,7 +143,8 @@ def _switch(this: Switch) -> Flow[Replacement]:
 def _try(this: Switch) -> Flow[Replacement | None]:
     """Do it with the server that is found first; None, after a pause, if that one is lost meanwhile."""
     driver = this.driver
-    new: Replacement = yield partial(driver.replacement, this.connection, this.loss, this.deadline)
+    loss = replace(this.loss, asks=this.attempts > 0 or not gives_settings(this.session))
+    new: Replacement = yield partial(driver.replacement, this.connection, loss, this.deadline)
     this.attempts += new.attempts
     this.tried = tuple(Tried((*this.tried, *new.tried)))
     new.attempts = this.attempts

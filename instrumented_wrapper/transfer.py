@@ -18,7 +18,7 @@ from instrumented_wrapper.lifecycle import ask, fetch, keep_present, read_anew, 
 from instrumented_wrapper.server_settings import Assignment, Change
 from instrumented_wrapper.session import Session
 
-__all__ = ["Switch", "configure"]
+__all__ = ["Switch", "configure", "gives_settings"]
 
 
 @dataclass(slots=True)
@@ -45,6 +45,13 @@ class Switch:
     def seconds(self) -> float:
         """Return how long it has lasted."""
         return time.monotonic() - self.started
+
+
+def gives_settings(session: Session) -> bool:
+    """Tell whether a new session is given any settings, so that its server has to answer."""
+    carries = session.options.transfer_session_state_on_switch
+    carried = session.on_server.transfer_assignments() if carries else ()
+    return bool(carried or session.on_server.baseline_assignments())
 
 
 def configure(this: Switch, new: Replacement) -> Flow[None]:

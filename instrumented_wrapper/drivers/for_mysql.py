@@ -4,35 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 from weakref import ref
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.blocking.finding import WrongRole
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
-from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.talking.mysql import Speaking
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import ATTEMPT_TIMEOUT, Loss
+from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
 
 __all__ = ["ForMySQL", "Line", "calls_procedure", "code_of", "does_as", "selects", "sets_autocommit", "sets_names"]
-
-_REFUSED: Final = (2002, 2003, 2005)  # nobody listens there, or its name is not known
-_NOT_READY: Final = (1053, 1077, 1079)
-_FULL: Final = (1040, 1203, 1226)
-_ANSWERS: Final = (
-    (mysql.LOGIN_REFUSED, "login_refused", "refused the login"),
-    (_REFUSED, "refused", "refused"),
-    (_NOT_READY, "not_ready", "is starting or stopping"),
-    (_FULL, "no_free_slot", "has no free slot"),
-    (mysql.LOST_ERRORS, "no_answer", "did not answer"),
-)
-LONGEST_ATTEMPT: Final = ATTEMPT_TIMEOUT
 
 
 def code_of(error: BaseException) -> int:
@@ -202,11 +190,19 @@ class ForMySQL:
         raise NotImplementedError
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
-        """Tell by the driver's state, and by the number of the error."""
-        if error is not None and code_of(error) in mysql.LOST_ERRORS:
+        """Tell by the driver's state, and by the number of the error.
+
+        A new connection is of no use either where its server does not serve it.
+        """
+        code = 0 if error is None else code_of(error)
+        if code in mysql.LOST_ERRORS or (code in mysql.NOT_SERVING and self._is_new(connection)):
             self.mark_lost(connection)
             return True
         return self.has_ended(connection)
+
+    @staticmethod
+    def _is_new(connection: Any) -> bool:
+        return (record := record_of(connection)) is not None and record.internal
 
     def query(self, connection: Any, text: str) -> Rows:
         """Send one text."""
@@ -262,7 +258,7 @@ class ForMySQL:
         ((value,),) = rows
         return str(value).upper() in ("1", "ON")
 
-    def checked(self, connection: Any, wanted: str) -> bool | None:
+    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
         """Ask whether the server serves anybody, and of which kind it is."""
         is_standby = self._role(self.send(connection, questions.serves())[0])
         fits = wanted == "any" or is_standby is (wanted == "standby")
@@ -287,17 +283,27 @@ class ForMySQL:
         return carried or pristine or self.database(connection)
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
-        """Read the number of an error."""
-        code = code_of(error)
-        outcome, words = next(((short, said) for codes, short, said in _ANSWERS if code in codes), ("failed", "failed"))
-        return outcome, words, code in mysql.LOGIN_REFUSED
+        """Read the number of an error, or its text where it has none."""
+        if isinstance(error, (RuntimeError, TypeError, ImportError)):  # the driver lacks what this login needs
+            return mysql.answer_to(mysql.CANNOT_LOG_IN, "")
+        return mysql.answer_to(code_of(error), str(error))
 
     def refuse(self, connection: Any) -> None:
         """MySQL has no aborted transactions: it is the engine that refuses."""
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
-        """Tell whether the server runs with --read-only by now."""
-        return code_of(error) in mysql.READ_ONLY_ERRORS and bool(self.is_standby(connection))
+        """Tell whether the server serves nobody by now, or runs with --read-only while the app asked for writes."""
+        if (code := code_of(error)) in mysql.NOT_SERVING:
+            return not self._serves(connection)
+        refused = code in mysql.READ_ONLY_ERRORS and not record.asked_read_only
+        return refused and record.may_be_demoted() and bool(self.is_standby(connection))
+
+    def _serves(self, connection: Any) -> bool:
+        try:
+            self.query(connection, questions.nothing())
+        except self.raises as error:
+            return code_of(error) not in mysql.NOT_SERVING
+        return True
 
     def shut(self, connection: Any, for_good: bool) -> None:
         """End the physical connection."""

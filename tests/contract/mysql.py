@@ -38,6 +38,7 @@ class ForMySQL(Needs):
         {
             *("aborted transactions", "nested blocks", "target_session_attrs", "settings without a round trip"),
             "transactional settings",
+            "refusal of serializable transactions on a standby",
             *("pools", "pool callbacks", "pool checks", "pool timeouts"),
         }
     )

@@ -79,3 +79,58 @@ def test_write_in_the_apps_own_read_only_transaction(driver: DriverUnderTest, co
         driver.execute(connection, insert(table, 1))
     assert spans.named("failover") == []
     assert site.sessions() == [before]
+
+
+# --- a standby that the app connected to on purpose, or that refuses more than writes -----------------------------
+
+
+@pytest.mark.parametrize("attrs", ["any", "standby", "prefer-standby"])
+def test_write_of_an_app_that_asked_for_any_server(driver: DriverUnderTest, connect, site, table, attrs: str) -> None:
+    """It was a standby when the app connected, and the app said that it may be: nobody has demoted it."""
+    site.cluster.wait_streaming()
+    connection = connect(on_standby_first(site, **driver.wish_for(attrs)), autocommit=True)
+    before = session(driver, connection, site)
+    with pytest.raises(driver.read_only_error):
+        driver.execute(connection, insert(table, 1))
+    assert driver.execute(connection, site.is_standby) == [(True,)]
+    assert site.sessions(site.cluster.standby) == [before]
+    assert site.sessions() == []
+
+
+def test_write_on_the_only_server_that_is_known(driver: DriverUnderTest, connect, site, table, spans) -> None:
+    """There is no other one: a search would end with the connection closed."""
+    site.cluster.wait_streaming()
+    connection = connect(site.dsn(site.cluster.standby), autocommit=True, instrumented_wrapper={"failover": "on"})
+    before = session(driver, connection, site)
+    with pytest.raises(driver.read_only_error):
+        driver.execute(connection, insert(table, 1))
+    assert site.sessions(site.cluster.standby) == [before]
+    assert spans.named("failover") == []
+
+
+@pytest.mark.parametrize("how", ["session", "text", "driver"])
+def test_a_serializable_transaction_on_a_standby(driver: DriverUnderTest, connect, site, spans, how: str) -> None:
+    """A standby refuses it with "feature not supported" (0A000), also where it only reads."""
+    driver.needs("refusal of serializable transactions on a standby")
+    site.cluster.wait_streaming()
+    connection = connect(on_standby_first(site), autocommit=how != "driver")
+    if how == "session":
+        driver.execute(connection, "SET default_transaction_isolation = serializable")
+    elif how == "driver":
+        driver.set(connection, "isolation_level", driver.changed["isolation_level"])
+    else:
+        driver.execute(connection, "BEGIN ISOLATION LEVEL SERIALIZABLE")
+    assert driver.execute(connection, site.is_standby) == [(False,)]
+    assert driver.execute(connection, "SHOW transaction_isolation") == [("serializable",)]
+    (span,) = spans.named("failover")
+    assert span.attributes["instrumented_wrapper.trigger"] == "demoted"
+
+
+def test_a_serializable_transaction_of_an_app_that_asked_for_any_server(driver: DriverUnderTest, connect, site) -> None:
+    driver.needs("refusal of serializable transactions on a standby")
+    connection = connect(on_standby_first(site, **driver.wish_for("any")), autocommit=True)
+    driver.execute(connection, "SET default_transaction_isolation = serializable")
+    with pytest.raises(Exception) as caught:
+        driver.execute(connection, "SELECT 1")
+    assert driver.state_of(caught.value) == "0A000"
+    assert len(site.sessions(site.cluster.standby)) == 1

@@ -1,7 +1,8 @@
 """MySQL and MariaDB: what statements do to a session, what it is asked about one, and which codes mean what.
 
 Pure text: no driver, no server. `statements` reads a text into effects, `settings` the SET family; `state` names the
-rest of a session; `questions` are the texts that are sent; `tracking` reads what a server reports unasked.
+rest of a session; `questions` are the texts that are sent; `tracking` reads what a server reports unasked; `answers`
+say which errors a new connection, or a session that ends, may get.
 """
 
 from __future__ import annotations
@@ -9,16 +10,25 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from instrumented_wrapper.databases.mysql.answers import (
+    CANNOT_LOG_IN,
+    LOST_ERRORS,
+    NOT_SERVING,
+    READ_ONLY_ERRORS,
+    answer_to,
+)
 from instrumented_wrapper.databases.mysql.state import covers, is_listed, is_security_state
 from instrumented_wrapper.databases.mysql.statements import scan
 from instrumented_wrapper.databases.mysql.summary import cut, words_of
 
 __all__ = [
+    "CANNOT_LOG_IN",
     "HAS_DEFAULTS",
-    "LOGIN_REFUSED",
     "LOST_ERRORS",
+    "NOT_SERVING",
     "READ_ONLY_ERRORS",
     "TRANSACTIONAL",
+    "answer_to",
     "covers",
     "cut",
     "is_listed",
@@ -34,12 +44,6 @@ __all__ = [
 TRANSACTIONAL = False  # a SET outlives a rollback
 HAS_DEFAULTS = False  # DEFAULT is the server's, not what the connection began with
 _READS_LAST: Final = re.compile(r"\b(show|diagnostics|(row|warning|error)_count|found_rows)\b", re.IGNORECASE)
-READ_ONLY_ERRORS: Final = (1290, 1836)
-# The physical connection is gone: CR_SERVER_GONE_ERROR, CR_SERVER_LOST, CR_SERVER_LOST_EXTENDED, ER_CONNECTION_KILLED,
-# ER_CLIENT_INTERACTION_TIMEOUT, ER_SERVER_SHUTDOWN.
-LOST_ERRORS: Final = (2006, 2013, 2055, 1927, 4031, 1053)
-# Answers that asking again will not change: no rights, no such user, database or host.
-LOGIN_REFUSED: Final = (1044, 1045, 1049, 1130, 1131, 1132, 1133, 1251, 1396, 1524, 1698, 1820, 1862, 3118, 4151)
 
 
 def reads_last(text: str) -> bool:

@@ -23,6 +23,7 @@ __all__ = [
     "first_schema",
     "is_listed",
     "is_security_state",
+    "needs_primary",
     "reads_last",
     "scan",
     "shown",
@@ -34,8 +35,24 @@ SYSTEM: Final = "postgresql"
 TRANSACTIONAL = True  # a rollback undoes a SET
 HAS_DEFAULTS = True  # RESET goes back to what the connection began with
 READ_ONLY_SQL_TRANSACTION: Final = "25006"
+_FEATURE_NOT_SUPPORTED: Final = "0A000"
+# Functions of the server that refuse a serializable transaction on a standby: at its BEGIN, or at its snapshot.
+_NO_SERIALIZABLE: Final = ("call_enum_check_hook", "GetSerializableTransactionSnapshot", "GetSafeSnapshot")
 # Leaves a session in a transaction that the server itself refuses to go on with, in one round trip.
 ABORTED_TRANSACTION: Final = "BEGIN; ROLLBACK TO SAVEPOINT lost_with_the_previous_session"
+
+
+def needs_primary(state: str | None, where: str | None, read_only: bool) -> bool:
+    """Tell whether a standby refused what only a primary can do: to write, or a serializable transaction.
+
+    Args:
+        state: the SQLSTATE.
+        where: the function of the server that raised it.
+        read_only: the app asked for read-only, so that a write is refused by any server.
+    """
+    if state == READ_ONLY_SQL_TRANSACTION:
+        return not read_only
+    return state == _FEATURE_NOT_SUPPORTED and where in _NO_SERIALIZABLE
 
 
 def reads_last(text: str) -> bool:

@@ -143,7 +143,7 @@ class Blocking:
 
     def _replacement(self, connection: Any, record: Record, loss: Loss, wanted: str, deadline: float) -> Replacement:
         hosts = loss.hosts or record.options.failover_hosts or record.hosts
-        attempt = partial(self._open, connection, record, wanted)
+        attempt = partial(self._open, connection, record, wanted, loss.asks)
         opening = finding.Opening(attempt, self._native.answer, self._close, lambda: not record.closed_by_app)
         key = (self.name, tuple(hosts), wanted, self._native.key(connection, record))
         new, found = finding.search(opening, hosts, key, deadline)
@@ -151,13 +151,13 @@ class Blocking:
         record.successor = bounds.which(self._native.socket(new))
         return Replacement(new, found.address, found.attempts, found.tried, found.led_by)
 
-    def _open(self, connection: Any, record: Record, wanted: str, address: Address, seconds: float) -> Any:
+    def _open(self, connection: Any, record: Record, wanted: str, asks: bool, address: Address, seconds: float) -> Any:
         """Connect, and dress it as a connection that is ours alone, at the baseline of the app's."""
         native = self._native
         new = native.open(connection, record, address, wanted, seconds)
         try:
             with bounded(native.socket(new), time.monotonic() + seconds):
-                is_standby = native.checked(new, wanted)
+                is_standby = native.checked(new, wanted, asks)
                 self._dress(new, connection, record, address)
             _record(new).was_standby = is_standby
         except BaseException:

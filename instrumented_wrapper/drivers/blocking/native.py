@@ -144,8 +144,10 @@ class Native(Protocol):
             Exception: the driver's.
         """
 
-    def checked(self, connection: Any, wanted: str) -> bool | None:
-        """Ask a new connection something that only a server that works answers; return whether it is a standby.
+    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
+        """Return whether the server of a new connection is a standby.
+
+        `asks`: it is asked something in any case, which only a server that works answers.
 
         Raises:
             WrongRole: it is another kind than the one that is wanted.

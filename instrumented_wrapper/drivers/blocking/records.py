@@ -114,6 +114,10 @@ class Record(Session):
         several = len(self.options.failover_hosts or hosts) > 1
         return self.options.failover == "on" or (self.options.failover == "auto" and several)
 
+    def may_be_demoted(self) -> bool:
+        """Tell whether its server may have been demoted: it was no standby before, or another one may be tried."""
+        return not self.was_standby or len(self.options.failover_hosts or self.hosts) > 1
+
     def belongs_to(self, connection: Any) -> None:
         """It is the record of this object."""
         self.connection = ref(connection)

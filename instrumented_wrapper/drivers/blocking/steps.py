@@ -284,7 +284,7 @@ class Steps:
         doubtful = facts.in_doubt and facts.open and not native.room.TRANSACTIONAL
         if doubtful and not native.is_streaming(connection):
             native.is_alive(connection)  # it may have committed before it failed: this answer tells
-        demoted = record.switchable and not record.asked_read_only and self._native.demoted(connection, record, error)
+        demoted = record.switchable and self._native.demoted(connection, record, error)
         self._refused(connection, record)
         if not demoted:
             return PASSES

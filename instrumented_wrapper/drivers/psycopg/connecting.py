@@ -65,12 +65,16 @@ def pinned(parameters: Parameters) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is looked for: parameters of the app, hosts to ask, the kind of server that will do; and if it still is."""
+    """What is looked for: parameters of the app, hosts to ask, the kind of server that will do; and if it still is.
+
+    `asks`: a new session is asked something before it is taken.
+    """
 
     parameters: Parameters = field(repr=False)
     hosts: tuple[Address, ...]
     wanted: str
     is_wanted: Callable[[], bool] = field(repr=False, compare=False)
+    asks: bool = True
 
     def conninfo(self, host: Address, hostaddr: str | None) -> bytes:
         """Return the connection string for one attempt."""
@@ -96,18 +100,20 @@ class _Attempt:
     pgconn: Any
     started: float
     until: float
+    asks: bool
     status: int = _WRITING
-    asks: bool = False
-    refusal: bytes = b""
+    asked: bool = False
+    refusal: Any = None
 
     def poll(self) -> None:
-        """Go on: log in, then ask something. An endpoint may take a login and serve nobody (a pooler, a shutdown)."""
+        """Go on: log in, then ask. An endpoint may take a login and then serve nobody (a pooler, a shutdown)."""
         try:
-            self.status = self._answered() if self.asks else self.pgconn.connect_poll()
-            if self.status == _OK and not self.asks:
-                self.pgconn.nonblocking, self.asks = 1, True
-                self.pgconn.send_query(QUESTION.encode())
-                self.status = self._answered()
+            self.status = self._answered() if self.asked else self.pgconn.connect_poll()
+            if self.status == _OK and not self.asked:
+                self.pgconn.nonblocking, self.asked = 1, True
+                if self.asks:
+                    self.pgconn.send_query(QUESTION.encode())
+                    self.status = self._answered()
         except psycopg.OperationalError:  # libpq says why
             self.status = pq.PollingStatus.FAILED
 
@@ -117,14 +123,17 @@ class _Attempt:
         self.pgconn.consume_input()
         while not self.pgconn.is_busy():
             if (result := self.pgconn.get_result()) is None:
-                return pq.PollingStatus.FAILED if self.refusal else _OK
+                return _OK if self.refusal is None else pq.PollingStatus.FAILED
             if result.status != pq.ExecStatus.TUPLES_OK:
-                self.refusal = result.error_message or b"failed"
+                self.refusal = result
         return _READING
 
-    def said(self) -> str:
-        """Return what the server or libpq said last."""
-        return (self.refusal or self.pgconn.error_message).decode(errors="replace")
+    def answer(self, wanted: str) -> tuple[str, str, bool]:
+        """Return what the server or libpq has answered."""
+        refusal, said, state = self.refusal, self.pgconn.error_message, b""
+        if refusal is not None:
+            said, state = refusal.error_message, refusal.error_field(pq.DiagnosticField.SQLSTATE) or b""
+        return answer_to(said.decode(errors="replace"), wanted, state.decode())
 
 
 class _Race:
@@ -196,13 +205,13 @@ class _Race:
 
     def _start(self, host: Address, address: str | None, now: float) -> None:
         pgconn = pq.PGconn.connect_start(self.target.conninfo(host, address))
-        attempt = _Attempt(host, pgconn, now, now + self.limit)
+        attempt = _Attempt(host, pgconn, now, now + self.limit, self.target.asks)
         self.attempts.append(attempt)
         if pgconn.status == pq.ConnStatus.BAD:
             self._failed(attempt, now)
 
     def _failed(self, attempt: _Attempt, now: float) -> None:
-        outcome, answer, permanent = answer_to(attempt.said(), self.target.wanted)
+        outcome, answer, permanent = attempt.answer(self.target.wanted)
         attempt.pgconn.finish()
         self.attempts.remove(attempt)
         self._told(attempt, now, outcome)

@@ -127,6 +127,10 @@ class Record(Session):
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
         self.poll = poll_of(pgconn.socket) if self.failover else never
 
+    def may_be_demoted(self) -> bool:
+        """Tell whether its server may have been demoted: it was no standby before, or another one may be tried."""
+        return not self.standby or len(self.options.failover_hosts or self.hosts) > 1
+
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Do as any session does, with what the server has reported."""
         self.notice()

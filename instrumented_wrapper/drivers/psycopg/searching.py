@@ -40,16 +40,18 @@ def target_of(connection: Any, record: Record, parameters: Any, loss: Loss) -> T
     """Return what a lost connection looks for."""
     hosts = loss.hosts or record.options.failover_hosts or connecting.hosts_of(parameters)
     wanted = _wanted(connection, record, parameters, loss)
-    return Target(parameters, hosts, wanted, lambda: not record.closed_by_app)
+    return Target(parameters, hosts, wanted, lambda: not record.closed_by_app, loss.asks)
 
 
 def _wanted(connection: Any, record: Record, parameters: Any, loss: Loss) -> str:
     """Return the kind of server: what the app asked for, else a primary where the old one was not a standby."""
+    if loss.trigger == "demoted":
+        return "primary"
     if asked := connecting.asked_for(parameters):
         return asked
     if loss.trigger == "requested" and loss.hosts:
         return "any"
-    return "standby" if loss.trigger != "demoted" and _was_standby(connection, record) else "primary"
+    return "standby" if _was_standby(connection, record) else "primary"
 
 
 def _was_standby(connection: Any, record: Record) -> bool:

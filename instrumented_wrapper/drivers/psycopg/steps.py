@@ -277,15 +277,19 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
         record.broken = True
     if stale and record.last_error is not None:
         raise again(record.last_error) from error
-    if record.switchable and error.sqlstate == postgresql.READ_ONLY_SQL_TRANSACTION and _demoted(connection, record):
+    if record.switchable and _demoted(connection, record, error):
         return losses.found_demoted(facts, error)
     return None
 
 
-def _demoted(connection: Any, record: Record) -> bool:
-    """Tell whether the server is a standby while the app did not ask for read-only."""
-    asked = connection._read_only or record.asked_read_only or record.wanted in _STANDBYS
-    return not asked and connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
+def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
+    """Tell whether the server is a standby now, and that is not what the app asked for."""
+    read_only = bool(connection._read_only or record.asked_read_only)
+    if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
+        return False
+    asked = record.wanted in _STANDBYS or (record.wanted == "any" and record.standby)
+    here = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
+    return here and not asked and record.may_be_demoted()
 
 
 def once_more(step: str, error: BaseException) -> Any:

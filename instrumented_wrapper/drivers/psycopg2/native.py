@@ -52,6 +52,7 @@ _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
 _state: Final = vars(C)["status"].__get__
 _WANTED: Final = "target_session_attrs"  # what libpq took it to be
+PRIMARY: Final = "primary"
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
 
@@ -217,19 +218,26 @@ class Psycopg2:
 
     def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
         """Return what the app asked for, else a primary where the old server was not a standby."""
+        if loss.trigger == "demoted":
+            return PRIMARY
         if asked := self.asked_for(record):
             return asked
         if loss.trigger == "requested" and loss.hosts:
             return "any"
-        return "standby" if loss.trigger != "demoted" and record.was_standby else "primary"
+        return "standby" if record.was_standby else PRIMARY
 
     def asked_for(self, record: Record) -> str:
         """Return the app's ``target_session_attrs``."""
-        given = extensions.parse_dsn(record.arguments.positional[0])
-        if asked := given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS"):
-            return str(asked)
+        if wish := self.wish(record):
+            return wish
         took = record.kept.get(_WANTED)
         return "" if took in (None, "any") else str(took)  # "any": libpq's own default
+
+    @staticmethod
+    def wish(record: Record) -> str:
+        """Return the same, where the app has spelled it."""
+        given = extensions.parse_dsn(record.arguments.positional[0])
+        return str(given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
 
     def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
         """Connect to one host with the app's own parameters."""
@@ -244,14 +252,15 @@ class Psycopg2:
         new.cursor_factory = C.cursor_factory.__get__(connection)  # for the app's transfer handler
         return new
 
-    def checked(self, connection: Any, wanted: str) -> bool | None:
+    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
         """Ask something: libpq knows the kind, but an endpoint may take a login and then serve nobody."""
-        self.query(connection, QUESTION)
+        if asks:
+            self.query(connection, QUESTION)
         return self.is_standby(connection)
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Read libpq's words."""
-        return answer_to(str(error), "read-only or not, as it was")
+        return answer_to(str(error), "read-only or not, as it was", getattr(error, "pgcode", None) or "")
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return the parameters; of the whole only a number is kept."""
@@ -296,11 +305,14 @@ class Psycopg2:
             libpq.listen(C.pgconn_ptr.__get__(here))
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
-        """Tell whether the server is a standby while the app did not ask for read-only."""
-        if getattr(error, "pgcode", None) != postgresql.READ_ONLY_SQL_TRANSACTION:
+        """Tell whether the server is a standby now, and that is not what the app asked for."""
+        state, where = getattr(error, "pgcode", None), getattr(getattr(error, "diag", None), "source_function", None)
+        read_only = bool(self.read(connection, "read_only") is True or record.asked_read_only)
+        if not postgresql.needs_primary(state, where, read_only):
             return False
-        asked = self.read(connection, "read_only") is True or self.asked_for(record) in _STANDBYS
-        return not asked and self.is_standby(connection)
+        wish = self.wish(record)
+        asked = wish in _STANDBYS or (wish == "any" and record.was_standby)
+        return not asked and record.may_be_demoted() and self.is_standby(connection)
 
     def is_standby(self, connection: Any) -> bool:
         """Tell whether the server says that it is one."""

@@ -171,7 +171,7 @@ class SQLite:
         """There is no other server."""
         raise sqlite3.NotSupportedError("sqlite3 has no server")
 
-    def checked(self, connection: Any, wanted: str) -> bool | None:
+    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
         """There is no other server."""
         return None
 
