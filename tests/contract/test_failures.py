@@ -288,3 +288,44 @@ def test_a_failover_with_the_new_primary_first_in_the_list(driver: DriverUnderTe
         driver.execute(connection, site.suicide)
     driver.rollback(connection)
     assert driver.execute(connection, site.is_standby) == [(False,)]
+
+
+# --- the end of a transaction whose switch has failed -------------------------------------------------------------
+
+
+def lost_idle(driver: DriverUnderTest, connection, table: str) -> None:
+    with pytest.raises(FailoverFailedError):
+        driver.execute(connection, "SELECT 1")
+
+
+def lost_in_a_transaction(driver: DriverUnderTest, connection, table: str) -> None:
+    with pytest.raises(FailoverFailedError):
+        driver.execute(connection, insert(table, 2))
+
+
+def lost_in_commit(driver: DriverUnderTest, connection, table: str) -> None:
+    with pytest.raises(FailoverFailedError):
+        driver.commit(connection)
+
+
+def lost_in_rollback(driver: DriverUnderTest, connection, table: str) -> None:
+    with pytest.raises(FailoverFailedError):
+        driver.rollback(connection)
+
+
+@pytest.mark.parametrize("lost", [lost_idle, lost_in_a_transaction, lost_in_commit, lost_in_rollback])
+@pytest.mark.parametrize("by_text", [False, True])
+def test_commit_after_a_failed_switch(driver: DriverUnderTest, proxied, go_away, table, lost, by_text: bool) -> None:
+    """Whoever commits did not notice: a closed connection says less than what became of the transaction."""
+    connection = proxied()
+    cursor = driver.cursor(connection)
+    if lost is not lost_idle:
+        driver.execute_on(cursor, insert(table, 1))
+    go_away()
+    lost(driver, connection, table)
+    for _ in range(2):
+        with pytest.raises(FailoverFailedError) as caught:
+            driver.execute_on(cursor, "COMMIT") if by_text else driver.commit(connection)
+        assert caught.value.transaction == ("none" if lost is lost_idle else "rolled_back")
+    assert driver.is_closed(connection)
+    driver.close(connection)  # says nothing

@@ -99,7 +99,7 @@ class Steps:
             record.owe(None)
             raise again(owed)
         ends = call in (Call.COMMIT, Call.LAST) or (effects is not None and effects.in_doubt)
-        if ends and record.failed is not None and record.failed.transaction != "none":
+        if ends and record.failed is not None:
             raise again(record.failed)
         if record.lost is not None and (ends or not self._native.room.TRANSACTIONAL):
             raise again(record.lost)

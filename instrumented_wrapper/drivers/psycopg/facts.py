@@ -15,8 +15,9 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers.psycopg.losses import Facts
 from instrumented_wrapper.drivers.psycopg.parts import BaseTransaction
 from instrumented_wrapper.drivers.psycopg.records import Record
+from instrumented_wrapper.statement import Effects
 
-__all__ = ["belongs_to_old", "facts_after", "facts_of", "frame_of", "is_pending", "owner_of"]
+__all__ = ["belongs_to_old", "facts_after", "facts_of", "frame_of", "is_commit", "is_pending", "owner_of"]
 
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 _COPIES: Final = ("copy_from", "copy_to", "copy_end")
@@ -53,10 +54,21 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
 
 def _is_rollback(gen: Any, step: str) -> bool:
     """Tell whether a statement that has not begun is a ROLLBACK as SQL text."""
+    effects = _effects_of(gen, step)
+    return effects is not None and effects.gives_up
+
+
+def is_commit(gen: Any, step: str) -> bool:
+    """Tell whether a step that has not begun is a COMMIT, by a method or as SQL text."""
+    effects = _effects_of(gen, step)
+    return step == "_commit_gen" or step.startswith("_tpc_") or (effects is not None and effects.in_doubt)
+
+
+def _effects_of(gen: Any, step: str) -> Effects | None:
+    """Return what the text of a statement that has not begun does."""
     frame = getattr(gen, "gi_frame", None)
     query = frame.f_locals.get("query") if frame and step == "_execute_gen" else None
-    effects = postgresql.scan(query) if isinstance(query, str) else None
-    return effects is not None and effects.gives_up
+    return postgresql.scan(query) if isinstance(query, str) else None
 
 
 def owner_of(gen: Any) -> Any:

@@ -23,6 +23,7 @@ from instrumented_wrapper.drivers.psycopg.facts import (
     facts_after,
     facts_of,
     frame_of,
+    is_commit,
     is_pending,
     owner_of,
 )
@@ -101,6 +102,8 @@ def before(connection: Any, record: Record, gen: Any, phase: int) -> Loss | None
     step = getattr(gen, "__name__", "")
     if record.alert:
         _in_trouble(connection, record, step, phase)
+    if phase == _UNKNOWN and record.failed is not None and is_commit(gen, step):
+        raise again(record.failed)
     if phase != _UNKNOWN:
         record.phase = phase
         if not is_pending(connection):
