@@ -40,7 +40,7 @@ def nothing(driver: DriverUnderTest, connection: Any, site: Any, proxy: Proxy) -
 
 def error_of_the_server(driver: DriverUnderTest, connection: Any, site: Any, proxy: Proxy) -> None:
     with pytest.raises(driver.programming_error):
-        driver.execute(connection, "SELECT no_such_column")
+        driver.execute(connection, "SELECT 1 FROM no_such_table")
 
 
 def silent_switch(driver: DriverUnderTest, connection: Any, site: Any, proxy: Proxy) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from queue import Empty, SimpleQueue
+from traceback import clear_frames
 from typing import Any, NamedTuple
 
 from instrumented_wrapper import events
@@ -95,6 +96,7 @@ class _Race:
         try:
             connection = self._opening.open(host, seconds)
         except BaseException as failure:  # noqa: BLE001 - it is told to who waits
+            clear_frames(failure.__traceback__)  # some drivers' errors have cycles: the app's connection is in none
             error = failure.with_traceback(None)  # this frame is in it
         with self._lock:
             if not self._over:
