@@ -48,17 +48,17 @@ class ServerSettings:
         doubts: settings that may have another value than is known here, and because of what.
         origins: where each value was set, as telemetry marked it.
         open: what the transaction that is open has set.
+        handled: a transfer handler has configured the session: what is pristine may be no default of the server's.
         missing: see `security.Refusal`.
     """
 
     def __init__(
         self, survives_reset_all: Callable[[str], bool], transactional: bool = True, has_defaults: bool = True
     ) -> None:
-        self._transactional = transactional  # a rollback undoes what a transaction has set
-        self._has_defaults = has_defaults  # the server knows what the connection began with
+        self._transactional, self.handled = transactional, False  # a rollback undoes what a transaction has set
+        self._survives, self._has_defaults = survives_reset_all, has_defaults  # it knows what the connection began with
         self.doubts: dict[str, str] = {}
         self.origins: dict[str, object] = {}
-        self._survives = survives_reset_all
         self._pristine: dict[str, str | None] = {}
         self._configured: set[str] = set()  # pristine values that SQL has set: the server's default is another one
         self._values: dict[str, str | None] = {}
@@ -154,6 +154,7 @@ class ServerSettings:
         """Keep a pristine value, as the server spells it; only the first one counts."""
         if name not in self._values:
             self._pristine[name] = value
+            self._configured |= {name} if value is not None and self.handled and self._has_defaults else set()
             self._values[name] = self._baseline(name)
 
     def apply(self, steps: Iterable[Step], origin: object, configured: bool, aborted: bool) -> None:
@@ -256,7 +257,7 @@ class ServerSettings:
     def noticed(self, name: str, pristine: str, value: str) -> None:
         """The server reports another value than at the beginning, whoever has set it."""
         if name not in self._configured:
-            self._pristine.setdefault(name, pristine)
+            self.fetched(name, self._pristine.setdefault(name, pristine))
             self._take(name, value, configured=False)
 
     def reported(self, name: str, value: str | None) -> None:

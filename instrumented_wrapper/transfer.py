@@ -106,7 +106,7 @@ def _carry(this: Switch, new: Replacement, handler: handlers.Handler | None) -> 
         trips = (yield from _to_baseline(this, new))[2]
     this.asks_handler = True
     handled = yield from ask(driver, handler, session, new.connection, this.deadline)
-    this.asks_handler = False
+    this.asks_handler, session.on_server.handled = False, True
     if not handled:
         done, _, more = yield from _to_values(this, new, ())
         return done, False, trips + more

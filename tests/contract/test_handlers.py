@@ -286,3 +286,35 @@ def test_what_is_no_function_is_refused(driver: DriverUnderTest) -> None:
     for setter in (set_reset, set_transfer):
         with pytest.raises(TypeError):
             setter("function")
+
+
+@pytest.mark.parametrize("returns", [False, True])
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_what_a_transfer_handler_sets_and_the_server_reports(
+    driver: DriverUnderTest, connect, site, spans, returns: bool, autocommit: bool
+) -> None:
+    """It is what the connection has afterwards, and nothing that the app has changed: no reset is due."""
+    connection = connect(autocommit=autocommit)
+    set_transfer(driver.callback(Callback(statement=site.sets_reported, returns=returns)))
+    site.end_sessions()
+    assert driver.execute(connection, site.shows_reported) == [(site.reported,)]
+    driver.rollback(connection)
+    assert dict(session_state(connection)) == {}
+    assert driver.execute(connection, site.shows_reported) == [(site.reported,)]
+    driver.rollback(connection)
+    spans.clear()
+    driver.close(connection)
+    assert spans.named("session_state.reset") == []
+
+
+def test_what_the_app_sets_after_a_transfer_handler_is_its_own(driver: DriverUnderTest, connect, site) -> None:
+    connection = connect(autocommit=True)
+    set_transfer(driver.callback(Callback(statement=site.sets_reported)))
+    site.end_sessions()
+    driver.execute(connection, "SELECT 1")
+    driver.execute(connection, site.sets_reported.replace(site.reported, site.reported_otherwise))
+    (state,) = session_state(connection).values()
+    assert (state.value, state.is_pristine) == (site.reported_otherwise, False)
+    assert driver.verb("reset_session")(connection)
+    assert session_state(connection)[state.name].is_pristine
+    assert driver.execute(connection, site.shows_reported) != [(site.reported_otherwise,)]

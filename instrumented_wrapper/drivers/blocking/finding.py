@@ -96,7 +96,7 @@ class _Race:
         try:
             connection = self._opening.open(host, seconds)
         except BaseException as failure:  # noqa: BLE001 - it is told to who waits
-            clear_frames(failure.__traceback__)  # some drivers' errors have cycles: the app's connection is in none
+            clear_frames(failure.__traceback__)  # errors of some drivers keep themselves, and these frames
             error = failure.with_traceback(None)  # this frame is in it
         with self._lock:
             if not self._over:
@@ -139,10 +139,19 @@ class _Race:
     def _close(self) -> None:
         """Whoever connects from now on, or has connected and was not taken, closes."""
         with self._lock:
-            self._over = True
+            self._over, self._opening = True, self._opening._replace(open=_too_late)
         while (ended := self._next(0)) is not None:
             if ended.connection is not None:
                 self._opening.close(ended.connection)
+
+
+def _too_late(host: Address, seconds: float) -> Any:
+    """Stand in for what opens connections, which has the app's: frames of an error may keep the race.
+
+    Raises:
+        ClosedMeanwhile: nobody wants one any more.
+    """
+    raise ClosedMeanwhile
 
 
 def search(opening: Opening, hosts: Sequence[Address], key: Hashable, deadline: float) -> tuple[Any, Found]:

@@ -170,7 +170,7 @@ class Psycopg(Asking):
             connection._prepared = fresh_prepared(connection._prepared)
             record.look_at(connection.pgconn)
             record.shared = self.is_shared(other)
-            record.reported_first = vars(other)[KEY].reported_first
+            record.keep_reported()  # what the app's transfer handler has set included
             record.loss_told = False
 
     def abandon(self, connection: Any) -> None:

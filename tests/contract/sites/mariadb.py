@@ -64,6 +64,8 @@ class MariaDB:
     ends_idle_sessions: Mapping[str, str] = MappingProxyType({"init_command": "SET wait_timeout=1"})
     ends_statements: Mapping[str, str] = MappingProxyType({"init_command": "SET max_statement_time=0.05"})
     commits = ("COMMIT", "COMMIT WORK", "COMMIT AND CHAIN")
+    sets_reported, shows_reported = "SET time_zone = '+05:00'", "SELECT @@session.time_zone"
+    reported, reported_otherwise = "+05:00", "+06:00"
     part_of_answer = 5  # bytes of the answer to a COMMIT: the header and a beginning
     commits_prepared = b"XA COMMIT"
 

@@ -65,6 +65,8 @@ class PostgreSQL:
     ends_idle_sessions: Mapping[str, str] = MappingProxyType({"options": "-c idle_session_timeout=300"})
     ends_statements: Mapping[str, str] = MappingProxyType({"options": "-c statement_timeout=50"})
     commits = ("COMMIT", "END", "COMMIT AND CHAIN")
+    sets_reported, shows_reported = "SET application_name = 'by_handler'", "SHOW application_name"
+    reported, reported_otherwise = "by_handler", "by_app"
     part_of_answer = 12  # bytes of the answer to a COMMIT: its first message, without the one that ends it
     commits_prepared = b"COMMIT PREPARED"
 
