@@ -15,7 +15,7 @@ from inspect import isawaitable, iscoroutine, isgenerator
 from typing import Any, TypeVar
 
 from instrumented_wrapper import handlers
-from instrumented_wrapper.drivers import Driver, Flow, Refused
+from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused
 from instrumented_wrapper.events import (
     Fetched,
     Observation,
@@ -182,15 +182,16 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     if session.resetting or not (plan or handler or (idle and session.to_clear())):
         keep_present(session, read)  # the app's handler may close its connection
         return True
-    settings = tuple(change.setting for change in plan) + (session.to_clear() if idle else ())
+    settings = tuple(change.setting for change in plan) + _to_clear(session, idle)
     event = Reset(**where(driver, connection, session), trigger=trigger, settings=settings, origins=session.origins())
     with observe(event) as observed:
         try:
-            observed.outcome = yield from _reset(driver, connection, session, handler, deadline)
+            end = yield from _reset(driver, connection, session, handler, deadline)
         except Exception as error:  # noqa: BLE001 - the close goes on, whatever the app's handler or the server did
             _reset_failed(observed, plan, error)
             return False
-    return True
+        observed.outcome = end = _accounted(end, plan)
+    return end.error is None
 
 
 def _ask_first(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[bool]:
@@ -210,6 +211,23 @@ def _reset_plan(session: Session, read: Callable[[str], Any], idle: bool) -> tup
     return (*session.reset_plan(read), *on_server)
 
 
+def _to_clear(session: Session, idle: bool) -> tuple[str, ...]:
+    return session.to_clear() if idle and not session.shared else ()
+
+
+def _accounted(end: SettingsEnd, plan: tuple[Change, ...]) -> SettingsEnd:
+    """Have each entry of a plan in the outcome: what nobody has carried out has failed."""
+    if end.handled_by == "custom":
+        return end
+    told = {change.name for change in end.changes}
+    left = tuple(SettingChange(*change, "failed") for change in plan if change.setting not in told)
+    failed = [change.name for change in (*end.changes, *left) if change.outcome == "failed"]
+    if not failed:
+        return end
+    logger.error("session reset failed at %s", ", ".join(failed))
+    return end._replace(changes=(*end.changes, *left), error=end.error or "incomplete")
+
+
 def _reset(
     driver: Driver, connection: Any, session: Session, handler: handlers.Handler | None, deadline: float
 ) -> Flow[SettingsEnd]:
@@ -222,23 +240,27 @@ def _reset(
             return SettingsEnd((), "custom", trips)
         done = tuple(restore(driver, connection, c, "reset") for c in session.reset_plan(read))
         keep_present(session, read)
-        on_server, trips = yield from _put_back(driver, connection, session)
-    return SettingsEnd((*done, *on_server), "default", trips)
+        end = yield from _put_back(driver, connection, session)
+    return end._replace(changes=(*done, *end.changes))
 
 
-def _put_back(driver: Driver, connection: Any, session: Session) -> Flow[tuple[tuple[SettingChange, ...], int]]:
+def _put_back(driver: Driver, connection: Any, session: Session) -> Flow[SettingsEnd]:
     """Reset what lives on the server, in one round trip; none where there is nothing."""
-    plan = _reset_plan(session, lambda _: None, driver.is_idle(connection))
-    plan = tuple(change for change in plan if change.setting in session.on_server.names)
-    clears = session.to_clear() if driver.is_idle(connection) and not session.shared else ()
+    ours = driver.is_idle(connection) and not session.shared
+    plan = session.on_server.reset_plan() if ours else ()
+    clears = _to_clear(session, ours)
     if not (plan or clears):
-        return (), 0
-    before = yield partial(driver.assign, connection, session.reset_assignments(clears), clears, back=True)
-    if before is None:  # not our session: another client has it meanwhile
-        return tuple(SettingChange(c.setting, c.before, c.after, "skipped") for c in plan), 1
-    session.were_reset()
-    cleared = tuple(SettingChange(name, "present", None, "reset") for name in clears)
-    return tuple(SettingChange(c.setting, c.before, c.after, "reset") for c in plan) + cleared, 1
+        return SettingsEnd((), "default", 0)
+    entries = (*plan, *(Change(name, "present", None) for name in clears))
+    assigned: Assigned | None = yield partial(
+        driver.assign, connection, session.reset_assignments(clears), clears, back=True
+    )
+    if assigned is None:  # not our session: another client has it meanwhile
+        return SettingsEnd(tuple(SettingChange(*entry, "skipped") for entry in entries), "default", 1)
+    session.were_reset(assigned.done | assigned.own)
+    changes = tuple(SettingChange(*entry, assigned.outcome(entry.setting, "reset")) for entry in entries)
+    error = next((error_type(error) for error in assigned.errors.values()), None)
+    return SettingsEnd(changes, "default", 1, error=error)
 
 
 def read_anew(driver: Driver, connection: Any, session: Session) -> Flow[int]:

@@ -6,10 +6,11 @@ when it is asked; what neither tells is kept as a doubt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Container, Iterable
+from typing import Any, Final
 
 from instrumented_wrapper import statement
+from instrumented_wrapper.plans import Assignment, Change, Told
 from instrumented_wrapper.savepoints import ANY, Held, Savepoints, set_by_name
 from instrumented_wrapper.statement import Step
 
@@ -17,28 +18,6 @@ __all__ = ["ANY", "Assignment", "Change", "ServerSettings", "Told"]
 
 _ENDS: Final = (statement.COMMIT, statement.ROLLBACK)
 _OF_TRANSACTIONS: Final = statement.OF_TRANSACTIONS - {statement.BEGIN}
-
-
-class Change(NamedTuple):
-    """One step of a plan: bring `setting` from `before` to `after`."""
-
-    setting: str
-    before: Any
-    after: Any
-
-
-class Assignment(NamedTuple):
-    """What the server is to be given: the text of a setting, None for its own default."""
-
-    name: str
-    text: str | None
-
-
-class Told(NamedTuple):
-    """What the server said: present values by name, and what the settings would be without any SQL."""
-
-    values: Mapping[str, str | None]
-    defaults: Mapping[str, str | None]
 
 
 class ServerSettings:
@@ -53,10 +32,15 @@ class ServerSettings:
     """
 
     def __init__(
-        self, survives_reset_all: Callable[[str], bool], transactional: bool = True, has_defaults: bool = True
+        self,
+        survives_reset_all: Callable[[str], bool],
+        transactional: bool = True,
+        has_defaults: bool = True,
+        not_carried: frozenset[str] = frozenset(),
     ) -> None:
         self._transactional, self.handled = transactional, False  # a rollback undoes what a transaction has set
         self._survives, self._has_defaults = survives_reset_all, has_defaults  # it knows what the connection began with
+        self._not_carried = not_carried  # they mean another thing in another session
         self.doubts: dict[str, str] = {}
         self.origins: dict[str, object] = {}
         self._pristine: dict[str, str | None] = {}
@@ -69,7 +53,7 @@ class ServerSettings:
 
     def twin(self) -> ServerSettings:
         """Return the same settings, for another physical connection."""
-        twin = ServerSettings(self._survives, self._transactional, self._has_defaults)
+        twin = ServerSettings(self._survives, self._transactional, self._has_defaults, self._not_carried)
         twin.doubts, twin.origins = dict(self.doubts), dict(self.origins)
         twin._pristine, twin._configured = dict(self._pristine), set(self._configured)
         twin._values = dict(self._values)
@@ -302,8 +286,12 @@ class ServerSettings:
 
     def transfer_plan(self) -> tuple[Change, ...]:
         """Plan the way from the baseline to the values: all that was set, for another server has other defaults."""
-        items = self._values.items()
+        items = ((name, value) for name, value in self._values.items() if name not in self._not_carried)
         return tuple(Change(n, self._pristine.get(n), v) for n, v in items if self._differs(n) or self._is_set(n))
+
+    def not_carried(self) -> tuple[str, ...]:
+        """Return the settings that were changed, and mean another thing in another session."""
+        return tuple(name for name in self._values if name in self._not_carried and self._differs(name))
 
     def _is_set(self, name: str) -> bool:
         return name not in self._configured and self._values[name] is not None
@@ -319,11 +307,19 @@ class ServerSettings:
     def _baseline(self, name: str) -> str | None:
         return self._pristine[name] if name in self._configured else None
 
-    def were_reset(self) -> None:
-        """The settings are back at the baseline; that they were changed is still known."""
+    def were_reset(self, names: Container[str]) -> None:
+        """Take these settings as back at the baseline; that they were changed is still known."""
         for name in self._values:
-            self._values[name] = self._baseline(name)
-        self.origins.clear()
+            if name in names or not self._differs(name):
+                self._values[name] = self._baseline(name)
+                self.origins.pop(name, None)
+
+    def forget(self, names: Container[str]) -> None:
+        """Know nothing of these settings any more: they are not the app's, or the session that had them is gone."""
+        for known in (self._values, self._pristine, self.origins, self.doubts):
+            for name in [name for name in known if name in names]:
+                del known[name]
+        self._configured = {name for name in self._configured if name not in names}
 
     def mark_pristine(self) -> None:
         """Take the present values as the baseline."""

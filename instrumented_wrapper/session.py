@@ -5,7 +5,7 @@ Pure: no driver call, no telemetry. `Session` is asked and told; the lifecycle a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -46,7 +46,9 @@ class Session:
     def __init__(self, options: Options, database: Database) -> None:
         self.options = options
         self.changed = self.unsure = False
-        self.on_server = ServerSettings(database.survives_reset_all, database.TRANSACTIONAL, database.HAS_DEFAULTS)
+        self.on_server = ServerSettings(
+            database.survives_reset_all, database.TRANSACTIONAL, database.HAS_DEFAULTS, database.NOT_CARRIED
+        )
         self.left: dict[str, None] = {}
         self.built: set[str] = set()
         self.noted: list[Effects] = []
@@ -169,11 +171,12 @@ class Session:
         states = self._settings.items()
         return tuple(Change(name, s.pristine_value, s.value) for name, s in states if not s.is_pristine)
 
-    def were_reset(self) -> None:
-        """What lives on the server is back at the baseline."""
-        self.on_server.were_reset()
+    def were_reset(self, names: Container[str]) -> None:
+        """Take settings as back at the baseline, and other state as cleared."""
+        self.on_server.were_reset(names)
         for name in self.to_clear():
-            self.left.pop(name, None)
+            if name in names:
+                self.left.pop(name, None)
         self.refresh_changed()
 
     def reset_assignments(self, clears: tuple[str, ...]) -> tuple[Assignment, ...]:
@@ -340,7 +343,8 @@ class Session:
     def not_carried(self) -> tuple[str, ...]:
         """Return the names of state that a switch cannot carry over; of a setting in doubt, its own name."""
         doubts = (name or why for name, why in self.on_server.doubts.items())
-        return tuple(dict.fromkeys((*self.left, *doubts, *self.on_server.missing)))
+        others = (*self.on_server.missing, *self.on_server.not_carried())
+        return tuple(dict.fromkeys((*self.left, *doubts, *others)))
 
 
 def _not_reported(name: str) -> str | None:

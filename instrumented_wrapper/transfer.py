@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from instrumented_wrapper import handlers
-from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
+from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused, Replacement
 from instrumented_wrapper.events import SettingChange, SettingsEnd, Transfer, error_type, observe
 from instrumented_wrapper.failover import Attempts, Loss
 from instrumented_wrapper.lifecycle import ask, fetch, keep_present, read_anew, restore, tell_fetched, where
-from instrumented_wrapper.server_settings import Assignment, Change
+from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
 
 __all__ = ["Switch", "configure", "gives_settings"]
@@ -132,28 +132,28 @@ def _to_values(this: Switch, new: Replacement, baseline: tuple[Assignment, ...])
     values = session.on_server.transfer_assignments()
     set_anyway = {assignment.name for assignment in values}
     wanted = (*(assignment for assignment in baseline if assignment.name not in set_anyway), *values)
-    before = yield from _assign(this, new, wanted)
-    if before is None:
-        return (*done, *_changes(plan, "skipped")), False, 1
+    assigned = yield from _assign(this, new, wanted)
+    session.on_server.forget(session.on_server.not_carried())
     for change in plan:
-        pristine = change.before if session.on_server.is_configured(change.setting) else before[change.setting]
+        if change.setting not in assigned.done:
+            continue
+        pristine = change.before if session.on_server.is_configured(change.setting) else assigned.before[change.setting]
         tell_fetched(driver, new.connection, session, change.setting, pristine)
-    return (*done, *_changes(plan, "restored")), False, 1 if wanted else 0
+    carried = tuple(SettingChange(*c, "restored" if c.setting in assigned.done else "skipped") for c in plan)
+    return (*done, *carried), False, 1 if wanted else 0
 
 
-def _changes(plan: tuple[Change, ...], outcome: str) -> tuple[SettingChange, ...]:
-    return tuple(SettingChange(*change, outcome) for change in plan)
-
-
-def _assign(this: Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> Flow[dict[str, str | None] | None]:
-    """Set settings on the server. None: another client may get that session, and they are not carried over."""
+def _assign(this: Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> Flow[Assigned]:
+    """Set settings on the server. What was not set is named, but for what no session can be given."""
+    nothing = Assigned({}, frozenset())
     if not wanted:
-        return {}
-    before: dict[str, str | None] | None = None
+        return nothing
+    assigned: Assigned | None = None
     if not this.driver.is_shared(new.connection):
-        before = yield partial(this.driver.assign, new.connection, wanted)
-    if before is None:
-        names = [assignment.name for assignment in wanted]
-        this.not_restored = tuple(dict.fromkeys((*this.not_restored, *names)))
-        this.missing = tuple(dict.fromkeys((*this.missing, *names)))
-    return before
+        assigned = yield partial(this.driver.assign, new.connection, wanted)
+    missing = [a.name for a in wanted if assigned is None or a.name not in assigned.done | assigned.own]
+    this.not_restored = tuple(dict.fromkeys((*this.not_restored, *missing)))
+    this.missing = tuple(dict.fromkeys((*this.missing, *missing)))
+    if assigned is not None:  # they are not there: a later reset has nothing to put back
+        this.session.on_server.forget({*missing, *assigned.own})
+    return assigned or nothing

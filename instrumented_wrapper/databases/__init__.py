@@ -13,10 +13,12 @@ class Database(Protocol):
     Attributes:
         TRANSACTIONAL: a rollback undoes what the transaction has set.
         HAS_DEFAULTS: a setting can be put back without telling its value.
+        NOT_CARRIED: settings that mean another thing in another session.
     """
 
     TRANSACTIONAL: bool
     HAS_DEFAULTS: bool
+    NOT_CARRIED: frozenset[str]
 
     def shown(self, name: str, text: str | None) -> Any:
         """Return the value of a setting on the server as the app is shown it."""

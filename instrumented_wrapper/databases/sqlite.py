@@ -21,6 +21,7 @@ from instrumented_wrapper.statement import DOUBT, Effects, Step
 __all__ = [
     "HAS_DEFAULTS",
     "LISTED",
+    "NOT_CARRIED",
     "READING",
     "SYSTEM",
     "TRANSACTIONAL",
@@ -42,6 +43,7 @@ __all__ = [
 
 SYSTEM: Final = "sqlite"
 TRANSACTIONAL = False  # a PRAGMA outlives a rollback
+NOT_CARRIED: Final = frozenset[str]()
 HAS_DEFAULTS = False  # there is no way to say: as it was
 ATTACHED: Final = "attached databases"
 TEMPORARY: Final = "temporary tables"

@@ -6,10 +6,11 @@ calls to its runner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
@@ -18,7 +19,7 @@ from instrumented_wrapper.operations import Operations, Pools
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
 
-__all__ = ["Driver", "Flow", "Flows", "Refused", "Replacement"]
+__all__ = ["Assigned", "Driver", "Flow", "Flows", "Refused", "Replacement"]
 
 Result = TypeVar("Result")
 Flow = Generator[Callable[[], Any], Any, Result]
@@ -33,6 +34,26 @@ class Replacement:
     attempts: int
     tried: tuple[Attempts, ...] = ()
     led_by: object = None
+
+
+class Assigned(NamedTuple):
+    """The outcome of `Driver.assign`. What is in neither `done` nor `own` has failed: nothing is done by default.
+
+    Attributes:
+        before: the value of each setting before, by name; empty on the way back.
+        done: names of the settings that were given and of the state that was cleared.
+        own: names of settings that no session can be given: their values are the server's own.
+        errors: the error of the server for settings that it refused.
+    """
+
+    before: Mapping[str, str | None]
+    done: frozenset[str]
+    own: frozenset[str] = frozenset()
+    errors: Mapping[str, Exception] = MappingProxyType({})
+
+    def outcome(self, name: str, done: str) -> str:
+        """Return the outcome of one entry of a plan; `done` where it was carried out."""
+        return done if name in self.done else "skipped" if name in self.own else "failed"
 
 
 class Refused(Exception):
@@ -102,10 +123,10 @@ class Driver(Protocol):
 
         `back`: to the baseline, so that who the session is comes first.
 
-        Returns what each setting was before, by name; None where the server session is not the connection's own.
+        Returns an `Assigned`; None where the server session is not the connection's own.
 
         Raises:
-            Refused: the server refused one of the settings; nothing was set.
+            Refused: the server refused a value.
         """
 
     def ask(self, connection: Any) -> Any:

@@ -84,9 +84,13 @@ class Line:
         """Return a setting that the client knows."""
         return self._native.known(self.record.connection(), self.record, name)
 
-    def giving(self, assignments: Sequence[Assignment]) -> None:
+    def giving(self, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings."""
-        self._native.giving(self.record.connection(), assignments)
+        self._native.giving(self.record.connection(), assignments, back)
+
+    def owes(self) -> bool:
+        """Tell whether the last answer was of rows."""
+        return self._native.owes(self.record.connection())
 
     def tracks(self) -> bool:
         """Tell whether the server reports all that changes."""
@@ -104,9 +108,9 @@ class Line:
         """Tell whether the physical connection has ended."""
         return self._native.is_lost(self.record.connection(), error)
 
-    def reset(self) -> bool:
+    def reset(self, without_database: bool) -> bool:
         """Reset the whole session."""
-        return self._native.reset(self.record.connection(), self.record)
+        return self._native.reset(self.record.connection(), self.record, without_database)
 
 
 class ForMySQL:
@@ -138,6 +142,10 @@ class ForMySQL:
         """Return a setting that the client knows without asking."""
         raise NotImplementedError
 
+    def owes(self, connection: Any) -> bool:
+        """Tell whether the last answer was of rows: the server may have something to report that has no room there."""
+        return False
+
     def tracks(self, connection: Any) -> bool:
         """Tell whether the server reports all that changes."""
         return False
@@ -148,11 +156,11 @@ class ForMySQL:
     def went_back(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """Put back what the driver itself keeps of settings that were reset: how it encodes what it sends."""
 
-    def reset(self, connection: Any, record: Record) -> bool:
-        """Reset the whole session (COM_RESET_CONNECTION), and redo what connecting did."""
+    def reset(self, connection: Any, record: Record, without_database: bool = False) -> bool:
+        """Reset the whole session (COM_RESET_CONNECTION), and redo what connecting did; False: that cannot be done."""
         raise NotImplementedError
 
-    def giving(self, connection: Any, assignments: Sequence[Assignment]) -> None:
+    def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
 
     def socket(self, connection: Any) -> int | None:
@@ -279,7 +287,9 @@ class ForMySQL:
     def current_database(self, connection: Any, record: Record) -> str:
         """Return the database that a new connection is to have at once: ``USE`` cannot join a SET."""
         value, pristine = record.on_server.shown.get("database", (None, None))
-        carried = value if record.options.transfer_session_state_on_switch else None
+        moved = {change.setting for change in record.on_server.transfer_plan()}
+        at_once = record.options.transfer_session_state_on_switch and "role" not in moved  # it may need the role
+        carried = value if at_once else None
         return carried or pristine or self.database(connection)
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:

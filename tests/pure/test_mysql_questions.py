@@ -3,7 +3,7 @@
 import pytest
 
 from instrumented_wrapper.databases.mysql.questions import answers, assign, dialect_of, present
-from instrumented_wrapper.databases.mysql.settings import Bits, Number
+from instrumented_wrapper.databases.mysql.values import Bits, Decimal, Double, Number, Text, Unsigned
 from instrumented_wrapper.server_settings import Assignment
 
 
@@ -29,19 +29,28 @@ def test_what_a_server_calls_things(version: str, isolation: str, roles: bool) -
     assert ("CURRENT_ROLE()" in present(["role"], dialect)) is roles
 
 
+def _as_given(assignment: tuple[str, str | None]) -> int:
+    return {"role": 0, "database": 1, "collation_connection": 3}.get(assignment[0], 2)
+
+
 @pytest.mark.parametrize(
     ("assignments", "texts"),
     [
         ([], []),
         ([("time_zone", "+02:00"), ("@x", Number("7"))], ["SET @@session.`time_zone` = '+02:00', @`x` = 7"]),
         ([("@x", "7"), ("@`", None)], ["SET @`x` = '7', @```` = NULL"]),
-        ([("sql_mode", "it's")], ["SET @@session.`sql_mode` = CONVERT(X'69742773' USING utf8mb4)"]),
+        ([("sql_mode", "it's")], ["SET @@session.`sql_mode` = 'it''s'"]),
+        ([("sql_mode", "a\\")], ["SET @@session.`sql_mode` = CONVERT(X'615c' USING utf8mb4)"]),
+        ([("database", None)], []),
+        ([("database", "d"), ("role", "r")], ["SET ROLE `r`", "USE `d`"]),
+        ([("system_versioning_asof", "DEFAULT")], ["SET @@session.`system_versioning_asof` = DEFAULT"]),
         (
             [("lock_wait_timeout", "5"), ("time_zone", None)],
             ["SET @@session.`lock_wait_timeout` = 5, @@session.`time_zone` = DEFAULT"],
         ),
         ([("database", "o`d"), ("autocommit", "0")], ["USE `o``d`", "SET @@session.`autocommit` = 0"]),
-        ([("role", None)], ["SET ROLE NONE"]),
+        ([("role", "NONE")], ["SET ROLE NONE"]),
+        ([("role", None)], ["SET ROLE DEFAULT"]),
         ([("role", "reader")], ["SET ROLE `reader`"]),
         ([("role", "`reader`@`%`,`writer`@`%`")], ["SET ROLE `reader`@`%`,`writer`@`%`"]),  # as MySQL tells it
         (
@@ -51,17 +60,30 @@ def test_what_a_server_calls_things(version: str, isolation: str, roles: bool) -
     ],
 )
 def test_settings_are_given_in_one_statement(assignments: list[tuple[str, str | None]], texts: list[str]) -> None:
-    assert assign([Assignment(*given) for given in assignments], dialect_of("8.0.36")) == texts
+    given = assign([Assignment(*given) for given in assignments], dialect_of("8.0.36"))
+    assert list(given) == texts
+    assert [name for names in given.values() for name in names] == [
+        name for name, text in sorted(assignments, key=_as_given) if (name, text) != ("database", None)
+    ]
 
 
 def test_answers_come_back_by_name() -> None:
     names = ["autocommit", "role", "isolation_level"]
-    row = [text.encode().hex() for text in ("1", "NONE", "READ-COMMITTED")]
-    assert answers(names, row) == dict(zip(names, ("1", None, "READ-COMMITTED"), strict=True))
+    row = [text.encode().hex() for text in ("1", '"r ""1"@"%","r2"@"%"', "READ-COMMITTED")]
+    assert answers(names, row) == dict(zip(names, ("1", '`r "1`@`%`,`r2`@`%`', "READ-COMMITTED"), strict=True))
 
 
 def test_user_variables_come_back_as_what_they_are() -> None:
-    told = answers(["@n", "@t", "@x", "@nothing"], ["n37", "t37", "xFF27", None])
-    assert [type(text) for text in told.values()] == [Number, str, Bits, type(None)]
-    (given,) = assign([Assignment(*each) for each in told.items()], dialect_of("8.0.36"))
-    assert given == "SET @`n` = 7, @`t` = '7', @`x` = X'ff27', @`nothing` = NULL"
+    given = {
+        "@i": ("i37", Number, "7"),
+        "@u": ("u37", Unsigned, "CAST(7 AS UNSIGNED)"),
+        "@m": ("m37", Decimal, "7."),
+        "@d": ("d37", Double, "7e0"),
+        "@t": ("tlatin1_bin:C3A9", Text, "CONVERT(CONVERT(X'c3a9' USING utf8mb4) USING latin1) COLLATE latin1_bin"),
+        "@x": ("xFF27", Bits, "X'ff27'"),
+        "@nothing": (None, type(None), "NULL"),
+    }
+    told = answers(list(given), [cell for cell, _, _ in given.values()])
+    assert [type(text) for text in told.values()] == [kind for _, kind, _ in given.values()]
+    (text,) = assign([Assignment(*each) for each in told.items()], dialect_of("8.0.36"))
+    assert text == "SET " + ", ".join(f"@`{name[1:]}` = {how}" for name, (_, _, how) in given.items())

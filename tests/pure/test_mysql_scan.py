@@ -50,7 +50,16 @@ def told(text: str) -> dict[str, str | None]:
         ("SET ROLE admin", {"role": "admin"}),
         ("SET DEFAULT ROLE admin", {}),
         ("SET PASSWORD FOR a = PASSWORD('x')", {}),
-        ("SET timestamp = 1, insert_id = 2", {}),
+        ("SET timestamp = 1, insert_id = 2", {"timestamp": "1", "insert_id": "2"}),
+        ("SET timestamp = DEFAULT, identity = 3", {"timestamp": "0", "last_insert_id": "3"}),
+        ("SET rand_seed1 = 1, @x = 2", {"@x": "2"}),
+        ("SET warning_count = 1, statement_id = 2", {}),
+        ("SET ROLE NONE", {"role": "NONE"}),
+        ("SET ROLE ALL", {"role": IN_DOUBT}),
+        ("SET ROLE a, b", {"role": IN_DOUBT}),
+        ("SET ROLE ALL EXCEPT a", {"role": IN_DOUBT}),
+        ("SET ROLE DEFAULT", {"role": IN_DOUBT}),
+        ("SET RESOURCE GROUP night", {}),
     ],
 )  # fmt: skip
 def test_what_is_set(text: str, values: dict[str, str | None]) -> None:
@@ -118,6 +127,7 @@ def variables(*pairs: tuple[bytes, bytes]) -> bytes:
     return b"\x00" + string(b"".join(string(name) + string(value) for name, value in pairs))
 
 
+NUMBERED = variables((b"statement_id", b"85")) + variables((b"time_zone", b"UTC"))
 SCHEMA, SOME = b"\x01" + string(string(b"other")), b"\x02" + string(b"1")
 
 
@@ -132,8 +142,11 @@ SCHEMA, SOME = b"\x01" + string(string(b"other")), b"\x02" + string(b"1")
         (variables((b"tx_isolation", b"READ-COMMITTED")) + SOME, {"isolation_level": "READ-COMMITTED"}, False),
         (SCHEMA + SOME, {"database": "other"}, False),
         (SOME, {}, True),
-        (variables((b"session_track_state_change", b"ON")) + SOME, {}, True),  # of which it is said in any case
-        (variables((b"last_gtid", b"0-1-2")) + SOME, {}, False),
+        # of this it is said in any case
+        (variables((b"session_track_state_change", b"ON")) + SOME, {"session_track_state_change": "1"}, True),
+        (variables((b"last_gtid", b"0-1-2")), {}, False),
+        (variables((b"last_gtid", b"0-1-2")) + SOME, {}, True),
+        (variables((b"statement_id", b"85")) + variables((b"time_zone", b"UTC")), {"time_zone": "UTC"}, False),
         (variables((b"character_set_results", b"")), {"character_set_results": ""}, False),
     ],
 )
@@ -149,6 +162,8 @@ def test_what_a_server_reports(state: bytes, settings: dict[str, str], unnamed: 
         (string(b"Rows matched"), False, string(b"Rows matched"), b""),
         (string(b"Rows matched") + string(SOME), True, string(b"Rows matched"), SOME),
         (b"\x00" + string(SOME), True, b"", SOME),
+        (b"\x00" + string(variables((b"statement_id", b"85"))), True, b"", b""),
+        (b"\x00" + string(NUMBERED), True, b"", NUMBERED),
         (b"\xfc\x2c\x01" + b"x" * 300 + string(SOME), True, b"\xfc\x2c\x01" + b"x" * 300, SOME),
     ],
 )

@@ -86,7 +86,7 @@ def test_what_configuration_set_is_the_baseline(known):
     assert known.reset_assignments() == (Assignment("a", "5"),)
     run(known, "RESET a", "COMMIT")
     assert known.reset_plan() == (Change("a", None, "5"),), "the server's own default is a change"
-    known.were_reset()
+    known.were_reset(known.names)
     assert not known.is_changed
 
 

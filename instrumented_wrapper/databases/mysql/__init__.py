@@ -17,6 +17,7 @@ from instrumented_wrapper.databases.mysql.answers import (
     READ_ONLY_ERRORS,
     answer_to,
 )
+from instrumented_wrapper.databases.mysql.settings import NO_ROLE, NOT_CARRIED
 from instrumented_wrapper.databases.mysql.state import covers, is_listed, is_security_state
 from instrumented_wrapper.databases.mysql.statements import scan
 from instrumented_wrapper.databases.mysql.summary import cut, words_of
@@ -25,6 +26,7 @@ __all__ = [
     "CANNOT_LOG_IN",
     "HAS_DEFAULTS",
     "LOST_ERRORS",
+    "NOT_CARRIED",
     "NOT_SERVING",
     "READ_ONLY_ERRORS",
     "TRANSACTIONAL",
@@ -58,7 +60,11 @@ def survives_reset_all(name: str) -> bool:
 
 def shown(name: str, text: str | None) -> Any:
     """Return the value of a setting as the app is shown it: True or False where it is a switch of ours."""
-    return text == "1" if name in ("autocommit", "read_only") and text in ("0", "1") else text
+    if name == "role" and text == NO_ROLE:
+        return None
+    if name in ("autocommit", "read_only") and text in ("0", "1"):
+        return text == "1"
+    return text if text is None else str(text)
 
 
 def system_of(version: str) -> str:

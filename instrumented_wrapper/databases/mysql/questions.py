@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Final, NamedTuple
 
-from instrumented_wrapper.databases.mysql.settings import NULLABLE, Bits, Number, canonical
-from instrumented_wrapper.databases.mysql.state import HANDLERS, LOCKED, LOCKS
+from instrumented_wrapper.databases.mysql.settings import ANEW, NO_ROLE, NULLABLE, SESSION_ONLY, canonical
+from instrumented_wrapper.databases.mysql.state import LOCKED, LOCKS, RESOURCE_GROUP
+from instrumented_wrapper.databases.mysql.values import kind_of_number, literal, text_literal, value_of
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = [
     "ALWAYS_ASKED",
+    "BY_TEXT_ONLY",
     "Dialect",
     "answers",
     "assign",
@@ -51,15 +53,16 @@ ALWAYS_ASKED: Final = (
     "lock_wait_timeout",
 )
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
-_PLAIN: Final = re.compile(r"[\w +\-:,./%@]*", re.ASCII)
-_KINDS: Final[dict[str, type[str]]] = {"n": Number, "x": Bits, "t": str}
+_QUOTED: Final = re.compile(r'"((?:[^"]|"")*)"')
+_QUOTED_ROLES: Final = re.compile(r'(?:"(?:[^"]|"")*"@"(?:[^"]|"")*",?)+')
 _TOO_LONG: Final = "?"  # for `max_allowed_packet`
 _LEAST_LAST: Final = ("collation_connection",)  # character_set_connection sets it, too
 _CLEARING: Final = {
     LOCKS: "DO RELEASE_ALL_LOCKS()",
     LOCKED: "UNLOCK TABLES",
-    HANDLERS: "",
+    RESOURCE_GROUP: "SET RESOURCE GROUP USR_default",
 }
+BY_TEXT_ONLY: Final = (RESOURCE_GROUP,)  # a session that is reset as a whole keeps it
 
 
 class Dialect(NamedTuple):
@@ -68,19 +71,22 @@ class Dialect(NamedTuple):
     read_only: str = "transaction_read_only"
     isolation_level: str = "transaction_isolation"
     roles: bool = True
+    mariadb: bool = False
 
     def variable(self, name: str) -> str:
         """Return the system variable of a setting."""
         return {"read_only": self.read_only, "isolation_level": self.isolation_level}.get(name, name)
 
 
+@cache
 def dialect_of(version: str) -> Dialect:
     """Return what the server of this version understands (``@@version``)."""
     numbers = _numbers(version)
     mariadb = "mariadb" in version.lower()
     old = numbers < ((11, 1) if mariadb else (5, 7, 20))
     roles = mariadb or numbers >= (8,)
-    return Dialect("tx_read_only", "tx_isolation", roles) if old else Dialect(roles=roles)
+    names = ("tx_read_only", "tx_isolation") if old else ("transaction_read_only", "transaction_isolation")
+    return Dialect(*names, roles, mariadb)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -94,14 +100,15 @@ def present(names: Sequence[str], dialect: Dialect) -> str:
 
 def _asked(dialect: Dialect, name: str) -> str:
     expression = _expression(name, dialect, "session")
-    return _typed(expression) if name.startswith("@") else _armored(expression)
+    return _typed(expression, dialect) if name.startswith("@") else _armored(expression)
 
 
-def _typed(variable: str) -> str:
-    """Ask for the value of a user variable, with what it is before it: a number, bytes or text."""
-    kind = f"IF(COERCIBILITY({variable}) = 5, 'n', IF(CHARSET({variable}) = 'binary', 'x', 't'))"
-    value = f"IF(CHARSET({variable}) = 'binary', HEX(CONCAT({variable})), {_armored(variable)})"
-    return f"IF({variable} IS NULL, NULL, COALESCE(CONCAT({kind}, {value}), '{_TOO_LONG}'))"
+def _typed(variable: str, dialect: Dialect) -> str:
+    """Ask for the value of a user variable, with its kind before it, and the collation if that is a text."""
+    number = f"CONCAT({kind_of_number(variable, dialect.mariadb)}, HEX(CONCAT({variable})))"
+    text = f"CONCAT('t', COLLATION({variable}), ':', {_armored(variable)})"
+    value = f"IF(CHARSET({variable}) = 'binary', {number}, {text})"
+    return f"IF({variable} IS NULL, NULL, COALESCE({value}, '{_TOO_LONG}'))"
 
 
 def defaults(names: Sequence[str], dialect: Dialect) -> str:
@@ -115,7 +122,10 @@ def _expression(name: str, dialect: Dialect, scope: str) -> str:
     if name == "database":
         return "DATABASE()"
     if name == "role":
-        return ("CURRENT_ROLE()" if scope == "session" else "NULL") if dialect.roles else "NULL"
+        return f"COALESCE(CURRENT_ROLE(), '{NO_ROLE}')" if dialect.roles and scope == "session" else "NULL"
+    if name in SESSION_ONLY and scope == "global":
+        default = SESSION_ONLY[name]
+        return "NULL" if default is None else f"'{default}'"
     return f"@@{scope}.{quoted(dialect.variable(name))}"
 
 
@@ -134,58 +144,54 @@ def answers(names: Sequence[str], row: Sequence[str | None]) -> dict[str, str | 
     for name, cell in zip(names, row, strict=True):
         if cell == _TOO_LONG:
             continue
-        kind = _KINDS[cell[0]] if cell and name.startswith("@") else str
-        value = None if cell is None else bytes.fromhex(cell.lstrip("nxt")).decode(errors="surrogateescape")
-        text = None if value is None else kind(value)
-        found[name] = text if name.startswith("@") else canonical(name, _role(name, text))[1]
+        if name.startswith("@"):
+            found[name] = None if cell is None else value_of(cell)
+        else:
+            text = None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape")
+            found[name] = _roles(text) if name == "role" else canonical(name, text)[1]
     return found
 
 
-def _role(name: str, text: str | None) -> str | None:
-    return None if name == "role" and (text or "NONE").upper() == "NONE" else text
+def _roles(text: str | None) -> str | None:
+    """Return roles as MySQL shows them; it quotes them in the other way under ANSI_QUOTES."""
+    if text is None or not _QUOTED_ROLES.fullmatch(text):
+        return text
+    return _QUOTED.sub(lambda match: quoted(match[1].replace('""', '"')), text)
 
 
-def assign(assignments: Sequence[Assignment], dialect: Dialect) -> list[str]:
-    """Return the statements that give settings: one SET, and what cannot join it."""
+def assign(assignments: Sequence[Assignment], dialect: Dialect) -> dict[str, tuple[str, ...]]:
+    """Return the statements that give settings, each with the names of them: one SET, and what cannot join it.
+
+    The role comes first: a database may be the affair of that role. What no statement gives is in none.
+    """
     given = sorted(assignments, key=lambda assignment: assignment.name in _LEAST_LAST)
-    texts = [f"USE {quoted(a.text)}" for a in given if a.name == "database" and a.text]
-    together = [_assignment(a, dialect) for a in given if a.name not in ("database", "role")]
-    texts += [f"SET {', '.join(together)}"] if together else []
-    roles = [a.text for a in given if a.name == "role"]
-    return texts + [f"SET ROLE {_role_list(role)}" for role in roles]
+    texts = {f"SET ROLE {_role_list(a.text, dialect)}": (a.name,) for a in given if a.name == "role"}
+    texts |= {f"USE {quoted(a.text)}": (a.name,) for a in given if a.name == "database" and a.text}
+    others = [a for a in given if a.name not in ("database", "role")]
+    together = ", ".join(_assignment(a, dialect) for a in others)
+    return texts | ({f"SET {together}": tuple(a.name for a in others)} if others else {})
 
 
-def _role_list(role: str | None) -> str:
+def _role_list(role: str | None, dialect: Dialect) -> str:
     """Write a role, or the list of them that MySQL's CURRENT_ROLE() has answered, which is quoted already."""
-    return "NONE" if role is None else role if role.startswith("`") else quoted(role)
+    if role is None:
+        return NO_ROLE if dialect.mariadb else "DEFAULT"
+    return role if role == NO_ROLE or role.startswith("`") else quoted(role)
 
 
 def _assignment(assignment: Assignment, dialect: Dialect) -> str:
     name, text = assignment
     if name.startswith("@"):
-        return f"@{quoted(name[1:])} = {_value(text)}"
+        return f"@{quoted(name[1:])} = {literal(text)}"
     variable = f"@@session.{quoted(dialect.variable(name))}"
-    if text is None or (text == "" and name == NULLABLE):
-        return f"{variable} = {'DEFAULT' if text is None else 'NULL'}"
-    return f"{variable} = {text if _NUMBER.fullmatch(text) else _value(text)}"
+    if text is None or text == ANEW or (text == "" and name == NULLABLE):
+        return f"{variable} = {'NULL' if text == '' else 'DEFAULT'}"
+    return f"{variable} = {text if _NUMBER.fullmatch(text) else text_literal(text)}"
 
 
-def _value(text: str | None) -> str:
-    """Write a value, whatever ``sql_mode`` and ``character_set_client`` are."""
-    if text is None:
-        return "NULL"
-    if isinstance(text, Number):
-        return str(text)
-    if isinstance(text, Bits):
-        return f"X'{text.encode(errors='surrogateescape').hex()}'"
-    if _PLAIN.fullmatch(text):
-        return f"'{text}'"
-    return f"CONVERT(X'{text.encode(errors='surrogateescape').hex()}' USING utf8mb4)"
-
-
-def clear(names: Sequence[str]) -> list[str]:
-    """Return the statements that take state away where the session cannot be reset as a whole."""
-    return [text for name in names if (text := _CLEARING.get(name, ""))]
+def clear(names: Sequence[str]) -> dict[str, str]:
+    """Return the statements that take state away, by its name, where the session is not reset as a whole."""
+    return {name: _CLEARING[name] for name in names if name in _CLEARING}
 
 
 def is_read_only() -> str:

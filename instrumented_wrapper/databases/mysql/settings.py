@@ -12,15 +12,20 @@ from itertools import pairwise
 from typing import Final
 
 from instrumented_wrapper.databases.mysql.tokens import Token
+from instrumented_wrapper.databases.mysql.values import Number
 from instrumented_wrapper.statement import DOUBT, SET, Step
 
 __all__ = [
+    "ANEW",
+    "HIDDEN",
     "NAMES",
-    "NOT_STATE",
+    "NOT_CARRIED",
+    "NO_ROLE",
     "NULLABLE",
+    "OWN",
+    "SESSION_ONLY",
+    "TIMESTAMP",
     "TOGETHER",
-    "Bits",
-    "Number",
     "canonical",
     "is_of_next_transaction",
     "set_steps",
@@ -33,14 +38,35 @@ NAMES: Final = {
     "transaction_isolation": "isolation_level",
     "tx_read_only": "read_only",
     "transaction_read_only": "read_only",
+    "identity": "last_insert_id",
 }
-# What is set there is of one statement, or cannot be put back.
-NOT_STATE: Final = frozenset(
-    """timestamp insert_id last_insert_id identity rand_seed1 rand_seed2 pseudo_thread_id error_count warning_count
-    pseudo_slave_mode proxy_user external_user gtid_next server_id gtid_seq_no gtid_domain_id skip_replication
-    session_track_schema session_track_state_change session_track_transaction_info
-    session_track_gtids debug debug_dbug debug_sync in_transaction last_gtid""".split()
+# Reported by servers, and never set by an app: these are read-only. MySQL 9 reports its `statement_id` each time.
+OWN: Final = frozenset(
+    "error_count external_user gtid_owned in_transaction last_gtid proxy_user statement_id warning_count".split()
 )
+# What is set there means another thing in another session, or is of one statement: it is reset, and never carried.
+NOT_CARRIED: Final = frozenset(
+    """gtid_next gtid_seq_no immediate_server_version insert_id last_insert_id original_commit_timestamp
+    original_server_version pseudo_thread_id wsrep_gtid_seq_no""".split()
+)
+# They cannot be read: neither what they were nor what they are.
+HIDDEN: Final = frozenset({"rand_seed1", "rand_seed2"})
+TIMESTAMP: Final = "timestamp"  # where nobody has set it, it is the present time; what is reported of it is old
+_RUNNING: Final = "0"
+# They have no global value (errno 1238; MySQL 9.7, MariaDB 10.11): what each session begins with, where that is known.
+SESSION_ONLY: Final[dict[str, str | None]] = {
+    **dict.fromkeys(NOT_CARRIED),
+    **dict.fromkeys(
+        """default_master_connection pseudo_replica_mode pseudo_slave_mode require_row_format resultset_metadata
+        show_create_table_skip_secondary_engine skip_parallel_replication skip_replication sql_log_bin
+        system_versioning_asof transaction_allow_batching use_secondary_engine""".split()
+    ),
+    "insert_id": "0",
+    "last_insert_id": "0",
+    TIMESTAMP: _RUNNING,
+}
+NO_ROLE: Final = "NONE"
+ANEW: Final = "DEFAULT"  # what a server shows of a variable that is set to its default by this word only
 _SWITCHES: Final = {"on": "1", "true": "1", "off": "0", "false": "0"}
 _ELSEWHERE: Final = ("global", "persist", "persist_only")
 _CHARACTER_SETS: Final = ("character_set_client", "character_set_results", "character_set_connection")
@@ -52,18 +78,6 @@ TOGETHER: Final = {
 }
 NULLABLE: Final = "character_set_results"  # what is NULL there is reported, and kept, as nothing
 _COLLATION: Final = "collation_connection"
-
-
-class Number(str):
-    """A value that was given without quotes."""
-
-    __slots__ = ()
-
-
-class Bits(str):
-    """A value that is no text: its bytes, as far as they are text, and the others escaped."""
-
-    __slots__ = ()
 
 
 def switched(text: str) -> str:
@@ -139,7 +153,7 @@ def _role(given: Sequence[Token]) -> Iterator[Step]:
     if not plain or given[0] in (Token("word", "default"), Token("word", "all")):
         yield Step(DOUBT, "role", "SET ROLE")
     else:
-        yield Step(SET, "role", None if given[0] == Token("word", "none") else given[0].text)
+        yield Step(SET, "role", NO_ROLE if given[0] == Token("word", "none") else given[0].text)
 
 
 def _assignments(tokens: Sequence[Token]) -> Iterator[Step]:
@@ -181,7 +195,7 @@ def _assignment(part: Sequence[Token], scope: str) -> Step | None:
     if scope in _ELSEWHERE or target.kind not in ("word", "system", "name") or part[1].text not in ("=", ":="):
         return None
     name = NAMES.get(name.lower(), name.lower())
-    return None if name in NOT_STATE else _given(name, value)
+    return None if name in OWN else _given(name, value)
 
 
 def is_of_next_transaction(statement: Sequence[Token]) -> bool:
@@ -193,7 +207,7 @@ def is_of_next_transaction(statement: Sequence[Token]) -> bool:
 
 def _given(name: str, value: Sequence[Token]) -> Step:
     """Return the step that gives a setting a value, where that is a literal."""
-    text = _literal(name, value)
+    text = _RUNNING if name == TIMESTAMP and value[:1] == [Token("word", "default")] else _literal(name, value)
     is_null = name.startswith("@") and len(value) == 1 and value[0] == Token("word", "null")
     if text is None and not is_null:
         return Step(DOUBT, name, "SET")

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["HANDLERS", "LOCKED", "LOCKS", "NEXT", "PREPARED", "TEMPORARY", "covers", "is_listed", "is_security_state"]
+__all__ = [
+    "HANDLERS",
+    "LOCKED",
+    "LOCKS",
+    "NEXT",
+    "PREPARED",
+    "RESOURCE_GROUP",
+    "TEMPORARY",
+    "covers",
+    "is_listed",
+    "is_security_state",
+]
 
 TEMPORARY: Final = "temporary tables"
 LOCKS: Final = "locks"  # of GET_LOCK
@@ -15,6 +26,7 @@ LOCKED: Final = "locked tables"
 PREPARED: Final = "prepared statements"
 HANDLERS: Final = "handlers"
 NEXT: Final = "SET TRANSACTION"  # characteristics of the next transaction only
+RESOURCE_GROUP: Final = "resource group"  # which one it is, a session is not told
 _UNNAMED: Final = "session state"  # the server reports that there is some, without a name
 _CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT, _UNNAMED})
 
@@ -22,8 +34,8 @@ _CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT,
 def covers(cleared: str, name: str) -> bool:
     """Tell whether clearing `cleared` takes `name` away; ``*`` is all of it."""
     if cleared == "settings":
-        return False
-    return name in _CLEARED if cleared == "*" else cleared == name
+        return name == RESOURCE_GROUP
+    return name in _CLEARED or name == RESOURCE_GROUP if cleared == "*" else cleared == name
 
 
 def is_listed(name: str) -> bool:

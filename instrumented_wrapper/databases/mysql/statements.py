@@ -13,8 +13,17 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
-from instrumented_wrapper.databases.mysql.settings import is_of_next_transaction, set_steps
-from instrumented_wrapper.databases.mysql.state import HANDLERS, LOCKED, LOCKS, NEXT, PREPARED, TEMPORARY
+from instrumented_wrapper.databases.mysql.functions import calls
+from instrumented_wrapper.databases.mysql.settings import HIDDEN, is_of_next_transaction, set_steps
+from instrumented_wrapper.databases.mysql.state import (
+    HANDLERS,
+    LOCKED,
+    LOCKS,
+    NEXT,
+    PREPARED,
+    RESOURCE_GROUP,
+    TEMPORARY,
+)
 from instrumented_wrapper.databases.mysql.tokens import Token, tokens_of
 from instrumented_wrapper.statement import (
     BEGIN,
@@ -36,13 +45,17 @@ __all__ = ["scan"]
 
 _BEGINNINGS: Final = (
     r"(?:\A|;)[\s(]*(?:alter|analyze|begin|cache|call|change|check|commit|create|deallocate|do|drop|execute|flush"
-    r"|grant|handler|install|load\s+index|lock|optimize|prepare|purge|release|rename|repair|reset|revoke|rollback"
+    r"|get|grant|handler|install|load|lock|optimize|prepare|purge|release|rename|repair|reset|revoke|rollback"
     r"|savepoint|set|start|stop|truncate|uninstall|unlock|use|xa)\b"
 )
-_TRIGGERS: Final = re.compile(rf"{_BEGINNINGS}|:=|\binto\s*@|\bget_lock\b|\brelease_all_locks\b", re.IGNORECASE)
+_INTO: Final = r"\binto(?:\s|/\*.*?\*/)*@"
+_TRIGGERS: Final = re.compile(
+    rf"{_BEGINNINGS}|:=|{_INTO}|\bget_lock\b|\brelease_all_locks\b", re.IGNORECASE | re.DOTALL
+)
 _COMMENTED: Final = re.compile(r"(?:\A|;)\s*(?:/\*|--|\#)")
 _VERSIONS: Final = re.compile(r"/\*M?!(\d{5,6})")
 _SURE: Final = 50700  # MariaDB leaves out what is for MySQL from here on, and each server what is for newer ones
+_INTO_VARIABLES: Final = ("get", "load")  # GET DIAGNOSTICS @a = ..., LOAD DATA ... (i, @w)
 _ROUTINES: Final = ("procedure", "function", "trigger", "event", "package")
 # Statements that commit what is open, by their first word.
 _COMMITS: Final = frozenset(
@@ -53,8 +66,9 @@ _COMMITS: Final = frozenset(
 
 def scan(text: str) -> Effects | None:
     """Return what `text`, one or several statements, may do to the session; None where it is nothing that matters."""
+    called = calls(text)
     if not (_TRIGGERS.search(text) or _COMMENTED.search(text)):
-        return None
+        return Effects(calls=called) if called else None
     statements = [statement for statement in _statements(text) if statement]
     each = [tuple(_effects_of(statement)) for statement in statements]
     merged = _merge([effects for found in each for effects in found], several=len(statements) > 1)
@@ -62,6 +76,8 @@ def scan(text: str) -> Effects | None:
     merged = replace(merged, parts=parts)
     if any(int(version) >= _SURE for version in _VERSIONS.findall(text)):
         merged = replace(merged, steps=tuple(_unsure(step) for step in merged.steps))
+    if called:
+        merged = replace(merged, calls=called)
     return None if merged == Effects(several=merged.several) else merged
 
 
@@ -151,6 +167,8 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
             if after[index - 1] != Token("mark", ",") or after[index].kind != "variable":
                 break
             yield Effects(steps=(Step(DOUBT, f"@{after[index].text}", "SELECT"),))
+    if words[0] in _INTO_VARIABLES:
+        yield Effects(steps=_named(statement, words[0].upper()))
     if "get_lock" in words:
         yield Effects(leaves=(LOCKS,))
     if words[0] in ("select", "do") and words[1:2] == ["release_all_locks"] and len(words) == 4:
@@ -172,14 +190,19 @@ def _set_statement(statement: list[Token], words: list[str]) -> Iterator[Effects
 def _set(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(leaves=(NEXT,), read_only="transaction" if words[-2:] == ["read", "only"] else "")
-    steps, leaves = tuple(set_steps(statement)), (NEXT,) if is_of_next_transaction(statement) else ()
-    given = [str(step.value) for step in steps if step.name == "read_only" and step.kind == SET]
+    if words[1:3] == ["resource", "group"]:
+        return Effects(leaves=() if "for" in words else (RESOURCE_GROUP,))  # of another thread
+    given = tuple(set_steps(statement))
+    steps = tuple(step for step in given if step.name not in HIDDEN)
+    hidden = tuple(str(step.name) for step in given if step.name in HIDDEN)
+    leaves = (*((NEXT,) if is_of_next_transaction(statement) else ()), *hidden)
+    access = [str(step.value) for step in steps if step.name == "read_only" and step.kind == SET]
     turned_on = any(step == Step(SET, "autocommit", "1") for step in steps)
     return Effects(
         steps=(*((Step(COMMIT),) if turned_on else ()), *steps),
         leaves=leaves,
         in_doubt=turned_on,
-        read_only="" if not given else "session" if given[-1] == "1" else "ended",
+        read_only="" if not access else "session" if access[-1] == "1" else "ended",
     )
 
 
@@ -236,9 +259,13 @@ def _call(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _unseen(statement: list[Token], because: str, several: bool) -> Effects:
-    """What runs there is not read; the user variables that are named may get values."""
-    names = ["", *(f"@{token.text}" for token in statement if token.kind == "variable")]
-    return Effects(steps=tuple(Step(DOUBT, name, because) for name in names), in_doubt=True, several=several)
+    """What runs there is not read."""
+    return Effects(steps=(Step(DOUBT, "", because), *_named(statement, because)), in_doubt=True, several=several)
+
+
+def _named(statement: list[Token], because: str) -> tuple[Step, ...]:
+    """The user variables that are named may get values."""
+    return tuple(Step(DOUBT, f"@{token.text}", because) for token in statement if token.kind == "variable")
 
 
 def _use(statement: list[Token], words: list[str]) -> Effects:

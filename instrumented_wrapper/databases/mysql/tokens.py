@@ -44,9 +44,10 @@ class Token(NamedTuple):
     """A piece of a statement.
 
     Attributes:
-        kind: ``word`` (lower case), ``string`` (unquoted), ``escaped`` (a string with backslashes, whose meaning
-            depends on the sql_mode), ``number``, ``name`` (a quoted one), ``variable`` (of the user, lower case,
-            without its ``@``), ``system`` (a system variable, lower case, with its ``@@``), ``parameter`` or ``mark``.
+        kind: ``word`` (lower case), ``string`` (unquoted), ``escaped`` (a string whose meaning depends on more than
+            its text: it has backslashes, or a character set before it), ``number``, ``name`` (a quoted one),
+            ``variable`` (of the user, lower case, without its ``@``), ``system`` (a system variable, lower case, with
+            its ``@@``), ``parameter`` or ``mark``.
         text: as the kind says.
     """
 
@@ -92,7 +93,7 @@ def _token(kind: str, raw: str) -> Token:
         name = raw[1:]
         return Token(kind, (_unquoted(name).text if name[:1] in "`'\"" else name).lower())
     if kind in ("string", "double"):
-        return _unquoted(raw[raw.index("'" if kind == "string" else '"') :])
+        return _unquoted(raw) if raw[0] in "'\"" else Token("escaped", raw)
     return Token("mark" if kind in ("bits", "digits", "open") else kind, raw)
 
 

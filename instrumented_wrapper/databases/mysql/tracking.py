@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from instrumented_wrapper.databases.mysql.settings import NOT_STATE, canonical
+from instrumented_wrapper.databases.mysql.settings import OWN, canonical
 
-__all__ = ["ALL", "BEGIN", "ENABLE", "LISTEN", "WHICH", "changes", "parts"]
+__all__ = ["ALL", "BEGIN", "ENABLE", "LISTEN", "LISTEN_MARIADB", "WHICH", "changes", "parts"]
 
 ENABLE: Final = "SET SESSION session_track_system_variables='*', session_track_state_change=1"
 # The same for a session that is new: what is set to what it is, is reported.
@@ -21,10 +21,12 @@ _ENCODING: Final = (
 )
 BEGIN: Final = f"{ENABLE}, " + ", ".join(f"{name}=@@{name}" for name in _ENCODING)
 # Changes nothing, and is answered with all that is still to be reported; ENABLE would have it forgotten.
-LISTEN: Final = "SET SESSION session_track_state_change=1"
+LISTEN: Final = "DO 0"
+LISTEN_MARIADB: Final = "SET SESSION session_track_state_change=@@session_track_state_change"  # to DO it adds nothing
 WHICH: Final = "session_track_system_variables"
 ALL: Final = "*"
 _VARIABLES, _SCHEMA, _STATE_CHANGE = 0, 1, 2
+_STATEMENT_ID: Final = b"\x0cstatement_id"
 _LONG: Final = {0xFC: 2, 0xFD: 3, 0xFE: 8}  # first byte of a length -> how many bytes follow that tell it
 
 
@@ -34,7 +36,13 @@ def parts(message: bytes, changed: bool) -> tuple[bytes, bytes]:
         return message, b""
     info, rest = _string(message)
     told = message[: len(message) - len(rest)] if info else b""  # its length before it, as without what is reported
-    return told, _string(rest)[0] if changed and rest else b""
+    state = _string(rest)[0] if changed and rest else b""
+    return told, b"" if _is_number_of_statement(state) else state
+
+
+def _is_number_of_statement(state: bytes) -> bool:
+    """MySQL 9 reports it with each answer: this is on the frequent path."""
+    return state[2:15] == _STATEMENT_ID and state[1] == len(state) - 2
 
 
 def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool]:
@@ -49,8 +57,9 @@ def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool]:
             reported.append(("database", _string(data)[0].decode(errors="replace") or None))
         elif kind == _STATE_CHANGE:
             unnamed = True
-    named = any(not name.startswith("session_track") for name, _ in reported)  # of these it is said, too
-    return [pair for pair in reported if pair[0] not in NOT_STATE], unnamed and not named
+    theirs = [pair for pair in reported if pair[0] not in OWN]
+    named = any(not name.startswith("session_track") for name, _ in theirs)  # of these it is said, too
+    return theirs, unnamed and not named
 
 
 def _variables(data: bytes) -> Iterator[tuple[str, str | None]]:

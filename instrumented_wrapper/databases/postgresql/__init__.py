@@ -15,6 +15,7 @@ from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 __all__ = [
     "ABORTED_TRANSACTION",
     "HAS_DEFAULTS",
+    "NOT_CARRIED",
     "READ_ONLY_SQL_TRANSACTION",
     "SYSTEM",
     "TRANSACTIONAL",
@@ -33,6 +34,7 @@ __all__ = [
 
 SYSTEM: Final = "postgresql"
 TRANSACTIONAL = True  # a rollback undoes a SET
+NOT_CARRIED: Final = frozenset[str]()  # a setting means the same in each session
 HAS_DEFAULTS = True  # RESET goes back to what the connection began with
 READ_ONLY_SQL_TRANSACTION: Final = "25006"
 _FEATURE_NOT_SUPPORTED: Final = "0A000"

@@ -81,7 +81,10 @@ class Blocking:
 
     def notice(self, connection: Any) -> None:
         """Take what the server has reported of settings that no statement named."""
-        _record(connection).talk.notice()
+        record = _record(connection)
+        record.talk.notice()
+        if self.is_idle(connection):
+            record.talk.expect()
 
     def present(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask for the values of settings."""

@@ -32,6 +32,7 @@ class Room(Protocol):
 
     TRANSACTIONAL: bool
     HAS_DEFAULTS: bool
+    NOT_CARRIED: frozenset[str]
 
     def reads_last(self, text: str) -> bool:
         """Tell whether a text reads what the last statement left to be read: nothing may be asked in between."""

@@ -54,7 +54,7 @@ PARTS: Final[dict[type[Any], list[str]]] = {
     MySQLCursorPrepared: ["._prepared"],
     PooledMySQLConnection: ["._cnx"],
 }
-_SENDING: Final = ("__init__", "cmd_ping", "cmd_reset_connection")
+_SENDING: Final = ("__init__", "cmd_change_user", "cmd_ping", "cmd_reset_connection")
 
 
 def originals() -> dict[tuple[type[Any], str], Callable[..., Any]]:
@@ -184,11 +184,15 @@ class MySQLConnector(ForMySQL):
         """Send COMMIT or ROLLBACK."""
         self.send(connection, [command])
 
-    def reset(self, connection: Any, record: Record) -> bool:
+    def reset(self, connection: Any, record: Record, without_database: bool = False) -> bool:
         """Reset the session; the driver redoes what connecting did, with the values that it has now."""
+        if without_database:
+            given = connection._user, connection._password, "", connection._charset_id
+            _call(connection, "cmd_change_user", *given)
+            return True
         return bool(_call(connection, "cmd_reset_connection"))
 
-    def giving(self, connection: Any, assignments: Sequence[Assignment]) -> None:
+    def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The driver keeps some of these itself."""
         keeping.give(connection, assignments)
 

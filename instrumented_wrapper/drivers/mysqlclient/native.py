@@ -26,6 +26,10 @@ LIVE: Final = "_instrumented_wrapper_live"  # in a connection's ``__dict__``: wh
 _WHERE: Final = "_instrumented_wrapper_where"
 _POSITIONAL: Final = ("host", "user", "password", "database", "port", "unix_socket")
 _ALIASES: Final = {"db": "database", "passwd": "password"}
+_CHARACTER_SETS: Final = (
+    *("character_set_client", "character_set_results", "character_set_connection"),
+    "collation_connection",  # the last: the one before sets it, too
+)
 _construct: Final[Any] = Connection.__init__
 _choose: Final[Any] = Connection.set_character_set
 _more_results: Final[Any] = getattr(C, "more_results", None)  # which older versions do not tell
@@ -159,12 +163,14 @@ class MySQLClient(ForMySQL):
         given = [";".join(texts)] if together and texts else texts
         return [rows for text in given for rows in _answers(here, text, run)]
 
-    def reset(self, connection: Any, record: Record) -> bool:
+    def reset(self, connection: Any, record: Record, without_database: bool = False) -> bool:
         """Log in again on the same connection (COM_CHANGE_USER), and redo what connecting did."""
         given, here = self._given(record), physical(connection)
-        C.change_user(here, str(given.get("user") or ""), str(given.get("password") or ""), given.get("database"))
-        C.set_character_set(here, record.kept["charset"])
-        texts = [f"SET NAMES {record.kept['charset']} COLLATE {given['collation']}"] if given.get("collation") else []
+        database = "" if without_database else str(given.get("database") or "")
+        C.change_user(here, str(given.get("user") or ""), str(given.get("password") or ""), database)
+        charset = record.kept.get("charset") or C.character_set_name(here)  # what a switch leaves behind
+        C.set_character_set(here, charset)
+        texts = [f"SET NAMES {charset} COLLATE {given['collation']}"] if given.get("collation") else []
         texts += [f"SET SESSION sql_mode = '{given['sql_mode']}'"] if given.get("sql_mode") else []
         texts += [given["init_command"]] if given.get("init_command") else []
         autocommit = given.get("autocommit", False)
@@ -172,14 +178,12 @@ class MySQLClient(ForMySQL):
         self.send(connection, texts)
         return True
 
-    def giving(self, connection: Any, assignments: Sequence[Assignment]) -> None:
-        """The driver writes texts in its own character set, and quotes by it."""
-        here = physical(connection)
-        charset = dict(assignments).get("character_set_client")
-        if charset is not None and charset != C.character_set_name(here):
-            with contextlib.suppress(_exceptions.Error):  # the library does not know it: the app cannot have chosen it
-                _choose(here, charset)
-                connection.encoding = here.encoding
+    def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
+        """On its way back the driver writes texts in its own character set again, and quotes by it."""
+        here, record = physical(connection), record_of(connection)
+        if back and record is not None and "character_set_client" in dict(assignments):
+            _write_in(here, record.kept.get("charset", ""))
+            connection.encoding = here.encoding
 
     def is_standby(self, connection: Any) -> bool | None:
         """Ask, and leave nothing of the answer: ``affected_rows()`` is what it was after connecting."""
@@ -216,8 +220,8 @@ class MySQLClient(ForMySQL):
         new = Connection.__new__(type(connection))
         _construct(new, **given)
         note_where(new, given)
-        if charset and record.options.transfer_session_state_on_switch and charset != C.character_set_name(new):
-            _choose(new, charset)  # which the driver quotes by
+        if charset and record.options.transfer_session_state_on_switch:
+            _write_in(new, charset)
         return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
@@ -248,6 +252,16 @@ class MySQLClient(ForMySQL):
             C.close(here)
         if record is not None:
             record.kept["shut"] = True
+
+
+def _write_in(here: Any, charset: str) -> None:
+    """Have the library write and quote in a character set; it changes those of the session, which are put back."""
+    if charset and charset != C.character_set_name(here):
+        ((kept,),) = _answers(here, f"SELECT {', '.join(f'@@session.{name}' for name in _CHARACTER_SETS)}", _run)
+        _choose(here, charset)
+        values = ("NULL" if value is None else f"'{value}'" for value in kept)
+        given = (f"@@session.{name} = {value}" for name, value in zip(_CHARACTER_SETS, values, strict=True))
+        list(_answers(here, f"SET {', '.join(given)}", _run))
 
 
 def _answers(here: Any, text: str, run: Callable[[Any, bytes], None]) -> Iterator[Rows]:

@@ -9,11 +9,12 @@ import psycopg2
 from psycopg2 import extensions
 
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
+from instrumented_wrapper.drivers import Assigned
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import LOST, C, physical
-from instrumented_wrapper.drivers.talking import Rows, Values
+from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.drivers.talking.postgresql import Speaking
 from instrumented_wrapper.server_settings import Assignment
 
@@ -106,11 +107,11 @@ class Talking(Speaking):
         super().__init__(line, line.status, line.statuses, line.where, _BY_PSYCOPG2)
         self._psycopg2 = line
 
-    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:
         """Clear state and give settings."""
-        before = super().assign(self._readable(assignments, clears) if back else assignments, clears, back)
+        assigned = super().assign(self._readable(assignments, clears) if back else assignments, clears, back)
         self._psycopg2.encode()
-        return before
+        return assigned
 
     def _readable(self, given: Sequence[Assignment], clears: Sequence[str]) -> list[Assignment]:
         """Dates go back to what psycopg2 had set, not to the server's default."""

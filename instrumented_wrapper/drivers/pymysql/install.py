@@ -342,6 +342,9 @@ def _ended(connection: Any, result: Any) -> None:
     if status is None:
         return
     connection.server_status = status
-    if status & STATE_CHANGED and TRACKED in connection.__dict__ and (record := record_of(connection)) is not None:
+    if TRACKED in connection.__dict__ and (record := record_of(connection)) is not None:
         talk: Any = record.talk
-        talk.will_hear()
+        if status & STATE_CHANGED:
+            talk.will_hear()
+        elif talk.called:
+            talk.had_rows()

@@ -10,7 +10,7 @@ import pymysql
 from pymysql import connections
 from pymysql.constants import COMMAND, SERVER_STATUS
 
-from instrumented_wrapper.databases.mysql import tracking
+from instrumented_wrapper.databases.mysql import questions, tracking
 from instrumented_wrapper.drivers.blocking.native import Phase
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
@@ -116,18 +116,27 @@ class PyMySQL(ForMySQL):
             if connection._sock is not None:
                 connection._result, connection._affected_rows = kept
 
+    def owes(self, connection: Any) -> bool:
+        """Tell by the last result."""
+        result = connection._result
+        return result is not None and result.message is None
+
     def tracks(self, connection: Any) -> bool:
         """Tell whether the server was asked to report what changes."""
         return TRACKED in connection.__dict__
 
     def listen(self, connection: Any) -> None:
-        """Set what is set already: the answer to that reports all that is still to be reported."""
-        connection._execute_command(COMMAND.COM_QUERY, tracking.LISTEN)
+        """Send what changes nothing: the answer to that reports all that is still to be reported."""
+        mariadb = questions.dialect_of(self.version(connection)).mariadb
+        connection._execute_command(COMMAND.COM_QUERY, tracking.LISTEN_MARIADB if mariadb else tracking.LISTEN)
         connection._read_ok_packet()  # patched: it hears what is reported
 
-    def reset(self, connection: Any, record: Record) -> bool:
+    def reset(self, connection: Any, record: Record, without_database: bool = False) -> bool:
         """Reset the session and, in the same round trip, redo what connecting did: the server has its defaults now."""
-        charset, collation = record.kept["charset"], record.kept["collation"]
+        if without_database:  # PyMySQL has no COM_CHANGE_USER
+            return False
+        kept = record.kept or vars(connection)  # what a switch leaves behind
+        charset, collation = kept["charset"], kept["collation"]
         texts = [tracking.ENABLE] if TRACKED in connection.__dict__ else []
         texts.append(f"SET NAMES {charset}" + (f" COLLATE {collation}" if collation else ""))
         texts += [] if connection.sql_mode is None else [f"SET sql_mode={connection.escape(connection.sql_mode)}"]
@@ -213,9 +222,14 @@ def _answers(connection: Any, number: int) -> Iterator[Rows]:
             continue
         if result.server_status is not None:
             connection.server_status = result.server_status
-        yield [[None if cell is None else str(cell) for cell in row] for row in result.rows or ()]
+        yield [[_text(cell) for cell in row] for row in result.rows or ()]
     if failed is not None:
         raise failed
+
+
+def _text(cell: Any) -> str | None:
+    """Return a cell; under ``character_set_results=binary`` PyMySQL takes each for bytes."""
+    return None if cell is None else cell.decode() if isinstance(cell, bytes) else str(cell)
 
 
 @contextmanager

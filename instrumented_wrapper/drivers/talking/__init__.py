@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from instrumented_wrapper.drivers import Assigned
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import Effects
 
@@ -32,11 +33,14 @@ class Talk(Protocol):
     def lost(self) -> None:
         """A transaction is lost: what was reported since the last `notice` is of it, or of one that was committed."""
 
+    def expect(self) -> None:
+        """Doubt what the server may have had no room to report: something depends on it, and it can be asked."""
+
     def present(self, names: Sequence[str]) -> Values:
         """Ask for values of settings."""
 
-    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
-        """Clear state, then give settings; return what they were before.
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:
+        """Clear state, then give settings. None where the session is not the connection's own.
 
         Raises:
             Refused: one of the settings was refused.

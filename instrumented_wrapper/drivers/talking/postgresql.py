@@ -16,7 +16,7 @@ from instrumented_wrapper.databases.postgresql.knowledge import Functions
 from instrumented_wrapper.databases.postgresql.questions import readable
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.databases.postgresql.state import CUSTOM, PREPARED
-from instrumented_wrapper.drivers import Refused
+from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.talking import Rows, Values
 from instrumented_wrapper.server_settings import ANY, Assignment, Told
 from instrumented_wrapper.statement import DOUBT, Effects, Step
@@ -92,7 +92,7 @@ def shown(line: Line, names: Sequence[str]) -> Generator[Any, Any, Values]:
 
 def assigned(
     line: Line, assignments: Sequence[Assignment], clears: Sequence[str], back: bool
-) -> Generator[Any, Any, Values | None]:
+) -> Generator[Any, Any, Assigned | None]:
     """Clear state and give the server settings, in one round trip."""
     given = questions.ordered(assignments, back)
     text = questions.assign(given, clears, _process(line))
@@ -111,7 +111,8 @@ def assigned(
     if given and not answers:  # a session that is not ours sets nothing
         _shared(line)
         return None
-    return {assignment.name: readable(row[1]) for assignment, row in zip(given, answers, strict=True)}
+    before = {assignment.name: readable(row[1]) for assignment, row in zip(given, answers, strict=True)}
+    return Assigned(before, frozenset((*before, *clears)))
 
 
 def _which(line: Line, given: Sequence[Assignment]) -> Generator[Any, Any, str]:
@@ -255,11 +256,14 @@ class Speaking:
             if not (name in self._ours or before is None or value in (None, before) or known.open.is_named(name)):
                 known.doubts[name] = "COMMIT"
 
+    def expect(self) -> None:
+        """Each change is reported at once."""
+
     def present(self, names: Sequence[str]) -> Values:
         """Ask for values of settings."""
         return _to_end((present if self._line.is_idle() else shown)(self._line, names))
 
-    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:
         """Clear state and give settings, in one round trip."""
         return _to_end(assigned(self._line, assignments, clears, back))
 

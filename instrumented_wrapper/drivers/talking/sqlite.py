@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from instrumented_wrapper.databases import sqlite
-from instrumented_wrapper.drivers import Refused
+from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.talking import Rows, Values
 from instrumented_wrapper.server_settings import Assignment, Told
 from instrumented_wrapper.statement import Effects
@@ -60,6 +60,9 @@ class Speaking:
     def lost(self) -> None:
         """Nothing is ever lost."""
 
+    def expect(self) -> None:
+        """Nothing is reported."""
+
     def moved(self) -> None:
         """It is another database."""
         self._built.clear()
@@ -72,21 +75,24 @@ class Speaking:
         rows = self._query(sqlite.present(name))
         return sqlite.answer(rows[0][0]) if rows else None
 
-    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Values | None:
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned:
         """Set PRAGMAs, then clear state, which may fail: rows of it may be half read."""
         before: Values = {} if back else self.present([assignment.name for assignment in assignments])
         with self._outside():
-            self._give(assignments)
+            given = self._give(assignments)
             if clears:
                 self._clear(clears)
-        return before
+        return Assigned(before, frozenset((*given, *clears)))
 
-    def _give(self, assignments: Sequence[Assignment]) -> None:
-        for name, text in sqlite.assign(assignments):
+    def _give(self, assignments: Sequence[Assignment]) -> list[str]:
+        """Set PRAGMAs; return which ones: SQLite has no default to go back to."""
+        texts = sqlite.assign(assignments)
+        for name, text in texts:
             try:
                 self._query(text)
             except self._error as error:
                 raise Refused(name, error) from error
+        return [name for name, _ in texts]
 
     def _clear(self, names: Sequence[str]) -> None:
         """Take away what the app has left, and nothing of what was there before."""

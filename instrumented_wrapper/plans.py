@@ -1,0 +1,30 @@
+"""What a session plans and learns about its settings, as data. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["Assignment", "Change", "Told"]
+
+
+class Change(NamedTuple):
+    """One step of a plan: bring `setting` from `before` to `after`."""
+
+    setting: str
+    before: Any
+    after: Any
+
+
+class Assignment(NamedTuple):
+    """What the server is to be given: the text of a setting, None for its own default."""
+
+    name: str
+    text: str | None
+
+
+class Told(NamedTuple):
+    """What the server said: present values by name, and what the settings would be without any SQL."""
+
+    values: Mapping[str, str | None]
+    defaults: Mapping[str, str | None]
