@@ -46,9 +46,8 @@ class Session:
     def __init__(self, options: Options, database: Database) -> None:
         self.options = options
         self.changed = self.unsure = False
-        self.on_server = ServerSettings(
-            database.survives_reset_all, database.TRANSACTIONAL, database.HAS_DEFAULTS, database.NOT_CARRIED
-        )
+        has = database.TRANSACTIONAL, database.HAS_DEFAULTS, database.NOT_CARRIED
+        self.on_server = ServerSettings(database.survives_reset_all, *has)
         self.left: dict[str, None] = {}
         self.built: set[str] = set()
         self.noted: list[Effects] = []
@@ -343,8 +342,7 @@ class Session:
     def not_carried(self) -> tuple[str, ...]:
         """Return the names of state that a switch cannot carry over; of a setting in doubt, its own name."""
         doubts = (name or why for name, why in self.on_server.doubts.items())
-        others = (*self.on_server.missing, *self.on_server.not_carried())
-        return tuple(dict.fromkeys((*self.left, *doubts, *others)))
+        return tuple(dict.fromkeys((*self.left, *doubts, *self.on_server.missing, *self.on_server.not_carried())))
 
 
 def _not_reported(name: str) -> str | None:

@@ -55,6 +55,7 @@ _TRIGGERS: Final = re.compile(
 _COMMENTED: Final = re.compile(r"(?:\A|;)\s*(?:/\*|--|\#)")
 _VERSIONS: Final = re.compile(r"/\*M?!(\d{5,6})")
 _SURE: Final = 50700  # MariaDB leaves out what is for MySQL from here on, and each server what is for newer ones
+_TOLD: Final = ("alter", "deallocate", "drop")  # of temporary tables and prepared statements
 _INTO_VARIABLES: Final = ("get", "load")  # GET DIAGNOSTICS @a = ..., LOAD DATA ... (i, @w)
 _ROUTINES: Final = ("procedure", "function", "trigger", "event", "package")
 # Statements that commit what is open, by their first word.
@@ -97,6 +98,7 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         rolls_back=any(effects.rolls_back for effects in found),
         read_only=next((effects.read_only for effects in reversed(found) if effects.read_only), ""),
         several=several or any(effects.several for effects in found),
+        is_told=any(effects.is_told for effects in found),
     )
 
 
@@ -149,6 +151,8 @@ def _effects_of(statement: list[Token]) -> Iterator[Effects]:
         yield reader(statement, words)
     elif words[0] in _COMMITS:
         yield _committed(statement, words)
+    if words[0] in _TOLD:
+        yield Effects(is_told=True)
     if words[0] != "set" and not _defines_routine(statement):
         yield from _anywhere(statement, words)
     elif "get_lock" in words:

@@ -14,7 +14,6 @@ from pymysql import connections, cursors
 from pymysql.constants import CLIENT
 
 from instrumented_wrapper.batches import first_taken
-from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
@@ -26,7 +25,8 @@ from instrumented_wrapper.drivers.blocking.records import Arguments, Record, rec
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.pymysql.native import STATE_CHANGED, TRACKED, PyMySQL, hear, track
+from instrumented_wrapper.drivers.pymysql.hearing import ending, hearing, hearing_result, reading_on
+from instrumented_wrapper.drivers.pymysql.native import TRACKED, PyMySQL, track
 from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options, take_keywords
@@ -92,8 +92,8 @@ def _connections(
     over("connect", _connecting)
     over("set_character_set", _connected)
     over("_request_authentication", _authenticating)
-    over("_read_ok_packet", _hearing)
-    over("_read_query_result", _hearing_result)
+    over("_read_ok_packet", hearing)
+    over("_read_query_result", hearing_result)
     over("query", functools.partial(_query, calls))
     for what in (Call.COMMIT, Call.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
@@ -108,9 +108,9 @@ def _connections(
 
 def _results(patches: Patches) -> None:
     kind = connections.MySQLResult
-    patches.close_over(connections.EOFPacketWrapper, "__init__", _ending)
+    patches.close_over(connections.EOFPacketWrapper, "__init__", ending)
     for name in ("_read_rowdata_packet_unbuffered", "_finish_unbuffered_query"):
-        patches.close_over(kind, name, _reading_on)
+        patches.close_over(kind, name, reading_on)
 
 
 def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
@@ -258,93 +258,3 @@ def _connected(original: Method) -> Method:
             track(self)
 
     return set_character_set
-
-
-def _hearing(original: Method) -> Method:
-    """``Connection._read_ok_packet``: the answer to what has no result."""
-
-    @functools.wraps(original)
-    def _read_ok_packet(self: Any) -> Any:
-        ok = original(self)
-        if TRACKED in self.__dict__:
-            ok.message = _heard(self, ok.message, ok.server_status)
-        return ok
-
-    return _read_ok_packet
-
-
-def _hearing_result(original: Method) -> Method:
-    """``Connection._read_query_result``: the answer to a statement, where it is one without rows."""
-
-    @functools.wraps(original)
-    def _read_query_result(self: Any, unbuffered: bool = False) -> Any:
-        affected = original(self, unbuffered)
-        result = self._result
-        if result.message is None:
-            _ended(self, result)
-        elif TRACKED in self.__dict__:
-            result.message = _heard(self, result.message, result.server_status)
-        return affected
-
-    return _read_query_result
-
-
-def _heard(connection: Any, message: bytes, status: int) -> bytes:
-    """Take out of an OK packet what the server reports; return what is left, as without."""
-    info, state = tracking.parts(message, bool(status & STATE_CHANGED))
-    if state:
-        hear(connection, state)
-    return info
-
-
-class _More(int):
-    """Whether another result follows, as PyMySQL keeps it, with all that the end of this one said of the session."""
-
-    status: int
-
-
-_known: dict[int, _More] = {}
-
-
-def _ending(original: Method) -> Method:
-    """``EOFPacketWrapper.__init__``: the end of the rows, of which PyMySQL keeps less than it says."""
-
-    @functools.wraps(original)
-    def __init__(self: Any, from_packet: Any) -> None:
-        original(self, from_packet)
-        status = self.server_status & 0xFFFF
-        more = _known.get(status)
-        if more is None:  # once per status: there are few
-            more = _known[status] = _More(self.has_next)
-            more.status = status
-        self.has_next = more
-
-    return __init__
-
-
-def _reading_on(original: Method) -> Method:
-    """What reads an unbuffered result on, perhaps to its end."""
-
-    @functools.wraps(original)
-    def read(self: Any) -> Any:
-        connection = self.connection
-        row = original(self)
-        if connection is not None and self.connection is None:
-            _ended(connection, self)
-        return row
-
-    return read
-
-
-def _ended(connection: Any, result: Any) -> None:
-    """Keep what the end of a result says of the transaction, and notice that there is more to be reported."""
-    status = getattr(result.has_next, "status", None)
-    if status is None:
-        return
-    connection.server_status = status
-    if TRACKED in connection.__dict__ and (record := record_of(connection)) is not None:
-        talk: Any = record.talk
-        if status & STATE_CHANGED:
-            talk.will_hear()
-        elif talk.called:
-            talk.had_rows()

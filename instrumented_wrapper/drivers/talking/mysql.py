@@ -117,7 +117,7 @@ class Speaking:
                 self._unsure |= {name} - named
             elif name not in of_one:
                 self._pending[name] = value
-        explained = any(effects.leaves or effects.sets for effects in noted)
+        explained = any(effects.leaves or effects.sets or effects.is_told for effects in noted)
         self._unnamed = self._unnamed or (unnamed and not explained)
         self._line.record.unsure = True  # the frequent path looks
 
