@@ -13,7 +13,7 @@ from collections.abc import Set as AnySet
 from inspect import iscoroutinefunction
 from typing import Any, Final
 
-__all__ = ["UNKNOWN", "first_taken", "size_of"]
+__all__ = ["UNKNOWN", "first_of", "first_taken", "size_of"]
 
 UNKNOWN: Final = -1
 Method = Callable[..., Any]
@@ -37,6 +37,11 @@ class Sets:
         except Exception as error:  # noqa: BLE001 - the driver gets it where it asks for the first set
             self._error = error
 
+    @property
+    def first(self) -> Any:
+        """Return the set that has been taken; None where there is none, or it is used already."""
+        return self._first[0] if self._first else None
+
     def __iter__(self) -> Iterator[Any]:
         error, self._error = self._error, None
         if error is not None:
@@ -53,6 +58,13 @@ def size_of(sets: Any) -> int:
     if sets is None:
         return 0
     return len(sets) if isinstance(sets, (Sequence, AnySet, MappingView, deque)) else UNKNOWN
+
+
+def first_of(sets: Any) -> Any:
+    """Return the first parameter set; None where only a pass over them would say."""
+    if isinstance(sets, Sets):
+        return sets.first
+    return next(iter(sets), None) if size_of(sets) > 0 else None
 
 
 def first_taken(nobody: Callable[[], bool], original: Method) -> Method:

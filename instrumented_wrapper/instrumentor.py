@@ -35,6 +35,7 @@ class Configuration:
     reset_scope: str | None = None
     pooler: str | None = None
     query_spans: bool | str | None = None
+    query_text: str | None = None
     transaction_spans: bool | str | None = None
     connect_spans: bool | str | None = None
     metrics_without: list[str] | str | None = None

@@ -10,7 +10,20 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-__all__ = ["AtSite", "Operation", "Operations", "Place", "PoolState", "Pools", "Site", "Told", "Words", "kept"]
+__all__ = [
+    "AtSite",
+    "Operation",
+    "Operations",
+    "Place",
+    "PoolState",
+    "Pools",
+    "Site",
+    "Told",
+    "Words",
+    "has_parameters",
+    "kept",
+    "shown_text",
+]
 
 _HUGE = 65_536  # characters
 
@@ -58,6 +71,30 @@ def kept(known: dict[Key, Value], key: Key, value: Value, most: int) -> Value:
     return value
 
 
+def has_parameters(given: Any) -> bool:
+    """Return whether `given`, the parameters of a statement, has any: ``None``, ``()`` and ``{}`` bind nothing."""
+    if given is None:
+        return False
+    try:
+        return len(given) > 0
+    except TypeError:
+        return True  # one value: PyMySQL and mysqlclient take it
+
+
+def shown_text(words: Words, written: str, bound: bool, query_text: str) -> str | None:
+    """Return the text of a statement as telemetry may show it, None for no text.
+
+    Args:
+        words: what the statement says.
+        written: its text as the app wrote it.
+        bound: whether it has parameters, all of them bound.
+        query_text: the option: ``auto``, ``sanitized`` or ``off``.
+    """
+    if query_text == "off":
+        return None
+    return written if bound and words.showable and query_text == "auto" else words.text
+
+
 class Site(NamedTuple):
     """Where operations go: database system, namespace, the server as the app knows it, the node really contacted."""
 
@@ -94,8 +131,15 @@ class Operation(Protocol):
 
 
 class AtSite(Protocol):
-    """What is told of operations at one site, kept by what identifies a text: with parameters, and without."""
+    """What is told of operations at one site, kept by what identifies a text: with parameters, and without.
 
+    Attributes:
+        query_text: the option of that name.
+        bound: what is told of statements that have parameters.
+        bare: what is told of those that have none.
+    """
+
+    query_text: str
     bound: dict[Hashable, Told]
     bare: dict[Hashable, Told]
 
@@ -124,8 +168,14 @@ class Operations(Protocol):
     def listens(self) -> bool:
         """Tell whether anybody does, here and now. Costs next to nothing where there is nobody."""
 
-    def at(self, site: Site, without: tuple[str, ...] = ()) -> AtSite:
-        """Return what is told of operations at `site`; `without`: ``namespace``, ``summary`` left out of metrics."""
+    def at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> AtSite:
+        """Return what is told of operations at `site`.
+
+        Args:
+            site: where they go.
+            without: ``namespace``, ``summary``: what is left out of metrics.
+            query_text: which texts are shown, as the option of that name says.
+        """
 
     def begin(
         self, told: Any, traces: bool, metrics: bool, started: int, place: Place | None = None

@@ -44,6 +44,7 @@ class Options:
     reset_scope: str = "settings"
     pooler: str = "auto"
     query_spans: str = "auto"
+    query_text: str = "auto"
     transaction_spans: str = "auto"
     connect_spans: bool = False
     metrics_without: tuple[str, ...] = ()
@@ -215,6 +216,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "reset_scope": _one_of("settings", "session"),
     "pooler": _one_of("auto", "session", "transaction"),
     "query_spans": _switch,
+    "query_text": _one_of("auto", "sanitized", "off"),
     "transaction_spans": _switch,
     "connect_spans": _boolean,
     "metrics_without": _left_out,

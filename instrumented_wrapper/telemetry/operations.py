@@ -55,7 +55,7 @@ class DatabaseOperations:
     """`operations.Operations`, by OpenTelemetry."""
 
     def __init__(self, tracer: Tracer, meter: Meter) -> None:
-        self._tracer, self._sites = tracer, dict[tuple[Site, tuple[str, ...]], _AtSite]()
+        self._tracer, self._sites = tracer, dict[tuple[Site, tuple[str, ...], str], _AtSite]()
         self._duration: Histogram = meter.create_histogram(
             DURATION,
             "s",
@@ -69,10 +69,11 @@ class DatabaseOperations:
         """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
         return not self.nobody() and is_instrumentation_enabled()
 
-    def at(self, site: Site, without: tuple[str, ...] = ()) -> _AtSite:
-        """Return what is told of a site; `without`: what is left out of metrics."""
-        if (known := self._sites.get((site, without))) is None:
-            known = kept(self._sites, (site, without), _AtSite(site, without), _SITES)
+    def at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> _AtSite:
+        """Return what is told of a site."""
+        key = (site, without, query_text)
+        if (known := self._sites.get(key)) is None:
+            known = kept(self._sites, key, _AtSite(*key), _SITES)
         return known
 
     def begin(
@@ -106,8 +107,8 @@ class DatabaseOperations:
 class _AtSite:
     """What is told of operations at one site, by the text of the statement: with parameters, and without."""
 
-    def __init__(self, site: Site, without: tuple[str, ...] = ()) -> None:
-        self._site, self._without = site, without
+    def __init__(self, site: Site, without: tuple[str, ...], query_text: str) -> None:
+        self._site, self._without, self.query_text = site, without, query_text
         self.bound: dict[Hashable, Told] = {}
         self.bare: dict[Hashable, Told] = {}
 

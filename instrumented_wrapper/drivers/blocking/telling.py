@@ -8,15 +8,26 @@ from contextlib import contextmanager
 from time import time_ns
 from typing import Any, Final
 
-from instrumented_wrapper.batches import size_of
+from instrumented_wrapper.batches import first_of, size_of
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.operations import AtSite, Operation, Operations, Site, Told, Words, kept
+from instrumented_wrapper.operations import (
+    AtSite,
+    Operation,
+    Operations,
+    Site,
+    Told,
+    Words,
+    has_parameters,
+    kept,
+    shown_text,
+)
 from instrumented_wrapper.options import Options
 
 __all__ = ["Telling"]
 
 logger = logging.getLogger("instrumented_wrapper")
+_PARAMETERS: Final = ("vars", "args", "params", "parameters")  # what drivers call them
 _MOST, _LONG, _MOST_LONG = 4096, 4096, 64  # texts that are kept; characters; longer texts that are kept
 _FETCH: Final = Words("FETCH", operation="FETCH")
 
@@ -50,7 +61,7 @@ class Telling:
         started = time_ns()
         try:
             at = record.at or self._at(record)
-            bound = len(args) > 1 and bool(args[1]) if args else bool(len(kwargs) > 1)
+            bound = has_parameters(args[1] if len(args) > 1 else _named(kwargs))
             told = (at.bound if bound else at.bare).get(query) if type(query) is str else None
             if told is None:
                 told = self._described(at, cursor, query, bound)
@@ -62,12 +73,14 @@ class Telling:
         self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Operation | None:
         """Begin an ``executemany``; None where it has no parameter sets, and sends nothing."""
-        if not (size := size_of(next(iter((*args[1:], *kwargs.values())), ()))):
+        sets = next(iter((*args[1:], *kwargs.values())), ())
+        if not (size := size_of(sets)):
             return None
 
         def described(at: AtSite) -> Told:
             text = self._native.text_of(cursor, query)
-            return at.describe(self.words_of(text), self._native.room.cut(text), size)
+            bound = isinstance(query, (str, bytes)) and has_parameters(first_of(sets))
+            return at.describe(*self._shown(at, text, bound), size)
 
         return self._begun(record, described, record.spans)
 
@@ -148,9 +161,12 @@ class Telling:
     def _described(self, at: AtSite, cursor: Any, query: Any, bound: bool) -> Told:
         text = self._native.text_of(cursor, query)
         as_written = bound and isinstance(query, (str, bytes))  # a composed text may have values in it
+        known, key = at.bound if as_written else at.bare, query if type(query) is str else text
+        return at.keep(known, key, *self._shown(at, text, as_written))
+
+    def _shown(self, at: AtSite, text: str, bound: bool) -> tuple[Words, str | None]:
         words = self.words_of(text)
-        shown = self._native.room.cut(text) if as_written else words.text
-        return at.keep(at.bound if as_written else at.bare, query if type(query) is str else text, words, shown)
+        return words, shown_text(words, self._native.room.cut(text), bound, at.query_text)
 
     def words_of(self, text: str) -> Words:
         """Return what may be told of a text, read once per text; of long ones only a few are kept."""
@@ -158,8 +174,13 @@ class Telling:
         return known.get(text) or kept(known, text, self._native.room.words_of(text), most)
 
     def _at(self, record: Record) -> AtSite:
-        record.at = self._operations.at(record.site(), record.options.metrics_without)
+        record.at = self._operations.at(record.site(), record.options.metrics_without, record.options.query_text)
         return record.at
+
+
+def _named(keywords: dict[str, Any]) -> Any:
+    """Return the parameters that are given by their name."""
+    return next((keywords[name] for name in _PARAMETERS if name in keywords), None)
 
 
 def _untold(error: Exception) -> Operation | None:

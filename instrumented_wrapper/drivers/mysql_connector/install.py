@@ -95,8 +95,8 @@ def _connections(
     over("reconnect", _reconnecting)
     if kind is not MySQLConnection:
         over("_open_connection", sockets.finding)
-        over("_execute_query", functools.partial(_querying, calls))  # it is `cmd_query` there
-    over("cmd_query", functools.partial(_querying, calls))
+        over("_execute_query", functools.partial(_querying, calls, telling))  # it is `cmd_query` there
+    over("cmd_query", functools.partial(_querying, calls, telling))
     for what in (Call.COMMIT, Call.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
     call("start_transaction", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), _begins)
@@ -277,9 +277,9 @@ def _changing_user(original: Method) -> Method:
     return cmd_change_user
 
 
-def _querying(calls: Calls, original: Method) -> Method:
+def _querying(calls: Calls, telling: Telling, original: Method) -> Method:
     """``cmd_query``: mostly called within what the app has called, where it shall cost nothing."""
-    statement = calls.statement(original, _itself, "query")
+    statement = calls.statement(original, _itself, "query", telling.script)
 
     @functools.wraps(original)
     def cmd_query(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -91,7 +91,7 @@ def _connections(
         over(name, calls.call(_on_live(name), what, begin, effects))
 
     over("__init__", _constructing(options, telling, Connection.__init__))
-    over("query", calls.statement(_on_live("query"), _itself, "query"))
+    over("query", calls.statement(_on_live("query"), _itself, "query", telling.script))
     for what in (Call.COMMIT, Call.ROLLBACK):
         over(what.value, ending(_on_live(what.value), what))
     begin = functools.partial(telling.command, "BEGIN")

@@ -16,12 +16,22 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-from instrumented_wrapper.batches import size_of
+from instrumented_wrapper.batches import first_of, size_of
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of
-from instrumented_wrapper.operations import AtSite, Operation, Operations, Site, Told, Words, kept
+from instrumented_wrapper.operations import (
+    AtSite,
+    Operation,
+    Operations,
+    Site,
+    Told,
+    Words,
+    has_parameters,
+    kept,
+    shown_text,
+)
 from instrumented_wrapper.options import Options
 
 __all__ = ["Telling"]
@@ -66,9 +76,10 @@ class Telling:
         started = time_ns()
         try:
             at = record.at or self._at(record)
-            told = (at.bound if params else at.bare).get(query) if type(query) is str else None
+            bound = has_parameters(params)
+            told = (at.bound if bound else at.bare).get(query) if type(query) is str else None
             if told is None:
-                told = _described(at, cursor, query, params)
+                told = _described(at, cursor, query, bound)
             return self._begin(told, record.spans, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
@@ -83,8 +94,8 @@ class Telling:
         try:
             at = record.at or self._at(record)
             text, composed = _text_of(cursor, query)
-            words = _words_of(text)
-            told = at.describe(words, words.text if composed else cut(text), size)
+            bound = not composed and has_parameters(first_of(params_seq))
+            told = at.describe(*_shown(at, text, bound), size)
             return self._begin(told, record.spans, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
@@ -149,7 +160,7 @@ class Telling:
             return _untold(error)
 
     def _at(self, record: Record) -> AtSite:
-        record.at = self._operations.at(record.site(), record.options.metrics_without)
+        record.at = self._operations.at(record.site(), record.options.metrics_without, record.options.query_text)
         return record.at
 
 
@@ -206,14 +217,18 @@ def _untold(error: Exception) -> Operation | None:
 # --- what a statement says ----------------------------------------------------------------------------------------
 
 
-def _described(at: AtSite, cursor: Any, query: Any, params: Any) -> Told:
+def _described(at: AtSite, cursor: Any, query: Any, bound: bool) -> Told:
     text, composed = _text_of(cursor, query)
-    as_written = bool(params) and not composed  # a composed text may have values in it, parameters or not
+    as_written = bound and not composed  # a composed text may have values in it, parameters or not
     known = at.bound if as_written else at.bare
     if told := known.get(text):
         return told
+    return at.keep(known, text, *_shown(at, text, as_written))
+
+
+def _shown(at: AtSite, text: str, bound: bool) -> tuple[Words, str | None]:
     words = _words_of(text)
-    return at.keep(known, text, words, cut(text) if as_written else words.text)
+    return words, shown_text(words, cut(text), bound, at.query_text)
 
 
 def _words_of(text: str) -> Words:
@@ -236,7 +251,7 @@ def _text_of(cursor: Any, query: Any) -> tuple[str, bool]:
 def _interpolated(cursor: Any, part: Any) -> str:
     """Return what stands for a part of a template string: an identifier, a query in the query, or a value."""
     if part.format_spec == "i":
-        return f'"{part.value}"'
+        return '"{}"'.format(str(part.value).replace('"', '""'))
     return _text_of(cursor, part.value)[0] if part.format_spec == "q" else "%s"
 
 

@@ -94,7 +94,7 @@ def _connections(
     over("_request_authentication", _authenticating)
     over("_read_ok_packet", hearing)
     over("_read_query_result", hearing_result)
-    over("query", functools.partial(_query, calls))
+    over("query", functools.partial(_query, calls, telling))
     for what in (Call.COMMIT, Call.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
     call("begin", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
@@ -133,9 +133,9 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
         patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
 
 
-def _query(calls: Calls, original: Method) -> Method:
+def _query(calls: Calls, telling: Telling, original: Method) -> Method:
     """``Connection.query``: the app's own, or a part of what a cursor does."""
-    direct = calls.statement(original, _itself, "sql")
+    direct = calls.statement(original, _itself, "sql", telling.script)
 
     @functools.wraps(original)
     def query(self: Any, sql: Any, unbuffered: bool = False) -> Any:
