@@ -6,6 +6,7 @@ written here, and it never reads like a connection loss to a pool that matches o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -22,15 +23,38 @@ __all__ = [
 Address = tuple[str, int | None]
 
 
+_HIDDEN = "***"
+_SECRETIVE = re.compile(r"pass|pwd|secret|token|credential|key", re.IGNORECASE)
+_USER = re.compile(r"(^|://|[\s,;'\"(\[{])[^\s,;'\"(\[{]*@")  # before a host: a user, and maybe a password
+_URL_USER = re.compile(r"(://).*@", re.DOTALL)
+_PAIR = re.compile(
+    r"""(\w*(?:pass|pwd|secret|token|credential)\w*['"]?\s*[=:]\s*)('[^']*'?|"[^"]*"?|[^\s,;&]+)""", re.IGNORECASE
+)
+
+
 class ConfigurationError(ValueError):
-    """An option of the wrapper is not usable; the text names it, the value given and the values accepted."""
+    """An option of the wrapper is not usable; the text names it, the value given and the values accepted.
+
+    A password in the value is hidden, in the text and in the attributes: a log or an error tracker may get all of it.
+    """
 
     def __init__(self, name: str, value: object, accepted: str) -> None:
+        value = _without_secrets(name, value)
         super().__init__(name, value, accepted)
         self.name, self.value, self.accepted = name, value, accepted
 
     def __str__(self) -> str:
         return f"{self.name}={self.value!r} cannot be used: expected {self.accepted}"
+
+
+def _without_secrets(name: str, value: object) -> object:
+    """Return `value`, or its text with ``***`` in place of what may be a password."""
+    shown = value if isinstance(value, str) else repr(value)
+    if _SECRETIVE.search(name):
+        return _HIDDEN
+    without_user = _URL_USER if "://" in shown else _USER
+    hidden = _PAIR.sub(rf"\1{_HIDDEN}", without_user.sub(rf"\1{_HIDDEN}@", shown))
+    return value if hidden == shown else hidden
 
 
 class FailoverError(Exception):

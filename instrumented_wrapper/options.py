@@ -174,6 +174,7 @@ def _words(value: Any) -> Iterable[Any]:
     return [part.strip() if isinstance(part, str) else part for part in parts if part != ""]
 
 
+_NO_HOST: Final = re.compile(r".[@?=]", re.DOTALL)  # of a connection string, with its password
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]\s]+))(?::(?P<port>\d+))?")
 
 
@@ -187,12 +188,12 @@ def _address(word: Any) -> Address:
     match = _ADDRESS.fullmatch(word)
     if match is None:
         raise ValueError(word)
-    host = str(ip_address(match["v6"])) if match["v6"] else match["host"]
+    host = str(ip_address(match["v6"])) if match["v6"] else _host(match["host"])
     return host, _port(match["port"]) if match["port"] else None
 
 
 def _host(given: Any) -> str:
-    if not isinstance(given, str) or not given:
+    if not isinstance(given, str) or not given or _NO_HOST.search(given):
         raise ValueError(given)
     return given
 

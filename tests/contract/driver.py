@@ -84,6 +84,9 @@ class DriverUnderTest(Protocol):
     def execute(self, connection: Any, sql: str) -> Sequence[tuple[Any, ...]]: ...
     def cursor(self, connection: Any) -> Any: ...
     def execute_on(self, cursor: Any, sql: str) -> Sequence[tuple[Any, ...]]: ...
+    def execute_with(self, cursor: Any, sql: str, parameters: Any) -> Sequence[tuple[Any, ...]]:
+        """Call ``execute`` with parameters; `sql` has ``%s`` for each."""
+
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         """Call ``executemany``; `sql` has ``%s`` for parameters."""
 

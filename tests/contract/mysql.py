@@ -83,6 +83,10 @@ class ForMySQL(Needs):
             pass
         return rows
 
+    def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+        cursor.execute(sql, parameters)
+        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         cursor.executemany(sql, sets)
 

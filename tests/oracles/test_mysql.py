@@ -48,6 +48,7 @@ DIALECT = Dialect(
         "INSERT IGNORE {table} VALUES ({value}), (@al1), (NOW()), (DEFAULT)",
         "INSERT INTO {table} VALUES ROW({value}, @al1), ROW(NULL, 2)",
         "INSERT INTO {table} (col1) VALUES ({value}) ON DUPLICATE KEY UPDATE col1 = {value}, col2 = VALUES(col2)",
+        "INSERT INTO {table} SELECT col1, col2 FROM tbl8, tbl9 ON DUPLICATE KEY UPDATE col1 = {value}, col2 = col1",
         "INSERT INTO {table} SET col1 = {value}, col2 = @al1",
         "REPLACE INTO {table} VALUES ({value}, NULL)",
         "UPDATE LOW_PRIORITY {table} al1 JOIN tbl9 al2 ON al1.col1 = {value} SET al1.col1 = {value}, al2.col2 = 1",

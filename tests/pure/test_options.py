@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from contextlib import suppress
 from dataclasses import fields
 
@@ -33,6 +34,9 @@ VALUES = [
     ("failover_timeout", "1e3", 1000.0),
     ("reset_scope", "settings", "settings"),
     ("reset_scope", "SESSION", "session"),
+    ("query_text", "auto", "auto"),
+    ("query_text", "Sanitized", "sanitized"),
+    ("query_text", "off", "off"),
     ("pooler", "auto", "auto"),
     ("pooler", "Transaction", "transaction"),
     ("pooler", "session", "session"),
@@ -69,6 +73,7 @@ BAD_TEXTS = [
     *(("reset_scope", value) for value in ("all", "setting", "true")),
     *(("pooler", value) for value in ("none", "statement", "true")),
     *(("metrics_without", value) for value in ("schema", "namespace;summary", "summaries,namespace", "true")),
+    *(("query_text", value) for value in ("on", "true", "raw")),
     *(("drivers", value) for value in ("oracle", "psycopg;sqlite3", "psycopg,nothing", ",", "PSYCOPG")),
     *(("failover_hosts", value) for value in ("a:b", "a:0", "a:65536", "a:-1", ":5432", "a:", "[::1", "[::1]5432")),
     *(("failover_hosts", value) for value in ("[]", "[::1]:", "a:1:b", "a b:1x")),
@@ -250,3 +255,43 @@ def test_any_value_is_accepted_or_a_configuration_error(option, value):
 def test_any_environment_is_accepted_or_a_configuration_error(environment):
     with suppress(ConfigurationError):
         from_environment(environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("failover_hosts", "postgresql://u:hunter2@host"),
+        ("failover_hosts", "a, mysql://u:hunt,hunter2@er2@host:5432/db"),
+        ("failover_hosts", "u:hunter2@host:5432"),
+        ("failover_hosts", "u:hunter2@host"),
+        ("failover_hosts", "host=a password=hunter2"),
+        ("failover_hosts", "host=a password='hunt hunter2'"),
+        ("failover_hosts", "host?user=u&password=hunter2"),
+        ("failover_hosts", ["b", "postgresql://u:hunter2@host"]),
+        ("failover_hosts", [("u:hunter2@host", 5432)]),
+        ("failover_hosts", {"host": "a", "passwd": "hunter2"}),
+        ("failover_hosts", b"postgresql://u:hunter2@host"),
+        ("failover", "postgresql://u:hunter2@host"),
+        ("failover_timeout", {"Password": "hunter2"}),
+        ("drivers", ["psycopg://u:hunter2@host"]),
+        ("traces", "u:hunter2@host"),
+        ("query_text", "https://u:hunter2@host"),
+        ("password", "hunter2"),
+        ("API_KEY", "hunter2"),
+    ],
+)
+def test_no_password_is_in_the_error(name, value):
+    with pytest.raises(ConfigurationError) as caught:
+        Options().with_keywords({name: value}, "test")
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert "hunter2" not in f"{error} {error!r} {vars(error)}"
+        assert str(error).startswith(f"{name}=")
+    with pytest.raises(ConfigurationError) as caught:
+        from_environment({f"INSTRUMENTED_WRAPPER_{name.upper()}": str(value)})
+    assert "hunter2" not in f"{caught.value} {caught.value!r}"
+
+
+def test_no_password_is_in_the_error_about_what_is_no_mapping():
+    with pytest.raises(ConfigurationError) as caught:
+        take_keywords({"instrumented_wrapper": "postgresql://u:hunter2@host"})
+    assert str(caught.value).startswith("instrumented_wrapper='postgresql://***@host' cannot be used")

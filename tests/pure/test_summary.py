@@ -162,6 +162,7 @@ def test_kinds():
         "SELECT 'secret'\"x\"",
         "SELECT '5' secret 5'x'",
         "SELECT 'é'é'",
+        "SELECT 'O'secret, 'x' FROM secret",
     ],
 )
 def test_a_quote_that_can_be_read_in_two_ways_shows_no_text(text):

@@ -92,6 +92,10 @@ class Psycopg2(Needs):
         cursor.execute(sql)
         return cursor.fetchall() if cursor.description else []
 
+    def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall() if cursor.description else []
+
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         cursor.executemany(sql, sets)
 

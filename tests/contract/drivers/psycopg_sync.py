@@ -89,6 +89,9 @@ class PsycopgSync(Needs):
     def _rows(self, cursor: Any) -> list[tuple[Any, ...]]:
         return self.call(cursor.fetchall) if cursor.description else []
 
+    def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+        return self._rows(self.call(cursor.execute, sql, parameters))
+
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         self.call(cursor.executemany, sql, sets)
 

@@ -63,6 +63,9 @@ class SQLite3(Needs):
     def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
         return list(cursor.execute(sql).fetchall())
 
+    def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+        return list(cursor.execute(sql.replace("%s", "?"), parameters).fetchall())
+
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         cursor.executemany(sql.replace("%s", "?"), sets)
 
