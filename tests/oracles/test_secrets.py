@@ -84,7 +84,9 @@ def found_in(spans: Any, measured: Any) -> Counter[str]:
     return Counter(found + [name for name in names if MADE_UP in name])
 
 
-def test_no_secret_is_told(database: Any, spans: Any, reader: Any, caplog: Any, tmp_path: Any, monkeypatch: Any) -> None:
+def test_no_secret_is_told(
+    database: Any, spans: Any, reader: Any, caplog: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
     monkeypatch.chdir(tmp_path)  # SQLite makes files of what it attaches
     name, drivers = database
     accepted = shown = 0
