@@ -46,6 +46,7 @@ _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_
 _ATTRIBUTES["read_only"] = _ATTRIBUTES.pop("readonly")
 _PHASES: Final = (Phase.IDLE, Phase.BUSY, Phase.OPEN, Phase.FAILED)  # by libpq's PGTransactionStatusType
 _IDLE: Final = 0
+_BEGUN: Final = extensions.STATUS_BEGIN
 _UNKNOWN: Final = 4
 _UNBEGUN: Final = "unbegun"  # psycopg2 takes a transaction to be open that the app has ended by SQL: it begins none
 _status: Final = vars(C)["get_transaction_status"]
@@ -101,9 +102,10 @@ class Psycopg2:
 
     def phase(self, connection: Any, record: Record) -> Phase:
         """Ask libpq; of a connection that was lost, what it was before."""
-        status = _status(connection.__dict__.get(LIVE) or connection)
+        here = connection.__dict__.get(LIVE) or connection
+        status = _status(here)
         if status == _IDLE:
-            record.kept[_UNBEGUN] = _state(physical(connection)) == extensions.STATUS_BEGIN
+            record.kept[_UNBEGUN] = _state(here) == _BEGUN
         if status != _UNKNOWN:
             return _PHASES[status]
         return record.phase or Phase(record.begun or (record.used and self.begins(connection)))
