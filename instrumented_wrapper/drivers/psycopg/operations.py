@@ -42,7 +42,7 @@ def install(patches: Patches, telling: Telling) -> None:
 
     for cursor, server_cursor, executing, timing, streamed, copied, leaves in _CURSORS:
         over(cursor, "execute", functools.partial(executing, telling))
-        over(server_cursor, "execute", functools.partial(anew, telling, leaves, executing))
+        over(server_cursor, "execute", functools.partial(anew, telling, leaves, timing(telling, _states)))
         over(cursor, "executemany", functools.partial(_batching, telling, timing(telling, _batches)))
         over(cursor, "stream", functools.partial(_streaming, telling, streamed))
         over(cursor, "copy", functools.partial(_streaming, telling, copied))
@@ -68,11 +68,11 @@ def _executing(telling: Telling, original: Method) -> Method:
     nobody, begin = telling.nobody, telling.statement
 
     @functools.wraps(original)
-    def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+    def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
         if nobody() or (operation := begin(self, query, params)) is None:
-            return original(self, query, params, **options)
+            return original(self, query, params, prepare=prepare, binary=binary)
         try:
-            result = original(self, query, params, **options)
+            result = original(self, query, params, prepare=prepare, binary=binary)
         except BaseException as error:
             operation.end(error)
             raise
@@ -86,11 +86,11 @@ def _executing_async(telling: Telling, original: Method) -> Method:
     nobody, begin = telling.nobody, telling.statement
 
     @functools.wraps(original)
-    async def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+    async def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
         if nobody() or (operation := begin(self, query, params)) is None:
-            return await original(self, query, params, **options)
+            return await original(self, query, params, prepare=prepare, binary=binary)
         try:
-            result = await original(self, query, params, **options)
+            result = await original(self, query, params, prepare=prepare, binary=binary)
         except BaseException as error:
             operation.end(error)
             raise
@@ -149,6 +149,11 @@ def _timing_async(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
         return method
 
     return make
+
+
+def _states(telling: Telling, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
+    """``execute`` of a server-side cursor."""
+    return telling.statement(self, *_query(args, kwargs))
 
 
 def _batches(telling: Telling, self: Any, *args: Any, **kwargs: Any) -> Operation | None:

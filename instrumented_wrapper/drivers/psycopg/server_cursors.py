@@ -41,7 +41,7 @@ def _rows(fetched: pages.Pages, number: int | None, steps: Any) -> Any:
 
 def anew(telling: Telling, leaving: Method, executing: Method, original: Method) -> Any:
     """``ServerCursor.execute``."""
-    return leaving(telling, executing(telling, original))
+    return leaving(telling, executing(original))
 
 
 def leaving(telling: Telling, original: Method) -> Method:

@@ -257,7 +257,7 @@ def commanding(telling: Telling) -> Callable[[Method], Method]:
                 effects = effects_of(text)
             if effects is not None:
                 steps.note(record, effects) if record.alert else record.noted.append(effects)
-            sending = original(self, command, *args, **kwargs)
+            sending = original(self, text, *args, **kwargs)
             implicit = record.tells and sys._getframe(1).f_code.co_name == "_start_query"
             return telling.implicit_begin(record, sending) if implicit else sending
 

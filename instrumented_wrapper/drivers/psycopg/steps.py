@@ -38,6 +38,7 @@ __all__ = [
     "after",
     "answered",
     "before",
+    "done_plainly",
     "note",
     "once_more",
     "placed",
@@ -49,6 +50,7 @@ __all__ = [
 
 _BAD: Final = pq.ConnStatus.BAD
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
+_SETTLED: Final = frozenset({_IDLE, pq.TransactionStatus.INTRANS})
 _ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
 _READS: Final = 4  # the first read may only give the server's last words, the end comes with the next
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
@@ -307,6 +309,26 @@ def once_more(step: str, error: BaseException) -> Any:
     return given["self"]._execute_gen(
         given["query"], given["params"], prepare=given.get("prepare"), binary=given.get("binary")
     )
+
+
+def done_plainly(connection: Any, record: Record) -> bool:
+    """Take, at little cost, that transactions were begun or ended in which nothing was set; False: look closer."""
+    status = connection.pgconn.transaction_status
+    if (
+        record.alert
+        or record.broken
+        or record.asked_read_only
+        or record.on_server.open.levels
+        or connection._pipeline is not None
+        or status not in _SETTLED
+    ):
+        return False
+    for effects in record.noted:
+        if not effects.is_plain:
+            return False
+    record.noted = []
+    record.phase = status
+    return True
 
 
 def answered(connection: Any, record: Record, step: str) -> Loss | None:

@@ -20,6 +20,7 @@ from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record
 from instrumented_wrapper.drivers.psycopg.refusing import before, note_phase
+from instrumented_wrapper.drivers.psycopg.steps import done_plainly
 from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.failover import Loss
 
@@ -90,7 +91,7 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             raise
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
             record.heard = monotonic()
-        if record.noted or record.alert:
+        if (record.noted or record.alert) and not (done_plainly(self, record) and not record.unsure):
             finish(self, record, step, interval)
         return result
 
@@ -153,7 +154,7 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             raise
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
             record.heard = monotonic()
-        if record.noted or record.alert:
+        if (record.noted or record.alert) and not (done_plainly(self, record) and not record.unsure):
             await finish(self, record, step, interval)
         return result
 
