@@ -205,18 +205,27 @@ class Calls:
             effects = _doubtful(effects) if whole is None else self._native.room.scan(whole)
         return None if effects is None else record.talk.understood(effects)
 
-    def fetch(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
-        """Make the closure of a method that reads rows from the server: they belong to a statement that was sent."""
-        return (self._fetch_alone if self._native.nests else self._fetch_in_turn)(original, connection_of)
+    def fetch(
+        self, original: Method, connection_of: Callable[[Any], Any], end: Callable[[Any], None] | None = None
+    ) -> Method:
+        """Make the closure of a method that reads rows from the server: they belong to a statement that was sent.
 
-    def _fetch_alone(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
+        `end` is called with the cursor after there was no row.
+        """
+        return (
+            self._fetch_alone(original, connection_of, end or _nothing)
+            if self._native.nests
+            else self._fetch_in_turn(original, connection_of)
+        )
+
+    def _fetch_alone(self, original: Method, connection_of: Callable[[Any], Any], end: Callable[[Any], None]) -> Method:
         """Where no other thread can move the connection meanwhile, only a failure matters."""
         raised, failed = self._native.raises, self._not_read
 
         @functools.wraps(original)
         def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
             try:
-                return original(this, *args, **kwargs)
+                rows = original(this, *args, **kwargs)
             except raised as error:
                 if (record := _watching(connection_of, this)) is None:
                     raise
@@ -224,6 +233,9 @@ class Calls:
                 if (instead := failed(this, record, error, run, record.moves)) is PASSES:
                     raise
                 return instead
+            if not rows:
+                end(this)
+            return rows
 
         return fetch
 
@@ -285,6 +297,10 @@ class Calls:
                 return ended(operation, steps.carry_out, connection, record, call, does, run, reads_last)
 
         return method
+
+
+def _nothing(cursor: Any) -> None:
+    """Nothing is done at the end of the rows."""
 
 
 def _watching(connection_of: Callable[[Any], Any], cursor: Any) -> Record | None:

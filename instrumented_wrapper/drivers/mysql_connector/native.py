@@ -88,11 +88,12 @@ class MySQLConnector(ForMySQL):
 
     def phase(self, connection: Any, record: Record) -> Phase:
         """Tell by the flags of the server's last answer; of a connection that was lost, what it was before."""
-        if self.has_ended(connection):
+        if record.kept.get("lost") == record.moves:
             return record.phase
-        with contextlib.suppress(Exception):  # the C extension has closed it
+        try:
             return Phase.OPEN if connection.in_transaction else Phase.IDLE
-        return record.phase
+        except Exception:  # noqa: BLE001 - the C extension has closed it
+            return record.phase
 
     def begins(self, connection: Any) -> bool:
         """Tell by what was set: the driver does not keep the server's flag."""

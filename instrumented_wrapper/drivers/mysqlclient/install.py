@@ -117,8 +117,9 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
     patches.replace(kind, "callproc", called)
     patches.replace(kind, "nextset", calls.fetch(kind.nextset, connection_of))
     late = cursors.CursorUseResultMixIn
-    for name in ("fetchone", "fetchmany", "fetchall"):
-        patches.replace(late, name, calls.fetch(_read(getattr(late, name), name == "fetchall"), connection_of))
+    for name in ("fetchone", "fetchmany"):
+        patches.replace(late, name, calls.fetch(getattr(late, name), connection_of, _read))
+    patches.replace(late, "fetchall", calls.fetch(_reading_all(late.fetchall), connection_of))
 
 
 def _itself(connection: Any) -> Any:
@@ -203,19 +204,23 @@ def _closing(original: Method) -> Method:
     return close
 
 
-def _read(original: Method, everything: bool) -> Method:
-    """Reading rows from the server: where none is left, nothing is on its way any more."""
+def _read(cursor: Any) -> None:
+    """No row is left to be read from the server: nothing is on its way any more."""
+    record: Record | None = cursor.connection.__dict__.get(KEY)
+    if record is not None:
+        record.kept.pop("reading", None)
+
+
+def _reading_all(original: Method) -> Method:
+    """``fetchall``."""
 
     @functools.wraps(original)
-    def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
-        rows = original(self, *args, **kwargs)
-        if everything or not rows:
-            record: Record | None = self.connection.__dict__.get(KEY)
-            if record is not None:
-                record.kept.pop("reading", None)
+    def fetchall(self: Any) -> Any:
+        rows = original(self)
+        _read(self)
         return rows
 
-    return fetch
+    return fetchall
 
 
 def _constructing(options: Options, telling: Telling, original: Method) -> Method:

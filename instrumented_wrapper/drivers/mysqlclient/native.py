@@ -24,6 +24,7 @@ __all__ = ["LIVE", "MySQLClient", "bind", "keywords_of", "note_where", "physical
 C: Final[Any] = _mysql.connection
 LIVE: Final = "_instrumented_wrapper_live"  # in a connection's ``__dict__``: what has its physical connection
 _WHERE: Final = "_instrumented_wrapper_where"
+_AUTOCOMMITS: Final = "_instrumented_wrapper_autocommits"
 _POSITIONAL: Final = ("host", "user", "password", "database", "port", "unix_socket")
 _ALIASES: Final = {"db": "database", "passwd": "password"}
 _CHARACTER_SETS: Final = (
@@ -95,10 +96,12 @@ class MySQLClient(ForMySQL):
 
     def begins(self, connection: Any) -> bool:
         """Tell by the flag of the server's last answer."""
-        with contextlib.suppress(_exceptions.Error):  # closed: as it was
-            autocommits = bool(C.get_autocommit(physical(connection)))
-            physical(connection).__dict__["_instrumented_wrapper_autocommits"] = autocommits
-        return not physical(connection).__dict__.get("_instrumented_wrapper_autocommits", False)
+        here = physical(connection)
+        try:
+            here.__dict__[_AUTOCOMMITS] = bool(C.get_autocommit(here))
+        except _exceptions.Error:  # closed: as it was
+            return not here.__dict__.get(_AUTOCOMMITS, False)
+        return not here.__dict__[_AUTOCOMMITS]
 
     def is_streaming(self, connection: Any) -> bool:
         """Tell whether rows of a cursor of the kind ``SSCursor``, or further results, are still to be read."""

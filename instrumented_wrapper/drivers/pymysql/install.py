@@ -129,7 +129,7 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
     )
     patches.close_over(cursors.Cursor, "nextset", functools.partial(_nextset, calls))
     patches.close_over(cursors.SSCursor, "__del__", _finalising)
-    for name in ("fetchone", "fetchmany", "nextset", "scroll", "read_next"):
+    for name in ("nextset", "read_next"):  # with which all others read
         patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
 
 

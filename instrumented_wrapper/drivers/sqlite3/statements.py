@@ -105,13 +105,17 @@ class Statements:
 
     def ending(self, original: Method, command: str) -> Method:
         """What ends a transaction; ``__exit__``, which does not call the others, does it by its arguments."""
-        begin = self._begun
+        begin, nobody = self._begun, self._telling.nobody
 
         @functools.wraps(original)
         def end(self: Any, /, *args: Any) -> Any:
-            record = record_of(self)
+            record: Record | None = self.__dict__.get(KEY)
             if record is None or record.off:
                 return original(self, *args)
+            if not record.tells or nobody():
+                result = original(self, *args)
+                record.used = False
+                return result
             name = command or ("COMMIT" if all(arg is None for arg in args) else "ROLLBACK")
             result = ended(begin(self, record, name), original, self, *args)
             record.used = False
@@ -120,10 +124,8 @@ class Statements:
         return end
 
     def _begun(self, connection: Any, record: Record, name: str) -> Operation | None:
-        """Begin an operation, if somebody listens and something will be sent."""
-        if not record.tells or self._telling.nobody() or not _ends(connection):
-            return None
-        return self._telling.command(name, record)
+        """Begin an operation, if something will be sent."""
+        return self._telling.command(name, record) if _ends(connection) else None
 
 
 def _watched(cursor: Any) -> Any:
