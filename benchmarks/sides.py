@@ -90,8 +90,11 @@ def _ours(providers: Mapping[str, Any]) -> None:
 
 def _peer(providers: Mapping[str, Any]) -> None:
     os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "database"  # the stable conventions, as ours; else it has no metric
+    from opentelemetry import metrics
     from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 
+    if "meter_provider" in providers:
+        metrics.set_meter_provider(providers["meter_provider"])  # it does not take one as an argument
     PsycopgInstrumentor().instrument(**providers)
 
 
