@@ -14,10 +14,10 @@ import psycopg2
 import pytest
 from opentelemetry.trace import StatusCode
 
-from instrumented_wrapper import pages
-
 from .side import done, dsn, listed
 from .told import attributes, names, span_of
+
+MOST = 10  # spans
 
 
 class OfPsycopg:
@@ -112,9 +112,9 @@ async def test_a_loop_over_a_hundred_thousand_rows(driver, spans, reader):
     before = measured(reader)
     assert len(await driver.rows(cursor)) == 100_000
     found = fetches(spans)
-    assert len(found) == pages.MOST == len(spans.all())
+    assert len(found) == MOST == len(spans.all())
     assert not any(span.events for span in found[:-1])
-    assert rest(found[-1]) == 1001 - pages.MOST  # the last one is empty
+    assert rest(found[-1]) == 1001 - MOST  # the last one is empty
     assert all(span.status.status_code is StatusCode.UNSET for span in found)
     assert measured(reader) - before == 1001
     await done(connection.close())
@@ -141,7 +141,7 @@ async def test_pages_that_are_asked_for_one_by_one(driver, spans):
     spans.clear()
     for _ in range(24):
         assert len(await done(cursor.fetchmany(10))) == 10
-    assert len(fetches(spans)) == pages.MOST - 1  # the last one is open
+    assert len(fetches(spans)) == MOST - 1  # the last one is open
     assert len(await done(cursor.fetchall())) == 10_000 - 240
     assert rest(fetches(spans)[-1]) == 15
     await done(connection.close())
@@ -155,14 +155,14 @@ async def test_a_cursor_that_is_left_before_its_end(driver, spans, way):
     cursor = await declared(driver, connection, 10_000)
     spans.clear()
     await driver.take(cursor, 1501)
-    assert len(fetches(spans)) == pages.MOST - 1
+    assert len(fetches(spans)) == MOST - 1
     if way == "close":
         await done(cursor.close())
     else:
         await done(connection.commit())
         await driver.execute(cursor, "SELECT 1")
-    assert len(fetches(spans)) == pages.MOST
-    assert rest(fetches(spans)[-1]) == 16 - pages.MOST
+    assert len(fetches(spans)) == MOST
+    assert rest(fetches(spans)[-1]) == 16 - MOST
     await done(connection.close())
 
 
@@ -176,8 +176,8 @@ async def test_each_statement_of_a_cursor_begins_anew(driver, spans):
     spans.clear()
     await driver.execute(cursor, "SELECT generate_series(1, 1500)")
     assert len(await driver.rows(cursor)) == 1500
-    assert len(fetches(spans)) == pages.MOST
-    assert rest(fetches(spans)[-1]) == 16 - pages.MOST
+    assert len(fetches(spans)) == MOST
+    assert rest(fetches(spans)[-1]) == 16 - MOST
     await done(connection.close())
 
 
@@ -193,8 +193,8 @@ async def test_a_cursor_that_is_given_up_is_not_kept(driver, spans):
     gc.collect()
     assert gone() is None
     await done(connection.rollback())
-    assert len(fetches(spans)) == pages.MOST
-    assert rest(fetches(spans)[-1]) == 16 - pages.MOST
+    assert len(fetches(spans)) == MOST
+    assert rest(fetches(spans)[-1]) == 16 - MOST
     await done(connection.close())
 
 
@@ -207,7 +207,7 @@ async def test_two_cursors_are_counted_apart(driver, spans):
             await done(cursor.fetchmany(2))
     for cursor in (one, other):
         await done(cursor.close())
-    assert len(fetches(spans)) == 2 * pages.MOST
+    assert len(fetches(spans)) == 2 * MOST
     assert [rest(span) for span in fetches(spans) if span.events] == [4, 6]
     await done(connection.close())
 
@@ -223,12 +223,12 @@ async def test_a_page_that_fails(driver, spans, number):
     with pytest.raises(Exception, match="division by zero"):
         await driver.rows(cursor)
     found = fetches(spans)
-    assert len(found) == min(number, pages.MOST)
+    assert len(found) == min(number, MOST)
     assert attributes(found[-1])["error.type"] == "22012"
     assert found[-1].status.status_code is StatusCode.ERROR
     assert all("error.type" not in attributes(span) for span in found[:-1])
-    if number > pages.MOST:
-        assert rest(found[-1]) == number - pages.MOST
+    if number > MOST:
+        assert rest(found[-1]) == number - MOST
     await done(connection.close())
 
 
@@ -266,12 +266,20 @@ cursor = connection.cursor("c")
 cursor.execute("SELECT generate_series(1, 10000)")
 for _ in range(14):
     cursor.fetchmany(10)
+if sys.argv[3] == "forks":
+    import os
+    child = os.fork()
+    if not child:
+        sys.exit()
+    os.waitpid(child, 0)
 """
 
 
+@pytest.mark.parametrize("way", ["exits", "forks"])
 @pytest.mark.parametrize("name", ["psycopg", "psycopg2"])
-def test_a_cursor_that_is_open_at_the_end_of_the_process(cluster, name):
-    command = [sys.executable, "-c", ABANDONED, name, dsn(cluster.primary)]
+def test_a_cursor_that_is_open_at_the_end_of_the_process(cluster, name, way):
+    """A forked child leaves the span to its parent."""
+    command = [sys.executable, "-c", ABANDONED, name, dsn(cluster.primary), way]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.count('"name": "FETCH"') == pages.MOST
+    assert done.stdout.count('"name": "FETCH"') == MOST
     assert done.stdout.count('"count": 4') == 1
