@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ __all__ = [
     "become",
     "combined",
     "is_left_alone",
+    "kept_by",
     "make_movable",
     "physical",
     "struct_of",
@@ -234,14 +236,31 @@ def _rebind(cursor: Any, live: Any) -> None:
     if _K.name.__get__(cursor) is not None:
         cursor.scrollable, cursor.withhold = scrollable, withhold
     cursor.__dict__[OWNER] = owner
-    _give_up(before)
+    _give_up(before, _KEPT)
 
 
-def _give_up(connection: Any) -> None:
-    """The C constructor keeps a reference to the connection that it replaces: give it back (CPython)."""
-    decrement = getattr(ctypes.pythonapi, "Py_DecRef", None)
-    if decrement is not None:
-        decrement(ctypes.py_object(connection))
+def kept_by(construct: Callable[[Any, Any], object]) -> int:
+    """Measure how many references a cursor's constructor keeps to the connection that it replaces (CPython).
+
+    The connection is connected to nothing. What is kept of it is given back.
+    """
+    if sys.implementation.name != "cpython":
+        return 0
+    connection = C.__new__(C)
+    cursor = _K(connection)
+    before = sys.getrefcount(connection)
+    construct(cursor, connection)
+    kept = max(0, sys.getrefcount(connection) - before)
+    _give_up(connection, kept)
+    return kept
+
+
+def _give_up(connection: Any, number: int) -> None:
+    for _ in range(number):
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(connection))
+
+
+_KEPT: Final = kept_by(_K.__init__)  # by psycopg2 2.9: one
 
 
 _THEIRS: Final = "_instrumented_wrapper_theirs"  # in a combined class: the app's

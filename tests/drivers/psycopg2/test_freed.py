@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 
 from instrumented_wrapper import FailoverSuccessError
+from instrumented_wrapper.drivers.psycopg2.classes import kept_by
 
 from ..watch import Watch, eventually
 from .conftest import lose, rows
@@ -69,3 +70,19 @@ def test_without_a_close(watch: Watch, after: Callable[[Any, Watch], None]) -> N
             thread.join()
     assert kept() is None
     assert eventually(lambda: not watch.sessions())
+
+
+def test_how_many_references_a_constructor_keeps_is_measured() -> None:
+    """The references that are given back after a switch are those that this psycopg2 keeps, and no others."""
+    seen: list[Any] = []
+
+    def clean(cursor: Any, connection: Any) -> None:
+        """Keep nothing, as a psycopg2 without that leak."""
+
+    def twice(cursor: Any, connection: Any) -> None:
+        for _ in range(2):
+            psycopg2.extensions.cursor.__init__(cursor, connection)
+        seen.append(weakref.ref(connection))
+
+    assert (kept_by(clean), kept_by(twice)) == (0, 2 * kept_by(psycopg2.extensions.cursor.__init__))
+    assert seen[0]() is None
