@@ -36,7 +36,13 @@ class ForMySQL(Needs):
     own_keywords: frozenset[str] = frozenset()
     lacks = frozenset(
         {
-            *("aborted transactions", "nested blocks", "target_session_attrs", "settings without a round trip"),
+            *(
+                "pg_settings",
+                "aborted transactions",
+                "nested blocks",
+                "target_session_attrs",
+                "settings without a round trip",
+            ),
             "transactional settings",
             "refusal of serializable transactions on a standby",
             *("pools", "pool callbacks", "pool checks", "pool timeouts"),

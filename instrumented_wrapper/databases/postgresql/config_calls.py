@@ -9,9 +9,10 @@ from instrumented_wrapper.databases.postgresql.settings import boolean, is_state
 from instrumented_wrapper.databases.postgresql.tokens import Token
 from instrumented_wrapper.statement import DOUBT, SET, SET_LOCAL, Placeholder, Step
 
-__all__ = ["config_steps", "doubtful_calls"]
+__all__ = ["config_steps", "doubtful_calls", "view_steps"]
 
 SET_CONFIG: Final = "set_config"
+_VIEW: Final = "pg_settings"
 _MOST_ARGUMENT_TOKENS: Final = 200
 _TYPES: Final = frozenset({"text", "varchar", "bool", "boolean", "name"})
 _COMMA, _OPEN, _CLOSE = Token("mark", ","), Token("mark", "("), Token("mark", ")")
@@ -51,6 +52,20 @@ def doubtful_calls(statement: Sequence[Token]) -> Iterator[Step]:
             continue  # it ends with the transaction
         before = sum(token.kind == "parameter" and token.text[:1] == "%" for token in statement[:place])
         yield Step(DOUBT, _named(arguments[0], before), SET_CONFIG)
+
+
+def view_steps(statement: Sequence[Token]) -> Iterator[Step]:
+    """Yield a doubt for an ``UPDATE`` of ``pg_settings``: a rule of that view calls ``set_config`` for each row."""
+    names = [token.text if token.kind in ("word", "name") else "" for token in statement]
+    if not (_VIEW in names and "update" in names[: names.index(_VIEW)]):
+        return
+    end = names.index("where") if "where" in names else len(names)
+    condition = statement[end + 1 :]
+    if [token.text for token in condition[1:2]] == ["."]:  # the view's name, or its alias
+        condition = condition[2:]
+    plain = len(condition) == 3 and [token.text for token in condition[:2]] == ["name", "="]
+    before = sum(token.kind == "parameter" and token.text[:1] == "%" for token in statement[:end])
+    yield Step(DOUBT, _named(condition[2:], before) if plain else "", f"UPDATE {_VIEW}")
 
 
 def _named(argument: Sequence[Token], position: int) -> str | Placeholder:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
-from instrumented_wrapper.databases.postgresql.config_calls import config_steps
+from instrumented_wrapper.databases.postgresql.config_calls import config_steps, view_steps
 from instrumented_wrapper.databases.postgresql.functions import calls_of, judge, may_call
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY, asks_read_only, reset_steps, set_steps
 from instrumented_wrapper.databases.postgresql.state import ADVISORY, CUSTOM, HELD, LISTEN, LOADED, PREPARED, TEMPORARY
@@ -46,6 +46,9 @@ _LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
 _NOT_PLAIN: Final = re.compile(r"""--|/\*|\$(?!\d)|["\\]|[eE]'""")
 _LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
 _ROUTINE_WORDS: Final = ("function", "procedure", "routine")
+_RUN_TEXT: Final = frozenset(  # functions of PostgreSQL's own that run a text which they are given
+    "query_to_xml query_to_xmlschema query_to_xml_and_xmlschema ts_stat ts_rewrite".split()
+)
 _LASTING: Final = frozenset({ADVISORY, LOADED})
 
 
@@ -140,9 +143,11 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
         steps = tuple(config_steps(statement))
         if words[0] == "declare":  # it is done when it is fetched
             steps = tuple(step._replace(value=DECLARE) if step.kind == DOUBT else step for step in steps)
-        yield _with_nameless(Effects(steps=steps, calls=calls_of(statement)))
+        yield _with_nameless(Effects(steps=steps, calls=calls_of(statement), read_only=_asked(steps)))
+        yield Effects(steps=tuple(view_steps(statement)))  # custom settings are not in that view
     if words[0] in ("explain", "create") and any(a == "execute" for a, b in pairwise(words) if b not in _ROUTINE_WORDS):
         yield Effects(steps=(Step(DOUBT, "", "EXECUTE"),))
+    yield from (Effects(steps=(Step(DOUBT, "", CUSTOM),), leaves=(CUSTOM,)) for name in _RUN_TEXT.intersection(names))
     for index, word in enumerate(names):
         if word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
             yield Effects(leaves=(ADVISORY,))
@@ -166,9 +171,13 @@ def _set(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(read_only="transaction" if asks_read_only(words) else "")
     steps = tuple(set_steps(statement))
+    return _with_nameless(Effects(steps=steps, read_only=_asked(steps)))
+
+
+def _asked(steps: Sequence[Step]) -> str:
+    """Tell whether the app asks for a session that is read-only, or asks for it no more."""
     given = [step.value for step in steps if step.name == "default_transaction_read_only" and step.kind == SET]
-    asked = "" if not given else "session" if given[-1] in ("on", "true", "1", "yes") else "ended"
-    return _with_nameless(Effects(steps=steps, read_only=asked))
+    return "" if not given else "session" if given[-1] in ("on", "true", "1", "yes") else "ended"
 
 
 def _reset(statement: list[Token], words: list[str]) -> Effects:
@@ -188,7 +197,7 @@ def _discard(statement: list[Token], words: list[str]) -> Effects:
 def _prepare(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
         return Effects(steps=(Step(COMMIT),), in_doubt=True)
-    steps = tuple(config_steps(statement))
+    steps = (*config_steps(statement), *view_steps(statement))
     named = (Step(NAMED, step.name) for step in steps if step.name)
     left = (PREPARED,) if all(isinstance(step.name, str) and step.name for step in steps) else (PREPARED, CUSTOM)
     what = statement[words.index("as") + 1 :] if "as" in words else []

@@ -21,7 +21,7 @@ from instrumented_wrapper.server_settings import Assignment
 __all__ = ["Line", "Talking"]
 
 _UNKNOWN: Final = 4  # libpq's PGTransactionStatusType of a connection that is not there
-_BY_PSYCOPG2: Final = ("default_transaction_read_only",)  # in autocommit, for the attribute
+_BY_PSYCOPG2: Final = "default_transaction_read_only"
 _DATES: Final = "datestyle"
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
@@ -89,6 +89,13 @@ class Line:
         encoding = extensions.encodings.get(C.encoding.__get__(here), "utf-8")
         return tuple(libpq.reported(pgconn, name, encoding) for name in names)
 
+    def has_set(self, name: str, value: str) -> bool:
+        """Tell whether psycopg2 itself has given a setting this value: in autocommit, for its attribute."""
+        if name != _BY_PSYCOPG2 or _closed.__get__(self._physical):
+            return name == _BY_PSYCOPG2
+        read_only = C.readonly.__get__(self._physical) if C.autocommit.__get__(self._physical) else None
+        return read_only is not None and read_only is (value == "on")
+
     def encode(self) -> None:
         """Have texts in the encoding that the server reports."""
         if (reported := self.status("client_encoding")) is not None:
@@ -104,7 +111,7 @@ class Talking(Speaking):
     """Talks, and keeps to what psycopg2 does by itself only when it connects: the encoding, and dates it can read."""
 
     def __init__(self, line: Line) -> None:
-        super().__init__(line, line.status, line.statuses, line.where, _BY_PSYCOPG2)
+        super().__init__(line, line.status, line.statuses, line.where, line.has_set)
         self._psycopg2 = line
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:

@@ -7,7 +7,7 @@ a line sends a text and yields whatever its driver waits by; where the driver bl
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -200,6 +200,10 @@ def _shared(line: Line) -> None:
         logger.warning(_POOLER, place)
 
 
+def _not_ours(name: str, value: str) -> bool:
+    return False
+
+
 class Speaking:
     """`talking.Talk` with PostgreSQL, on a line that blocks."""
 
@@ -209,9 +213,9 @@ class Speaking:
         status: Callable[[str], str | None],
         statuses: Callable[[Sequence[str]], Sequence[str | None]],
         place: Callable[[], tuple[object, ...]],
-        ours: Container[str] = (),
+        ours: Callable[[str, str], bool] = _not_ours,
     ) -> None:
-        self._ours = ours  # what the driver sets by itself
+        self._ours = ours  # tells whether the driver itself has given a setting such a value
         self._line, self._status, self._statuses, self._place = line, status, statuses, place
         self._record: Any = None
         self._first: Sequence[str | None] = ()  # of `questions.REPORTED`
@@ -235,7 +239,9 @@ class Speaking:
 
     def keep_reported(self) -> None:
         """What the server reports now is the baseline."""
-        self._first = self._noticed = self._statuses(_SPELLED)
+        self._noticed = self._statuses(_SPELLED)
+        given = zip(questions.REPORTED, self._noticed, strict=True)
+        self._first = [None if value is None or self._ours(name, value) else value for name, value in given]
 
     def notice(self) -> None:
         """Take what the server has reported outside a transaction of settings that no statement named."""
@@ -245,7 +251,7 @@ class Speaking:
             return
         self._noticed = now
         for name, first, value in zip(questions.REPORTED, self._first, now, strict=False):
-            if not (name in self._ours or first is None or value is None or first == value):
+            if not (first is None or value is None or first == value or self._ours(name, value)):
                 record.on_server.noticed(name, first, value)
         record.refresh_changed()
 
@@ -253,7 +259,9 @@ class Speaking:
         """What was reported since the last `notice`, and is not of a statement that named it, is in doubt."""
         known = self._record.on_server
         for name, before, value in zip(questions.REPORTED, self._noticed, self._statuses(_SPELLED), strict=False):
-            if not (name in self._ours or before is None or value in (None, before) or known.open.is_named(name)):
+            if before is None or value is None or value == before or known.open.is_named(name):
+                continue
+            if not self._ours(name, value):
                 known.doubts[name] = "COMMIT"
 
     def expect(self) -> None:
