@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["DIGITS", "MADE_UP", "WORD", "statements"]
+__all__ = ["DIGITS", "MADE_UP", "WORD", "filled", "statements"]
 
 WORD, DIGITS = "zqhunter", "7391846205"  # in strings, and as a number
 MADE_UP = "8264917350"  # in names that are made up each time: a text has them, a summary does not
@@ -176,10 +176,10 @@ def statements(database: str, seed: int) -> Iterator[str]:
     source = random.Random(seed)
     forms = (*EVERYWHERE, *OF[database])
     while True:
-        yield _filled(source, source.choice(forms))
+        yield filled(source, source.choice(forms))
 
 
-def _filled(source: random.Random, form: str) -> str:
+def filled(source: random.Random, form: str) -> str:
     """Put data in place of each mark."""
     text = ""
     while (start := form.find("{")) >= 0:
