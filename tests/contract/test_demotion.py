@@ -108,6 +108,18 @@ def test_write_on_the_only_server_that_is_known(driver: DriverUnderTest, connect
     assert spans.named("failover") == []
 
 
+def test_write_on_a_standby_that_the_app_has_moved_to(driver: DriverUnderTest, connect, site, table) -> None:
+    site.cluster.wait_streaming()
+    standby = site.cluster.standby
+    connection = connect(autocommit=True)
+    driver.verb("switch")(connection, standby.host, standby.port)
+    site.end_sessions(standby)  # nor after a loss, in which it stays a standby
+    assert driver.execute(connection, site.is_standby) == [(True,)]
+    with pytest.raises(driver.read_only_error):
+        driver.execute(connection, insert(table, 1))
+    assert driver.execute(connection, site.is_standby) == [(True,)]
+
+
 @pytest.mark.parametrize("how", ["session", "text", "driver"])
 def test_a_serializable_transaction_on_a_standby(driver: DriverUnderTest, connect, site, spans, how: str) -> None:
     """A standby refuses it with "feature not supported" (0A000), also where it only reads."""

@@ -151,6 +151,7 @@ class Blocking:
         key = (self.name, tuple(hosts), wanted, self._native.key(connection, record))
         new, found = finding.search(opening, hosts, key, deadline)
         _record(new).deadline = deadline
+        _record(new).chosen = wanted == "any" or (wanted == "standby" and record.chosen)
         record.successor = bounds.which(self._native.socket(new))
         return Replacement(new, found.address, found.attempts, found.tried, found.led_by)
 
@@ -206,7 +207,7 @@ class Blocking:
                 del replacement.connection.__dict__[KEY]
                 replacement.connection = old = self._native.swap(connection, replacement.connection)
             old.__dict__[KEY], other.connection = other, ref(old)
-            shared, record.was_standby = other.shared, other.was_standby
+            shared, record.was_standby, record.chosen = other.shared, other.was_standby, other.chosen
             record.look_at(connection)
             record.shared = shared
             other.look_at(old)

@@ -54,6 +54,7 @@ class Record(Session):
         asks: the server has to be asked before the next statement.
         late: what the server has reported is to be noticed when the transaction has ended.
         was_standby: the server was not a primary when the connection was made; None: nobody asked.
+        chosen: the app has moved to this server whatever it is.
         recording: changes are the app's doing.
         returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
         internal: a connection of ours, on its way to become the app's.
@@ -83,6 +84,7 @@ class Record(Session):
         self.used = self.begun = self.asks = self.outlived = self.late = False
         self.failover = self.switchable = False
         self.was_standby: bool | None = None
+        self.chosen = False
         self.deadline: float | None = None
         self.phase: Phase = Phase.IDLE
         self.heard = 0.0
@@ -115,8 +117,12 @@ class Record(Session):
         return self.options.failover == "on" or (self.options.failover == "auto" and several)
 
     def may_be_demoted(self) -> bool:
-        """Tell whether its server may have been demoted: it was no standby before, or another one may be tried."""
-        return not self.was_standby or len(self.options.failover_hosts or self.hosts) > 1
+        """Tell whether its server may have been demoted, and another one is known.
+
+        One that was a standby before was demoted if the app came to it by chance, as after a failover.
+        """
+        by_chance = not self.chosen and len(self.options.failover_hosts or self.hosts) > 1
+        return not self.was_standby or by_chance
 
     def belongs_to(self, connection: Any) -> None:
         """It is the record of this object."""

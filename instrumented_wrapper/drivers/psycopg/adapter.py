@@ -111,14 +111,14 @@ class Psycopg(Asking):
         if self.is_async(connection):
             return self._replacement_async(connection, record, loss, deadline)
         parameters = self._parameters(connection, record)
-        pgconn, found = search(target_of(connection, record, parameters, loss), deadline)
-        return self._replacement(connection, record, pgconn, found, deadline)
+        target = target_of(connection, record, parameters, loss)
+        return self._replacement(connection, record, target.wanted, *search(target, deadline), deadline)
 
     async def _replacement_async(self, connection: Any, record: Record, loss: Loss, deadline: float) -> Replacement:
         parameters = self._parameters(connection, record)
         parameters = await parameters if asyncio.iscoroutine(parameters) else parameters
-        pgconn, found = await search_async(target_of(connection, record, parameters, loss), deadline)
-        return self._replacement(connection, record, pgconn, found, deadline)
+        target = target_of(connection, record, parameters, loss)
+        return self._replacement(connection, record, target.wanted, *await search_async(target, deadline), deadline)
 
     def _parameters(self, connection: Any, record: Record) -> Any:
         """Ask the app's class again: it may fetch a fresh password."""
@@ -126,11 +126,14 @@ class Psycopg(Asking):
             return dict(record.parameters or {})
         return type(connection)._get_connection_params(given.conninfo, **given.keywords)
 
-    def _replacement(self, connection: Any, record: Record, pgconn: Any, found: Found, deadline: float) -> Replacement:
+    def _replacement(
+        self, connection: Any, record: Record, wanted: str, pgconn: Any, found: Found, deadline: float
+    ) -> Replacement:
         """Dress a new physical connection in a plain connection object, at the baseline of the app's."""
         dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
         options = replace(record.options, failover="off")
         internal = Record(dressed, options, None, (found.address,))
+        internal.chosen = wanted == "any" or (wanted == "standby" and record.chosen)
         record.successor = bounds.which(pgconn.socket)
         internal.tells, internal.spans = record.tells, record.spans  # of what the app's transfer handler does
         internal.internal, internal.recording, internal.deadline = True, False, deadline
@@ -169,7 +172,7 @@ class Psycopg(Asking):
             connection._closed = False
             connection._prepared = fresh_prepared(connection._prepared)
             record.look_at(connection.pgconn)
-            record.shared = self.is_shared(other)
+            record.shared, record.chosen = self.is_shared(other), vars(other)[KEY].chosen
             record.keep_reported()  # what the app's transfer handler has set included
             record.loss_told = False
 

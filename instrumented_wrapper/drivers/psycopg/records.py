@@ -101,6 +101,7 @@ class Record(Session):
         self.compared = 0.0  # when what the server reports was last looked at
         self.reported_first: tuple[bytes | None, ...] = ()
         self.wanted = ""  # the app's target_session_attrs
+        self.chosen = False  # the app has moved to this server whatever it is
         self.pipeline_error: FailoverError | None = None
         self.last_error: FailoverError | None = None
         several = len(options.failover_hosts or hosts) > 1
@@ -128,8 +129,12 @@ class Record(Session):
         self.poll = poll_of(pgconn.socket) if self.failover else never
 
     def may_be_demoted(self) -> bool:
-        """Tell whether its server may have been demoted: it was no standby before, or another one may be tried."""
-        return not self.standby or len(self.options.failover_hosts or self.hosts) > 1
+        """Tell whether its server may have been demoted, and another one is known.
+
+        One that was a standby before was demoted if the app came to it by chance, as after a failover.
+        """
+        by_chance = not self.chosen and len(self.options.failover_hosts or self.hosts) > 1
+        return not self.standby or by_chance
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Do as any session does, with what the server has reported."""
