@@ -1,4 +1,4 @@
-"""What an app may do with its session on MariaDB, at random, and the server's own account of it to compare with.
+"""What an app may do with its session on MariaDB or MySQL, at random, and the server's own account to compare with.
 
 The app knows nothing of what its statements mean: it only sends them. Whether what we say of the session is right, the
 server says, asked on the same physical connection past everything that is patched.
@@ -6,6 +6,7 @@ server says, asked on the same physical connection past everything that is patch
 
 from __future__ import annotations
 
+import re
 import select
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,12 @@ SYSTEM = (
     *("foreign_key_checks", "max_statement_time", "div_precision_increment"),
 )
 OURS = {"tx_isolation": "isolation_level", "tx_read_only": "read_only"}
+# MySQL's own names.
+THEIRS = {
+    "tx_isolation": "transaction_isolation",
+    "tx_read_only": "transaction_read_only",
+    "max_statement_time": "max_execution_time",
+}
 USERS = ("@a", "@b", "@c", "@`odd one`", "@_gives_0")
 SWITCHES = {"ON": "1", "OFF": "0"}
 ASKED = (*SYSTEM, "database", "role", *USERS)
@@ -42,6 +49,19 @@ CREATE OR REPLACE FUNCTION sets_limit(n int) RETURNS int DETERMINISTIC NO SQL
   BEGIN SET sql_select_limit = n; RETURN n; END;
 CREATE OR REPLACE FUNCTION sets_user() RETURNS int DETERMINISTIC NO SQL BEGIN SET @c = 'by function'; RETURN 1; END;
 """
+
+
+def setup(mysql: bool) -> list[str]:
+    """Return the statements that make what the walks use; MySQL replaces nothing that is there."""
+    found = []
+    for text in SETUP.strip().removesuffix(";").split(";\n"):
+        if mysql and (match := re.match(r"\s*CREATE OR REPLACE (\w+) (\w+)", text)):
+            found.append(f"DROP {match[1]} IF EXISTS {match[2]}")
+            text = text.replace("OR REPLACE ", "", 1)
+        found += text.split("; ") if "ROLE" in text else [text]
+    return found
+
+
 UNNAMED = "session state"
 PLAIN = (
     "SET time_zone = '+01:00'",
@@ -64,6 +84,7 @@ PLAIN = (
     "SET NAMES utf8mb3, @a = 3",
     "SET @a = 1, NAMES utf8mb4, time_zone = '+03:00'",
     "SET NAMES DEFAULT",
+    "SET NAMES binary",
     "SET CHARACTER SET latin1",
     "SET CHARSET utf8mb4",
     "SET collation_connection = utf8mb4_german2_ci",
@@ -72,6 +93,7 @@ PLAIN = (
     "SET foreign_key_checks = OFF, @@sql_select_limit = 10",
     "SET foreign_key_checks = 1",
     "SET max_statement_time = 100.5",
+    "SET max_execution_time = 5000",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET LOCAL TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
     "SET SESSION TRANSACTION READ WRITE",
@@ -80,6 +102,9 @@ PLAIN = (
     "SET tx_isolation = 'READ-UNCOMMITTED'",
     "SET SESSION tx_read_only = ON",
     "SET @@tx_read_only = 0",
+    "SET transaction_isolation = 'READ-UNCOMMITTED'",
+    "SET SESSION transaction_read_only = ON",
+    "SET @@transaction_read_only = 0",
     "SET autocommit = 0",
     "SET autocommit = ON",
     "SET @a = 'one', @b := 2",
@@ -88,6 +113,11 @@ PLAIN = (
     "SET @a = NULL, @b = -1.50, @c = 1e3",
     "SET @a = TRUE, @b = @a, @c = CONCAT(@b, 'x')",
     "SET @`odd one` = 'grüße', @'a' = 12",
+    "SET @a = _latin1'abc', @b = 'x' COLLATE utf8mb4_bin",
+    "SET @a = 5 + 0, @b = 1.50 + 0, @c = 1e0 / 3",
+    "SET @a = CAST(5 AS UNSIGNED), @b = CAST(5 AS DECIMAL(5, 0)), @c = NOW()",
+    "GET DIAGNOSTICS @a = NUMBER, @b = ROW_COUNT",
+    "SELECT 1, 'two' INTO /* both */ @a, @b",
     "SET @a = (SELECT COUNT(*) FROM walked), @@time_zone = '+04:00'",
     "SELECT @a := 1, @b := @a + 1",
     "SELECT 3, 'four' INTO @a, @b",
@@ -103,6 +133,9 @@ PLAIN = (
     "SET STATEMENT time_zone = '+09:00' FOR CALL sets_zone()",
     "SET ROLE walker",
     "SET ROLE NONE",
+    "SET ROLE ALL",
+    "SET ROLE DEFAULT",
+    'SET ROLE "walker"',
     "SET ROLE no_such_role",
     "SET DEFAULT ROLE NONE",
     "SET PASSWORD FOR nobody = PASSWORD('x')",
@@ -147,8 +180,10 @@ NAMELESS = ("CALL remembers()", "SELECT sets_user()")  # of what they set no nam
 class RandomApp:
     """One app with one connection. `dice` decides what it does."""
 
-    def __init__(self, connection: Any, kill: Callable[[int], object]) -> None:
+    def __init__(self, connection: Any, kill: Callable[[int], object], mysql: bool = False) -> None:
         self.connection, self.kill = connection, kill
+        self.theirs = THEIRS if mysql else {}
+        self.ours = self.theirs | OURS
         self.dice: Any = None
         self.log: list[str] = []
         self.vague: set[str] = set()
@@ -169,13 +204,22 @@ class RandomApp:
         return result.rows
 
     def server(self) -> dict[str, str | None]:
-        asked = [f"@@session.{name}" for name in SYSTEM] + ["DATABASE()", "CURRENT_ROLE()", *USERS]
+        asked = [f"@@session.{self.theirs.get(name, name)}" for name in SYSTEM]
+        asked += ["DATABASE()", "CURRENT_ROLE()", *USERS]
         text, raw = "HEX(CONVERT({0} USING utf8mb4))", "HEX(CONCAT({0}))"
         whole = f"IF(CHARSET({{0}}) = 'binary', {raw}, {text})"
         cells = ((whole if what[0] == "@" and what[1] != "@" else text).format(what) for what in asked)
         (row,) = self.rows(f"SELECT {', '.join(cells)}")
+        row = [cell.decode() if isinstance(cell, bytes) else cell for cell in row]
         cells = [None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape") for cell in row]
         return {name: SWITCHES.get(cell or "", cell) for name, cell in zip(ASKED, cells, strict=True)}
+
+    def kinds(self) -> dict[str, Any]:
+        """What the server says of the user variables besides their values."""
+        kind = "JSON_TYPE(JSON_EXTRACT(JSON_ARRAY({0}), _utf8mb4'$[0]'))" if self.theirs else "COERCIBILITY({0})"
+        asked = (f"CONCAT(COLLATION({name}), {kind.format(name)})" for name in USERS)
+        (row,) = self.rows(f"SELECT {', '.join(asked)}")
+        return dict(zip(USERS, row, strict=True))
 
     @property
     def healthy(self) -> bool:
@@ -198,7 +242,7 @@ class RandomApp:
             return
         there, state = self.server(), instrumented_wrapper.session_state(self.connection)
         for name in ASKED:
-            known = state.get(OURS.get(name, name).replace("`", ""))
+            known = state.get(self.ours.get(name, name).replace("`", ""))
             told = self.pristine[name] if known is None or known.is_pristine else text_of(known.value)
             if name not in self.vague:
                 said = f"{name}: we say {told!r}, the server {there[name]!r}"
@@ -296,17 +340,20 @@ class RandomApp:
 
     def moved(self, how: Callable[[], None]) -> None:
         """All that the old session had the new one has, or it is named."""
-        before = self.server()
+        before, kinds = self.server(), self.kinds()
         error = told_by(how)
         assert error is None or (error.transaction, error.may_have_run) == ("none", False), self.story()
         named = () if error is None else error.not_restored
-        missing = {name for name in ASKED if OURS.get(name, name).replace("`", "") in named}
+        missing = {name for name in ASKED if self.ours.get(name, name).replace("`", "") in named}
         self.agrees({name: value for name, value in before.items() if name not in missing}, UNNAMED in named)
+        for name, kind in self.kinds().items():
+            certain = before[name] is not None and name not in self.vague | missing and UNNAMED not in named
+            assert not certain or kind == kinds[name], f"{name}: was {kinds[name]}, is {kind}\n{self.story()}"
 
     def agrees(self, wanted: dict[str, str | None], unnamed: bool = False) -> None:
         there = self.server()
         for name, value in wanted.items():
-            assert there[name] == value or name in self.vague or (unnamed and name[0] == "@"), (
+            assert same(name, value, there[name]) or name in self.vague or (unnamed and name[0] == "@"), (
                 f"{name}: was {value!r}, is {there[name]!r}\n{self.story()}"
             )
 
@@ -324,6 +371,8 @@ def text_of(value: Any) -> str | None:
 
 
 def same(name: str, told: str | None, there: str | None) -> bool:
+    if name == "role":  # MySQL quotes it, and names its host
+        told, there = (re.sub(r"[`\"]|@[`\"]?%|^NONE$", "", text or "") for text in (told, there))
     if told is None or there is None:
         return (told or "") == (there or "")
     if told.lower() == there.lower() if name[0] != "@" else told == there:

@@ -1,4 +1,4 @@
-"""Random walks through a session of MariaDB with PyMySQL: after each step the server has what we say that it has.
+"""Random walks through a session of MariaDB, or MySQL, with PyMySQL: after each step the server has what we say.
 
 ``WALKS=1000 pytest tests/drivers/test_random_mysql_sessions.py`` walks longer, ``RANDOM_WALKS=1`` elsewhere each time;
 of a failure, the shortest walk to it is printed.
@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 pymysql = pytest.importorskip("pymysql")
 
-from .random_mysql_session import FLAGS, PLAIN, SETUP, RandomApp  # noqa: E402
+from .random_mysql_session import FLAGS, PLAIN, RandomApp, setup  # noqa: E402
 from .test_random_sessions import DICE, WALK, _Always  # noqa: E402
 
 OTHER = "nameless several unbuffered parameters method procedure reset switch lose".split()
@@ -23,10 +23,10 @@ OTHER = "nameless several unbuffered parameters method procedure reset switch lo
 class Walk(RuleBasedStateMachine):
     """An app that does what comes to its mind."""
 
-    def __init__(self, connection: Any, administrator: Any) -> None:
+    def __init__(self, connection: Any, administrator: Any, mysql: bool) -> None:
         super().__init__()
         self.connection = connection
-        self.app = RandomApp(connection, lambda number: administrator.cursor().execute(f"KILL {number}"))
+        self.app = RandomApp(connection, lambda number: administrator.cursor().execute(f"KILL {number}"), mysql)
 
     @rule(texts=st.lists(st.sampled_from(PLAIN), min_size=1, max_size=4))
     def plain(self, texts: list[str]) -> None:
@@ -46,11 +46,13 @@ class Walk(RuleBasedStateMachine):
         self.connection.close()
 
 
+@pytest.mark.parametrize("database", ["mariadb", "mysql"])
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_walks(running_mariadb: Any, autocommit: bool) -> None:
-    running_mariadb.restore()
-    server = running_mariadb.primary
-    for statement in SETUP.split(";\n"):
+def test_walks(request: pytest.FixtureRequest, database: str, autocommit: bool) -> None:
+    running = request.getfixturevalue(f"running_{database}")
+    running.restore()
+    server = running.primary
+    for statement in setup(database == "mysql"):
         server.sql(f"DELIMITER $$\n{statement}$$")
     where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret", "database": "app"}
     options = {"failover": "on", "failover_timeout": 5}
@@ -60,7 +62,7 @@ def test_walks(running_mariadb: Any, autocommit: bool) -> None:
         connection = pymysql.connect(
             **where, autocommit=autocommit, client_flag=FLAGS, instrumented_wrapper=options, read_timeout=20
         )
-        return Walk(connection, administrator)
+        return Walk(connection, administrator, database == "mysql")
 
     try:
         run_state_machine_as_test(walk, settings=WALK)
