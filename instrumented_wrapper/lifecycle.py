@@ -32,6 +32,7 @@ from instrumented_wrapper.server_settings import Change, Told
 from instrumented_wrapper.session import Session
 
 __all__ = [
+    "accounted",
     "ask",
     "fetch",
     "keep_present",
@@ -190,7 +191,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
         except Exception as error:  # noqa: BLE001 - the close goes on, whatever the app's handler or the server did
             _reset_failed(observed, plan, error)
             return False
-        observed.outcome = end = _accounted(end, plan)
+        observed.outcome = end = accounted(end, plan)
     return end.error is None
 
 
@@ -215,7 +216,7 @@ def _to_clear(session: Session, idle: bool) -> tuple[str, ...]:
     return session.to_clear() if idle and not session.shared else ()
 
 
-def _accounted(end: SettingsEnd, plan: tuple[Change, ...]) -> SettingsEnd:
+def accounted(end: SettingsEnd, plan: tuple[Change, ...]) -> SettingsEnd:
     """Have each entry of a plan in the outcome: what nobody has carried out has failed."""
     if end.handled_by == "custom":
         return end

@@ -54,6 +54,15 @@ def test_close_resets(driver: DriverUnderTest, proxied, site, proxy: Proxy) -> N
     assert proxy.seen("client").endswith(site.goodbye)
 
 
+def test_each_setting_of_a_reset_has_an_outcome(driver: DriverUnderTest, connect, spans) -> None:
+    connection = connect()
+    change_all(driver, connection)
+    driver.close(connection)
+    (span,) = spans.named("session_state.reset")
+    outcomes = {event.attributes["name"]: event.attributes["outcome"] for event in span.events}
+    assert outcomes == dict.fromkeys(span.attributes["instrumented_wrapper.settings"], "reset") != {}
+
+
 def test_close_in_a_transaction_sends_nothing(driver: DriverUnderTest, proxied, site, proxy, spans, table) -> None:
     connection = proxied()
     driver.set(connection, "isolation_level", driver.changed["isolation_level"])

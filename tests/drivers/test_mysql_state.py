@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from instrumented_wrapper import FailoverSuccessError, reset_session, session_state, switch
+from instrumented_wrapper.databases.mysql import questions
+from servers import Proxy
 
 from .test_mariadb_drivers import ask, end, session
 
@@ -328,6 +330,57 @@ def test_a_database_that_was_chosen_is_taken_away_or_the_reset_fails(connect, ki
     outcomes = {event.attributes["name"]: event.attributes["outcome"] for event in span.events}
     assert outcomes == {"time_zone": "reset", "database": "reset" if can else "failed"}
     assert span.status.is_ok is can
+
+
+def test_an_entry_of_a_plan_that_nobody_carries_out_is_told(connect, monkeypatch, spans) -> None:
+    """Whatever part of ours forgets it."""
+    connection, assign = connect(), questions.assign
+
+    def forgets(given: Any, dialect: Any) -> Any:
+        return assign([assignment for assignment in given if assignment.name != "time_zone"], dialect)
+
+    monkeypatch.setattr(questions, "assign", forgets)
+    ask(connection, "SET time_zone = '+01:00', lock_wait_timeout = 9")
+    assert not reset_session(connection)
+    assert ask(connection, "SELECT @@time_zone, @@lock_wait_timeout = 9") == [("+01:00", 0)]
+    (span,) = spans.named("session_state.reset")
+    outcomes = {event.attributes["name"]: event.attributes["outcome"] for event in span.events}
+    assert outcomes == {"time_zone": "failed", "lock_wait_timeout": "reset"}
+    with pytest.raises(FailoverSuccessError) as caught:
+        switch(connection)
+    assert caught.value.not_restored == ("time_zone",)
+    assert ask(connection, "SELECT @@time_zone") == [("SYSTEM",)]
+
+
+SOME = "CREATE PROCEDURE sets_for_all() SQL SECURITY DEFINER SET sql_log_bin = 0, time_zone = '+04:00'"
+
+
+def test_what_may_not_be_set_here_does_not_keep_the_rest_away(connect, kind, pair) -> None:
+    if kind != "pymysql":
+        pytest.skip("what a procedure sets is reported to PyMySQL only")
+    pair.primary.sql(f"DROP PROCEDURE IF EXISTS sets_for_all; {SOME}")
+    pair.wait_streaming()
+    connection = connect()
+    ask(connection, "CALL sets_for_all()")
+    with pytest.raises(FailoverSuccessError) as caught:
+        switch(connection)
+    assert caught.value.not_restored == ("sql_log_bin",)
+    assert ask(connection, "SELECT @@sql_log_bin, @@time_zone") == [(1, "+04:00")]
+
+
+def test_writes_are_answered_without_a_question(connect, kind, pair) -> None:
+    """MySQL reports the number of the statement with each answer, which no app has set."""
+    with Proxy(pair.primary.host, pair.primary.port) as proxy:
+        connection = connect(proxy, pair.primary)
+        ask(connection, "CREATE TEMPORARY TABLE written (i int)")
+        ask(connection, "SELECT 1")
+        before = len(proxy.seen("client"))
+        for _ in range(20):
+            ask(connection, "INSERT INTO written VALUES (1)")
+        sent = proxy.seen("client")[before:]
+        assert sent.count(b"INSERT INTO written") == 20
+        assert not sent.count(b"SELECT") and not sent.count(b"SET")
+        assert not any(not state.is_pristine for state in session_state(connection).values())
 
 
 def test_the_pool_of_mysql_connector_hands_out_no_database_of_others(pair, kind) -> None:
