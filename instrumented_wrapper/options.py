@@ -23,6 +23,7 @@ PREFIX: Final = "INSTRUMENTED_WRAPPER_"
 DRIVERS: Final = ("psycopg", "psycopg2", "pymysql", "mysql.connector", "MySQLdb", "sqlite3")
 SEED_KEYWORDS: Final = ("reset_session_state_on_close", "transfer_session_state_on_switch")
 _BAG: Final = "instrumented_wrapper"
+_FOR_SERVERS: Final = ("PG_BIN", "MYSQL_BIN")  # where tests and demo find servers' programs: no options of the package
 _LEAVABLE: Final = ("namespace", "summary")
 _BOOLEANS: Final = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False}
 _BOOLEANS["no"] = False
@@ -69,7 +70,8 @@ def from_environment(environ: Mapping[str, str]) -> Options:
         ConfigurationError: an unknown variable with our prefix, or a value that is not accepted.
     """
     given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value.strip()}
-    given.pop(f"{PREFIX}PG_BIN", None)  # where the tests and the demo find their server, no option of the package
+    for name in _FOR_SERVERS:
+        given.pop(f"{PREFIX}{name}", None)
     checked = {_option(name): _parse(name, _option(name), value) for name, value in given.items()}
     sources = {_option(name): name for name in given}
     return replace(Options(), **checked, sources=MappingProxyType(sources))

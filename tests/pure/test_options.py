@@ -173,6 +173,7 @@ def test_an_empty_variable_is_none(option, empty):
 
 
 def test_other_variables_are_not_ours():
+    assert from_environment({f"{PREFIX}PG_BIN": "/pg", f"{PREFIX}MYSQL_BIN": "/mysql"}) == Options()
     assert from_environment({"PATH": "x", "OTEL_SDK_DISABLED": "maybe", "INSTRUMENTED": "x"}) == Options()
 
 
