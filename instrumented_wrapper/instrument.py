@@ -265,6 +265,8 @@ def switch(connection: Any, host: str | None = None, port: int | None = None) ->
     """
     connection = unwrapped(connection)
     driver, session = _watched(connection, asynchronous=False)
+    driver.check_outside_transaction(connection, "switch()")
+    lifecycle.run(switching.before_switch(driver, connection, session))
     with driver.lock(connection):
         driver.check_outside_transaction(connection, "switch()")
         lifecycle.run(_switch(driver, connection, session, host, port))
@@ -274,6 +276,8 @@ async def switch_async(connection: Any, host: str | None = None, port: int | Non
     """Do as `switch` does, on an async connection."""
     connection = unwrapped(connection)
     driver, session = _watched(connection, asynchronous=True)
+    driver.check_outside_transaction(connection, "switch_async()")
+    await lifecycle.run_async(switching.before_switch(driver, connection, session))
     async with driver.lock(connection):
         driver.check_outside_transaction(connection, "switch_async()")
         await lifecycle.run_async(_switch(driver, connection, session, host, port))
@@ -290,15 +294,7 @@ def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
     connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
     driver.check_outside_transaction(connection, "reset_session()")
-    return None if session is None else _reset_and_accept(driver, connection, session)
-
-
-def _reset_and_accept(driver: Driver, connection: Any, session: Session) -> Flow[bool]:
-    """Reset; whatever a switch could not carry, the session is then what the app expects it to be."""
-    done = yield from lifecycle.reset(driver, connection, session, "requested")
-    if done:
-        session.accept()
-    return done
+    return None if session is None else lifecycle.reset_as_asked(driver, connection, session)
 
 
 def _mark(connection: Any, asynchronous: bool) -> None:

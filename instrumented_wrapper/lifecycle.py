@@ -40,6 +40,7 @@ __all__ = [
     "note_changes",
     "read_anew",
     "reset",
+    "reset_as_asked",
     "restore",
     "run",
     "run_async",
@@ -177,6 +178,8 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     idle = driver.is_idle(connection)
     if not session.resetting and idle:
         driver.notice(connection)
+        if session.shared:
+            yield from driver.find_out(connection, connection, deadline)
         if session.on_server.wants_asking and not (yield from _ask_first(driver, connection, session, deadline)):
             return False
     plan = _reset_plan(session, read, idle)
@@ -193,6 +196,14 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
             return False
         observed.outcome = end = accounted(end, plan)
     return end.error is None
+
+
+def reset_as_asked(driver: Driver, connection: Any, session: Session) -> Flow[bool]:
+    """Reset because the app asks for it: whatever a switch could not carry, the session is then what it expects."""
+    done = yield from reset(driver, connection, session, "requested")
+    if done:
+        session.accept()
+    return done
 
 
 def _ask_first(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[bool]:
@@ -241,11 +252,11 @@ def _reset(
             return SettingsEnd((), "custom", trips)
         done = tuple(restore(driver, connection, c, "reset") for c in session.reset_plan(read))
         keep_present(session, read)
-        end = yield from _put_back(driver, connection, session)
+        end = yield from _put_back(driver, connection, session, deadline)
     return end._replace(changes=(*done, *end.changes))
 
 
-def _put_back(driver: Driver, connection: Any, session: Session) -> Flow[SettingsEnd]:
+def _put_back(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[SettingsEnd]:
     """Reset what lives on the server, in one round trip; none where there is nothing."""
     ours = driver.is_idle(connection) and not session.shared
     plan = session.on_server.reset_plan() if ours else ()
@@ -253,9 +264,10 @@ def _put_back(driver: Driver, connection: Any, session: Session) -> Flow[Setting
     if not (plan or clears):
         return SettingsEnd((), "default", 0)
     entries = (*plan, *(Change(name, "present", None) for name in clears))
-    assigned: Assigned | None = yield partial(
-        driver.assign, connection, session.reset_assignments(clears), clears, back=True
-    )
+    assign = partial(driver.assign, connection, session.reset_assignments(clears), clears, back=True)
+    assigned: Assigned | None = yield assign
+    if assigned is None and (yield from driver.find_out(connection, connection, deadline)):
+        assigned = yield assign
     if assigned is None:  # not our session: another client has it meanwhile
         return SettingsEnd(tuple(SettingChange(*entry, "skipped") for entry in entries), "default", 1)
     session.were_reset(assigned.done | assigned.own)

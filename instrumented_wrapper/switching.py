@@ -36,7 +36,7 @@ from instrumented_wrapper.lifecycle import (
 from instrumented_wrapper.session import Session
 from instrumented_wrapper.transfer import Switch, configure, gives_settings
 
-__all__ = ["observe_loss", "planned_switch", "replace_lost"]
+__all__ = ["before_switch", "observe_loss", "planned_switch", "replace_lost"]
 
 
 def replace_lost(
@@ -73,6 +73,18 @@ def replace_lost(
     return _news(this, new.address)
 
 
+def before_switch(driver: Driver, connection: Any, session: Session) -> Flow[None]:
+    """Ask what only the server can tell, before a planned switch has the connection's lock."""
+    if not driver.is_idle(connection):
+        return
+    session.settle(for_good=True)
+    driver.notice(connection)
+    if session.shared:
+        yield from driver.find_out(connection, connection, time.monotonic() + session.options.failover_timeout)
+    if session.on_server.wants_asking:
+        yield from settle_doubts(driver, connection, session)
+
+
 def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tuple[Address, ...]) -> Flow[None]:
     """Move a healthy connection to another server session; the old one is reset and closed.
 
@@ -82,8 +94,6 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
     """
     session.settle(for_good=True)
     driver.notice(connection)
-    if session.on_server.wants_asking and driver.is_idle(connection):
-        yield from settle_doubts(driver, connection, session)
     loss = Loss("requested", silent=True, hosts=hosts)
     session.refusal.lost(session.left, session.on_server.doubts, {})
     this = _begin(driver, connection, session, loss, session.not_carried(), None)

@@ -149,8 +149,11 @@ def _assign(this: Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> F
     if not wanted:
         return nothing
     assigned: Assigned | None = None
+    assign = partial(this.driver.assign, new.connection, wanted)
     if not this.driver.is_shared(new.connection):
-        assigned = yield partial(this.driver.assign, new.connection, wanted)
+        assigned = yield assign
+        if assigned is None and (yield from this.driver.find_out(new.connection, this.connection, this.deadline)):
+            assigned = yield assign
     missing = [a.name for a in wanted if assigned is None or a.name not in assigned.done | assigned.own]
     this.not_restored = tuple(dict.fromkeys((*this.not_restored, *missing)))
     this.missing = tuple(dict.fromkeys((*this.missing, *missing)))

@@ -135,6 +135,15 @@ class Driver(Protocol):
         Returns the settings of which the pristine value was found, with that value.
         """
 
+    def query(self, connection: Any, text: str) -> Any:
+        """Send a text, past all that is patched, and return its rows as text. May wait."""
+
+    def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+        """Find out whether a pooler keeps the server session for `connection`, which is then not shared any more.
+
+        `like`: the app's connection, which tells how to make another one.
+        """
+
     def is_shared(self, connection: Any) -> bool:
         """Tell whether other clients use the same server session between our transactions (a pooler)."""
 

@@ -10,7 +10,7 @@ import pytest
 
 import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError
-from instrumented_wrapper.drivers.talking import postgresql as asking
+from instrumented_wrapper.drivers.talking import pooler as asking
 from servers import Cluster, PgBouncer
 from servers.pgbouncer import available
 
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(not available(), reason="pgbouncer is not on thi
 @pytest.fixture(autouse=True)
 def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_warned", set())
+    monkeypatch.setattr(asking, "_lending", {})
 
 
 def verb(side: Side, name: str) -> Any:
@@ -95,3 +96,99 @@ def test_in_a_transaction_too(cluster: Cluster) -> None:
         assert instrumented_wrapper.reset_session(connection)
         assert connection.execute("SHOW app.tenant").fetchone() == ("seven",)
         connection.close()
+
+
+# --- session mode, found out ------------------------------------------------------------------------------------
+
+
+MARKS = ("SET app.tenant = 'seven'", "SET search_path TO seven", "SET ROLE pooled")
+SEEN = "SELECT current_setting('app.tenant'), current_setting('search_path'), current_user::text"
+HAS, HAD = ("seven", "seven", "pooled"), ("", '"$user", public', "app")
+ON = {"instrumented_wrapper": {"failover": "on"}}
+
+
+@pytest.fixture
+def role(cluster: Cluster) -> None:
+    if not cluster.primary.sql("SELECT 1 FROM pg_roles WHERE rolname = 'pooled'"):
+        cluster.primary.sql("CREATE ROLE pooled; GRANT pooled TO app")
+
+
+def end(cluster: Cluster, process: int) -> None:
+    """End a server session, and with it the pooler's client that has it."""
+    assert cluster.primary.sql(f"SELECT pg_terminate_backend({process}, 10000)") == [("t",)]
+
+
+@pytest.mark.usefixtures("role")
+async def test_session_mode_is_found_out(side: Side, cluster: Cluster, caplog: Any) -> None:
+    with PgBouncer(cluster.primary, "session", default_pool_size=4) as pooler:
+        connection = await side.connect(pooler.dsn(), autocommit=True, **ON)
+        for text in MARKS:
+            await done(connection.execute(text))
+        await done(verb(side, "switch")(connection))
+        assert await rows(connection, SEEN) == [HAS]
+        ((process,),) = await rows(connection, "SELECT pg_backend_pid()")
+        end(cluster, process)
+        assert await rows(connection, SEEN) == [HAS], "carried after a loss, too"
+        assert await done(verb(side, "reset_session")(connection))
+        assert await rows(connection, SEEN) == [HAD]
+        await done(connection.close())
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.usefixtures("role")
+def test_session_mode_is_found_out_by_psycopg2(cluster: Cluster, caplog: Any) -> None:
+    psycopg2 = pytest.importorskip("psycopg2")
+
+    def seen(connection: Any, text: str = SEEN) -> tuple[Any, ...]:
+        with connection.cursor() as cursor:
+            cursor.execute(text)
+            return cursor.fetchone() if cursor.description else ()
+
+    with PgBouncer(cluster.primary, "session", default_pool_size=4) as pooler:
+        connection = psycopg2.connect(pooler.dsn(), **ON)
+        connection.autocommit = True
+        for text in MARKS:
+            seen(connection, text)
+        instrumented_wrapper.switch(connection)
+        assert seen(connection) == HAS
+        end(cluster, *seen(connection, "SELECT pg_backend_pid()"))
+        assert seen(connection) == HAS
+        assert instrumented_wrapper.reset_session(connection)
+        assert seen(connection) == HAD
+        connection.close()
+    with PgBouncer(cluster.primary, "transaction", default_pool_size=2) as pooler:
+        connection = psycopg2.connect(pooler.dsn(), **ON)
+        connection.autocommit = True
+        seen(connection, MARKS[0])
+        with pytest.raises(FailoverSuccessError) as told:
+            instrumented_wrapper.switch(connection)
+        assert told.value.not_restored == ("app.tenant",)
+        with pytest.raises(FailoverSuccessError):
+            seen(connection)
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [
+        ("transaction", {"default_pool_size": 1}),
+        ("transaction", {"default_pool_size": 5}),
+        ("transaction", {"default_pool_size": 2, "min_pool_size": 2, "server_round_robin": 1}),
+        ("transaction", {"default_pool_size": 5, "min_pool_size": 5, "server_round_robin": 1}),
+        ("statement", {"default_pool_size": 2}),
+        ("session", {"default_pool_size": 1}),  # no second session is to be had: nothing is proved
+    ],
+    ids=str,
+)
+async def test_what_is_not_proved_is_lent(side: Side, cluster: Cluster, mode: Any, settings: dict[str, int]) -> None:
+    with PgBouncer(cluster.primary, mode, **settings) as pooler:
+        others = [await side.connect(pooler.dsn(), autocommit=True) for _ in range(3 * (mode == "transaction"))]
+        for other in others:  # several server sessions are idle in the pool
+            await done(other.execute("SELECT pg_sleep(0)"))
+        connection = await side.connect(pooler.dsn(), autocommit=True, **ON)
+        await done(connection.execute("SET app.tenant = 'seven'"))
+        assert await done(verb(side, "reset_session")(connection))
+        assert await rows(connection, "SELECT 1") == [(1,)]
+        record = vars(connection)["_instrumented_wrapper"]
+        assert record.shared
+        await done(connection.close())

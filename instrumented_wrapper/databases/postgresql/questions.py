@@ -22,11 +22,14 @@ __all__ = [
     "STATE",
     "ask",
     "assign",
+    "beside",
     "ordered",
     "present",
+    "process",
     "readable",
     "show",
     "survives_reset_all",
+    "was_another",
 ]
 
 # Settings whose value the server reports whenever it changes (PostgreSQL's documentation, "Asynchronous Operations").
@@ -139,6 +142,22 @@ def assign(assignments: Sequence[Assignment], clears: Sequence[str], process: in
         f" FROM unnest({names}, {texts}) WITH ORDINALITY AS s(n, v, i){'' if process is None else f' WHERE {here}'}"
     )
     return _PLAIN + "; ".join([*guard, *map(clearing, clears), *([setting] if assignments else [])])
+
+
+def process(mark: str) -> str:
+    """Ask which process answers, in a text that can be recognised by `mark`."""
+    return f"SELECT pg_catalog.pg_backend_pid() /* {mark} */"
+
+
+def beside(process: str) -> str:
+    """Ask the same in a transaction that stays open, and what the other `process` was asked last."""
+    asked = f"SELECT query FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) {process}"
+    return f"BEGIN; SELECT pg_catalog.pg_backend_pid(), ({asked})"
+
+
+def was_another(last: str | None, mark: str) -> bool:
+    """Tell whether the text that a process was asked last, as far as it is shown, is another than that with `mark`."""
+    return bool(last) and not str(last).startswith("<insufficient") and mark not in str(last)
 
 
 ELSEWHERE: Final = "22012"  # division by zero: another process than the one that is meant

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from weakref import ref
 
-from instrumented_wrapper.drivers import Replacement
+from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.blocking import bounds, finding
 from instrumented_wrapper.drivers.blocking.bounds import bounded
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
@@ -102,6 +102,16 @@ class Blocking:
         """Ask for all that is in doubt, and tell the session."""
         with self._talking(connection) as record:
             return record.talk.ask()
+
+    def query(self, connection: Any, text: str) -> Any:
+        """Send a text and return its rows as text."""
+        with self._talking(connection):
+            return self._native.query(connection, text)
+
+    def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+        """Find out whether a pooler keeps the server session: nothing is known of poolers here."""
+        return False
+        yield  # a flow, without a step
 
     def is_shared(self, connection: Any) -> bool:
         """Tell whether a pooler is known to be in between, which lends the server session to others."""
@@ -207,10 +217,11 @@ class Blocking:
                 del replacement.connection.__dict__[KEY]
                 replacement.connection = old = self._native.swap(connection, replacement.connection)
             old.__dict__[KEY], other.connection = other, ref(old)
-            shared, record.was_standby, record.chosen = other.shared, other.was_standby, other.chosen
+            record.was_standby, record.chosen = other.was_standby, other.chosen
+            ours, theirs = (record.shared, record.process), (other.shared, other.process)
             record.look_at(connection)
-            record.shared = shared
             other.look_at(old)
+            (record.shared, record.process), (other.shared, other.process) = theirs, ours
 
     def abandon(self, connection: Any) -> None:
         """Close the app's object for good."""

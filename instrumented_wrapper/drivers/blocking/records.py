@@ -60,6 +60,7 @@ class Record(Session):
         internal: a connection of ours, on its way to become the app's.
         foreign: it belongs to the parent process.
         returned: it was reset on its way into a pool just now.
+        process: that of the server session, where a pooler keeps it for this connection; None: the one it was told of.
         successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         live: a reference to the driver's own object with the present physical connection, where that is not the app's.
         abandoned: it is shut for good, and the app has not closed it yet.
@@ -92,6 +93,7 @@ class Record(Session):
         self.seen: Peer | None = None
         self.live: ref[Any] | None = None
         self.successor: tuple[int, int] | None = None
+        self.process: int | None = None
         self.moves = 0
         self.tells, self.spans = False, True
         self.lent = 0.0
@@ -163,7 +165,7 @@ class Record(Session):
         self.seen, self.at, self.phase = None, None, Phase.IDLE
         self.used = self.begun = self.asks = self.loss_told = self.outlived = False
         self.moves += 1
-        self.shared = self.options.pooler == "transaction"
+        self.shared, self.process = self.options.pooler == "transaction", None
         descriptor = self.native.socket(connection) if self.failover else None
         self.poll = never if descriptor is None else poll_of(descriptor)
         self.talk.moved()

@@ -171,8 +171,11 @@ class Psycopg(Asking):
             _own(other)
             connection._closed = False
             connection._prepared = fresh_prepared(connection._prepared)
+            internal: Record = vars(other)[KEY]
+            ours = record.shared, record.process
             record.look_at(connection.pgconn)
-            record.shared, record.chosen = self.is_shared(other), vars(other)[KEY].chosen
+            record.shared, record.process, record.chosen = internal.shared, internal.process, internal.chosen
+            internal.shared, internal.process = ours
             record.keep_reported()  # what the app's transfer handler has set included
             record.loss_told = False
 

@@ -12,9 +12,11 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
+from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, PrepareManager, execute
 from instrumented_wrapper.drivers.psycopg.records import encoding_of, record_of
 from instrumented_wrapper.drivers.talking import Rows
+from instrumented_wrapper.drivers.talking.pooler import find_out
 from instrumented_wrapper.drivers.talking.postgresql import asked, assigned, present, shown
 from instrumented_wrapper.server_settings import Assignment
 
@@ -33,6 +35,11 @@ class Asking:
             return _alone_async(connection, gen)
         with connection.lock:
             return connection.wait(gen)
+
+    def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+        """Find out whether a pooler keeps the server session for `connection`."""
+        driver: Any = self
+        return find_out(driver, connection, like, deadline)
 
     def is_shared(self, connection: Any) -> bool:
         """Tell whether a pooler is known to be in between, which lends the server session to others."""
@@ -65,6 +72,10 @@ class Asking:
     def ask(self, connection: Any) -> Any:
         """Ask for all that is in doubt, and tell the session."""
         return self.waiting(connection, asked(_Line(connection)))
+
+    def query(self, connection: Any, text: str) -> Any:
+        """Send a text and return its rows as text."""
+        return self.waiting(connection, _Line(connection).send(text))
 
 
 async def _alone_async(connection: Any, gen: Any) -> Any:

@@ -66,6 +66,7 @@ class Record(Session):
         moves: how often it has got a physical connection.
         lent: when the pool handed it out, on the clock of its metrics.
         operation: one that lasts while the app does other things (a stream, a COPY).
+        process: that of the server session, where a pooler keeps it for this connection; None: the one it was told of.
         successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         unfinished: the same, where the choke point has to end it.
     """
@@ -96,6 +97,7 @@ class Record(Session):
         self.closed_by_app = self.loss_told = False
         self.deadline: float | None = None
         self.successor: tuple[int, int] | None = None
+        self.process: int | None = None
         self.phase = IDLE
         self.heard = 0.0
         self.compared = 0.0  # when what the server reports was last looked at
@@ -124,7 +126,7 @@ class Record(Session):
         self.phase, self.peer, self.at = IDLE, None, None
         self.moves += 1
         self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
-        self.shared = self.options.pooler == "transaction"
+        self.shared, self.process = self.options.pooler == "transaction", None
         self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
         self.poll = poll_of(pgconn.socket) if self.failover else never
 

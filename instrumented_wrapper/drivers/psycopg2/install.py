@@ -13,7 +13,6 @@ from psycopg2 import extensions
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing, setting
 from instrumented_wrapper.drivers.blocking.endings import Endings
@@ -33,6 +32,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     physical,
     struct_of,
 )
+from instrumented_wrapper.drivers.psycopg2.driver import BlockingPsycopg2
 from instrumented_wrapper.drivers.psycopg2.named import iterating, leaving, sizes, told
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
@@ -47,7 +47,7 @@ __all__ = ["DRIVER", "install", "install_pools", "uninstall"]
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 OLDEST: Final = (2, 9)
-DRIVER: Final = Blocking(NATIVE)
+DRIVER: Final = BlockingPsycopg2(NATIVE)
 _K: Final[Any] = extensions.cursor
 
 

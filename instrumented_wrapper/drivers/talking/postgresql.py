@@ -6,7 +6,6 @@ a line sends a text and yields whatever its driver waits by; where the driver bl
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
@@ -23,15 +22,8 @@ from instrumented_wrapper.statement import DOUBT, Effects, Step
 
 __all__ = ["FUNCTIONS", "Line", "Speaking", "asked", "assigned", "present", "shown", "with_calls"]
 
-logger = logging.getLogger("instrumented_wrapper")
 Result = TypeVar("Result")
 
-_POOLER: Final = (
-    "%s is a pooler: another process answers than the one that it announced. What SQL sets may land on the session of"
-    " another client, so it is neither reset nor carried over there. If each client keeps its server session, say so:"
-    " INSTRUMENTED_WRAPPER_POOLER=session"
-)
-_warned: set[str] = set()
 _SPELLED: Final = tuple(questions.REPORTED.values())
 FUNCTIONS: Final[dict[tuple[object, ...], Functions]] = {}  # by server and database
 
@@ -182,22 +174,19 @@ def with_calls(record: Any, effects: Effects) -> Effects | None:
 
 
 def _process(line: Line) -> int | None:
-    """Return the process that the connection was told of; None where the app says that it keeps its session."""
-    return None if line.record.options.pooler == "session" else line.process()
+    """Return the process that is the connection's own; None where the app says that it keeps its session."""
+    return None if line.record.options.pooler == "session" else line.record.process or line.process()
 
 
 def _look_for_pooler(line: Line, process: str | None) -> None:
-    announced = _process(line)
-    if announced is not None and process != str(announced):
+    expected = _process(line)
+    if expected is not None and process != str(expected):
         _shared(line)
 
 
 def _shared(line: Line) -> None:
-    """Another process answered than the one that the connection was told of: a pooler is in between."""
-    line.record.shared = True
-    if (place := line.place()) not in _warned:
-        _warned.add(place)
-        logger.warning(_POOLER, place)
+    """Another process answered than the connection's own: a pooler is in between, which may lend it to others."""
+    line.record.shared, line.record.process = True, None
 
 
 def _not_ours(name: str, value: str) -> bool:

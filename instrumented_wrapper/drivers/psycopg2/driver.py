@@ -1,0 +1,20 @@
+"""What the lifecycle asks of psycopg2: as of any driver that blocks, and behind a pooler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instrumented_wrapper.drivers import Driver, Flow
+from instrumented_wrapper.drivers.blocking.adapter import Blocking
+from instrumented_wrapper.drivers.talking import pooler
+
+__all__ = ["BlockingPsycopg2"]
+
+
+class BlockingPsycopg2(Blocking):
+    """`Driver` for psycopg2."""
+
+    def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+        """Find out whether a pooler keeps the server session for `connection`."""
+        driver: Driver = self
+        return pooler.find_out(driver, connection, like, deadline)
