@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from servers import Cluster, MariaDBCluster, Proxy
+from servers import Cluster, Proxy
 
 from .random_session import SETUP
 from .side import Side, dsn
@@ -93,7 +93,7 @@ def superuser(cluster: Cluster) -> str:
     return dsn(cluster.primary, user="walker", password="walker")
 
 
-# --- every driver of MariaDB --------------------------------------------------------------------------------------
+# --- every driver of MariaDB and MySQL ---------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["pymysql", "MySQLdb", "mysql.connector", "mysql.connector in C"])
@@ -113,20 +113,22 @@ def driver(kind: str) -> ModuleType:
     return module
 
 
-@pytest.fixture
-def mariadb(running_mariadb: MariaDBCluster) -> MariaDBCluster:
-    running_mariadb.restore()
-    return running_mariadb
+@pytest.fixture(params=["MariaDB", "MySQL"])
+def pair(request: pytest.FixtureRequest) -> Any:
+    """A healthy primary and its replica, of each of the two databases."""
+    running = request.getfixturevalue(f"running_{request.param.lower()}")
+    running.restore()
+    return running
 
 
 @pytest.fixture
-def connect(driver: ModuleType, kind: str, mariadb: MariaDBCluster) -> Iterator[Callable[..., Any]]:
+def connect(driver: ModuleType, kind: str, pair: Any) -> Iterator[Callable[..., Any]]:
     """Connect to the primary; the replica is known as the other host."""
     variant = {"use_pure": not kind.endswith("C")} if kind.startswith("mysql.connector") else {}
     with ExitStack() as stack:
 
         def connect(*hosts: Any, autocommit: bool = True, **keywords: Any) -> Any:
-            known = hosts or (mariadb.primary, mariadb.standby)
+            known = hosts or (pair.primary, pair.standby)
             several = ",".join(f"{host.host}:{host.port}" for host in known)
             options = {**({"failover_hosts": several} if len(known) > 1 else {}), **keywords.pop("options", {})}
             where = {"host": known[0].host, "port": known[0].port, "user": "app", "password": "app-secret"}

@@ -1,4 +1,4 @@
-"""Calls that send several statements, on every driver of MariaDB: what has run in part is told, and never run again."""
+"""Calls that send several statements, on MariaDB and MySQL: what has run in part is reported, and never run again."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from instrumented_wrapper import FailoverSuccessError, TransactionResolutionUnknownError
-from servers import MariaDBCluster, guard
+from servers import guard
 
 from .test_mariadb_drivers import ask, end, make_table, session
 
@@ -17,12 +17,12 @@ WAITS = "SELECT 1 FROM information_schema.processlist WHERE state = 'User lock'"
 
 
 @pytest.fixture
-def cluster(mariadb: MariaDBCluster) -> MariaDBCluster:
-    return mariadb
+def cluster(pair: Any) -> Any:
+    return pair
 
 
 @pytest.fixture
-def table(cluster: MariaDBCluster) -> str:
+def table(cluster: Any) -> str:
     return make_table(cluster)
 
 
@@ -46,7 +46,7 @@ class Interrupted(list[tuple[int]]):
             yield self[place]
 
 
-def rows(cluster: MariaDBCluster, table: str) -> list[Any]:
+def rows(cluster: Any, table: str) -> list[Any]:
     return cluster.primary.sql(f"SELECT i FROM {table} ORDER BY i")
 
 
@@ -54,7 +54,7 @@ def has_run_in_part(error: BaseException | None) -> bool:
     return isinstance(error, FailoverSuccessError) and (error.transaction, error.may_have_run) == ("none", True)
 
 
-def refused_half_way(cluster: MariaDBCluster, holder: Any, lock: str, call: Callable[[], Any]) -> BaseException | None:
+def refused_half_way(cluster: Any, holder: Any, lock: str, call: Callable[[], Any]) -> BaseException | None:
     """Make a call that waits for a lock half way, and demote the primary meanwhile."""
     ask(holder, f"SELECT GET_LOCK('{lock}', 0)")
     with ThreadPoolExecutor() as threads:

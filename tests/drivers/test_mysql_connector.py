@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from instrumented_wrapper import FailoverSuccessError, reset_session, session_state, switch
-from servers import MariaDBCluster, Proxy
+from servers import Proxy
 
 from .conftest import close
-from .test_mariadb_drivers import ask, end, make_table, session
+from .spelling import create, spelled
+from .test_mariadb_drivers import ask, end, make_table, other_account, session
 
 connector = pytest.importorskip("mysql.connector")
 pooling = pytest.importorskip("mysql.connector.pooling")
@@ -27,13 +28,12 @@ def variant(request: pytest.FixtureRequest) -> dict[str, bool]:
 
 
 @pytest.fixture
-def cluster(running_mariadb: MariaDBCluster) -> MariaDBCluster:
-    running_mariadb.restore()
-    return running_mariadb
+def cluster(pair: Any) -> Any:
+    return pair
 
 
 @pytest.fixture
-def given(cluster: MariaDBCluster) -> dict[str, Any]:
+def given(cluster: Any) -> dict[str, Any]:
     where = {"host": cluster.primary.host, "port": cluster.primary.port, "database": "app", "charset": "utf8mb4"}
     return {**where, "user": "app", "password": "app-secret"}
 
@@ -92,9 +92,9 @@ def test_parameters_of_a_prepared_statement_while_a_span_is_recorded(connect, sp
     assert spans.named("SELECT")
 
 
-def test_what_is_asked_leaves_nothing_in_the_handle(connect) -> None:
+def test_what_is_asked_leaves_nothing_in_the_handle(connect, cluster) -> None:
+    create(cluster.primary, "PROCEDURE", "twice", "(v int) BEGIN SELECT v; SELECT v * 2; END")
     cursor = connect().cursor()
-    cursor.execute("CREATE OR REPLACE PROCEDURE twice(v int) BEGIN SELECT v; SELECT v * 2; END")
     for _ in range(2):  # what the CALL has set is asked for before the next statement
         rows = []
         cursor.execute("CALL twice(1); SELECT 5")
@@ -165,8 +165,8 @@ def test_a_session_that_the_app_begins_anew(connect) -> None:
     ask(connection, "SET @x = 1, lock_wait_timeout = 77")
     for begin_anew in (connection.reset_session, connection.reconnect):
         begin_anew()
-        kept = ask(connection, "SELECT @@autocommit, @@time_zone, @x, @@lock_wait_timeout")
-        assert kept == [(1, "+02:00", None, 86400)]
+        kept = ask(connection, "SELECT @@autocommit, @@time_zone, @x, @@lock_wait_timeout = @@global.lock_wait_timeout")
+        assert kept == [(1, "+02:00", None, 1)]
         assert dict(session_state(connection)).keys() >= {"autocommit", "time_zone"}
         assert session_state(connection)["time_zone"].pristine_value == "+01:00"
         assert "lock_wait_timeout" not in session_state(connection)
@@ -175,9 +175,7 @@ def test_a_session_that_the_app_begins_anew(connect) -> None:
 
 
 def test_another_user_over_a_switch(connect, cluster) -> None:
-    cluster.primary.sql("CREATE OR REPLACE USER other@'%' IDENTIFIED BY 'other-secret'")
-    cluster.primary.sql("GRANT ALL ON *.* TO other@'%'")
-    cluster.wait_streaming()
+    other_account(cluster)
     connection = connect(autocommit=True)
     connection.cmd_change_user("other", "other-secret", "other")
     who = ask(connection, "SELECT CURRENT_USER(), DATABASE()")
@@ -262,9 +260,9 @@ def test_a_connection_that_was_lost_in_the_pool(pool, cluster) -> None:
 
 
 @pytest.mark.parametrize("resets", [True, False])
-def test_the_next_borrower_inherits_nothing(pool, resets: bool) -> None:
+def test_the_next_borrower_inherits_nothing(pool, cluster, resets: bool) -> None:
     made = pool(pool_reset_session=resets, autocommit=False, time_zone="+01:00")
-    state = "SELECT @@autocommit, @@time_zone, @@tx_read_only, @@character_set_client, @x, @@sql_mode"
+    state = spelled(cluster, "SELECT @@autocommit, @@time_zone, @@tx_read_only, @@character_set_client, @x, @@sql_mode")
     borrowed = made.get_connection()
     pristine = ask(borrowed, state)
     driven = borrowed._cnx  # the driver's wrapper passes on what is called and read, not what is set

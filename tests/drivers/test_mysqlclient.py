@@ -8,23 +8,21 @@ from typing import Any
 import pytest
 
 from instrumented_wrapper import reset_session, switch
-from servers import MariaDBCluster
 
 from .conftest import close
-from .test_mariadb_drivers import ask, end, make_table, session
+from .test_mariadb_drivers import ask, end, make_table, other_account, session
 
 MySQLdb = pytest.importorskip("MySQLdb")
 cursors = pytest.importorskip("MySQLdb.cursors")
 
 
 @pytest.fixture
-def cluster(running_mariadb: MariaDBCluster) -> MariaDBCluster:
-    running_mariadb.restore()
-    return running_mariadb
+def cluster(pair: Any) -> Any:
+    return pair
 
 
 @pytest.fixture
-def connect(cluster: MariaDBCluster) -> Iterator[Callable[..., Any]]:
+def connect(cluster: Any) -> Iterator[Callable[..., Any]]:
     """Connect, with failover on."""
     with ExitStack() as stack:
 
@@ -38,7 +36,7 @@ def connect(cluster: MariaDBCluster) -> Iterator[Callable[..., Any]]:
         yield connect
 
 
-def moved(connection: Any, cluster: MariaDBCluster) -> Any:
+def moved(connection: Any, cluster: Any) -> Any:
     """End its session, and have it move."""
     end(cluster.primary, connection.thread_id())
     ask(connection, "SELECT 1")
@@ -115,9 +113,7 @@ def test_a_character_set_goes_back_in_the_driver_too(connect, cluster) -> None:
 
 
 def test_another_user_over_a_switch(connect, cluster) -> None:
-    cluster.primary.sql("CREATE OR REPLACE USER other@'%' IDENTIFIED BY 'other-secret'")
-    cluster.primary.sql("GRANT ALL ON *.* TO other@'%'")
-    cluster.wait_streaming()
+    other_account(cluster)
     connection = connect()
     connection.change_user("other", "other-secret", "other")
     who = ask(connection, "SELECT CURRENT_USER(), DATABASE()")

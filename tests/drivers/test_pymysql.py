@@ -23,14 +23,20 @@ from instrumented_wrapper import (  # noqa: E402
 from servers import Proxy  # noqa: E402
 
 from .script import complete  # noqa: E402
+from .spelling import create, is_mysql, spelled  # noqa: E402
 
+NUMBERS = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 200000)"
 STATE = "SELECT @@autocommit, @@tx_isolation, @@time_zone, @@character_set_client, DATABASE(), @x"
 
 
 @pytest.fixture
-def server(running_mariadb: Any) -> Any:
-    running_mariadb.restore()
-    return running_mariadb.primary
+def state(pair: Any) -> str:
+    return spelled(pair, STATE)
+
+
+@pytest.fixture
+def server(pair: Any) -> Any:
+    return pair.primary
 
 
 @pytest.fixture
@@ -70,9 +76,7 @@ def end(server: Any, connection: Any) -> None:
 
 def questions(server: Any, connection: Any) -> int:
     """Count the statements that the session was sent so far, as the server counts them."""
-    ((count,),) = ask(
-        connection, "SELECT VARIABLE_VALUE FROM information_schema.session_status WHERE VARIABLE_NAME='QUESTIONS'"
-    )
+    ((_, count),) = ask(connection, "SHOW SESSION STATUS LIKE 'Questions'")
     return int(count)
 
 
@@ -126,7 +130,7 @@ def test_they_are_seen_after_a_switch(switching, server, procedure: str, flags: 
 def test_what_has_no_name_is_told(switching, server) -> None:
     """Of a user variable that a procedure sets the server says only that there is something."""
     connection = switching()
-    ask(connection, "CREATE OR REPLACE PROCEDURE remember() SET @x = 1")
+    create(server, "PROCEDURE", "remember", "() SET @x = 1")
     ask(connection, "CALL remember()")
     end(server, connection)
     with pytest.raises(FailoverSuccessError) as caught:
@@ -162,7 +166,7 @@ def test_the_text_of_an_answer_is_what_it_was(connect) -> None:
 # --- settings -----------------------------------------------------------------------------------------------------
 
 
-def test_everything_is_carried_over_in_silence(switching, server) -> None:
+def test_everything_is_carried_over_in_silence(switching, server, state) -> None:
     connection = switching()
     connection.autocommit(False)
     connection.select_db("other")
@@ -170,22 +174,22 @@ def test_everything_is_carried_over_in_silence(switching, server) -> None:
     ask(connection, "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")
     ask(connection, "SET time_zone = %s, @x = %s", "-05:00", "01\"é\\'")
     connection.rollback()
-    before = ask(connection, STATE)
+    before = ask(connection, state)
     connection.rollback()
     end(server, connection)
-    assert ask(connection, STATE) == before
+    assert ask(connection, state) == before
     assert before == ((0, "SERIALIZABLE", "-05:00", "utf8mb3", "other", "01\"é\\'"),)
 
 
-def test_a_close_puts_all_of_it_back(connect, server) -> None:
+def test_a_close_puts_all_of_it_back(connect, pair, state) -> None:
     connection = connect()
-    pristine = ask(connection, STATE)
+    pristine = ask(connection, state)
     connection.autocommit(False)
     connection.select_db("other")
-    ask(connection, "SET time_zone = '-05:00', @x = 5, SESSION tx_isolation = 'SERIALIZABLE'")
+    ask(connection, spelled(pair, "SET time_zone = '-05:00', @x = 5, SESSION tx_isolation = 'SERIALIZABLE'"))
     connection.rollback()
     assert reset_session(connection)
-    assert ask(connection, STATE) == pristine
+    assert ask(connection, state) == pristine
     assert (session_state(connection)["autocommit"].value, connection.get_autocommit()) == (True, True)
 
 
@@ -196,14 +200,14 @@ def test_user_variables_keep_their_type(switching, server) -> None:
     assert ask(connection, "SELECT @n, @d, @s, @nothing") == ((5, Decimal("1.50"), "5", None),)
 
 
-def test_a_whole_session_is_reset(connect, server) -> None:
+def test_a_whole_session_is_reset(connect, server, state) -> None:
     connection = connect(instrumented_wrapper={"reset_scope": "session"}, charset="latin1")
-    pristine = ask(connection, STATE)
+    pristine = ask(connection, state)
     ask(connection, "CREATE TEMPORARY TABLE scratch (i int)")
     assert ask(connection, "SELECT GET_LOCK('held', 0)") == ((1,),)
     ask(connection, "SET time_zone = '+01:00', @x = 2")
     assert reset_session(connection)
-    assert ask(connection, STATE) == pristine  # the character set and autocommit, too
+    assert ask(connection, state) == pristine  # the character set and autocommit, too
     assert server.sql("SELECT IS_USED_LOCK('held')") == [(None,)]
     with pytest.raises(pymysql.err.ProgrammingError):
         ask(connection, "SELECT * FROM scratch")
@@ -214,10 +218,11 @@ def test_a_whole_session_is_reset(connect, server) -> None:
 # --- losses -------------------------------------------------------------------------------------------------------
 
 
-def test_an_unbuffered_result_does_not_hang(switching, server) -> None:
+def test_an_unbuffered_result_does_not_hang(switching, server, pair) -> None:
     connection = switching()
     cursor = connection.cursor(SSCursor)
-    cursor.execute("SELECT seq, REPEAT('x', 1000) FROM seq_1_to_200000")
+    cursor.execute("SET @@cte_max_recursion_depth = 200000" if is_mysql(pair) else "DO 0")
+    cursor.execute(f"{NUMBERS} SELECT n, REPEAT('x', 1000) FROM numbers")
     assert cursor.fetchone()[0] == 1
     end(server, connection)
     with pytest.raises(FailoverSuccessError) as caught:

@@ -15,13 +15,14 @@ from pymysql.constants import CLIENT  # noqa: E402
 from instrumented_wrapper import FailoverSuccessError, TransactionResolutionUnknownError  # noqa: E402
 from servers import Proxy, guard  # noqa: E402
 
+from .spelling import create, needs_mariadb  # noqa: E402
+
 _numbers = count(1)
 
 
 @pytest.fixture
-def cluster(running_mariadb: Any) -> Any:
-    running_mariadb.restore()
-    return running_mariadb
+def cluster(pair: Any) -> Any:
+    return pair
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def proxy(cluster: Any) -> Iterator[Proxy]:
 @pytest.fixture
 def table(cluster: Any) -> str:
     name = f"lossy_{next(_numbers)}"
-    cluster.primary.sql(f"CREATE OR REPLACE TABLE {name} (i int)")
+    create(cluster.primary, "TABLE", name, "(i int)")
     cluster.wait_streaming()
     return name
 
@@ -101,7 +102,9 @@ def test_what_is_still_to_be_read_of_a_transaction_is_rolled_back(cluster, conne
 
 @pytest.mark.parametrize("how", ["CALL {0}_commits()", "EXECUTE IMMEDIATE 'COMMIT'"])
 def test_a_procedure_may_have_committed(cluster, connect, proxy, table, how: str) -> None:
-    cluster.primary.sql(f"CREATE PROCEDURE {table}_commits() COMMIT")
+    if "IMMEDIATE" in how:
+        needs_mariadb(cluster, "EXECUTE IMMEDIATE")
+    create(cluster.primary, "PROCEDURE", f"{table}_commits", "() COMMIT")
     connection = connect(proxy, autocommit=False)
     ask(connection, f"INSERT INTO {table} VALUES (1)")
     proxy.cut_when(how.format(table).encode(), forward=True)
@@ -168,6 +171,7 @@ def test_a_procedure_that_was_refused_half_way_is_not_called_again(cluster, conn
     insert = f"INSERT INTO {table} VALUES"
     body = f"BEGIN {insert} (1); DO GET_LOCK('{table}', 30); {insert} (2); END"
     connection, holder = connect(), connect()
+    ask(connection, f"DROP PROCEDURE IF EXISTS {table}_writes")
     ask(connection, f"CREATE PROCEDURE {table}_writes() {body}")  # the administrator's would not be refused
     cluster.wait_streaming()
     ask(holder, f"SELECT GET_LOCK('{table}', 0)")

@@ -24,23 +24,22 @@ from instrumented_wrapper import (  # noqa: E402
 from servers import Proxy  # noqa: E402
 
 from .script import complete  # noqa: E402
+from .spelling import create, needs_mariadb, spelled  # noqa: E402
 
-ROUTINES = """
-CREATE OR REPLACE PROCEDURE sets_zone() SET time_zone = '+07:00';
-CREATE OR REPLACE PROCEDURE gives(OUT x int) SET x = 5;
-CREATE OR REPLACE FUNCTION sets_limit(n int) RETURNS int DETERMINISTIC NO SQL
-  BEGIN SET sql_select_limit = n; RETURN n; END;
-CREATE OR REPLACE FUNCTION remembers() RETURNS int DETERMINISTIC NO SQL BEGIN SET @hidden = 1; RETURN 1; END;
-"""
+INT = "RETURNS int DETERMINISTIC NO SQL BEGIN"
+ROUTINES = (
+    ("PROCEDURE", "sets_zone", "() SET time_zone = '+07:00'"),
+    ("PROCEDURE", "gives", "(OUT x int) SET x = 5"),
+    ("FUNCTION", "sets_limit", f"(n int) {INT} SET sql_select_limit = n; RETURN n; END"),
+    ("FUNCTION", "remembers", f"() {INT} SET @hidden = 1; RETURN 1; END"),
+)
 
 
 @pytest.fixture
-def server(running_mariadb: Any) -> Any:
-    running_mariadb.restore()
-    primary = running_mariadb.primary
-    for routine in ROUTINES.strip().split(";\n"):
-        primary.sql(f"DELIMITER $$\n{routine}$$")
-    return primary
+def server(pair: Any) -> Any:
+    for kind, name, rest in ROUTINES:
+        create(pair.primary, kind, name, rest)
+    return pair.primary
 
 
 @pytest.fixture
@@ -158,7 +157,8 @@ def test_a_value_that_is_too_long_to_be_carried_is_named(connect, server) -> Non
     assert caught.value.not_restored == ("@long",)
 
 
-def test_what_is_of_one_statement_only(connect) -> None:
+def test_what_is_of_one_statement_only(connect, pair) -> None:
+    needs_mariadb(pair, "SET STATEMENT")
     connection = connect()
     ask(connection, "SET STATEMENT lock_wait_timeout = 5, time_zone = '+09:00' FOR DO 0")
     ask(connection, "SET STATEMENT lock_wait_timeout = 5 FOR CALL sets_zone()")
@@ -166,15 +166,15 @@ def test_what_is_of_one_statement_only(connect) -> None:
     assert changed(connection) == {"time_zone": "+07:00"}
 
 
-def test_what_is_of_the_next_transaction_only(connect, server) -> None:
+def test_what_is_of_the_next_transaction_only(connect, server, pair) -> None:
     connection = connect(autocommit=False)
-    ask(connection, "SET @@tx_isolation = 'SERIALIZABLE'")
+    ask(connection, spelled(pair, "SET @@tx_isolation = 'SERIALIZABLE'"))
     assert changed(connection) == {}
     end(server, connection)
     with pytest.raises(FailoverSuccessError) as caught:
         ask(connection, "SELECT 1")
     assert caught.value.not_restored == ("SET TRANSACTION",)
-    ask(connection, "SET @@tx_isolation = 'SERIALIZABLE'")
+    ask(connection, spelled(pair, "SET @@tx_isolation = 'SERIALIZABLE'"))
     connection.commit()
     end(server, connection)
     ask(connection, "SELECT 1")
@@ -285,7 +285,7 @@ def run(text, *args):
         told.append([connection.affected_rows(), connection.insert_id(), str(cursor._result.message)])
 run("CREATE TEMPORARY TABLE t (i int PRIMARY KEY AUTO_INCREMENT, j tinyint)")
 run("SET sql_mode = ''")
-for before in ("INSERT INTO t (j) VALUES (1), (999), (3)", "UPDATE t SET j = 7", "SELECT 1/0, CAST('x' AS int)",
+for before in ("INSERT INTO t (j) VALUES (1), (999), (3)", "UPDATE t SET j = 7", "SELECT 1/0, CAST('x' AS SIGNED)",
                "SELECT sets_limit(44)", "SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1", "CALL sets_zone()"):
     for after in ("SHOW WARNINGS", "SELECT ROW_COUNT()", "SELECT FOUND_ROWS()", "SELECT LAST_INSERT_ID()",
                   "SELECT @@warning_count", "SET @n{} = ROW_COUNT(), @f{} = FOUND_ROWS()".format(len(told), len(told)),

@@ -36,7 +36,7 @@ def side(request: pytest.FixtureRequest) -> Side:
 @pytest.fixture
 def cluster(side: Side, request: pytest.FixtureRequest) -> Any:
     """Return a healthy primary and its standby."""
-    running = request.getfixturevalue("running_cluster" if side.is_postgresql else "running_mariadb")
+    running = request.getfixturevalue(side.servers)
     running.restore()
     return running
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from servers import guard
 
-KINDS = ("psycopg2", "pymysql", "MySQLdb", "mysql.connector", "mysql.connector in C")
+OF_MYSQL = ("pymysql", "MySQLdb", "mysql.connector", "mysql.connector in C")
+KINDS = ("psycopg2", *OF_MYSQL, *(f"{kind} on MySQL" for kind in OF_MYSQL))
 MANY = 10  # seconds; only a test that fails waits so long
 _ACCOUNT = {"user": "app", "password": "app-secret"}
 
@@ -22,7 +23,9 @@ class Side:
         Raises:
             ImportError: it is not there.
         """
+        kind, _, mysql = kind.partition(" on ")
         self.kind, self.is_postgresql = kind, kind == "psycopg2"
+        self.servers = "running_cluster" if self.is_postgresql else f"running_{mysql.lower() or 'mariadb'}"
         if kind.endswith("in C"):
             import_module("_mysql_connector")
         self.driver: Any = import_module(kind.split()[0])
