@@ -17,7 +17,6 @@ MISSING: Final = "MariaDB is not installed: apt-get install mariadb-server-core 
 FOLDER: Final = "MARIADB_BINDIR"  # names a folder with the programs, before all others
 _PLACES: Final = "/usr/sbin:/usr/local/sbin:/usr/libexec:/usr/local/bin"
 
-# No TLS (from 11.4 on on by itself): proxies read along.
 SETTINGS: Final = """
 innodb-log-file-size=8M
 aria-pagecache-buffer-size=1M
@@ -26,7 +25,6 @@ gtid-strict-mode=1
 log-slave-updates=1
 slave-net-timeout=5
 skip-log-warnings
-skip-ssl
 """.split()
 
 
@@ -64,7 +62,9 @@ class MariaDBServer(ReplicatingServer):
         self.run([*install, f"--datadir={self.data}", f"--tmpdir={self.tmp}"])
 
     def _command(self) -> list[str]:
-        return [_found("mariadbd"), "--no-defaults", *(f"--{setting}" for setting in SETTINGS)]
+        # Proxies read along where there is no TLS, which 11.4 and newer have by themselves.
+        tls = () if any(setting.startswith("ssl-cert") for setting in self.settings) else ("skip-ssl",)
+        return [_found("mariadbd"), "--no-defaults", *(f"--{setting}" for setting in (*SETTINGS, *tls))]
 
     def _client(self) -> list[str]:
         return [_found("mariadb"), "--no-defaults", "--skip-ssl"]

@@ -96,6 +96,11 @@ class MySQLServer(ReplicatingServer):
         """Do no longer so."""
         self._accounts.pop(user, None)
 
+    def forget_passwords(self) -> None:
+        """Be as cold as after a start: the next login of each account needs TLS or the public key."""
+        self.sql("FLUSH PRIVILEGES", "")
+        self._warm.clear()
+
     def _log_in(self, user: str, password: str) -> None:
         try:
             self.ask(f"--user={user}", f"--password={password}", f"--socket={self.socket}", "-e", "DO 0")

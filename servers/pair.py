@@ -4,6 +4,7 @@ It knows the two roles and who takes which. It does not know how one server is r
 to the servers.
 """
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -19,9 +20,14 @@ class Pair(Generic[S]):
 
     server: type[S]
 
-    def __init__(self, *settings: str) -> None:
-        """Start nothing yet: that is done by `with`, or start() and close(). `settings`: options of both servers."""
-        self._settings = settings
+    def __init__(self, *settings: str, of_each: Callable[[S], tuple[str, ...]] = lambda server: ()) -> None:
+        """Start nothing yet: that is done by `with`, or start() and close().
+
+        Args:
+            settings: more options of both servers' program, without the dashes.
+            of_each: returns more options of one server.
+        """
+        self._settings, self._of_each = settings, of_each
         self._folder: guard.Folder | None = None
 
     def __enter__(self) -> Self:
@@ -45,7 +51,7 @@ class Pair(Generic[S]):
         binaries.own(path)
         self.servers = self.server(path, "first", 1), self.server(path, "second", 2)
         for server in self.servers:
-            server.settings = self._settings
+            server.settings = (*self._settings, *self._of_each(server))
         self.primary, self.standby = self.servers
         try:
             self._start()

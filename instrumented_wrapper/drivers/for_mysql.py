@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from weakref import ref
 
 from instrumented_wrapper.databases import mysql
@@ -20,7 +20,20 @@ from instrumented_wrapper.operations import Site
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
 
-__all__ = ["ForMySQL", "Line", "calls_procedure", "code_of", "does_as", "selects", "sets_autocommit", "sets_names"]
+__all__ = [
+    "STALE",
+    "ForMySQL",
+    "Line",
+    "calls_procedure",
+    "code_of",
+    "does_as",
+    "selects",
+    "sets_autocommit",
+    "sets_names",
+]
+
+# In `Record.kept`: TLS failed with the connection's own context; the files of certificates may be newer than that.
+STALE: Final = "stale context"
 
 
 def code_of(error: BaseException) -> int:
@@ -163,6 +176,10 @@ class ForMySQL:
     def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
 
+    def is_alive(self, connection: Any) -> bool:
+        """Ask the server for a sign of life; keep that the physical connection is lost where there is none."""
+        raise NotImplementedError
+
     def socket(self, connection: Any) -> int | None:
         """Return the descriptor of the physical connection, where it is known."""
         raise NotImplementedError
@@ -206,7 +223,7 @@ class ForMySQL:
         if code in mysql.LOST_ERRORS or (code in mysql.NOT_SERVING and self._is_new(connection)):
             self.mark_lost(connection)
             return True
-        return self.has_ended(connection)
+        return self.has_ended(connection) or (code == mysql.INTERRUPTED and not self.is_alive(connection))
 
     @staticmethod
     def _is_new(connection: Any) -> bool:

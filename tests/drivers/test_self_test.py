@@ -26,12 +26,13 @@ PARTS = {
     "psycopg2.pool": "_putconn _rused",
     "pymysql": """
         _execute_command _read_ok_packet _read_query_result _request_authentication _force_close _affected_rows _closed
-        _next_seq_id _read_timeout _result _rfile _secure _sock client_flag server_capabilities server_status
-        server_thread_id server_version _read_rowdata_packet_unbuffered _finish_unbuffered_query has_next message
-        unbuffered_active read_next""",
+        _create_ssl_ctx _next_seq_id _read_timeout _result _rfile _secure _sock client_flag ctx server_capabilities
+        server_status server_thread_id server_version _read_rowdata_packet_unbuffered _finish_unbuffered_query has_next
+        message unbuffered_active read_next""",
     "MySQLdb": "_result BaseCursor CursorUseResultMixIn",
     "mysql.connector": """
         _autocommit _character_set _charset_id _database _handshake _have_next_result _host _in_transaction
+        _get_connection build_ssl_context
         _open_connection _password _port _sql_mode _time_zone _unix_socket _unread_result _user _socket _protocol
         _executed _prepared _cnx""",
 }

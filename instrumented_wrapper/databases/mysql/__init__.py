@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from instrumented_wrapper.databases.mysql.answers import (
     CANNOT_LOG_IN,
+    INTERRUPTED,
     LOST_ERRORS,
     NOT_SERVING,
     READ_ONLY_ERRORS,
+    TLS_FAILED,
     answer_to,
 )
 from instrumented_wrapper.databases.mysql.settings import NO_ROLE, NOT_CARRIED
@@ -25,10 +27,12 @@ from instrumented_wrapper.databases.mysql.summary import cut, words_of
 __all__ = [
     "CANNOT_LOG_IN",
     "HAS_DEFAULTS",
+    "INTERRUPTED",
     "LOST_ERRORS",
     "NOT_CARRIED",
     "NOT_SERVING",
     "READ_ONLY_ERRORS",
+    "TLS_FAILED",
     "TRANSACTIONAL",
     "answer_to",
     "covers",

@@ -10,14 +10,25 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["CANNOT_LOG_IN", "LOST_ERRORS", "NOT_SERVING", "READ_ONLY_ERRORS", "answer_to"]
+__all__ = [
+    "CANNOT_LOG_IN",
+    "INTERRUPTED",
+    "LOST_ERRORS",
+    "NOT_SERVING",
+    "READ_ONLY_ERRORS",
+    "TLS_FAILED",
+    "answer_to",
+]
 
 # --read-only and --super-read-only; the storage engine is read-only.
 READ_ONLY_ERRORS: Final = (1290, 1836)
 # The session has ended: CR_SERVER_GONE_ERROR, CR_SERVER_LOST, CR_SERVER_LOST_EXTENDED; ER_SERVER_SHUTDOWN,
 # ER_NET_READ_ERROR and its like, ER_CONNECTION_KILLED (MariaDB), ER_SERVER_OFFLINE_MODE, ER_SESSION_WAS_KILLED,
-# ER_CLIENT_INTERACTION_TIMEOUT, ER_DA_GLOBAL_CONN_LIMIT, ER_DA_CONN_LIMIT.
-LOST_ERRORS: Final = (2006, 2013, 2055, 1053, 1158, 1159, 1160, 1161, 1927, 3032, 3169, 4031, 4081, 4082)
+# ER_CLIENT_INTERACTION_TIMEOUT, ER_DA_GLOBAL_CONN_LIMIT, ER_DA_CONN_LIMIT; CR_SSL_CONNECTION_ERROR: an end over TLS.
+LOST_ERRORS: Final = (2006, 2013, 2026, 2055, 1053, 1158, 1159, 1160, 1161, 1927, 3032, 3169, 4031, 4081, 4082)
+# ER_QUERY_INTERRUPTED: by KILL QUERY, after which the session goes on; on MySQL also by KILL, which ends the session.
+INTERRUPTED: Final = 1317
+TLS_FAILED: Final = "tls_failed"  # an outcome
 # The session goes on, and the server does nothing for it: a node of Galera that is not ready (ER_UNKNOWN_COM_ERROR).
 NOT_SERVING: Final = (1047,)
 CANNOT_LOG_IN: Final = 2061  # CR_AUTH_PLUGIN_ERR, for drivers that raise something without a number
@@ -44,6 +55,8 @@ _LOGIN: Final = _answer(
     *(1959, 2049, 2054, 2059, 2061, 2068, 3118, 3162, 3523, 3530, 3879, 3955, 4055, 4058, 4150, 4151, 5010, 5012),
 )
 _TRANSPORT: Final = _answer("transport_refused", "does not agree on a secure transport", True, 3159, 2067)
+# Other servers may have the right one, and this one may get it.
+_CERTIFICATE: Final = _answer(TLS_FAILED, "has a certificate that is not trusted", False)
 # What connecting gives each session: character set, collation, sql_mode, time zone, the app's own init_command.
 _SETTINGS: Final = _answer(
     "session_refused",
@@ -59,14 +72,15 @@ _NOT_READY: Final = _answer(
 )
 _FULL: Final = _answer("no_free_slot", "has no free slot", False, 1037, 1040, 1041, 1135, 1203, 1226, 4081, 4082)
 _REFUSED: Final = _answer("refused", "refused", False, 2001, 2002, 2003, 2004, 2005)
-_NO_ANSWER: Final = _answer("no_answer", "did not answer", False, 2012, 2026, 2027, *LOST_ERRORS)
+_NO_ANSWER: Final = _answer("no_answer", "did not answer", False, 2012, 2027, *LOST_ERRORS)
 _FAILED: Final = _answer("failed", "failed", False)
 _ANSWERS: Final = (_LOGIN, _TRANSPORT, _SETTINGS, _NOT_READY, _FULL, _REFUSED, _NO_ANSWER)
 
 # Errors of drivers that have no number of their own, or one for many reasons, are told apart by their text.
 _VAGUE: Final = frozenset({-1, 0, 2000, 2003, 2012, 2026, 2055})
 _TEXTS: Final = (
-    (_TRANSPORT, r"certificate|hostname mismatch|ssl is (required|disabled)|(doesn't|does not) support (it|ssl|tls)"),
+    (_CERTIFICATE, r"certificate|hostname mismatch"),
+    (_TRANSPORT, r"ssl is (required|disabled)|(doesn't|does not) support (it|ssl|tls)"),
     (_LOGIN, r"authentication (plugin|method|requires)|requires (an? )?(ssl|secure)|secure connection|public key"),
     (_LOGIN, r"'?cryptography'? package"),
 )

@@ -14,12 +14,13 @@ from mysql.connector.abstracts import MySQLConnectionAbstract
 from mysql.connector.connection import MySQLConnection
 from mysql.connector.constants import ClientFlag
 from mysql.connector.cursor import MySQLCursor, MySQLCursorPrepared
+from mysql.connector.network import MySQLTCPSocket
 from mysql.connector.pooling import PooledMySQLConnection
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.blocking.native import Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL
 from instrumented_wrapper.drivers.mysql_connector import keeping, sockets
 from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.errors import Address
@@ -46,10 +47,14 @@ _PHYSICAL: Final = (
 )
 _OF_ALL: Final = """_open_connection ._autocommit ._character_set ._charset_id ._database ._handshake ._have_next_result
 ._host ._in_transaction ._password ._port ._sql_mode ._time_zone ._unix_socket ._unread_result ._user""".split()
-_OF_ONE: Final = {"MySQLConnection": ["._socket", "._protocol"], "CMySQLConnection": ["._cmysql", "._columns"]}
+_OF_ONE: Final = {
+    "MySQLConnection": ["_get_connection", "._socket", "._protocol"],
+    "CMySQLConnection": ["._cmysql", "._columns"],
+}
 # The private parts that are used.
 PARTS: Final[dict[type[Any], list[str]]] = {
     **{kind: [*_OF_ALL, *_OF_ONE[kind.__name__]] for kind in KINDS},
+    MySQLTCPSocket: ["build_ssl_context", ".sock"],
     MySQLCursor: ["._connection", "._executed"],
     MySQLCursorPrepared: ["._prepared"],
     PooledMySQLConnection: ["._cnx"],
@@ -217,7 +222,12 @@ class MySQLConnector(ForMySQL):
         new: Any = object.__new__(type(connection))
         _call(new, "__init__")  # as it is before it is patched: nobody watches this one yet
         new.otel_context_propagation = connection.otel_context_propagation
-        new.connect(**given)
+        with _context_of(connection, new, stale=record.kept.pop(STALE, False)):
+            try:
+                new.connect(**given)
+            except Error as error:
+                record.kept[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
+                raise
         return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
@@ -241,6 +251,28 @@ class MySQLConnector(ForMySQL):
                 connection._cmysql.close()
             elif connection._socket is not None:
                 connection._socket.close_connection()
+
+
+@contextlib.contextmanager
+def _context_of(connection: Any, new: Any, stale: bool) -> Iterator[None]:
+    """While inside, a pure connection uses the TLS context of another one: making one costs 50 ms of CPU."""
+    sock = getattr(getattr(connection, "_socket", None), "sock", None)
+    context = None if stale else getattr(sock, "context", None)
+    make = getattr(new, "_get_connection", None)
+    if context is None or make is None:
+        yield
+        return
+
+    def _get_connection() -> Any:
+        made = make()
+        made.build_ssl_context = lambda **_: context
+        return made
+
+    new._get_connection = _get_connection
+    try:
+        yield
+    finally:
+        del new._get_connection
 
 
 def _is_quiet(record: Callable[[], Any], timeout: int) -> bool:

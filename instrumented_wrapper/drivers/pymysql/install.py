@@ -40,8 +40,8 @@ Method = Callable[..., Any]
 OLDEST: Final = (1, 1)
 _PARTS: Final = {
     connections.Connection: """_execute_command _read_ok_packet _read_query_result _request_authentication _force_close
-    query ._affected_rows ._closed ._next_seq_id ._read_timeout ._result ._rfile ._secure ._sock .client_flag
-    .server_capabilities .server_status .server_thread_id .server_version""".split(),
+    _create_ssl_ctx query ._affected_rows ._closed ._next_seq_id ._read_timeout ._result ._rfile ._secure ._sock .ctx
+    .client_flag .server_capabilities .server_status .server_thread_id .server_version""".split(),
     connections.MySQLResult: """read _read_rowdata_packet_unbuffered _finish_unbuffered_query .connection .has_next
     .message .server_status .unbuffered_active""".split(),
     connections.EOFPacketWrapper: ["__init__", ".has_next", ".server_status"],

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import pymysql
 from pymysql import connections
-from pymysql.constants import COMMAND, SERVER_STATUS
+from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
+from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions, tracking
 from instrumented_wrapper.drivers.blocking.native import Phase
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL
 from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
@@ -34,7 +35,7 @@ _construct: Final[Any] = connections.Connection.__init__
 _PHYSICAL: Final = (
     "_sock _rfile _secure _next_seq_id _current_timeout host port unix_socket host_info server_status server_version"
     " server_thread_id server_capabilities server_language server_charset salt protocol_version _auth_plugin_name"
-    " client_flag _closed"
+    " client_flag ctx _closed"
 ).split()
 
 
@@ -169,14 +170,20 @@ class PyMySQL(ForMySQL):
         given = {**record.arguments.keywords, "database": self.current_database(connection, record) or None}
         given["connect_timeout"] = min(seconds, given.get("connect_timeout") or seconds)
         given.pop("db", None)
-        new: Any = object.__new__(type(connection))
-        _construct(new, **{**given, "defer_connect": True})
+        new = _construct_like(connection, record, {**given, "defer_connect": True})
         new.host, new.port = ("localhost", 3306) if host.startswith("/") else (host, port or 3306)
         if TRACKED in connection.__dict__:
             new.__dict__[TRACKED] = True  # its server is asked, too, to report what changes
         new.unix_socket = host if host.startswith("/") else None  # also where an option file names one
         with _in_time(new, seconds):
-            new.connect()
+            try:
+                new.connect()
+            except pymysql.err.OperationalError as error:
+                record.kept[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
+                raise
+        if _is_stripped(connection, new):
+            self.shut(new, True)
+            raise pymysql.err.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS")
         return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
@@ -205,6 +212,23 @@ class PyMySQL(ForMySQL):
         """Close the socket without a word where it is lost."""
         connection._closed = for_good
         connection._force_close()
+
+
+def _construct_like(connection: Any, record: Record, given: dict[str, Any]) -> Any:
+    """Construct as the app did, with the TLS context that the connection has: making one costs 50 ms of CPU."""
+    new: Any = object.__new__(type(connection))
+    context = None if record.kept.pop(STALE, False) else connection.__dict__.get("ctx")
+    if context is not None:
+        new.__dict__["_create_ssl_ctx"] = lambda _: context
+    _construct(new, **given)
+    new.__dict__.pop("_create_ssl_ctx", None)
+    return new
+
+
+def _is_stripped(connection: Any, new: Any) -> bool:
+    """PyMySQL 1.1 goes on in plain text where a server offers no TLS, also if the app requires it."""
+    required = new.ssl and getattr(new, "_ssl_required", True)
+    return bool(required and connection._secure and not new._secure)
 
 
 def _answers(connection: Any, number: int) -> Iterator[Rows]:
