@@ -30,8 +30,6 @@ PERMANENT = {
     """,
     "transport_refused": """
         server does not support SSL, but SSL was required
-        SSL error: certificate verify failed
-        server certificate for "db1" does not match host name "db2"
         root certificate file "/nowhere/root.crt" does not exist
         FATAL:  connection requires a valid client certificate
         FATAL:  SSL required
@@ -57,6 +55,10 @@ TRANSIENT = {
         FATAL:  server login has been failing, try again later (server_login_retry)
         FATAL:  pgbouncer cannot connect to server
         FATAL:  query_wait_timeout
+    """,
+    "tls_failed": """
+        SSL error: certificate verify failed
+        server certificate for "db1" does not match host name "db2"
     """,
     "no_free_slot": """
         FATAL:  sorry, too many clients already
@@ -143,7 +145,7 @@ def test_mysql_answers(number: int, expected: tuple[str, bool]) -> None:
         (
             2003,
             "Can't connect to MySQL server ([SSL: CERTIFICATE_VERIFY_FAILED] self-signed)",
-            "transport_refused",
+            "tls_failed",
         ),
         (2026, "SSL connection error: SSL is required but the server doesn't support it", "transport_refused"),
         (-1, "Authentication plugin 'caching_sha2_password' requires SSL", "login_refused"),

@@ -64,6 +64,14 @@ _LOGIN: Final = _answer(
     r"FATAL: +(must be superuser|empty password|no PostgreSQL user name|password .* is wrong|database .* is disabled)",
     r"no password supplied|fe_sendauth|authentication method requirement|SCRAM|SASL authentication",
 )
+# Other servers may have the right one, and this one may get it.
+_CERTIFICATE: Final = _answer(
+    "tls_failed",
+    "has a certificate that is not trusted",
+    False,
+    "",
+    r"certificate verify failed|server certificate .*does not match",
+)
 _TRANSPORT: Final = _answer(
     "transport_refused",
     "does not agree on a secure transport",
@@ -92,6 +100,7 @@ _ANSWERS: Final = (
     _NOT_READY,
     _FULL,
     _LOGIN,
+    _CERTIFICATE,
     _TRANSPORT,
     _SETTINGS,
     _WRONG_ROLE,
