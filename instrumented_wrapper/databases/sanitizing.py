@@ -32,16 +32,16 @@ _SUSPICIOUS: Final = tuple(
 )
 
 
-def is_plain(text: str, statements: Sequence[Statement]) -> bool:
+def is_plain(statements: Sequence[Statement]) -> bool:
     """Tell whether a text may be shown as written where parameters are bound.
 
     It has a place for a parameter, and no statement of it may carry credentials.
     """
-    lowered = text.lower()
-    if any(word in lowered for word in _SUSPICIOUS):
+    if not any(piece.kind == "parameter" for statement in statements for piece in statement.pieces):
         return False
+    words = " ".join(word for statement in statements for word in statement.words if word)
     plain = all(statement.word(0) in _PLAIN or statement.raw(0) in ("(", ";") for statement in statements)
-    return plain and any(piece.kind == "parameter" for statement in statements for piece in statement.pieces)
+    return plain and not any(word in words for word in _SUSPICIOUS)
 
 
 def shown_parts(statement: Statement) -> Iterator[tuple[int, int, str]]:

@@ -109,14 +109,15 @@ _NAMING: Final = frozenset(
 def _pieces_of(text: str) -> Iterator[Piece]:
     """Take a text apart; what may be a value in double quotes is either a name or a string."""
     found = [Piece(match.lastgroup, match[0], *match.span()) for match in _PIECES.finditer(text) if match.lastgroup]
-    earlier, before = "", ";"
+    earlier, before, vacuum = "", ";", False
     for piece, after in zip_longest(found, found[1:]):
         if piece.raw[0] == '"' and piece.kind == "quoted":
-            compared = before == "from" and earlier == "distinct"  # IS DISTINCT FROM "a value"
-            named = (before in _NAMING and not compared) or (after is not None and after.raw == ".")
+            valued = (before == "from" and earlier == "distinct") or vacuum  # IS DISTINCT FROM "a value", INTO "a file"
+            named = (before in _NAMING and not valued) or (after is not None and after.raw == ".")
             piece = piece if named else piece._replace(kind="either")
         yield piece
         earlier, before = before, piece.raw.lower()
+        vacuum = (vacuum or (before == "vacuum" and earlier == ";")) and before != ";"
 
 
 READING: Final = Reading(

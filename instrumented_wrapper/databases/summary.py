@@ -57,7 +57,7 @@ def words_of(text: str, reading: Reading) -> Words:
         operation=groups[0][0] if first in ("call", "copy") else "",
         collection=target if first == "copy" else "",
         procedure=target if first == "call" else "",
-        showable=known and is_plain(text[:LONGEST], statements),
+        showable=known and is_plain(statements),
     )
 
 

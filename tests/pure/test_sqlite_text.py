@@ -24,6 +24,7 @@ from instrumented_wrapper.databases import sqlite
         ('SELECT 1 WHERE a IS DISTINCT FROM "secret"', "SELECT ? WHERE a IS DISTINCT FROM ?"),
         ('SELECT 1 WHERE a IS NOT DISTINCT FROM "secret"', "SELECT ? WHERE a IS NOT DISTINCT FROM ?"),
         ("PRAGMA key = secret!secret(secret) || secret; SELECT 1", "PRAGMA key = ?; SELECT ?"),
+        ('VACUUM main INTO "secret"; SELECT a FROM "t"', 'VACUUM main INTO ?; SELECT a FROM "t"'),
         ("PRAGMA key(secret!)", "PRAGMA key(?)"),
         ("PRAGMA key =", "PRAGMA key ="),
         ("ATTACH secret || 'x' AS a KEY secret", "ATTACH ? AS a KEY ?"),

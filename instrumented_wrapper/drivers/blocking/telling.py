@@ -92,7 +92,7 @@ class Telling:
 
     def procedure(self, record: Record, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a ``callproc``."""
-        words = Words(f"CALL {name}", operation="CALL", procedure=str(name))
+        words = self.words_of(f"CALL {name}")._replace(operation="CALL")
         return self._begun(record, lambda at: at.describe(words), record.spans)
 
     def command(self, name: str, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
