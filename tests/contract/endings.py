@@ -24,7 +24,7 @@ class Ending:
         name: for a person.
         end: what the app does.
         before: what it does before; the first row is written there.
-        sent: what the end sends: bytes, or the name of an attribute of the driver that has them.
+        sent: what the end sends: bytes, or the name of an attribute of the driver or the site that has them.
         autocommit: the connection is in autocommit, and the app begins the transaction by a text.
         chains: afterwards another transaction is open.
         after_text: a text has ended the transaction before, and psycopg2, which does not know, begins no other one.
@@ -45,8 +45,10 @@ class Ending:
     def __str__(self) -> str:
         return self.name.replace(" ", "_")
 
-    def sent_by(self, driver: DriverUnderTest) -> bytes:
-        return self.sent if isinstance(self.sent, bytes) else getattr(driver, self.sent)
+    def sent_by(self, driver: DriverUnderTest, site: Any) -> bytes:
+        if isinstance(self.sent, bytes):
+            return self.sent
+        return getattr(driver, self.sent) if hasattr(driver, self.sent) else getattr(site, self.sent)
 
 
 def run(sql: str, mark: str = "") -> Do:
@@ -136,4 +138,27 @@ def _after_an_end() -> Iterator[Ending]:
         yield Ending(f"{first}, {sql}", run(sql, MARK), before, after_text=True, committed=committed)
 
 
-ENDINGS = [*_by_method(), *_by_text(), *_after_an_end()]
+def prepare(driver: DriverUnderTest, connection: Any, site: Any) -> None:
+    driver.prepare(connection, site.name, insert(f"rows_of_{site.name}", 1))
+
+
+def commit_prepared(driver: DriverUnderTest, connection: Any, site: Any) -> None:
+    driver.commit_prepared(connection, site.name)
+
+
+def rollback_prepared(driver: DriverUnderTest, connection: Any, site: Any) -> None:
+    driver.rollback_two_phase(connection, site.name)
+
+
+def turn_autocommit_on(driver: DriverUnderTest, connection: Any, site: Any) -> None:
+    driver.set(connection, "autocommit", True)
+
+
+# MariaDB finishes another session's transaction in autocommit only.
+OTHERS = (
+    Ending("two-phase commit", commit_prepared, (prepare,), "commits_prepared", needs=("aborted transactions",)),
+    Ending("XA COMMIT", commit_prepared, (prepare,), "commits_prepared", autocommit=True, needs=("implicit commits",)),
+    Ending("two-phase rollback", rollback_prepared, (prepare,), b"ROLLBACK PREPARED", needs=("aborted transactions",)),
+    Ending("autocommit on", turn_autocommit_on, (row(1),), "autocommit_sent", needs=("implicit commits",)),
+)
+ENDINGS = [*_by_method(), *_by_text(), *_after_an_end(), *OTHERS]

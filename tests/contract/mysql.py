@@ -31,6 +31,7 @@ class ForMySQL(Needs):
     shown_default: ClassVar = dict(zip(NAMES, ("false", "false", "REPEATABLE_READ"), strict=True))
     sources: ClassVar = dict(zip(NAMES, ("server", "server", "server"), strict=True))
     commit_sent, rollback_sent = b"COMMIT", b"ROLLBACK"
+    autocommit_sent = b"autocommit"
     round_trips = 1
     for_several: ClassVar[Mapping[str, Any]] = {}
     own_keywords: frozenset[str] = frozenset()

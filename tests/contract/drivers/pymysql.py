@@ -20,6 +20,7 @@ class PyMySQL(ForMySQL):
     closed_error: ClassVar[type[Exception]] = pymysql.err.InterfaceError
     unknown_keyword_error = TypeError
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
+    autocommit_sent = b"AUTOCOMMIT"
     for_several: ClassVar = {"client_flag": CLIENT.MULTI_STATEMENTS}
 
     def open(self, **keywords: Any) -> Any:
