@@ -17,7 +17,8 @@ PARTS = {
         _set_autocommit_gen _set_isolation_level_gen _set_read_only_gen _set_deferrable_gen _exec_command
         _check_connection_ok _notice_handler _notify_handler _get_connection_params _convert_query _execute_gen
         _executemany_gen_pipeline _executemany_gen_no_pipeline _start_query _enter_gen _exit_gen _pop_savepoint
-        _commit_gen _rollback_gen _tpc_prepare_gen _fetch_gen _fetch_pipeline notifies copy_from copy_to copy_end
+        _commit_gen _rollback_gen _tpc_prepare_gen _fetch_gen _fetch_pipeline _stream_send_gen _start_copy_gen
+        _declare_gen notifies copy_from copy_to copy_end
         _autocommit _isolation_level _read_only _deferrable _begin_statement _adapters _closed _num_transactions
         _pipeline _prepared _tpc _conn _pgconn _outer_transaction _stack_index force_rollback _lock exc_val params_seq
         command_queue result_queue level prepare_threshold prepared_max interval""",
