@@ -127,8 +127,9 @@ def _readable(data: str) -> str:
 def kind_of_number(variable: str, mariadb: bool) -> str:
     """Ask for the kind of a value that has no character set.
 
-    MySQL tells it in JSON. MariaDB does not: of a double the smallest of a decimal's digits is not seen, and a quotient
-    has more digits after its point if it is that of a decimal (an integer's has ``div_precision_increment``).
+    MySQL reports it in JSON. MariaDB does not: a number has the coercibility of numbers (5, in newer versions 7), a
+    double loses the smallest of a decimal's digits, and the quotient of a decimal has more digits after its point than
+    that of an integer, which has ``div_precision_increment``.
     """
     if not mariadb:
         return (
@@ -136,7 +137,7 @@ def kind_of_number(variable: str, mariadb: bool) -> str:
             " WHEN 'UNSIGNED INTEGER' THEN 'u' WHEN 'DECIMAL' THEN 'm' WHEN 'DOUBLE' THEN 'd' ELSE 'x' END"
         )
     return (
-        f"CASE WHEN COERCIBILITY({variable}) <> 5 THEN 'x'"
+        f"CASE WHEN COERCIBILITY({variable}) <> COERCIBILITY(1) THEN 'x'"
         f" WHEN LENGTH(CONCAT({variable} * 0 + 0.{'0' * 29}1)) < 30 THEN 'd'"
         f" WHEN LENGTH(CONCAT({variable} * 0 / 3)) > LENGTH(CONCAT(1 * 0 / 3)) THEN 'm' ELSE 'i' END"
     )
