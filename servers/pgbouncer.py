@@ -127,6 +127,10 @@ class PgBouncer:
         """Return the end of the log."""
         return " / ".join((self._files / "log").read_text(errors="replace").splitlines()[-5:])
 
+    def refusals(self) -> int:
+        """Tell how many clients it has sent away because its server is down."""
+        return (self._files / "log").read_text(errors="replace").count("server_login_retry")
+
     @property
     def alive(self) -> bool:
         """Whether the pooler's process exists."""

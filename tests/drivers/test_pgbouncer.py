@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -11,7 +12,7 @@ import pytest
 import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError
 from instrumented_wrapper.drivers.talking import pooler as asking
-from servers import Cluster, PgBouncer
+from servers import Cluster, PgBouncer, guard
 from servers.pgbouncer import available
 
 from .side import Side, done, rows
@@ -192,3 +193,24 @@ async def test_what_is_not_proved_is_lent(side: Side, cluster: Cluster, mode: An
         record = vars(connection)["_instrumented_wrapper"]
         assert record.shared
         await done(connection.close())
+
+
+async def test_a_pooler_whose_server_is_down_is_asked_until_it_is_back(side: Side, cluster: Cluster) -> None:
+    """It takes the login all the while, and refuses the first statement."""
+    quick = {"server_login_retry": 1, "query_wait_timeout": 1}
+    with PgBouncer(cluster.primary, "session", **quick) as pooler, ThreadPoolExecutor(1) as thread:
+        options = {"failover": "on", "failover_timeout": 60}
+        connection = await side.connect(pooler.dsn(), autocommit=True, instrumented_wrapper=options)
+        cluster.primary.kill()
+        starting = thread.submit(start_when_refused, cluster, pooler)
+        with pytest.raises(FailoverSuccessError) as told:
+            await done(connection.execute("SELECT 'sent'"))
+        assert (told.value.transaction, told.value.may_have_run) == ("none", True)
+        assert await rows(connection, "SELECT 'reached'") == [("reached",)]
+        assert starting.result(), "it refused more often than five times"
+
+
+def start_when_refused(cluster: Cluster, pooler: PgBouncer) -> bool:
+    refused = guard.wait_until(lambda: pooler.refusals() > 8, 30)
+    cluster.primary.start()
+    return refused
