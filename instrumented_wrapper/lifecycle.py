@@ -178,9 +178,9 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     idle = driver.is_idle(connection)
     if not session.resetting and idle:
         driver.notice(connection)
-        if session.shared:
-            yield from driver.find_out(connection, connection, deadline)
-        if session.on_server.wants_asking and not (yield from _ask_first(driver, connection, session, deadline)):
+        if (session.shared or session.on_server.wants_asking) and not (
+            yield from _ask_first(driver, connection, session, deadline)
+        ):
             return False
     plan = _reset_plan(session, read, idle)
     if session.resetting or not (plan or handler or (idle and session.to_clear())):
@@ -209,6 +209,8 @@ def reset_as_asked(driver: Driver, connection: Any, session: Session) -> Flow[bo
 def _ask_first(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[bool]:
     """Ask what only the server can tell; where it does not tell, nobody knows what has to be reset."""
     try:
+        if session.shared:
+            yield from driver.find_out(connection, connection, deadline)
         with driver.unobserved(connection, deadline):
             yield from settle_doubts(driver, connection, session)
     except Exception as error:  # noqa: BLE001 - the close goes on

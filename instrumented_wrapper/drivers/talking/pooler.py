@@ -74,8 +74,10 @@ def _its_process(
         loss = Loss("requested", hosts=(place,))
         other = yield partial(driver.replacement, like, loss, until)
         return (yield from _compared(driver, connection, other.connection))
-    except Exception:  # noqa: BLE001 - no free session, no transaction (statement mode), lost: nothing is proved
-        return None
+    except Exception:  # no free session, no transaction (statement mode), or lost: nothing is proved
+        if driver.is_idle(connection) or driver.is_lost(connection):
+            return None
+        raise  # its own question is still on its way: nothing else can be asked
     finally:
         owner.successor = successor
         _discard(driver, other)
