@@ -92,9 +92,11 @@ class MySQLServer(ReplicatingServer):
         if (user, password) not in self._warm:
             self._log_in(user, password)
 
-    def forget(self, user: str) -> None:
-        """Do no longer so."""
-        self._accounts.pop(user, None)
+    def forget(self, user: str, changed: bool = False) -> None:
+        """Do no longer so; `changed`: the account is another one by now, and would have to be remembered anew."""
+        password = self._accounts.pop(user, None)
+        if changed and password is not None:
+            self._warm.discard((user, password))
 
     def forget_passwords(self) -> None:
         """Be as cold as after a start: the next login of each account needs TLS or the public key."""

@@ -91,8 +91,8 @@ class ReplicatingServer:
     def remember(self, user: str, password: str) -> None:
         """Let an account log in without TLS, also after the next starts; MariaDB needs nothing for it."""
 
-    def forget(self, user: str) -> None:
-        """Do no longer so."""
+    def forget(self, user: str, changed: bool = False) -> None:
+        """Do no longer so; `changed`: the account is another one by now, and would have to be remembered anew."""
 
     # --- its life ---------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ def other_account(cluster: Any) -> None:
     cluster.primary.sql("GRANT ALL ON *.* TO other@'%'")
     cluster.wait_streaming()
     for server in cluster.servers:
+        server.forget("other", changed=True)
         server.remember("other", "other-secret")
 
 

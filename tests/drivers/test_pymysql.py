@@ -221,7 +221,7 @@ def test_a_whole_session_is_reset(connect, server, state) -> None:
 def test_an_unbuffered_result_does_not_hang(switching, server, pair) -> None:
     connection = switching()
     cursor = connection.cursor(SSCursor)
-    cursor.execute("SET @@cte_max_recursion_depth = 200000" if is_mysql(pair) else "DO 0")
+    cursor.execute(f"SET @@{'cte_max_recursion_depth' if is_mysql(pair) else 'max_recursive_iterations'} = 200000")
     cursor.execute(f"{NUMBERS} SELECT n, REPEAT('x', 1000) FROM numbers")
     assert cursor.fetchone()[0] == 1
     end(server, connection)

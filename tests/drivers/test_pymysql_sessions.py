@@ -24,7 +24,7 @@ from instrumented_wrapper import (  # noqa: E402
 from servers import Proxy  # noqa: E402
 
 from .script import complete  # noqa: E402
-from .spelling import create, needs_mariadb, spelled  # noqa: E402
+from .spelling import create, is_mysql, needs_mariadb, spelled  # noqa: E402
 
 INT = "RETURNS int DETERMINISTIC NO SQL BEGIN"
 ROUTINES = (
@@ -149,12 +149,22 @@ def test_user_variables_that_are_asked_for_keep_their_type(connect, server) -> N
 
 def test_a_value_that_is_too_long_to_be_carried_is_named(connect, server) -> None:
     connection = connect()
-    ask(connection, "SET @long = REPEAT('x', 9000000)")
+    ask(connection, "SET @long = REPEAT('x', @@max_allowed_packet / 2 + 1000)")  # it is sent as hexadecimal
     ask(connection, "SELECT 1")
     end(server, connection)
     with pytest.raises(FailoverSuccessError) as caught:
         ask(connection, "SELECT 1")
     assert caught.value.not_restored == ("@long",)
+
+
+def test_a_value_that_takes_several_packets_is_carried(connect, server, pair) -> None:
+    if not is_mysql(pair):
+        pytest.skip("MariaDB takes no more than 16 MB by default")
+    connection = connect()
+    ask(connection, "SET @long = REPEAT('x', 9000000), @after = 7")
+    ask(connection, "SELECT 1")
+    end(server, connection)
+    assert ask(connection, "SELECT LENGTH(@long), @after") == ((9000000, 7),)
 
 
 def test_what_is_of_one_statement_only(connect, pair) -> None:

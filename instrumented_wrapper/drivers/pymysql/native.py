@@ -110,9 +110,7 @@ class PyMySQL(ForMySQL):
         kept = connection._result, connection._affected_rows
         connection._result = None
         try:
-            for text in texts:
-                connection._execute_command(COMMAND.COM_QUERY, text)
-            return list(_answers(connection, len(texts)))
+            return list(_answers(connection, [_write(connection, COMMAND.COM_QUERY, text) for text in texts]))
         finally:
             if connection._sock is not None:
                 connection._result, connection._affected_rows = kept
@@ -144,10 +142,9 @@ class PyMySQL(ForMySQL):
         texts += [] if connection.init_command is None else [connection.init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)
         texts += [] if autocommit is None else [f"SET autocommit={int(bool(autocommit))}"]
-        connection._execute_command(_COM_RESET_CONNECTION, b"")
-        for text in texts:
-            connection._execute_command(COMMAND.COM_QUERY, text)
-        list(_answers(connection, 1 + len(texts)))
+        numbers = [_write(connection, _COM_RESET_CONNECTION, b"")]
+        numbers += [_write(connection, COMMAND.COM_QUERY, text) for text in texts]
+        list(_answers(connection, numbers))
         self.went_back(connection, record, _ENCODED)
         return True
 
@@ -231,11 +228,21 @@ def _is_stripped(connection: Any, new: Any) -> bool:
     return bool(required and connection._secure and not new._secure)
 
 
-def _answers(connection: Any, number: int) -> Iterator[Rows]:
-    """Read the answers to statements that were sent one after the other; the first error is raised at the end."""
+def _write(connection: Any, command: int, text: str | bytes) -> int:
+    """Send a command; return the number of the packet that answers it: more than 16 MB are sent as several packets."""
+    connection._execute_command(command, text)
+    return int(connection._next_seq_id)
+
+
+def _answers(connection: Any, numbers: Sequence[int]) -> Iterator[Rows]:
+    """Read the answers to commands that were sent one after the other; the first error is raised at the end.
+
+    Args:
+        numbers: of the packets with which the answers begin.
+    """
     failed: Exception | None = None
-    for _ in range(number):
-        connection._next_seq_id = 1
+    for number in numbers:
+        connection._next_seq_id = number
         result = connections.MySQLResult(connection)
         try:
             result.read()

@@ -98,6 +98,8 @@ class MariaDB:
     def remember(self, user: str, password: str) -> None:
         """Let an account log in on both servers."""
         for server in self.cluster.servers:
+            if user != self.user:  # made or changed just now
+                server.forget(user, changed=True)
             server.remember(user, password)
 
     def dsn(self, *hosts: MariaDBServer | Proxy, **extra: Any) -> dict[str, Any]:
