@@ -49,7 +49,7 @@ TABLES = {f"tbl{number}" for number in range(1, 6)}
 
 @pytest.fixture
 def database() -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:")
+    connection = sqlite3.connect(":memory:", cached_statements=0)  # each text is prepared, and authorized, again
     for table in TABLES:
         connection.execute(f"CREATE TABLE {table} ({', '.join(f'col{number}' for number in range(1, 6))})")
     yield connection
