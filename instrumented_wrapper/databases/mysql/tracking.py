@@ -34,14 +34,16 @@ def parts(message: bytes, changed: bool) -> tuple[bytes, bytes]:
     """Split the end of an OK packet into its text and what is reported, which is there if `changed`."""
     if not message:
         return message, b""
+    if message[4:17] == _STATEMENT_ID and _is_only_number(message[2:]):
+        return b"", b""
     info, rest = _string(message)
     told = message[: len(message) - len(rest)] if info else b""  # its length before it, as without what is reported
     state = _string(rest)[0] if changed and rest else b""
-    return told, b"" if _is_number_of_statement(state) else state
+    return told, b"" if _is_only_number(state) else state
 
 
-def _is_number_of_statement(state: bytes) -> bool:
-    """MySQL 9 reports it with each answer: this is on the frequent path."""
+def _is_only_number(state: bytes) -> bool:
+    """Tell whether it is the number of the statement: MySQL 9 reports it with each answer, on the frequent path."""
     return state[2:15] == _STATEMENT_ID and state[1] == len(state) - 2
 
 

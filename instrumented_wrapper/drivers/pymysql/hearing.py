@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from instrumented_wrapper.databases.mysql import tracking
-from instrumented_wrapper.drivers.blocking.records import record_of
 from instrumented_wrapper.drivers.pymysql.native import STATE_CHANGED, TRACKED, hear
+from instrumented_wrapper.drivers.watching import KEY
 
 __all__ = ["ending", "hearing", "hearing_result", "reading_on"]
 
@@ -97,9 +97,10 @@ def _ended(connection: Any, result: Any) -> None:
     if status is None:
         return
     connection.server_status = status
-    if TRACKED in connection.__dict__ and (record := record_of(connection)) is not None:
-        talk: Any = record.talk
-        if status & STATE_CHANGED:
-            talk.will_hear()
-        elif talk.called:
-            talk.had_rows()
+    record = connection.__dict__.get(KEY)
+    if record is None or TRACKED not in connection.__dict__:
+        return
+    if status & STATE_CHANGED:
+        record.talk.will_hear()
+    elif record.talk.called:
+        record.talk.had_rows()
