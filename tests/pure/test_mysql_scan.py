@@ -169,3 +169,19 @@ def test_what_a_server_reports(state: bytes, settings: dict[str, str], unnamed: 
 )
 def test_the_text_of_an_answer_is_what_it_was(message: bytes, changed: bool, text: bytes, state: bytes) -> None:
     assert tracking.parts(message, changed) == (text, state)
+
+
+@pytest.mark.parametrize(
+    ("text", "called"),
+    [
+        ("SELECT f(1), COUNT(*), max(i) FROM t WHERE i IN (1, 2)", {"f"}),
+        ("/* a */ (SELECT app.f (1))", {"f"}),
+        ("SELECT 1; SELECT `f`(1)", {"`f`"}),
+        ("INSERT INTO t (i) VALUES (1)", set()),
+        ("-- f(1)\nSELECT CONCAT('a', 'b')", set()),
+        ("WITH x AS (SELECT g(1)) SELECT * FROM x", {"g"}),
+    ],
+)
+def test_which_functions_a_query_calls(text: str, called: set[str]) -> None:
+    found = effects_of(text).calls
+    assert called <= found and len(found) <= len(called) + text.startswith("--")

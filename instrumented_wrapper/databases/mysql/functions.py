@@ -12,8 +12,12 @@ from typing import Final
 
 __all__ = ["calls"]
 
-_QUERY: Final = re.compile(r"[\s(]*(?:select|with|values|table|explain|analyze|desc(?:ribe)?)\b", re.IGNORECASE)
-_CALL: Final = re.compile(r"(\.\s*)?(\w+|`(?:[^`]|``)+`)\s*\(")
+_QUERY: Final = re.compile(
+    r"(?:\A|;)(?:[\s(]|/\*.{0,200}?\*/|(?:--|\#)[^\n]{0,200}+\n)*+(?:/\*M?!\d*\s*)?"
+    r"(?:select|with|values|table|explain|analyze|desc(?:ribe)?)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_CALL: Final = re.compile(r"(\.\s*+)?+(?<!\w)(\w++|`[^`]++`)\s*+\(")
 _HARMLESS: Final = frozenset(
     """
     abs absent accessible account acos active add adddate addtime aes_decrypt aes_encrypt against
@@ -98,7 +102,7 @@ _HARMLESS: Final = frozenset(
 
 def calls(text: str) -> frozenset[str]:
     """Return the names of functions that a query may call, and that may be stored ones (lower case)."""
-    if not _QUERY.match(text):
+    if not _QUERY.search(text):
         return frozenset()
     found = ((qualified, name.lower()) for qualified, name in _CALL.findall(text))
     return frozenset(name for qualified, name in found if qualified or name not in _HARMLESS)

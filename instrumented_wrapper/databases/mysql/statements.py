@@ -48,7 +48,7 @@ _BEGINNINGS: Final = (
     r"|get|grant|handler|install|load|lock|optimize|prepare|purge|release|rename|repair|reset|revoke|rollback"
     r"|savepoint|set|start|stop|truncate|uninstall|unlock|use|xa)\b"
 )
-_INTO: Final = r"\binto(?:\s|/\*.*?\*/)*@"
+_INTO: Final = r"\binto(?:\s|/\*.{0,200}?\*/)*+@"
 _TRIGGERS: Final = re.compile(
     rf"{_BEGINNINGS}|:=|{_INTO}|\bget_lock\b|\brelease_all_locks\b", re.IGNORECASE | re.DOTALL
 )
