@@ -101,6 +101,15 @@ def test_small_unsigned_numbers_stay_unsigned(moved, pair) -> None:
     assert after == before == ["`c0` bigint unsigned DEFAULT NULL"]
 
 
+def test_a_value_that_fills_several_packets(connect, kind, pair) -> None:
+    if "MariaDB" in type(pair).__name__:
+        pytest.skip("it takes no such packets by default")
+    connection = connect()
+    ask(connection, "SET @long = REPEAT('x', 9000000)")
+    switch(connection)
+    assert ask(connection, "SELECT LENGTH(@long)") == [(9000000,)]
+
+
 @pytest.mark.parametrize(
     "texts",
     [
