@@ -33,7 +33,7 @@ class Endpoint(Proxy):
             self.hits += 1
             if self.spares < self.hits <= self.spares + self.times:
                 if self.ends_at:
-                    return Trigger(wanted, "client", forward=False)
+                    return Trigger(wanted, "client", forward=False, answered=0)
                 self.hold()
         return super()._pull(direction, chunk, tail)
 
