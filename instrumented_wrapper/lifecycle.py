@@ -246,13 +246,16 @@ def _reset(
     driver: Driver, connection: Any, session: Session, handler: handlers.Handler | None, deadline: float
 ) -> Flow[SettingsEnd]:
     read = partial(driver.read, connection)
+    planned = session.reset_plan(read)
     handled = yield from ask(driver, handler, session, connection, deadline)
     with driver.unobserved(connection, deadline):
         if handled:
             trips = yield from read_anew(driver, connection, session)
             keep_present(session, read)
             return SettingsEnd((), "custom", trips)
-        done = tuple(restore(driver, connection, c, "reset") for c in session.reset_plan(read))
+        rest = session.reset_plan(read)
+        by_handler = tuple(SettingChange(*c, "reset") for c in planned if c.setting not in {r.setting for r in rest})
+        done = (*by_handler, *(restore(driver, connection, change, "reset") for change in rest))
         keep_present(session, read)
         end = yield from _put_back(driver, connection, session, deadline)
     return end._replace(changes=(*done, *end.changes))

@@ -96,6 +96,21 @@ def test_a_pool_discards_what_a_reset_handler_could_not_reset(driver: DriverUnde
     driver.give_back(opened, following)
 
 
+def test_a_pool_keeps_a_connection_of_which_a_reset_handler_reset_a_part(driver: DriverUnderTest, pool, site) -> None:
+    opened = pool()
+    connection = changed(driver, driver.take(opened))
+    before = driver.execute(connection, site.session_id)
+    driver.rollback(connection)
+    set_reset(driver.callback(Callback({"autocommit": False}, returns=False)))
+    driver.give_back(opened, connection)
+    clear_reset()
+    following = driver.take(opened)
+    assert driver.execute(following, site.session_id) == before
+    driver.rollback(following)
+    assert driver.get(following, "autocommit") is False
+    driver.give_back(opened, following)
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_a_reset_handler_runs_with_nothing_changed(driver: DriverUnderTest, connect, pool, pooled: bool) -> None:
     set_reset(handler := Handler())
