@@ -10,10 +10,11 @@ from importlib.metadata import PackageNotFoundError, entry_points, packages_dist
 from importlib.util import find_spec
 
 from instrumented_wrapper import ConfigurationError, __version__, instrument, uninstrument
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.instrument import PATCHERS, report
 from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
 
-_NEVER_SHOWN = ("enabled", "drivers")
+_NEVER_SHOWN = ("enabled",)
 
 
 def main() -> int:
@@ -95,9 +96,16 @@ def _options(options: Options) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(f"{host}:{port}" if port else host for host, port in value) or "-"
-    return str(value).lower()
+    return ",".join(map(_word, value)) or "-" if isinstance(value, tuple) else str(value).lower()
+
+
+def _word(item: str | Address) -> str:
+    """Spell one item of a list as the environment variable spells it."""
+    if isinstance(item, str):
+        return item
+    host, port = item
+    shown = f"[{host}]" if ":" in host and port else host
+    return f"{shown}:{port}" if port else shown
 
 
 def _otel() -> Iterator[str]:

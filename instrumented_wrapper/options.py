@@ -103,13 +103,14 @@ def _parse(shown: str, name: str, value: Any) -> Any:
 
 
 def _known(shown: str, name: str) -> str:
-    """Tell which options there are, spelled as the user has spelled this one: as a variable or as a keyword."""
+    """List the options that exist, spelled as the user has spelled this one: as a variable or as a keyword."""
     is_variable = shown != name
-    names = [f"{PREFIX}{option.upper()}" if is_variable else option for option in _PARSERS]
-    known = [known for known in names if known != "enabled"]  # that one is a variable only
-    meant = get_close_matches(shown, known, 1, 0.9 if is_variable else 0.6)  # variables have much in common
-    guess = f"did you mean {meant[0]}? " if meant else ""
-    return f"{guess}one of the {'variables' if is_variable else 'options'} {', '.join(known)}"
+    spelled = {option: f"{PREFIX}{option.upper()}" if is_variable else option for option in _PARSERS}
+    if not is_variable:
+        del spelled["enabled"]
+    meant = get_close_matches(name, spelled, 1)
+    guess = f"{spelled[meant[0]]}, or another " if meant else "one "
+    return f"{guess}of the {'variables' if is_variable else 'options'} {', '.join(spelled.values())}"
 
 
 def _boolean(name: str, value: Any) -> bool:

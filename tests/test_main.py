@@ -73,6 +73,21 @@ def test_options_and_where_they_are_from() -> None:
     assert "default" not in line(said, "failover_hosts") + line(said, "reset_scope")
 
 
+def test_lists_are_shown_as_they_are_written() -> None:
+    lists = {
+        "DRIVERS": "psycopg,sqlite3",
+        "METRICS_WITHOUT": "namespace,summary",
+        "FAILOVER_HOSTS": "[::1]:5433,::1,a:1",
+    }
+    code, said = ask(**{f"INSTRUMENTED_WRAPPER_{name}": value for name, value in lists.items()})
+    assert code == 0
+    assert {name: line(said, f"{name.lower()} ")[0] for name in lists if name != "DRIVERS"} == {
+        "METRICS_WITHOUT": "namespace,summary",
+        "FAILOVER_HOSTS": "[::1]:5433,::1,a:1",
+    }
+    assert "psycopg,sqlite3 INSTRUMENTED_WRAPPER_DRIVERS" in said
+
+
 def test_option_that_cannot_be_used() -> None:
     code, said = ask(INSTRUMENTED_WRAPPER_FAILOVER="perhaps")
     assert code == 1

@@ -151,6 +151,22 @@ def test_the_accepted_values_are_named():
         assert word in caught.value.accepted
 
 
+@pytest.mark.parametrize(
+    ("given", "nearest"), [("query_txt", "query_text"), ("failover_host", "failover_hosts"), ("foo", None)]
+)
+def test_an_unknown_name_gets_the_nearest_one(given, nearest):
+    with pytest.raises(ConfigurationError) as keyword:
+        Options().with_keywords({given: "x"}, "connect")
+    with pytest.raises(ConfigurationError) as environment:
+        from_environment({variable(given): "x"})
+    first = f"expected {nearest}, or another of the options " if nearest else "expected one of the options "
+    assert first in str(keyword.value)
+    first = (
+        f"expected {variable(nearest)}, or another of the variables " if nearest else "expected one of the variables "
+    )
+    assert first in str(environment.value)
+
+
 def test_every_option_is_tried_here():
     tried = {option for option, _, _ in VALUES}
     assert tried == {option.name for option in fields(Options)} - {"sources", "enabled"}

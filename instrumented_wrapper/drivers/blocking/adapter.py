@@ -241,8 +241,12 @@ class Blocking:
         if native.is_closed(connection):
             raise native.operational_error(f"{verb} needs an open connection")
         if record is not None and not (self.is_idle(connection) or native.is_lost(connection, None)):
-            phase = "reading an answer" if native.is_streaming(connection) else native.phase(connection, record).name
-            raise native.programming_error(f"{verb} is for outside a transaction: the connection is {phase}")
+            state, remedy = "has an open transaction", "commit or roll back"
+            if native.is_streaming(connection) or native.phase(connection, record) == Phase.BUSY:
+                state, remedy = "has a result that is not read", "fetch all rows or close the cursor"
+            raise native.programming_error(
+                f"{verb} needs a connection outside a transaction; this one {state}: {remedy} first"
+            )
 
     def lock(self, connection: Any) -> AbstractContextManager[Any]:
         """Return what keeps another switch away."""

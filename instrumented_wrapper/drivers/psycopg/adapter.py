@@ -88,8 +88,10 @@ class Psycopg(Asking):
         pipelined = connection._pipeline is not None
         if not self.is_idle(connection) or connection._num_transactions or pipelined:
             status = pq.TransactionStatus(connection.pgconn.transaction_status).name
-            where = "a pipeline block" if pipelined else f"transaction status {status}"
-            raise psycopg.ProgrammingError(f"{verb} is for outside a transaction: the connection is in {where}")
+            where = "a pipeline block: leave it" if pipelined else f"transaction status {status}: commit or roll back"
+            raise psycopg.ProgrammingError(
+                f"{verb} needs a connection outside a transaction; this one is in {where} first"
+            )
 
     def lock(self, connection: Any) -> Any:
         """Return psycopg's own lock."""
