@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -21,6 +22,10 @@ from servers import Cluster, GaleraNodes, MariaDBCluster, MySQLCluster, galera, 
 
 # Started in the background, we would be deaf to Ctrl-C, and so would the programs that we start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine makes generated examples slow, which says nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 EXPORTER = InMemorySpanExporter()
 READER = InMemoryMetricReader()
