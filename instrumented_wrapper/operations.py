@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from instrumented_wrapper.options import Options
 
 __all__ = [
     "AtSite",
@@ -20,6 +23,7 @@ __all__ = [
     "Site",
     "Told",
     "Words",
+    "attention",
     "has_parameters",
     "kept",
     "shown_text",
@@ -193,6 +197,17 @@ class Operations(Protocol):
 
     def within_recorded(self) -> bool:
         """Tell whether this happens within something that is recorded."""
+
+
+def attention(operations: Operations, driver: str, options: Options) -> tuple[bool, bool]:
+    """Return whether operations on a new connection have spans, and whether telemetry listens to them at all.
+
+    Another instrumentation of the driver makes the spans, and records the durations too if it does so.
+    """
+    alone = options.query_spans == "on" or not operations.has_rival(driver)
+    spans = options.traces and alone
+    measured = options.metrics and (alone or not operations.rival_measures(driver))
+    return spans, options.query_spans != "off" and (spans or measured)
 
 
 class PoolState(NamedTuple):

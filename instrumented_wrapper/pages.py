@@ -13,15 +13,17 @@ import functools
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from inspect import iscoroutinefunction
 from time import perf_counter, time_ns
 from typing import Any, Final
 from weakref import ref
 
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["MOST", "Pages", "abandoned", "end_abandoned", "forget_all", "of", "over"]
+__all__ = ["MOST", "Pages", "abandoned", "end_abandoned", "forget_all", "leaving", "of", "over"]
 
 MOST: Final = 10  # of one result that have spans of their own
+Method = Callable[..., Any]
 Begin = Callable[[bool], Operation | None]  # with a span, or only measured
 
 _known: dict[int, Pages] = {}
@@ -138,6 +140,22 @@ def over(cursor: Any) -> None:
     """The cursor is closed, or has begun to read another result."""
     if (pages := _known.pop(id(cursor), None)) is not None:
         pages.finish()
+
+
+def leaving(nobody: Callable[[], bool], original: Method) -> Method:
+    """Return a method of cursors after which what was read up to then is over, like ``close`` and ``execute``."""
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not nobody():
+            over(self)
+        return original(self, *args, **kwargs)
+
+    @functools.wraps(original)
+    async def method_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await method(self, *args, **kwargs)
+
+    return method_async if iscoroutinefunction(original) else method
 
 
 def end_abandoned() -> None:

@@ -7,7 +7,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
@@ -23,6 +23,7 @@ __all__ = [
     "holding",
     "missing_in",
     "never",
+    "pause_while_wanted",
     "poll_of",
     "unwrapped",
     "wait_for",
@@ -139,6 +140,16 @@ def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callab
         if left <= 0:
             raise TimeoutError
     raise ClosedMeanwhile
+
+
+def pause_while_wanted(seconds: float, is_wanted: Callable[[], bool]) -> None:
+    """Wait before a server is asked again.
+
+    Raises:
+        ClosedMeanwhile: the app has closed its connection.
+    """
+    with suppress(TimeoutError):
+        wait_while_wanted(Future[None](), time.monotonic() + seconds, is_wanted)
 
 
 def _after_fork_in_child() -> None:

@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from instrumented_wrapper.drivers.blocking import bounds, finding
 from instrumented_wrapper.drivers.blocking.bounds import bounded
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.watching import KEY, wait_while_wanted
+from instrumented_wrapper.drivers.watching import KEY, pause_while_wanted
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import FOLLOW_TIMEOUT, ClosedMeanwhile, Loss, NoServer
@@ -196,8 +195,7 @@ class Blocking:
     def pause(self, connection: Any, seconds: float) -> Any:
         """Wait, unless the app closes its connection meanwhile."""
         record = _record(connection)
-        with contextlib.suppress(TimeoutError):
-            wait_while_wanted(Future[None](), time.monotonic() + seconds, lambda: not record.closed_by_app)
+        pause_while_wanted(seconds, lambda: not record.closed_by_app)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""

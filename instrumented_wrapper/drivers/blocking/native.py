@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
 
+from instrumented_wrapper.databases import Database
 from instrumented_wrapper.drivers.talking import Talk
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
@@ -27,39 +28,20 @@ class Phase(IntEnum):
     BUSY = 3
 
 
-class Room(Protocol):
-    """What is asked of a database's room; see ``databases/``."""
-
-    TRANSACTIONAL: bool
-    HAS_DEFAULTS: bool
-    NOT_CARRIED: frozenset[str]
+class Room(Database, Protocol):
+    """What drivers whose calls block need of a database's room, besides what a session needs."""
 
     def reads_last(self, text: str) -> bool:
-        """Tell whether a text reads what the last statement left to be read: nothing may be asked in between."""
+        """Return True if a text reads what the last statement left to be read: nothing may be asked in between."""
 
     def scan(self, text: str) -> Effects | None:
         """Return what a text may do to the session."""
 
     def words_of(self, text: str) -> Words:
-        """Return what may be told of a text."""
+        """Return what telemetry may show of a text."""
 
     def cut(self, text: str) -> str:
-        """Return a text as far as it is told."""
-
-    def covers(self, cleared: str, name: str) -> bool:
-        """Tell whether clearing `cleared` takes the state `name` away."""
-
-    def is_listed(self, name: str) -> bool:
-        """Tell whether the server says that the state `name` is there, where it is asked."""
-
-    def is_security_state(self, name: str) -> bool:
-        """Tell whether the state `name` may decide whose data a statement sees."""
-
-    def survives_reset_all(self, name: str) -> bool:
-        """Tell whether RESET ALL leaves the setting `name` alone."""
-
-    def shown(self, name: str, text: str | None) -> Any:
-        """Return the value of a setting on the server as the app is shown it."""
+        """Return a text, at most as long as telemetry shows one."""
 
 
 class Native(Protocol):

@@ -18,6 +18,7 @@ from instrumented_wrapper.operations import (
     Site,
     Told,
     Words,
+    attention,
     has_parameters,
     kept,
     shown_text,
@@ -42,15 +43,8 @@ class Telling:
         self._long: dict[str, Words] = {}
 
     def attend(self, record: Record, options: Options) -> None:
-        """Decide what is told of operations on a new connection.
-
-        Spans are left to another instrumentation of the driver, and durations too if it records them.
-        """
-        driver, quiet = self._native.name, options.query_spans == "off"
-        alone = options.query_spans == "on" or not self._operations.has_rival(driver)
-        record.spans = options.traces and alone
-        measured = options.metrics and (alone or not self._operations.rival_measures(driver))
-        record.tells = not quiet and (record.spans or measured)
+        """Decide what telemetry records of operations on a new connection."""
+        record.spans, record.tells = attention(self._operations, self._native.name, options)
 
     def statement(
         self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -108,22 +102,20 @@ class Telling:
         return self._begun(record, described, wanted and record.spans)
 
     def part(self, words: Words, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
-        """Begin what is no statement of the app's: a FETCH, a COPY."""
+        """Begin what is no statement of the app's, a COPY."""
+        return self._part(words, record, record.spans)
+
+    def page(self, record: Record, traces: bool) -> Operation | None:
+        """Begin to fetch a page of a cursor on the server, with a span or only measured."""
+        return self._part(_FETCH, record, traces and record.spans)
+
+    def _part(self, words: Words, record: Record, traces: bool) -> Operation | None:
         key = ("part", words.summary)
 
         def described(at: AtSite) -> Told:
             return at.bare.get(key) or at.keep(at.bare, key, words, None)
 
-        return self._begun(record, described, record.spans)
-
-    def page(self, record: Record, traces: bool) -> Operation | None:
-        """Begin to fetch a page of a cursor on the server, with a span or only measured."""
-        key = ("part", _FETCH.summary)
-
-        def described(at: AtSite) -> Told:
-            return at.bare.get(key) or at.keep(at.bare, key, _FETCH, None)
-
-        return self._begun(record, described, traces and record.spans)
+        return self._begun(record, described, traces)
 
     def _begun(self, record: Record, described: Callable[[AtSite], Told], traces: bool) -> Operation | None:
         if not self.listens():

@@ -20,7 +20,8 @@ from instrumented_wrapper.drivers.blocking import bounds
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
-from instrumented_wrapper.drivers.psycopg.searching import pause, pause_async, search, search_async, target_of
+from instrumented_wrapper.drivers.psycopg.searching import pause_async, search, search_async, target_of
+from instrumented_wrapper.drivers.watching import pause_while_wanted
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import ClosedMeanwhile, Found, Loss
 
@@ -149,7 +150,8 @@ class Psycopg(Asking):
     def pause(self, connection: Any, seconds: float) -> Any:
         """Wait, unless the app closes its connection meanwhile."""
         record: Any = record_of(connection)
-        return (pause_async if self.is_async(connection) else pause)(seconds, lambda: not record.closed_by_app)
+        pause = pause_async if self.is_async(connection) else pause_while_wanted
+        return pause(seconds, lambda: not record.closed_by_app)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""

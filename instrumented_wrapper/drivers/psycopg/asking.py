@@ -121,10 +121,6 @@ class _Line:
         """Return the process that libpq was told of."""
         return int(self._connection.pgconn.backend_pid)
 
-    def place(self) -> str:
-        """Return host and port."""
-        return f"{self._connection.pgconn.host.decode()}:{self._connection.pgconn.port.decode()}"
-
 
 def _without_values(result: Any) -> psycopg.Error:
     """Return the server's error without its text, which may quote what the app has set."""

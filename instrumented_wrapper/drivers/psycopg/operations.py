@@ -18,10 +18,11 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import record_of
-from instrumented_wrapper.drivers.psycopg.server_cursors import anew, fetching, leaving, leaving_async
+from instrumented_wrapper.drivers.psycopg.server_cursors import anew, fetching
 from instrumented_wrapper.drivers.psycopg.streaming import copy, copy_async, stream, stream_async
 from instrumented_wrapper.drivers.psycopg.telling import Telling, is_quiet, of_its_own
 from instrumented_wrapper.operations import Operation
+from instrumented_wrapper.pages import leaving
 from instrumented_wrapper.patching import Patches
 
 __all__ = ["install"]
@@ -40,14 +41,14 @@ def install(patches: Patches, telling: Telling) -> None:
         if hasattr(owner, name):
             patches.close_over(owner, name, make)
 
-    for cursor, server_cursor, executing, timing, streamed, copied, leaves in _CURSORS:
+    for cursor, server_cursor, executing, timing, streamed, copied in _CURSORS:
         over(cursor, "execute", functools.partial(executing, telling))
-        over(server_cursor, "execute", functools.partial(anew, telling, leaves, timing(telling, _states)))
+        over(server_cursor, "execute", functools.partial(anew, telling, timing(telling, _states)))
         over(cursor, "executemany", functools.partial(_batching, telling, timing(telling, _batches)))
         over(cursor, "stream", functools.partial(_streaming, telling, streamed))
         over(cursor, "copy", functools.partial(_streaming, telling, copied))
         over(server_cursor, "_fetch_gen", functools.partial(fetching, telling))
-        over(server_cursor, "close", functools.partial(leaves, telling))
+        over(server_cursor, "close", functools.partial(leaving, telling.nobody))
     for connection, transaction, pipeline, timing, ending, mark in _CONNECTIONS:
         for name, command in _COMMANDS.items():
             over(connection, name, timing(telling, command))
@@ -281,16 +282,8 @@ def _synchronises(telling: Telling, self: Any, *_: Any) -> Operation | None:
 
 
 _CURSORS: Final[Any] = (
-    (psycopg.Cursor, psycopg.ServerCursor, _executing, _timing, stream, copy, leaving),
-    (
-        psycopg.AsyncCursor,
-        psycopg.AsyncServerCursor,
-        _executing_async,
-        _timing_async,
-        stream_async,
-        copy_async,
-        leaving_async,
-    ),
+    (psycopg.Cursor, psycopg.ServerCursor, _executing, _timing, stream, copy),
+    (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _executing_async, _timing_async, stream_async, copy_async),
 )
 _CONNECTIONS: Final[Any] = (
     (Connection, psycopg.Transaction, psycopg.Pipeline, _timing, _ending, ""),

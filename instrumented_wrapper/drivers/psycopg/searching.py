@@ -31,7 +31,7 @@ from instrumented_wrapper.failover import (
 )
 from instrumented_wrapper.single_flight import Interrupted
 
-__all__ = ["pause", "pause_async", "search", "search_async", "target_of"]
+__all__ = ["pause_async", "search", "search_async", "target_of"]
 
 Result = TypeVar("Result")
 
@@ -140,14 +140,8 @@ async def _told(future: Future[Result], deadline: float, is_wanted: Callable[[],
     raise ClosedMeanwhile
 
 
-def pause(seconds: float, is_wanted: Callable[[], bool]) -> None:
-    """Wait before a server is asked again, unless the app closes its connection meanwhile."""
-    with suppress(TimeoutError):
-        wait_while_wanted(Future[None](), time.monotonic() + seconds, is_wanted)
-
-
 async def pause_async(seconds: float, is_wanted: Callable[[], bool]) -> None:
-    """Do as `pause` does, while the event loop goes on."""
+    """Do as `pause_while_wanted` does, while the event loop goes on."""
     with suppress(TimeoutError):
         await _told(Future[None](), time.monotonic() + seconds, is_wanted)
 

@@ -10,7 +10,7 @@ from instrumented_wrapper import pages
 from instrumented_wrapper.drivers.psycopg.records import record_of
 from instrumented_wrapper.drivers.psycopg.telling import Telling, of_its_own
 
-__all__ = ["anew", "fetching", "leaving", "leaving_async"]
+__all__ = ["anew", "fetching"]
 
 Method = Callable[..., Any]
 
@@ -39,32 +39,6 @@ def _rows(fetched: pages.Pages, number: int | None, steps: Any) -> Any:
     return rows
 
 
-def anew(telling: Telling, leaving: Method, executing: Method, original: Method) -> Any:
+def anew(telling: Telling, executing: Method, original: Method) -> Any:
     """``ServerCursor.execute``."""
-    return leaving(telling, executing(original))
-
-
-def leaving(telling: Telling, original: Method) -> Method:
-    """``ServerCursor.close`` and ``execute``: what was read up to now is over."""
-    nobody = telling.nobody
-
-    @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not nobody():
-            pages.over(self)
-        return original(self, *args, **kwargs)
-
-    return method
-
-
-def leaving_async(telling: Telling, original: Method) -> Method:
-    """Do as `leaving` does, awaited."""
-    nobody = telling.nobody
-
-    @functools.wraps(original)
-    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not nobody():
-            pages.over(self)
-        return await original(self, *args, **kwargs)
-
-    return method
+    return pages.leaving(telling.nobody, executing(original))

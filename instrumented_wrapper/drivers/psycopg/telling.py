@@ -28,6 +28,7 @@ from instrumented_wrapper.operations import (
     Site,
     Told,
     Words,
+    attention,
     has_parameters,
     kept,
     shown_text,
@@ -52,15 +53,8 @@ class Telling:
         self.nobody, self.listens, self._begin = operations.nobody, operations.listens, operations.begin
 
     def attend(self, record: Record, options: Options) -> None:
-        """Decide what is told of operations on a new connection.
-
-        Spans are left to another instrumentation of the driver, and durations too if it records them.
-        """
-        driver, quiet = "psycopg", options.query_spans == "off"
-        alone = options.query_spans == "on" or not self._operations.has_rival(driver)
-        record.spans = options.traces and alone
-        measured = options.metrics and (alone or not self._operations.rival_measures(driver))
-        record.tells = not quiet and (record.spans or measured)
+        """Decide what telemetry records of operations on a new connection."""
+        record.spans, record.tells = attention(self._operations, "psycopg", options)
 
     def listens_to(self, cursor: Any) -> bool:
         """Tell whether somebody listens to the operations of a cursor."""

@@ -33,11 +33,12 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     struct_of,
 )
 from instrumented_wrapper.drivers.psycopg2.driver import BlockingPsycopg2
-from instrumented_wrapper.drivers.psycopg2.named import iterating, leaving, sizes, told
+from instrumented_wrapper.drivers.psycopg2.named import iterating, sizes, told
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Words
 from instrumented_wrapper.options import Options
+from instrumented_wrapper.pages import leaving
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SET, SETTING, Effects, Step
@@ -157,9 +158,9 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
         patches.replace(named, name, told(telling, sizes[name], fetch) if name in sizes else fetch)
     page = told(telling, sizes["__next__"], calls.fetch(named.__next__, connection_of))
     patches.replace(named, "__next__", iterating(named.__next__, page))
-    patches.replace(named, "execute", leaving(telling, holding.declaring(kind.execute)))
+    patches.replace(named, "execute", leaving(telling.nobody, holding.declaring(kind.execute)))
     close = calls.call(named.close, Call.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
-    patches.replace(named, "close", leaving(telling, holding.closing(close)))
+    patches.replace(named, "close", leaving(telling.nobody, holding.closing(close)))
 
 
 def _unless_idle(endings: Endings, original: Method, call: Call) -> Method:

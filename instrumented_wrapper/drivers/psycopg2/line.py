@@ -70,10 +70,6 @@ class Line:
         """Return the process that libpq was told of."""
         return int(C.get_backend_pid(self._physical))
 
-    def place(self) -> str:
-        """Return host and port."""
-        return f"{C.info.__get__(self._physical).host}:{C.info.__get__(self._physical).port}"
-
     def status(self, name: str) -> str | None:
         """Return a value that the server reports whenever it changes."""
         return self.statuses((name,))[0]

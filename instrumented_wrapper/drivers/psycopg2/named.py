@@ -13,7 +13,7 @@ from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.telling import Telling
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["iterating", "leaving", "sizes", "told"]
+__all__ = ["iterating", "sizes", "told"]
 
 Method = Callable[..., Any]
 Size = Callable[..., int | None]  # how many rows are asked for; None: all
@@ -70,19 +70,6 @@ def _to_its_end(operation: Operation | None, fetched: pages.Pages, fetch: Callab
     if operation is not None:
         operation.end()
     return rows
-
-
-def leaving(telling: Telling, original: Method) -> Method:
-    """``close`` and ``execute``: what was read up to now is over."""
-    nobody = telling.nobody
-
-    @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not nobody():
-            pages.over(self)
-        return original(self, *args, **kwargs)
-
-    return method
 
 
 def _many(cursor: Any, size: int | None = None) -> int | None:

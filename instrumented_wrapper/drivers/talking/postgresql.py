@@ -57,9 +57,6 @@ class Line(Protocol):
     def process(self) -> int:
         """Return the process that the connection was told of."""
 
-    def place(self) -> str:
-        """Return the server, for a warning."""
-
 
 def present(line: Line, names: Sequence[str]) -> Generator[Any, Any, Values]:
     """Ask for values outside a transaction."""
