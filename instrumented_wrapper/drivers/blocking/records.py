@@ -123,7 +123,7 @@ class Record(Session):
 
         One that was a standby before was demoted if the app came to it by chance, as after a failover.
         """
-        by_chance = not self.chosen and len(self.options.failover_hosts or self.hosts) > 1
+        by_chance = not self.chosen and len({*self.hosts, *self.options.failover_hosts}) > 1
         return not self.was_standby or by_chance
 
     def belongs_to(self, connection: Any) -> None:
