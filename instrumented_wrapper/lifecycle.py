@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from inspect import isawaitable, iscoroutine, isgenerator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused
@@ -50,6 +50,10 @@ __all__ = [
     "where",
 ]
 
+_LOST: Final = (
+    "session reset failed: the connection was lost; where failover is on, the next statement moves the session to a "
+    "server: call reset_session() after it; otherwise close the connection"
+)
 logger = logging.getLogger("instrumented_wrapper")
 
 Result = TypeVar("Result")
@@ -199,10 +203,15 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
 
 
 def reset_as_asked(driver: Driver, connection: Any, session: Session) -> Flow[bool]:
-    """Reset because the app asks for it: whatever a switch could not carry, the session is then what it expects."""
-    done = yield from reset(driver, connection, session, "requested")
+    """Reset because the app asks for it: whatever a switch could not carry, the session is then what it expects.
+
+    A reset never starts a switch: of a session that was lost nothing can be reset.
+    """
+    done = not driver.is_lost(connection) and (yield from reset(driver, connection, session, "requested"))
     if done:
         session.accept()
+    elif driver.is_lost(connection):
+        logger.error(_LOST)
     return done
 
 

@@ -63,7 +63,7 @@ class Refusal:
 
     def settings_among(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of the names that an app can set."""
-        return tuple(name for name in names if name not in self._unnamed)
+        return tuple(name for name in names if name not in self._unnamed and name != self._database.UNNAMED)
 
     def begin(self, error: FailoverError, names: Iterable[str], has_refused: bool) -> None:
         """Refuse statements until `names` are set again; `has_refused`: one has failed already."""

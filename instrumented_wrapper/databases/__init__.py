@@ -14,11 +14,13 @@ class Database(Protocol):
         TRANSACTIONAL: a rollback undoes what the transaction has set.
         HAS_DEFAULTS: a setting can be put back without telling its value.
         NOT_CARRIED: settings that mean another thing in another session.
+        UNNAMED: what settings are called of which nobody reports the name.
     """
 
     TRANSACTIONAL: bool
     HAS_DEFAULTS: bool
     NOT_CARRIED: frozenset[str]
+    UNNAMED: str
 
     def shown(self, name: str, text: str | None) -> Any:
         """Return the value of a setting on the server as the app is shown it."""

@@ -25,6 +25,7 @@ __all__ = [
     "READING",
     "SYSTEM",
     "TRANSACTIONAL",
+    "UNNAMED",
     "answer",
     "assign",
     "clearing",
@@ -44,6 +45,7 @@ __all__ = [
 SYSTEM: Final = "sqlite"
 TRANSACTIONAL = False  # a PRAGMA outlives a rollback
 NOT_CARRIED: Final = frozenset[str]()
+UNNAMED: Final = ""  # each PRAGMA has a name
 HAS_DEFAULTS = False  # there is no way to say: as it was
 ATTACHED: Final = "attached databases"
 TEMPORARY: Final = "temporary tables"

@@ -149,19 +149,66 @@ def test_close_closes(driver: DriverUnderTest, site, tenantless) -> None:
         driver.execute(connection, "SELECT 1")
 
 
+def has_a_session(site: Any) -> bool:
+    """Tell whether one session is there, once those are gone that were only tried."""
+    return bool(guard.wait_until(lambda: len(site.sessions()) == 1, PATIENCE))
+
+
+def end_session(site: Any) -> None:
+    assert has_a_session(site)
+    site.end_sessions()
+
+
 def test_a_second_loss(driver: DriverUnderTest, site, table, tenantless) -> None:
     """Found by a statement that is refused anyway, or by the one that sets it, which then was not sent."""
     connection = tenantless()
-    assert guard.wait_until(lambda: len(site.sessions()) == 1, PATIENCE)
-    site.end_sessions()
-    assert refused(driver, driver.execute, connection, insert(table, 1)).not_restored == (site.tenant,)
+    end_session(site)
+    for number in (1, 1, 2):
+        assert refused(driver, driver.execute, connection, insert(table, number)).not_restored == (site.tenant,)
+        assert has_a_session(site), "the lost connection was replaced"
+    end_session(site)
     with suppress(FailoverSuccessError):
         driver.execute(connection, site.sets_tenant)
         driver.execute(connection, "SELECT 1")
     driver.execute(connection, site.sets_tenant)
-    driver.execute(connection, insert(table, 2))
+    driver.execute(connection, insert(table, 3))
     assert driver.execute(connection, site.shows_tenant) == [("acme",)]
+    assert site.ids(table) == [3]
+
+
+def test_a_second_loss_ends_with_a_commit(driver: DriverUnderTest, site, table, tenantless) -> None:
+    connection = tenantless()
+    refused(driver, driver.execute, connection, insert(table, 1))
+    end_session(site)
+    refused(driver, driver.commit, connection)
+    driver.rollback(connection)
+    driver.execute(connection, site.sets_tenant)
+    driver.execute(connection, insert(table, 2))
     assert site.ids(table) == [2]
+
+
+def test_a_second_loss_and_a_reset(driver: DriverUnderTest, site, table, tenantless, caplog) -> None:
+    """A reset never starts a switch: it fails and says what to do, which the next statement does in part."""
+    connection = tenantless()
+    driver.execute(connection, site.sets_other[0])
+    end_session(site)
+    for _ in range(2):
+        assert driver.verb("reset_session")(connection) is False
+        assert site.sessions() == []
+        assert "call reset_session() after it" in caplog.text
+    assert refused(driver, driver.execute, connection, insert(table, 1)).not_restored == (site.tenant,)
+    assert driver.verb("reset_session")(connection) is True
+    driver.execute(connection, insert(table, 2))
+    assert site.ids(table) == [2]
+
+
+def test_a_second_loss_and_a_new_baseline(driver: DriverUnderTest, site, table, tenantless) -> None:
+    connection = tenantless()
+    end_session(site)
+    driver.verb("mark_pristine")(connection)
+    driver.execute(connection, insert(table, 1))
+    assert site.ids(table) == [1]
+    assert has_a_session(site)
 
 
 def test_a_planned_switch(driver: DriverUnderTest, site, table, tenantless) -> None:

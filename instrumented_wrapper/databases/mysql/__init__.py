@@ -20,7 +20,7 @@ from instrumented_wrapper.databases.mysql.answers import (
     answer_to,
 )
 from instrumented_wrapper.databases.mysql.settings import NO_ROLE, NOT_CARRIED
-from instrumented_wrapper.databases.mysql.state import covers, is_listed, is_security_state
+from instrumented_wrapper.databases.mysql.state import UNNAMED, covers, is_listed, is_security_state
 from instrumented_wrapper.databases.mysql.statements import scan
 from instrumented_wrapper.databases.mysql.summary import cut, words_of
 
@@ -34,6 +34,7 @@ __all__ = [
     "READ_ONLY_ERRORS",
     "TLS_FAILED",
     "TRANSACTIONAL",
+    "UNNAMED",
     "answer_to",
     "covers",
     "cut",

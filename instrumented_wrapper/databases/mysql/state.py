@@ -15,6 +15,7 @@ __all__ = [
     "PREPARED",
     "RESOURCE_GROUP",
     "TEMPORARY",
+    "UNNAMED",
     "covers",
     "is_listed",
     "is_security_state",
@@ -27,8 +28,8 @@ PREPARED: Final = "prepared statements"
 HANDLERS: Final = "handlers"
 NEXT: Final = "SET TRANSACTION"  # characteristics of the next transaction only
 RESOURCE_GROUP: Final = "resource group"  # which one it is, a session is not told
-_UNNAMED: Final = "session state"  # the server reports that there is some, without a name
-_CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT, _UNNAMED})
+UNNAMED: Final = "session state"  # the server reports that there is some, without a name
+_CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT, UNNAMED})
 
 
 def covers(cleared: str, name: str) -> bool:
@@ -45,4 +46,4 @@ def is_listed(name: str) -> bool:
 
 def is_security_state(name: str) -> bool:
     """Tell whether the state `name` may decide whose data a statement sees: user variables, role, current database."""
-    return name.startswith("@") or name in ("database", "role", _UNNAMED)
+    return name.startswith("@") or name in ("database", "role", UNNAMED)

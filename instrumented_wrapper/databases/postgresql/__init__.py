@@ -8,7 +8,7 @@ from typing import Final
 
 from instrumented_wrapper.databases.postgresql.questions import survives_reset_all
 from instrumented_wrapper.databases.postgresql.settings import first_schema
-from instrumented_wrapper.databases.postgresql.state import covers, is_listed, is_security_state
+from instrumented_wrapper.databases.postgresql.state import CUSTOM, covers, is_listed, is_security_state
 from instrumented_wrapper.databases.postgresql.statements import scan
 from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 
@@ -19,6 +19,7 @@ __all__ = [
     "READ_ONLY_SQL_TRANSACTION",
     "SYSTEM",
     "TRANSACTIONAL",
+    "UNNAMED",
     "covers",
     "cut",
     "first_schema",
@@ -34,6 +35,7 @@ __all__ = [
 
 SYSTEM: Final = "postgresql"
 TRANSACTIONAL = True  # a rollback undoes a SET
+UNNAMED: Final = CUSTOM
 NOT_CARRIED: Final = frozenset[str]()  # a setting means the same in each session
 HAS_DEFAULTS = True  # RESET goes back to what the connection began with
 READ_ONLY_SQL_TRANSACTION: Final = "25006"

@@ -63,6 +63,8 @@ class Steps:
         first = moves = record.moves
         if loss := self._found_dead(connection, record, call, done):
             self._repair(connection, record, loss, moves)
+        if record.alert:
+            self._refuse(connection, record, call, done)
         if record.asks and call is Call.STATEMENT and not reads_last:
             self._ask_first(connection, record)
         if done is not None and done.sets and not reads_last and record.phase in (Phase.IDLE, Phase.OPEN):
@@ -103,17 +105,19 @@ class Steps:
             raise again(record.failed)
         if record.lost is not None and (ends or not self._native.room.TRANSACTIONAL):
             raise again(record.lost)
-        if not (self._native.is_closed(connection) or record.phase == Phase.FAILED):  # the server refuses what it is
-            self._refuse(record, call, effects)
 
-    def _refuse(self, record: Record, call: Call, effects: Effects | None) -> None:
+    def _refuse(self, connection: Any, record: Record, call: Call, effects: Effects | None) -> None:
         """Let nothing use a session without its role, tenant or schema; and no COMMIT pass for what was refused.
+
+        Where the session has ended and is not replaced, the driver's own error says so.
 
         Raises:
             FailoverSuccessError: again.
         """
         error, ends = record.refusal.error, call in (Call.COMMIT, Call.LAST)
-        if error is None or call is Call.READING:
+        if error is None or call in (Call.READING, Call.ROLLBACK) or self._native.is_closed(connection):
+            return
+        if record.phase == Phase.FAILED or self._has_ended(connection, record):  # the server refuses what it is
             return
         if record.refusal.refuses_commit() if ends else record.refusal.refuses(effects):
             raise again(error)
@@ -122,13 +126,18 @@ class Steps:
         """Look whether the physical connection has ended, before anything is sent."""
         if not record.switchable or self._native.is_closed(connection):
             return None
-        ended = self._native.is_lost(connection, None)
-        if not ended and record.phase != Phase.BUSY and not self._native.is_streaming(connection) and record.poll(0):
-            ended = not self._native.is_alive(connection)
-        if not ended:
+        if not self._has_ended(connection, record):
             return None
         facts = self._facts(record, call, effects, begins=False)
         return losses.found_before_sending(replace(facts, open=facts.open and not record.outlived))
+
+    def _has_ended(self, connection: Any, record: Record) -> bool:
+        """Return True if the session has ended, as far as this side can know."""
+        native = self._native
+        if native.is_lost(connection, None):
+            return True
+        is_quiet = record.phase != Phase.BUSY and not native.is_streaming(connection)
+        return is_quiet and bool(record.poll(0)) and not native.is_alive(connection)
 
     def _facts(self, record: Record, call: Call, effects: Effects | None, begins: bool, in_part: bool = False) -> Facts:
         found = effects or _NOTHING

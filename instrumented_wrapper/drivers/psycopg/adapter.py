@@ -84,10 +84,11 @@ class Psycopg(Asking):
 
     def check_outside_transaction(self, connection: Any, verb: str) -> None:
         """Raise where the connection is closed, or a transaction is open, or something is under way."""
-        if connection.closed:
+        if connection._closed:
             raise psycopg.OperationalError(f"{verb} needs an open connection")
         pipelined = connection._pipeline is not None
-        if not self.is_idle(connection) or connection._num_transactions or pipelined:
+        idle = self.is_idle(connection) or self.is_lost(connection)
+        if not idle or connection._num_transactions or pipelined:
             status = pq.TransactionStatus(connection.pgconn.transaction_status).name
             where = "a pipeline block: leave it" if pipelined else f"transaction status {status}: commit or roll back"
             raise psycopg.ProgrammingError(

@@ -12,6 +12,7 @@ from psycopg import pq
 
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.facts import owner_of
+from instrumented_wrapper.drivers.psycopg.liveness import has_ended
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.psycopg.statements import effects_of, named, text_of
 from instrumented_wrapper.drivers.talking.postgresql import with_calls
@@ -33,14 +34,19 @@ _STATEMENTS: Final = {
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
 _COMMITS: Final = ("_commit_gen", "_tpc_prepare_gen")
 _ACTIVE: Final = int(pq.TransactionStatus.ACTIVE)
-_INERROR: Final = pq.TransactionStatus.INERROR
+_IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 
 
 def before(connection: Any, record: Record, gen: Any, step: str, phase: int) -> Loss | None:
-    """Look at the connection before anything is sent; what is owed to the app, or refused, is raised here."""
-    if record.refusal.error is not None:
+    """Look at the connection before anything is sent; what is owed to the app, or refused, is raised here.
+
+    A session that has ended is replaced first: the switch then says what is missing. Only a COMMIT of nothing, which
+    would replace nothing, is refused in any case.
+    """
+    ended = has_ended(connection, record, step, phase)
+    if record.refusal.error is not None and not (ended and (step not in _COMMITS or record.phase != _IDLE)):
         _refuse(connection, record, gen, step, phase)
-    return steps.before(connection, record, gen, phase)
+    return steps.before(connection, record, gen, phase, ended)
 
 
 def note_phase(connection: Any, record: Record, gen: Any, step: str, phase: int) -> None:

@@ -28,6 +28,7 @@ from instrumented_wrapper.drivers.psycopg.facts import (
     owner_of,
 )
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
+from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
@@ -52,11 +53,8 @@ _BAD: Final = pq.ConnStatus.BAD
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 _SETTLED: Final = frozenset({_IDLE, pq.TransactionStatus.INTRANS})
 _ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
-_READS: Final = 4  # the first read may only give the server's last words, the end comes with the next
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
 _UNDEFINED_FUNCTION: Final = "42883"
-_SEVERITY: Final = pq.DiagnosticField.SEVERITY_NONLOCALIZED
-_LAST_WORDS: Final = ("FATAL", "PANIC")  # the server ends the connection after such an error
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
 # When a pool waits for a health check: the moment (monotonic seconds) until which a switch may last.
@@ -99,8 +97,8 @@ def placed(record: Record, effects: Effects) -> Effects:
 # --- before -----------------------------------------------------------------------------------------------------
 
 
-def before(connection: Any, record: Record, gen: Any, phase: int) -> Loss | None:
-    """Look at the connection before anything is sent; what is owed to the app is raised here."""
+def before(connection: Any, record: Record, gen: Any, phase: int, ended: bool) -> Loss | None:
+    """Decide before anything is sent; what is owed to the app is raised here. `ended`: the server ended the session."""
     step = getattr(gen, "__name__", "")
     if record.alert:
         _in_trouble(connection, record, step, phase)
@@ -111,9 +109,6 @@ def before(connection: Any, record: Record, gen: Any, phase: int) -> Loss | None
         if not is_pending(connection):
             record.broken = False
             record.settle(for_good=False, certain=False, idle=phase == _IDLE)  # a stream, or an interrupted step
-    reads = phase != _UNKNOWN and step not in losses.SILENT_STEPS  # notifies() waits for what we would read
-    ended = reads and _read_what_came(connection, record)
-    ended = ended or connection.pgconn.status == _BAD
     if connection._closed or not (ended and record.switchable):
         return None
     return losses.found_before_sending(facts_of(connection, record, gen, step))
@@ -138,35 +133,6 @@ def _in_trouble(connection: Any, record: Record, step: str, phase: int) -> None:
 def _is_stale(connection: Any) -> bool:
     pipeline = connection._pipeline
     return pipeline is not None and pipeline.pgconn is not connection.pgconn
-
-
-def _read_what_came(connection: Any, record: Record) -> bool:
-    """Read what the server sent unasked: notifications, notices. True if these were its last words."""
-    pgconn = connection.pgconn
-    severities: list[bytes | None] = []
-    handler = pgconn.notice_handler
-
-    def hear(notice: Any) -> None:
-        severities.append(notice.error_field(_SEVERITY))  # now: libpq takes it back afterwards
-        handler(notice)
-
-    pgconn.notice_handler = hear
-    try:
-        for _ in range(_READS):
-            if pgconn.status == _BAD or not record.poll(0):
-                break
-            pgconn.consume_input()
-            _notify(pgconn)
-    except psycopg.OperationalError:
-        pass  # the end: the status says so
-    finally:
-        pgconn.notice_handler = handler
-    return b"FATAL" in severities or b"PANIC" in severities
-
-
-def _notify(pgconn: Any) -> None:
-    while notification := pgconn.notifies():
-        pgconn.notify_handler(notification)
 
 
 def repaired(connection: Any, record: Record, loss: Loss, news: FailoverError | None) -> None:
@@ -244,7 +210,7 @@ def after(
         if step == "_tpc_prepare_gen" and connection._tpc:
             connection._tpc = (connection._tpc[0], False)  # refused, not prepared: tpc_rollback() is a ROLLBACK
         return None
-    if connection.pgconn.status != _BAD and error.diag.severity_nonlocalized not in _LAST_WORDS:
+    if connection.pgconn.status != _BAD and error.diag.severity_nonlocalized not in LAST_WORDS:
         return _refused(connection, record, step, error)
     facts = facts_after(connection, record, step, error)
     reading = frame_of(error, "read_pristine") is not None
