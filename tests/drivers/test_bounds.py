@@ -92,8 +92,7 @@ def test_sync_connection_in_the_loop_of_an_async_one(watch: Watch, proxy: Proxy)
         with psycopg.connect(conninfo, **keywords) as blocking:
             before = stall(proxy)
             task = asyncio.create_task(rows(waiting, "SELECT 1"))
-            while proxy.connections == before:
-                await asyncio.sleep(0)
+            assert await asyncio.to_thread(eventually, lambda: proxy.connections > before)
             thread = release_when_asked(proxy, before + 2)
             assert blocking.execute("SELECT 2").fetchall() == [(2,)]
             assert await task == [(1,)]

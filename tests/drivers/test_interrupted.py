@@ -66,8 +66,7 @@ def test_close_in_another_task(watch: Watch, proxy: Proxy) -> None:
         )
         before = stall(proxy)
         task = asyncio.create_task(connection.execute(watch.insert("never")))
-        while proxy.connections == before:
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(eventually, lambda: proxy.connections > before)
         await asyncio.wait_for(connection.close(), 5)
         proxy.release()
         with pytest.raises(psycopg.OperationalError):
@@ -159,8 +158,7 @@ def test_cancelled_in_a_switch(watch: Watch, proxy: Proxy, autocommit: bool) -> 
         cursor = await connection.execute(watch.insert("one"))
         before = stall(proxy)
         task = asyncio.create_task(cursor.execute(watch.insert("two")))
-        while proxy.connections == before:
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(eventually, lambda: proxy.connections > before)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task  # while nobody answers
@@ -190,8 +188,7 @@ def test_cancelled_while_a_demoted_server_is_left(watch: Watch, proxy: Proxy) ->
         cursor = await connection.execute("SELECT 1")
         proxy.hold()
         task = asyncio.create_task(connection.execute(watch.insert("never")))
-        while not proxy.connections:
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(eventually, lambda: proxy.connections)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
