@@ -249,7 +249,7 @@ class ForMySQL:
         """Return the same, with the database that is the current one now."""
         system, database, host, port = record.peer()
         value, pristine = record.on_server.shown.get("database", (None, None))
-        return Site(system, self.known(connection, record, "database") or value or pristine or database, host, port)
+        return Site(system, value or pristine or database, host, port)
 
     def read(self, connection: Any, setting: str) -> Any:
         """All settings live on the server."""

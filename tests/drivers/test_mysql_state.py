@@ -370,11 +370,12 @@ def test_what_may_not_be_set_here_does_not_keep_the_rest_away(connect, kind, pai
     pair.primary.sql(f"DROP PROCEDURE IF EXISTS sets_for_all; {SOME}")
     pair.wait_streaming()
     connection = connect()
-    ask(connection, "CALL sets_for_all()")
+    ask(connection, "CALL app.sets_for_all()")
+    ask(connection, "USE information_schema")  # the new session has it at once
     with pytest.raises(FailoverSuccessError) as caught:
         switch(connection)
     assert caught.value.not_restored == ("sql_log_bin",)
-    assert ask(connection, "SELECT @@sql_log_bin, @@time_zone") == [(1, "+04:00")]
+    assert ask(connection, "SELECT @@sql_log_bin, @@time_zone, DATABASE()") == [(1, "+04:00", "information_schema")]
 
 
 def test_writes_are_answered_without_a_question(connect, kind, pair) -> None:

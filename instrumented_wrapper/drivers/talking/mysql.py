@@ -48,7 +48,7 @@ class Line(Protocol):
         """Send texts, one statement each, in one round trip where the driver can; return the rows of each."""
 
     def known(self, name: str) -> str | None:
-        """Return a setting that the client knows without asking: ``autocommit``, ``database``."""
+        """Return a setting that the client knows without asking: ``autocommit``."""
 
     def giving(self, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
@@ -249,20 +249,17 @@ class Speaking:
     def _give(self, assignments: Sequence[Assignment], back: bool) -> Assigned:
         """Give settings in one round trip; where one is refused, one by one."""
         names = tuple(assignment.name for assignment in assignments)
-        there = {a.name for a in assignments if a.name == "database" and a.text and self._line.known(a.name) == a.text}
-        wanted = [assignment for assignment in assignments if assignment.name not in there]
-        self._line.giving(wanted, back)
-        texts = questions.assign(wanted, self._line.dialect())
+        self._line.giving(assignments, back)
+        texts = questions.assign(assignments, self._line.dialect())
         asked = [] if back else [questions.present(names, self._line.dialect())]
         try:
             answers = self._line.send([*asked, *texts])
         except self._line.raises as error:
             if self._line.is_lost(error):
                 raise
-            return self._give_singly(wanted, back)
+            return self._give_singly(assignments, back)
         before = {} if back else questions.answers(names, answers[0][0])
-        given = {name for several in texts.values() for name in several}
-        return Assigned(before, frozenset(there | given))
+        return Assigned(before, frozenset(name for several in texts.values() for name in several))
 
     def _give_singly(self, wanted: Sequence[Assignment], back: bool) -> Assigned:
         """Give settings one by one. What cannot be set by anybody, or not here, does not keep the others away.
