@@ -123,6 +123,49 @@ def test_a_literal_has_the_collation_that_it_had(moved, texts: list[str]) -> Non
     assert after == before
 
 
+@pytest.mark.parametrize("value", ["'a?b'", "'?\u00e9?'", "_ucs2 X'003f00e9'", "_latin1 X'813f'"])
+def test_a_text_with_question_marks_is_the_same_text(moved, value: str) -> None:
+    """MariaDB shows one in place of what is no character."""
+    before, after = moved([f"SET @text = {value}"], lambda connection: values(connection, ["@text"]))
+    assert after == before
+
+
+def test_bytes_that_are_no_text_are_carried_or_named(connect) -> None:
+    """mysqlclient and mysql-connector write bytes as a text in the character set of the session."""
+    connection = connect()
+    ask(connection, "SET @text = %s, @other = 'x'", b"a\xff?")
+    before = values(connection, ["@text"])
+    named: tuple[str, ...] = ()
+    try:
+        switch(connection)
+    except FailoverSuccessError as error:
+        named = error.not_restored
+    if named:
+        ask(connection, "SET @text = NULL")
+    assert named in ((), ("@text",))
+    assert ask(connection, "SELECT @other") == [("x",)]
+    assert named or values(connection, ["@text"]) == before
+
+
+def test_bytes_that_are_no_text_are_taken_away_in_a_reset(connect) -> None:
+    connection = connect()
+    ask(connection, "SET @text = %s, @other = 'x'", b"a\xff?")
+    assert reset_session(connection)
+    assert ask(connection, "SELECT @text IS NULL, @other IS NULL") == [(1, 1)]
+
+
+def test_names_in_double_quotes_are_names_of_variables_under_ansi_quotes(connect) -> None:
+    connection = connect()
+    ask(connection, "SET sql_mode = 'ANSI_QUOTES'")
+    ask(connection, """SET "time_zone" = '+05:00', @@session."lock_wait_timeout" = 9, SESSION "unique_checks" = 0""")
+    question = "SELECT @@time_zone, @@lock_wait_timeout = 9, @@unique_checks"
+    before = ask(connection, question)
+    switch(connection)
+    assert ask(connection, question) == before == [("+05:00", 1, 0)]
+    assert reset_session(connection)
+    assert ask(connection, question) == [("SYSTEM", 0, 1)]
+
+
 @pytest.mark.parametrize(
     "texts",
     [

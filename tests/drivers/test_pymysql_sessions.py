@@ -118,6 +118,15 @@ def test_what_a_query_does_not_name_is_told(connect, server) -> None:
     assert caught.value.not_restored == ("session state",)
 
 
+def test_what_a_query_does_not_name_is_reset(connect) -> None:
+    connection = connect()
+    ask(connection, "SELECT remembers()")
+    assert ask(connection, "SELECT @hidden") == ((1,),)
+    assert reset_session(connection)
+    assert ask(connection, "SELECT @hidden") == ((None,),)
+    switch(connection)
+
+
 def test_the_new_server_reports_as_well(connect, server) -> None:
     connection = connect()
     end(server, connection)

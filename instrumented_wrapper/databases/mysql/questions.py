@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from instrumented_wrapper.databases.mysql.settings import ANEW, NO_ROLE, NULLABLE, SESSION_ONLY, canonical
 from instrumented_wrapper.databases.mysql.state import LOCKED, LOCKS, RESOURCE_GROUP
-from instrumented_wrapper.databases.mysql.values import kind_of_number, literal, text_literal, value_of
+from instrumented_wrapper.databases.mysql.values import Unreadable, kind_of_number, literal, text_literal, value_of
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = [
@@ -55,7 +55,7 @@ ALWAYS_ASKED: Final = (
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 _QUOTED: Final = re.compile(r'"((?:[^"]|"")*)"')
 _QUOTED_ROLES: Final = re.compile(r'(?:"(?:[^"]|"")*"@"(?:[^"]|"")*",?)+')
-_TOO_LONG: Final = "?"  # for `max_allowed_packet`
+_UNREADABLE: Final = "?"  # too long for `max_allowed_packet`, or no text in its character set
 _LEAST_LAST: Final = ("collation_connection",)  # character_set_connection sets it, too
 _CLEARING: Final = {
     LOCKS: "DO RELEASE_ALL_LOCKS()",
@@ -104,11 +104,15 @@ def _asked(dialect: Dialect, name: str) -> str:
 
 
 def _typed(variable: str, dialect: Dialect) -> str:
-    """Ask for the value of a user variable, with its kind before it, and the collation if that is a text."""
+    """Ask for the value of a user variable, with its kind before it, and the collation if that is a text.
+
+    What is no text in its character set is not read: MariaDB converts it to question marks, MySQL to NULL.
+    """
     number = f"CONCAT({kind_of_number(variable, dialect.mariadb)}, HEX(CONCAT({variable})))"
-    text = f"CONCAT('t', COLLATION({variable}), ':', {_armored(variable)})"
+    whole = f"CHAR_LENGTH(REPLACE({variable}, '?', '')) = CHAR_LENGTH(REPLACE({_converted(variable)}, '?', ''))"
+    text = f"IF({whole}, CONCAT('t', COLLATION({variable}), ':', {_armored(variable)}), NULL)"
     value = f"IF(CHARSET({variable}) = 'binary', {number}, {text})"
-    return f"IF({variable} IS NULL, NULL, COALESCE({value}, '{_TOO_LONG}'))"
+    return f"IF({variable} IS NULL, NULL, COALESCE({value}, '{_UNREADABLE}'))"
 
 
 def defaults(names: Sequence[str], dialect: Dialect) -> str:
@@ -130,7 +134,11 @@ def _expression(name: str, dialect: Dialect, scope: str) -> str:
 
 
 def _armored(expression: str) -> str:
-    return f"HEX(CONVERT({expression} USING utf8mb4))"
+    return f"HEX({_converted(expression)})"
+
+
+def _converted(expression: str) -> str:
+    return f"CONVERT({expression} USING utf8mb4)"
 
 
 def quoted(name: str) -> str:
@@ -139,12 +147,12 @@ def quoted(name: str) -> str:
 
 
 def answers(names: Sequence[str], row: Sequence[str | None]) -> dict[str, str | None]:
-    """Return what was asked for, by name; what is too long for an answer is left out."""
+    """Return what was asked for, by name."""
     found: dict[str, str | None] = {}
     for name, cell in zip(names, row, strict=True):
-        if cell == _TOO_LONG:
-            continue
-        if name.startswith("@"):
+        if cell == _UNREADABLE:
+            found[name] = Unreadable()
+        elif name.startswith("@"):
             found[name] = None if cell is None else value_of(cell)
         else:
             text = None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape")
@@ -167,7 +175,7 @@ def assign(assignments: Sequence[Assignment], dialect: Dialect) -> dict[str, tup
     given = sorted(assignments, key=lambda assignment: assignment.name in _LEAST_LAST)
     texts = {f"SET ROLE {_role_list(a.text, dialect)}": (a.name,) for a in given if a.name == "role"}
     texts |= {f"USE {quoted(a.text)}": (a.name,) for a in given if a.name == "database" and a.text}
-    others = [a for a in given if a.name not in ("database", "role")]
+    others = [a for a in given if a.name not in ("database", "role") and not isinstance(a.text, Unreadable)]
     together = ", ".join(_assignment(a, dialect) for a in others)
     return texts | ({f"SET {together}": tuple(a.name for a in others)} if others else {})
 

@@ -76,6 +76,7 @@ TOGETHER: Final = {
     "character_set_connection": "collation_connection",
     "collation_connection": "character_set_connection",
 }
+_TARGETS: Final = ("word", "system", "name", "string")  # a string there is a name under ANSI_QUOTES
 NULLABLE: Final = "character_set_results"  # what is NULL there is reported, and kept, as nothing
 _COLLATION: Final = "collation_connection"
 
@@ -192,7 +193,7 @@ def _assignment(part: Sequence[Token], scope: str) -> Step | None:
         if not scope and name in NAMES:
             return None  # of the next transaction only
         scope = scope or "session"
-    if scope in _ELSEWHERE or target.kind not in ("word", "system", "name") or part[1].text not in ("=", ":="):
+    if scope in _ELSEWHERE or target.kind not in _TARGETS or part[1].text not in ("=", ":="):
         return None
     name = NAMES.get(name.lower(), name.lower())
     return None if name in OWN else _given(name, value)

@@ -30,12 +30,14 @@ NEXT: Final = "SET TRANSACTION"  # characteristics of the next transaction only
 RESOURCE_GROUP: Final = "resource group"  # which one it is, a session is not told
 UNNAMED: Final = "session state"  # the server reports that there is some, without a name
 _CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT, UNNAMED})
+# What a reset of settings clears, too: among what has no name may be user variables, a tenant's for one.
+_LIKE_SETTINGS: Final = (RESOURCE_GROUP, UNNAMED)
 
 
 def covers(cleared: str, name: str) -> bool:
     """Tell whether clearing `cleared` takes `name` away; ``*`` is all of it."""
     if cleared == "settings":
-        return name == RESOURCE_GROUP
+        return name in _LIKE_SETTINGS
     return name in _CLEARED or name == RESOURCE_GROUP if cleared == "*" else cleared == name
 
 

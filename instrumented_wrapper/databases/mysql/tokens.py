@@ -23,7 +23,8 @@ _TOKENS: Final = r"""\#[^\n]* | --(?=[\s\x00-\x1f]|\Z)[^\n]*
     | (?P<bits>[xXbB]'[0-9A-Fa-f]*+')
     | (?P<variable>@(?:`(?:[^`]+|``)*+` | '(?:[^'\\]+|''|\\.)*+' | "(?:[^"\\]+|""|\\.)*+"
         | [\w.$\u0080-\U0010ffff]++))
-    | (?P<system>@@(?:(?:global|session|local|persist|persist_only)\s*+\.\s*+)?`?[\w$]++`?(?:\.`?[\w$]++`?)?)
+    | (?P<system>@@(?:(?:global|session|local|persist|persist_only)\s*+\.\s*+)?
+        [`"]?[\w$]++[`"]?(?:\.[`"]?[\w$]++[`"]?)?)
     | (?P<quoted>`(?:[^`]+|``)*+`)
     | (?P<open>@?['"`].*)
     | (?P<parameter>%\(\w+\)s | %s | \?)
@@ -86,7 +87,7 @@ def _matches(tokens: str, text: str, comments: bool = False) -> Iterator[tuple[s
 
 def _token(kind: str, raw: str) -> Token:
     if kind in ("word", "system"):
-        return Token(kind, re.sub(r"[\s`]", "", raw).lower())
+        return Token(kind, re.sub(r'[\s`"]', "", raw).lower())
     if kind == "quoted":
         return Token("name", raw[1:-1].replace("``", "`"))
     if kind == "variable":

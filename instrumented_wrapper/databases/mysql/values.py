@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Bits", "Number", "Text", "Value", "kind_of_number", "literal", "text_literal", "value_of"]
+__all__ = ["Bits", "Number", "Text", "Unreadable", "Value", "kind_of_number", "literal", "text_literal", "value_of"]
 
 
 class Value(str):
@@ -65,6 +65,20 @@ class Bits(Value):
     def literal(self) -> str:
         """Return it in hexadecimal."""
         return f"X'{_hexadecimal(self)}'"
+
+
+class Unreadable(Value):
+    """A value that the server does not give in full: a reset takes it away, and no other session can be given it."""
+
+    __slots__ = ()
+
+    def __new__(cls) -> Unreadable:
+        """Show that there is one."""
+        return super().__new__(cls, "<unreadable>")
+
+    def __getnewargs__(self) -> tuple[()]:  # type: ignore[override]
+        """Return what a copy is made of."""
+        return ()
 
 
 class Text(Value):

@@ -297,7 +297,6 @@ class Speaking:
         first = {name: self._first[name] for name in unknown if name in self._first}
         values = self._asked(questions.present, names)
         defaults = first | self._asked(questions.defaults, tuple(name for name in unknown if name not in first))
-        record.left.update((name, None) for name in names if name not in values)  # too long to be carried
         record.told(Told(values, defaults), None)
         return {name: default for name, default in defaults.items() if known.knows(name)}
 
