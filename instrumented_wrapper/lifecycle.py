@@ -196,7 +196,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
         try:
             end = yield from _reset(driver, connection, session, handler, deadline)
         except Exception as error:  # noqa: BLE001 - the close goes on, whatever the app's handler or the server did
-            _reset_failed(observed, plan, error)
+            _reset_failed(observed, plan, error, driver.is_lost(connection))
             return False
         observed.outcome = end = accounted(end, plan)
     return end.error is None
@@ -300,10 +300,11 @@ def read_anew(driver: Driver, connection: Any, session: Session) -> Flow[int]:
     return 1
 
 
-def _reset_failed(observed: Observation, plan: tuple[Change, ...], error: Exception) -> None:
+def _reset_failed(observed: Observation, plan: tuple[Change, ...], error: Exception, is_lost: bool) -> None:
     refused = error.setting if isinstance(error, Refused) else ""
     cause = error.cause if isinstance(error, Refused) else error
-    logger.error("session reset failed%s: %s", f" at {refused}" if refused else "", type(cause).__name__)
+    at, lost = f" at {refused}" if refused else "", "; the connection is lost" if is_lost else ""
+    logger.error("session reset failed%s: %s%s", at, type(cause).__name__, lost)
     failed = tuple(SettingChange(c.setting, c.before, c.after, "failed") for c in plan)
     observed.outcome = SettingsEnd(failed, "default", round_trips=0, error=error_type(cause))
 

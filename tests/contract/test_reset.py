@@ -130,6 +130,16 @@ def test_a_reset_that_gets_no_answer_is_bounded(driver: DriverUnderTest, pool, s
     driver.give_back(opened, following)
 
 
+def test_a_reset_on_a_lost_connection_says_so(driver: DriverUnderTest, proxied, site, proxy: Proxy, caplog) -> None:
+    driver.needs("server")
+    connection = proxied(autocommit=True)
+    driver.execute(connection, site.secret_setting)
+    proxy.cut()
+    driver.close(connection)
+    assert driver.is_closed(connection)
+    assert "session reset failed" in caplog.text and "the connection is lost" in caplog.text
+
+
 # --- pools ------------------------------------------------------------------------------------------------------
 
 
