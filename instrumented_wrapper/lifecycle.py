@@ -301,10 +301,9 @@ def read_anew(driver: Driver, connection: Any, session: Session) -> Flow[int]:
 
 
 def _reset_failed(observed: Observation, plan: tuple[Change, ...], error: Exception, is_lost: bool) -> None:
-    refused = error.setting if isinstance(error, Refused) else ""
-    cause = error.cause if isinstance(error, Refused) else error
-    at, lost = f" at {refused}" if refused else "", "; the connection is lost" if is_lost else ""
-    logger.error("session reset failed%s: %s%s", at, type(cause).__name__, lost)
+    refused, cause = (error.setting, error.cause) if isinstance(error, Refused) else ("", error)
+    words = f"{type(cause).__name__}{'; the connection is lost' if is_lost else ''}"
+    logger.error("session reset failed%s: %s", f" at {refused}" if refused else "", words)
     failed = tuple(SettingChange(c.setting, c.before, c.after, "failed") for c in plan)
     observed.outcome = SettingsEnd(failed, "default", round_trips=0, error=error_type(cause))
 
