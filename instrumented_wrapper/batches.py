@@ -1,7 +1,7 @@
-"""How many parameter sets a batch has, found out without a second pass over them.
+"""How many parameter sets a batch has, counted without a second pass over them.
 
-Pure. Sets may come from an iterator that makes them one by one: then the first one is taken early, because a batch
-without any sends nothing. What has a length of its own making is not asked for it: that may run a query.
+Pure. An iterator makes sets one by one: the first one is then taken early, because a batch without sets sends nothing.
+The length of an unknown type is not read, because its ``__len__`` may run a query.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Sets:
 
     @property
     def first(self) -> Any:
-        """Return the set that has been taken; None where there is none, or it is used already."""
+        """Return the set that was taken; None if there is none, or the driver has it already."""
         return self._first[0] if self._first else None
 
     def __iter__(self) -> Iterator[Any]:

@@ -128,10 +128,10 @@ class Operation(Protocol):
         """While inside, what happens belongs to it; it goes on."""
 
     def hold(self) -> bool:
-        """Tell that it is over, but that more is to be told of it; False where it has no span to which that belongs."""
+        """Record its duration and leave its span open for later pages; return False if it has no span."""
 
     def complete(self, pages: int, seconds: float, ended: int, error: BaseException | None = None) -> None:
-        """Tell of the pages that came after one that is held: how many, the time they took, and when the last ended."""
+        """End a span that was left open: `pages` followed, took `seconds` together; the last one ended at `ended`."""
 
 
 class AtSite(Protocol):

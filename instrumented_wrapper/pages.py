@@ -1,9 +1,9 @@
 """The pages that a cursor fetches from its server: the first ones have spans of their own, the rest is counted.
 
 Pure: begins operations by what it is given, and knows neither a driver nor OpenTelemetry. The span of the last page
-that has one stays open for what comes after it. It ends when the result is over: read to its end, the cursor closed
-or used for another statement. A cursor that the app gives up is referred to weakly, and never kept alive. What is
-left of it is ended with the next operation, not in the finaliser: that may run within a lock of the SDK's.
+that has one stays open for the pages that follow. It ends when the result is over: read to its end, the cursor closed
+or used for another statement. A cursor that the app drops is referenced weakly, and never kept alive. Its span ends
+with the next operation, not in the finaliser, which may run within a lock of the SDK.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Pages:
         self._cursor = ref(cursor, functools.partial(self._given_up, id(cursor)))
 
     def belong_to(self, cursor: Any) -> bool:
-        """Tell whether they are those of `cursor`."""
+        """Return True if they are those of `cursor`."""
         return self._cursor() is cursor
 
     def begin(self, begin: Begin) -> Operation | None:
@@ -137,7 +137,7 @@ def of(cursor: Any) -> Pages:
 
 
 def over(cursor: Any) -> None:
-    """The cursor is closed, or has begun to read another result."""
+    """End the pages of a cursor that is closed, or executes another statement."""
     if (pages := _known.pop(id(cursor), None)) is not None:
         pages.finish()
 
@@ -159,7 +159,7 @@ def leaving(nobody: Callable[[], bool], original: Method) -> Method:
 
 
 def end_abandoned() -> None:
-    """Tell of the cursors that the app has given up."""
+    """End the spans of cursors that the app dropped without closing them."""
     while abandoned:
         try:
             pages = abandoned.popleft()

@@ -24,7 +24,7 @@ class Assignment(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What the server said: present values by name, and what the settings would be without any SQL."""
+    """A server's answer: present values by name, and what the settings would be without any SQL."""
 
     values: Mapping[str, str | None]
     defaults: Mapping[str, str | None]

@@ -75,7 +75,7 @@ class Savepoints:
         return self.levels[-1]
 
     def is_named(self, setting: str) -> bool:
-        """Tell whether a statement of the transaction may have set `setting`: a rollback undoes that."""
+        """Return True if a statement of the transaction may have set `setting`: a rollback undoes that."""
         return any(
             setting in (*level.values, *level.local) or {setting, ANY} & {*level.doubts} for level in self.levels
         )

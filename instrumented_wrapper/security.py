@@ -1,7 +1,7 @@
 """Security state that a switch could not carry: until it is set again, no statement may use the session.
 
 Security state decides whose data a statement sees: the role, the tenant, the schema. Pure: which names belong to it is
-the database's to say (``databases/``), what has been set again is what `server_settings` was told.
+decided by the database's room (``databases/``); `server_settings` knows what has been set again.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _MAY_SET: Final = frozenset("call do execute get select values".split())
 class Refusal:
     """What is missing in one session, and what its statements raise meanwhile.
 
-    The names are in ``on_server.missing``, which drops each that is set for good. Its value is False for a name that is
-    none of a setting, but of what was called when the session was lost and may have set any.
+    The names are in ``on_server.missing``, which drops each one that is set for good. The value is True for the name of
+    a setting, False for that of a function or text that was under way at the loss and may have set any.
 
     Attributes:
         error: what each statement raises; None while all may run.
@@ -48,7 +48,7 @@ class Refusal:
     def lost(self, left: Iterable[str], doubts: Mapping[str, str], under_way: Mapping[str, str]) -> None:
         """The session was lost, with the state `left` and with settings in doubt.
 
-        Of what was under way the app hears: it counts where it is named, for the app may go on all the same.
+        `under_way`: what the last statement may have set. It counts if it is named, because the app may go on.
         """
         missing = self._on_server.missing
         unnamed = [name for name, is_named in missing.items() if not is_named]
@@ -79,7 +79,7 @@ class Refusal:
         return ended
 
     def cleared(self, cleared: Iterable[str]) -> None:
-        """State was cleared for good: it is what it was at the beginning, which the app knows."""
+        """Take state that was cleared for good as present: it is what the session began with, which the app knows."""
         missing, covers = self._on_server.missing, self._database.covers
         for name in [n for n in missing if any(by == EVERYTHING or covers(by, n) for by in cleared)]:
             del missing[name]
@@ -92,7 +92,7 @@ class Refusal:
         return tuple(name for name in self._on_server.missing if name not in found)
 
     def refuses(self, effects: Effects | None) -> bool:
-        """Tell whether a statement must not run now."""
+        """Return True if a statement must not run now."""
         if effects is not None and effects.rolls_back and not effects.several:
             self.has_refused = False
             return False
@@ -102,7 +102,7 @@ class Refusal:
         return refused
 
     def refuses_commit(self) -> bool:
-        """Tell whether a COMMIT must not end in silence: something before it was refused."""
+        """Return True if a COMMIT must not end in silence: something before it was refused."""
         return self.error is not None and self.has_refused and bool(self.still_missing())
 
     def _survives(self, name: str) -> bool:

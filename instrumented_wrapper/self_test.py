@@ -1,4 +1,6 @@
-"""The self-test: which private parts of a driver, that the wrapper relies on, are missing. Runs once, when patching.
+"""The self-test: list the private parts of a driver that the wrapper relies on and that are missing.
+
+Runs once per driver, when it is patched.
 
 Knows no driver. A part is an attribute of a class or a module; an attribute that only instances have, which the code
 of their class uses; or a local variable of a function, which the wrapper reads from its frames.

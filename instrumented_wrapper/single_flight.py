@@ -59,7 +59,7 @@ class _Queue:
         self._go_on()
 
     def leave(self, turn: Turn, found: bool) -> None:
-        """A turn ends, or nobody waits for it any more. Where the server was not `found`, the others are sent away."""
+        """End a turn, or give it up. If the server was not `found`, those that wait get `Interrupted`."""
         if turn in self._waiting:
             self._waiting.remove(turn)
         elif turn in self.inside:
@@ -98,14 +98,14 @@ class Shared:
             return search
 
     def is_led_here(self, search: Led) -> bool:
-        """Tell whether the calling thread leads `search`, so that it must not block until its end."""
+        """Return True if the calling thread leads `search`, so that it must not block until its end."""
         return search.thread == threading.get_ident()
 
     @contextmanager
     def leading(self, what: Hashable) -> Iterator[Callable[[Address], None]]:
         """Lead the search for `what`: call the function that this gives with what was found.
 
-        Those who wait are told of a failure too; one that says nothing of the servers lets a follower take over.
+        Followers get a failure too. Where it proves nothing about the servers, one of them leads the next search.
         """
         search = self._searches[what]
         try:
@@ -141,7 +141,7 @@ class Shared:
 
     def _leave(self, address: Address, turn: Turn, found: bool) -> None:
         with self._lock:
-            if (queue := self._queues.get(address)) is None:  # this one was sent away, or is from before a fork
+            if (queue := self._queues.get(address)) is None:  # it got Interrupted, or is from before a fork
                 return
             queue.leave(turn, found)
             if not queue.inside:

@@ -48,7 +48,7 @@ class Switch:
 
 
 def gives_settings(session: Session) -> bool:
-    """Tell whether a new session is given any settings, so that its server has to answer."""
+    """Return True if a new session is given any settings, so that its server has to answer."""
     carries = session.options.transfer_session_state_on_switch
     carried = session.on_server.transfer_assignments() if carries else ()
     return bool(carried or session.on_server.baseline_assignments())

@@ -26,7 +26,7 @@ def provider() -> Path | None:
 
 
 def available() -> bool:
-    """Tell whether all that is needed is on this machine."""
+    """Return True if all that is needed is on this machine."""
     return provider() is not None and mariadb_available()
 
 
@@ -47,7 +47,7 @@ class GaleraNode(MariaDBServer):
         )
 
     def answers(self) -> bool:
-        """Tell whether the node is ready to serve."""
+        """Return True if the node is ready to serve."""
         return super().answers() and self.sql("SHOW STATUS LIKE 'wsrep_ready'", "") == [("wsrep_ready", "ON")]
 
     def refuse(self) -> None:

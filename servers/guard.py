@@ -140,7 +140,7 @@ def kill(marker: str, seconds: float = 10) -> bool:
 
 
 def _is_ending(pid: int) -> bool:
-    """Tell whether a process that has no command line any more may still have files and sockets open."""
+    """Return True if a process that has no command line any more may still have files and sockets open."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:  # it is gone, or this system has no such files

@@ -67,7 +67,7 @@ def _runnable(program: str) -> str | None:
 
 
 def is_mysql(words: str) -> bool:
-    """Tell whether a program that prints this as its version belongs to a MySQL that is new enough."""
+    """Return True if a program that prints this as its version belongs to a MySQL that is new enough."""
     number = re.search(r"Ver (\d+)\.(\d+)", words)
     return "MariaDB" not in words and number is not None and tuple(map(int, number.groups())) >= OLDEST
 

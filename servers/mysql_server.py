@@ -33,7 +33,7 @@ relay-log-recovery=ON
 
 
 def available() -> bool:
-    """Tell whether all that is needed is on this machine."""
+    """Return True if all that is needed is on this machine."""
     return programs() is not None
 
 

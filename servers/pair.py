@@ -122,7 +122,7 @@ class Pair(Generic[S]):
             self.rejoin()
 
     def streaming(self) -> bool:
-        """Tell whether the replica has what the primary wrote, up to now."""
+        """Return True if the replica has what the primary wrote, up to now."""
         return self.standby.position() == self.primary.position()
 
     def wait_streaming(self) -> None:

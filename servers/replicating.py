@@ -160,7 +160,7 @@ class ReplicatingServer:
         return self._process is not None and self._process.poll() is None
 
     def answers(self) -> bool:
-        """Tell whether the server accepts connections."""
+        """Return True if the server accepts connections."""
         try:
             return self.sql("SELECT 1", "") == [("1",)]
         except (ServerError, subprocess.TimeoutExpired):
@@ -207,7 +207,7 @@ class ReplicatingServer:
         self.sql("SET GLOBAL read_only=1", "")
 
     def writable(self) -> bool:
-        """Tell whether the server runs as a primary."""
+        """Return True if the server runs as a primary."""
         return self.alive and self.sql("SELECT @@global.read_only", "") == [("0",)]
 
     # --- asking it --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ class Database(Protocol):
 
     Attributes:
         TRANSACTIONAL: a rollback undoes what the transaction has set.
-        HAS_DEFAULTS: a setting can be put back without telling its value.
+        HAS_DEFAULTS: a setting can be reset without naming its value.
         NOT_CARRIED: settings that mean another thing in another session.
         UNNAMED: what settings are called of which nobody reports the name.
     """
@@ -26,13 +26,13 @@ class Database(Protocol):
         """Return the value of a setting on the server as the app is shown it."""
 
     def covers(self, cleared: str, name: str) -> bool:
-        """Tell whether clearing `cleared` takes the state `name` away."""
+        """Return True if clearing `cleared` takes the state `name` away."""
 
     def is_listed(self, name: str) -> bool:
-        """Tell whether the server says that the state `name` is there, where it is asked."""
+        """Return True if the server lists the state `name` when the wrapper asks for it."""
 
     def is_security_state(self, name: str) -> bool:
-        """Tell whether the state `name` may decide whose data a statement sees."""
+        """Return True if the state `name` may decide whose data a statement sees."""
 
     def survives_reset_all(self, name: str) -> bool:
-        """Tell whether RESET ALL leaves the setting `name` alone."""
+        """Return True if RESET ALL leaves the setting `name` alone."""

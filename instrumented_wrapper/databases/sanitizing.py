@@ -33,7 +33,7 @@ _SUSPICIOUS: Final = tuple(
 
 
 def is_plain(statements: Sequence[Statement]) -> bool:
-    """Tell whether a text may be shown as written where parameters are bound.
+    """Return True if a text may be shown as written where parameters are bound.
 
     It has a place for a parameter, and no statement of it may carry credentials.
     """
@@ -67,7 +67,7 @@ def _shown(statement: Statement, start: int, stop: int) -> Iterator[tuple[int, i
 
 
 def _is_literal(statement: Statement, index: int) -> bool:
-    """Tell whether TRUE, FALSE or NULL is a value there, not a name or a word of the grammar."""
+    """Return True if TRUE, FALSE or NULL is a value there, not a name or a word of the grammar."""
     before = statement.word(index - 1)
     if statement.raw(index - 1) == "." or before == "is" or (before == "not" and statement.word(index - 2) == "is"):
         return False
@@ -87,7 +87,7 @@ def _values(statement: Statement) -> Iterator[tuple[int, int]]:
 
 
 def _setting_value(statement: Statement) -> int | None:
-    """Return where the value of a SET begins; None where it is none, or has no value to be hidden."""
+    """Return where the value of a SET begins; None for another statement, or if no value has to be hidden."""
     word, raw, words = statement.word, statement.raw, statement.words
     held = word(0) in ("alter", "create") and not _HOLDERS.isdisjoint(words[1:4])
     if "set" not in (words if held else words[:1]):

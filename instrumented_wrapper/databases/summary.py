@@ -81,7 +81,7 @@ def _certain(text: str, pieces: Sequence[Piece], reading: Reading) -> int:
 
 
 def _touches(text: str, pieces: Sequence[Piece], index: int) -> bool:
-    """Tell whether a string has a word right before or after it."""
+    """Return True if a string has a word right before or after it."""
     kind, _, start, end = pieces[index]
     if end < len(text) and _is_of_a_word(text[end]):
         return True
@@ -94,7 +94,7 @@ def _touches(text: str, pieces: Sequence[Piece], index: int) -> bool:
 
 
 def _is_prose(between: Sequence[Piece]) -> bool:
-    """Tell whether only words stand between two strings, and none of them is SQL's: ``'rock ' n ' roll'``."""
+    """Return True if only words stand between two strings, and none of them is SQL's: ``'rock ' n ' roll'``."""
     if not between or any(piece.kind not in _WORDS for piece in between):
         return False
     return _BETWEEN_STRINGS.isdisjoint(piece.raw.lower() for piece in between)

@@ -62,7 +62,7 @@ def groups_of(statement: Statement, reading: Reading) -> Groups:
 
 
 def is_scoped(statement: Statement) -> bool:
-    """Tell whether a SET has its scope before the name (``SET LOCAL x``)."""
+    """Return True if a SET has its scope before the name (``SET LOCAL x``)."""
     return statement.word(1) in _SCOPES and statement.word(2) not in ("authorization", "transaction", "characteristics")
 
 
@@ -205,11 +205,11 @@ class _Reader:
         return self._name(index)
 
     def _is_write(self, word: str, index: int) -> bool:
-        """Tell whether rows are written, or a table is read as a whole."""
+        """Return True if rows are written, or a table is read as a whole."""
         return (word in _WRITES and self._begins_write(word, index)) or (word in self._reading.writes and index == 0)
 
     def _begins_write(self, word: str, index: int) -> bool:
-        """Tell whether this is an operation, not ``FOR UPDATE``, ``DO UPDATE``, ``THEN DELETE`` or a name."""
+        """Return True if this is an operation, not ``FOR UPDATE``, ``DO UPDATE``, ``THEN DELETE`` or a name."""
         before, last = self._raw(index - 1), self._word(index - 1)
         if index and self._statement.kind(index - 1) in ("quoted", "either"):
             return False
@@ -223,7 +223,7 @@ class _Reader:
         return not values and (before in ("(", ")") or (last in _BEFORE_WRITE and before != "."))
 
     def _is_clause(self, level: _Level, word: str, index: int) -> bool:
-        """Tell whether tables follow: not in ``IS DISTINCT FROM x`` and ``JOIN t USING (x)``."""
+        """Return True if tables follow: not in ``IS DISTINCT FROM x`` and ``JOIN t USING (x)``."""
         if word == "using":
             return level.query in ("delete", "merge") and not self._lists_columns(level, index)
         if word == "straight_join":
@@ -232,7 +232,7 @@ class _Reader:
         return bool(level.query) and not distinct
 
     def _lists_columns(self, level: _Level, index: int) -> bool:
-        """Tell whether this is the USING of a JOIN, not that of DELETE and MERGE."""
+        """Return True if this is the USING of a JOIN, not that of DELETE and MERGE."""
         return level.query == "delete" and self._raw(index + 1) == "(" and self._word(index + 2) != "select"
 
 

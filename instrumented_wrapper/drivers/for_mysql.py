@@ -102,7 +102,7 @@ class Line:
         self._native.giving(self.record.connection(), assignments, back)
 
     def owes(self) -> bool:
-        """Tell whether the last answer was of rows."""
+        """Return True if the last answer had rows."""
         return self._native.owes(self.record.connection())
 
     def tracks(self) -> bool:
@@ -156,7 +156,7 @@ class ForMySQL:
         raise NotImplementedError
 
     def owes(self, connection: Any) -> bool:
-        """Tell whether the last answer was of rows: the server may have something to report that has no room there."""
+        """Return True if the last answer had rows: the server reports what changed meanwhile with a later answer."""
         return False
 
     def tracks(self, connection: Any) -> bool:
@@ -177,7 +177,7 @@ class ForMySQL:
         """The server is about to be given settings, of which the driver may keep some itself."""
 
     def is_alive(self, connection: Any) -> bool:
-        """Ask the server for a sign of life; keep that the physical connection is lost where there is none."""
+        """Return True if the server answers a ping; otherwise mark the physical connection as lost."""
         raise NotImplementedError
 
     def socket(self, connection: Any) -> int | None:
@@ -319,7 +319,7 @@ class ForMySQL:
         """MySQL has no aborted transactions: it is the engine that refuses."""
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
-        """Tell whether the server serves nobody by now, or runs with --read-only while the app asked for writes."""
+        """Return True if the server executes no statements any more, or refused a write because it is read-only now."""
         if (code := code_of(error)) in mysql.NOT_SERVING:
             return not self._serves(connection)
         refused = code in mysql.READ_ONLY_ERRORS and not record.asked_read_only

@@ -147,12 +147,12 @@ class DatabaseOperation:
             logger.debug("telemetry failed: %s", type(failure).__name__)
 
     def hold(self) -> bool:
-        """Tell that it is over, but that more is to be told on its span."""
+        """Record its duration and leave its span open; return False if it has no span."""
         quietly(self._measure, None)
         return self._within is not None
 
     def complete(self, pages: int, seconds: float, ended: int, error: BaseException | None = None) -> None:
-        """Tell of the pages that came after it, and end its span when the last of them ended (`time.time_ns`)."""
+        """Add the pages that followed, and end the span when the last of them ended (`time.time_ns`)."""
         quietly(self._complete, pages, seconds, ended, error)
 
     def _complete(self, pages: int, seconds: float, ended: int, error: BaseException | None) -> None:

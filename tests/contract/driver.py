@@ -91,7 +91,7 @@ class DriverUnderTest(Protocol):
         """Call ``executemany``; `sql` has ``%s`` for parameters."""
 
     def in_transaction(self, connection: Any) -> bool | None:
-        """Tell whether the driver takes a transaction to be open; None where it does not tell."""
+        """Return True if the driver takes a transaction to be open; None where it does not tell."""
 
     def commit(self, connection: Any) -> None: ...
     def rollback(self, connection: Any) -> None: ...

@@ -150,7 +150,7 @@ def test_close_closes(driver: DriverUnderTest, site, tenantless) -> None:
 
 
 def has_a_session(site: Any) -> bool:
-    """Tell whether one session is there, once those are gone that were only tried."""
+    """Return True if one session is there, once those are gone that were only tried."""
     return bool(guard.wait_until(lambda: len(site.sessions()) == 1, PATIENCE))
 
 

@@ -76,7 +76,7 @@ _NO_ANSWER: Final = _answer("no_answer", "did not answer", False, 2012, 2027, *L
 _FAILED: Final = _answer("failed", "failed", False)
 _ANSWERS: Final = (_LOGIN, _TRANSPORT, _SETTINGS, _NOT_READY, _FULL, _REFUSED, _NO_ANSWER)
 
-# Errors of drivers that have no number of their own, or one for many reasons, are told apart by their text.
+# Of errors that have no number, or one number for many reasons, the text decides.
 _VAGUE: Final = frozenset({-1, 0, 2000, 2003, 2012, 2026, 2055})
 _TEXTS: Final = (
     (_CERTIFICATE, r"certificate|hostname mismatch"),

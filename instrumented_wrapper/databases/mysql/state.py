@@ -47,5 +47,5 @@ def is_listed(name: str) -> bool:
 
 
 def is_security_state(name: str) -> bool:
-    """Tell whether the state `name` may decide whose data a statement sees: user variables, role, current database."""
+    """Return True if `name` may decide whose data a statement sees: a user variable, the role, the database."""
     return name.startswith("@") or name in ("database", "role", UNNAMED)

@@ -43,7 +43,7 @@ def parts(message: bytes, changed: bool) -> tuple[bytes, bytes]:
 
 
 def _is_only_number(state: bytes) -> bool:
-    """Tell whether it is the number of the statement: MySQL 9 reports it with each answer, on the frequent path."""
+    """Return True if it is the number of the statement: MySQL 9 reports it with each answer, on the frequent path."""
     return state[2:15] == _STATEMENT_ID and state[1] == len(state) - 2
 
 

@@ -47,7 +47,7 @@ ABORTED_TRANSACTION: Final = "BEGIN; ROLLBACK TO SAVEPOINT lost_with_the_previou
 
 
 def needs_primary(state: str | None, where: str | None, read_only: bool) -> bool:
-    """Tell whether a standby refused what only a primary can do: to write, or a serializable transaction.
+    """Return True if a standby refused what only a primary can do: to write, or a serializable transaction.
 
     Args:
         state: the SQLSTATE.

@@ -156,7 +156,7 @@ def beside(process: str) -> str:
 
 
 def was_another(last: str | None, mark: str) -> bool:
-    """Tell whether the text that a process was asked last, as far as it is shown, is another than that with `mark`."""
+    """Return True if the last text of a process, as far as the server shows it, is not the one with `mark`."""
     return bool(last) and not str(last).startswith("<insufficient") and mark not in str(last)
 
 

@@ -53,7 +53,7 @@ def is_listed(name: str) -> bool:
 
 
 def is_security_state(name: str) -> bool:
-    """Tell whether the setting `name` may decide whose data a statement sees."""
+    """Return True if the setting `name` may decide whose data a statement sees."""
     return "." in name or name in _SECURITY
 
 

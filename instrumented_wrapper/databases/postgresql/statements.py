@@ -175,7 +175,7 @@ def _set(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _asked(steps: Sequence[Step]) -> str:
-    """Tell whether the app asks for a session that is read-only, or asks for it no more."""
+    """Return True if the app asks for a session that is read-only, or asks for it no more."""
     given = [step.value for step in steps if step.name == "default_transaction_read_only" and step.kind == SET]
     return "" if not given else "session" if given[-1] in ("on", "true", "1", "yes") else "ended"
 

@@ -112,7 +112,7 @@ class Calls:
         return execute
 
     def plain(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
-        """Make the closure of a method of cursors that sends what does nothing to the session, and is not told of."""
+        """Make the closure of a cursor's method that changes nothing in the session and that telemetry ignores."""
         slowly, failed = self.call(original, Call.STATEMENT, None, None, connection_of), self._failed
         nests, answered = self._native.nests, self._steps.answered
 

@@ -119,7 +119,7 @@ class Record(Session):
         return self.options.failover == "on" or (self.options.failover == "auto" and several)
 
     def may_be_demoted(self) -> bool:
-        """Tell whether its server may have been demoted, and another one is known.
+        """Return True if its server may have been demoted, and another one is known.
 
         One that was a standby before was demoted if the app came to it by chance, as after a failover.
         """

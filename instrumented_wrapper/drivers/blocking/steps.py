@@ -33,7 +33,7 @@ PASSES: Final = object()  # instead of a result: the error that was raised is th
 
 
 def _ends(call: Call, effects: Effects | None) -> bool:
-    """Tell whether a call ends a transaction, by its kind or by a text."""
+    """Return True if a call ends a transaction, by its kind or by a text."""
     return call in OF_CALL or (effects is not None and (effects.in_doubt or effects.rolls_back))
 
 

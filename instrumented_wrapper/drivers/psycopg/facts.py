@@ -59,7 +59,7 @@ def _is_rollback(gen: Any, step: str) -> bool:
 
 
 def is_commit(gen: Any, step: str) -> bool:
-    """Tell whether a step that has not begun is a COMMIT, by a method or as SQL text."""
+    """Return True if a step that has not begun is a COMMIT, by a method or as SQL text."""
     effects = _effects_of(gen, step)
     return step == "_commit_gen" or step.startswith("_tpc_") or (effects is not None and effects.in_doubt)
 

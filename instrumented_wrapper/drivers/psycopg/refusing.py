@@ -38,7 +38,7 @@ _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 
 
 def before(connection: Any, record: Record, gen: Any, step: str, phase: int) -> Loss | None:
-    """Look at the connection before anything is sent; what is owed to the app, or refused, is raised here.
+    """Check the connection before anything is sent: raise a pending error, or the refusal of the statement.
 
     A session that has ended is replaced first: the switch then says what is missing. Only a COMMIT of nothing, which
     would replace nothing, is refused in any case.
@@ -50,7 +50,7 @@ def before(connection: Any, record: Record, gen: Any, step: str, phase: int) -> 
 
 
 def note_phase(connection: Any, record: Record, gen: Any, step: str, phase: int) -> None:
-    """Keep the transaction status; within a pipeline block there is none, and nothing else has looked."""
+    """Record the transaction status; within a pipeline block there is none, so check for a refusal here."""
     if phase != _ACTIVE:
         record.phase = phase
     elif record.refusal.error is not None:

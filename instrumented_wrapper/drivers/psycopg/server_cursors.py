@@ -16,7 +16,7 @@ Method = Callable[..., Any]
 
 
 def fetching(telling: Telling, original: Method) -> Method:
-    """``ServerCursor._fetch_gen``: a page of rows is told of, a single row is not."""
+    """``ServerCursor._fetch_gen``: telemetry records a page of rows, not a single row."""
     nobody = telling.nobody
 
     @functools.wraps(original)

@@ -254,7 +254,7 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
 
 
 def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
-    """Tell whether the server is a standby now, and that is not what the app asked for."""
+    """Return True if the server is a standby now, and that is not what the app asked for."""
     read_only = bool(connection._read_only or record.asked_read_only)
     if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
         return False

@@ -1,4 +1,4 @@
-"""What the lifecycle asks of psycopg2: as of any driver that blocks, and behind a pooler."""
+"""`Driver` for psycopg2: as for any driver that blocks, and the detection of poolers."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Line:
         return tuple(libpq.reported(pgconn, name, encoding) for name in names)
 
     def has_set(self, name: str, value: str) -> bool:
-        """Tell whether psycopg2 itself has given a setting this value: in autocommit, for its attribute."""
+        """Return True if psycopg2 itself has given a setting this value: in autocommit, for its attribute."""
         if name != _BY_PSYCOPG2 or _closed.__get__(self._physical):
             return name == _BY_PSYCOPG2
         read_only = C.readonly.__get__(self._physical) if C.autocommit.__get__(self._physical) else None

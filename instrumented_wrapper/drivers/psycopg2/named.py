@@ -32,7 +32,7 @@ def iterating(original: Method, page: Method) -> Method:
 
 
 def told(telling: Telling, size: Size, fetch: Method) -> Method:
-    """Return `fetch`, told of as a page unless it asks for a single row."""
+    """Return `fetch`, recorded as a page unless it asks for a single row."""
     nobody = telling.nobody
 
     @functools.wraps(fetch)

@@ -307,7 +307,7 @@ class Psycopg2:
             libpq.listen(C.pgconn_ptr.__get__(here))
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
-        """Tell whether the server is a standby now, and that is not what the app asked for."""
+        """Return True if the server is a standby now, and that is not what the app asked for."""
         state, where = getattr(error, "pgcode", None), getattr(getattr(error, "diag", None), "source_function", None)
         read_only = bool(self.read(connection, "read_only") is True or record.asked_read_only)
         if not postgresql.needs_primary(state, where, read_only):

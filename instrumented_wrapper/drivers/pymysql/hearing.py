@@ -1,4 +1,4 @@
-"""What PyMySQL's answers say of the session besides their results: what the server reports, and their ends."""
+"""Read the session state that the server reports within PyMySQL's answers, and the status at their end."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Line(Protocol):
         """The server is about to be given settings, of which the driver may keep some itself."""
 
     def owes(self) -> bool:
-        """Tell whether the last answer was of rows, to which MySQL adds nothing of what was set meanwhile."""
+        """Return True if the last answer had rows: MySQL reports with a later answer what they changed."""
 
     def tracks(self) -> bool:
         """Tell whether the server reports, with its answers, all that changes."""

@@ -1,9 +1,9 @@
-"""Whether a pooler lends the server session of a connection to others between its transactions: found out, not guessed.
+"""Detect whether a pooler lends the server session of a connection to others between its transactions.
 
 Behind PgBouncer another process answers than the one that the connection was told of, in each of its modes. A second
-connection tells them apart. In session mode it never gets the first one's process, and that one keeps its process. In
-transaction mode the pool gives out the process that was used last, or the one that was not used for longest: one of
-the two connections then meets the other's. What is not proved counts as lent.
+connection distinguishes them. In session mode it never gets the first one's process, and the first one stays with its
+process. In transaction mode the pool gives out the process that was used last, or the one that was unused for longest:
+one of the two connections then gets the other's. What is not proved counts as lent.
 """
 
 from __future__ import annotations
