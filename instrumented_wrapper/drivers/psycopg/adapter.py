@@ -87,7 +87,9 @@ class Psycopg(Asking):
         if connection._closed:
             raise psycopg.OperationalError(f"{verb} needs an open connection")
         pipelined = connection._pipeline is not None
-        idle = self.is_idle(connection) or self.is_lost(connection)
+        record = record_of(connection)
+        lost_outside = self.is_lost(connection) and record is not None and record.phase == _IDLE
+        idle = self.is_idle(connection) or lost_outside
         if not idle or connection._num_transactions or pipelined:
             status = pq.TransactionStatus(connection.pgconn.transaction_status).name
             where = "a pipeline block: leave it" if pipelined else f"transaction status {status}: commit or roll back"
