@@ -55,7 +55,8 @@ _TRIGGERS: Final = re.compile(
 _COMMENTED: Final = re.compile(r"(?:\A|;)\s*(?:/\*|--|\#)")
 _VERSIONS: Final = re.compile(r"/\*M?!(\d{5,6})")
 _SURE: Final = 50700  # MariaDB leaves out what is for MySQL from here on, and each server what is for newer ones
-_TOLD: Final = ("alter", "deallocate", "drop")  # of temporary tables and prepared statements
+# Of temporary tables and prepared statements; and what MariaDB sets and restores itself while it looks after a table.
+_TOLD: Final = ("alter", "analyze", "deallocate", "drop", "optimize", "repair")
 _INTO_VARIABLES: Final = ("get", "load")  # GET DIAGNOSTICS @a = ..., LOAD DATA ... (i, @w)
 _ROUTINES: Final = ("procedure", "function", "trigger", "event", "package")
 # Statements that commit what is open, by their first word.

@@ -101,6 +101,6 @@ def _ended(connection: Any, result: Any) -> None:
     if record is None or TRACKED not in connection.__dict__:
         return
     if status & STATE_CHANGED:
-        record.talk.will_hear()
+        record.talk.rows_changed()
     elif record.talk.called:
         record.talk.had_rows()

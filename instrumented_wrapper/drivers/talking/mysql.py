@@ -130,6 +130,12 @@ class Speaking:
             record.asks = True
             record.refresh()
 
+    def rows_changed(self) -> None:
+        """Listen for what the end of rows reports as changed, unless the statement's own effects are known."""
+        noted = self._line.record.noted
+        if not noted or not all(effects.is_told and not effects.several for effects in noted):
+            self.will_hear()
+
     def had_rows(self) -> None:
         """A query that called a function was answered: what that may have set is reported later."""
         self.called = False
