@@ -282,7 +282,7 @@ class Speaking:
                 done.update(names)
             except self._line.raises as error:
                 if _code(error) not in _CANNOT_BE_SET:
-                    raise Refused(names[0], error) from error
+                    raise Refused(names[0], error) from None  # its text quotes the value
                 errors[names[0]] = error
         own = frozenset(name for name, error in errors.items() if _code(error) in _READ_ONLY)
         self._own |= own

@@ -93,7 +93,7 @@ def assigned(
             return None
         if not (line.is_healthy() and given):
             raise
-        raise Refused((yield from _which(line, given)), error) from error
+        raise Refused((yield from _which(line, given)), error) from None  # its text quotes the value
     if PREPARED in clears:
         line.forget_prepared()
     answers = [row for row in rows if len(row) == 3]

@@ -91,7 +91,7 @@ class Speaking:
             try:
                 self._query(text)
             except self._error as error:
-                raise Refused(name, error) from error
+                raise Refused(name, error) from None  # its text quotes the value
         return [name for name, _ in texts]
 
     def _clear(self, names: Sequence[str]) -> None:
