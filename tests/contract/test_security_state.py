@@ -241,6 +241,24 @@ def test_a_second_loss_and_a_new_baseline(driver: DriverUnderTest, site, table, 
     assert has_a_session(site)
 
 
+def test_a_loss_without_failover(driver: DriverUnderTest, site, table, connect, proxy) -> None:
+    """The driver's own error says that the connection is gone, not the refusal."""
+    connection = connect(site.dsn(proxy), autocommit=True, instrumented_wrapper={"failover": "off"})
+    for statement in site.sets_unnamed:
+        driver.execute(connection, statement)
+    refused(driver, driver.verb("switch"), connection)
+    refused(driver, driver.execute, connection, insert(table, 1))
+    end_session(site)
+
+    def is_gone() -> bool:
+        with pytest.raises((driver.operational_error, driver.closed_error)) as caught:
+            driver.execute(connection, insert(table, 1))
+        return not isinstance(caught.value, FailoverSuccessError)
+
+    assert guard.wait_until(is_gone, PATIENCE)
+    assert site.ids(table) == []
+
+
 def test_a_planned_switch(driver: DriverUnderTest, site, table, tenantless) -> None:
     connection = tenantless()
     refused(driver, driver.verb("switch"), connection)

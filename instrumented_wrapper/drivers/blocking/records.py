@@ -166,10 +166,14 @@ class Record(Session):
         self.used = self.begun = self.asks = self.loss_told = self.outlived = False
         self.moves += 1
         self.shared, self.process = self.options.pooler == "transaction", None
-        descriptor = self.native.socket(connection) if self.failover else None
-        self.poll = never if descriptor is None else poll_of(descriptor)
+        self.poll = self.poll_for(connection) if self.failover else never
         self.talk.moved()
         self.refresh()
+
+    def poll_for(self, connection: Any) -> Callable[[int], Any]:
+        """Return a function that looks whether the server has sent something unasked."""
+        descriptor = self.native.socket(connection)
+        return never if descriptor is None else poll_of(descriptor)
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Do as any session does, with what the server has reported."""

@@ -137,7 +137,8 @@ class Steps:
         if native.is_lost(connection, None):
             return True
         is_quiet = record.phase != Phase.BUSY and not native.is_streaming(connection)
-        return is_quiet and bool(record.poll(0)) and not native.is_alive(connection)
+        poll = record.poll if record.refusal.error is None else record.poll_for(connection)  # with failover off, too
+        return is_quiet and bool(poll(0)) and not native.is_alive(connection)
 
     def _facts(self, record: Record, call: Call, effects: Effects | None, begins: bool, in_part: bool = False) -> Facts:
         found = effects or _NOTHING
