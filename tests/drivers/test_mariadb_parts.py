@@ -133,7 +133,7 @@ def test_a_batch_that_is_sent_as_texts_of_several_statements(connection, cluster
 
 def test_a_session_that_ended_within_such_a_text(connection, cluster, table) -> None:
     cursor, number = in_one_text(connection.cursor(), 2), session(connection)
-    insert = f"INSERT INTO {table} SELECT IF(%s = 2, SLEEP(30), 1)"
+    insert = f"INSERT INTO {table} SELECT IF(%s = 2, 5 + SLEEP(30), 1)"  # MySQL may still write what SLEEP then returns
     with ThreadPoolExecutor() as threads:
         called = threads.submit(cursor.executemany, insert, [(1,), (2,)])
         sleeps = f"SELECT 1 FROM information_schema.processlist WHERE id = {number} AND state = 'User sleep'"
@@ -141,7 +141,7 @@ def test_a_session_that_ended_within_such_a_text(connection, cluster, table) -> 
         end(cluster.primary, number)
         error = called.exception(30)
     assert has_run_in_part(error)
-    assert rows(cluster, table) == [("1",)]
+    assert rows(cluster, table) in ([("1",)], [("1",), ("6",)])
     assert ask(connection, "SELECT 1") == [(1,)]
 
 
