@@ -55,12 +55,12 @@ def test_walks(request: pytest.FixtureRequest, database: str, autocommit: bool) 
     for statement in setup(database == "mysql"):
         server.sql(f"DELIMITER $$\n{statement}$$")
     where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret", "database": "app"}
-    options = {"failover": "on", "failover_timeout": 5}
+    options = {"failover": "on", "failover_timeout": 60}
     administrator = pymysql.connect(unix_socket=str(server.socket), user="root", autocommit=True)
 
     def walk() -> Walk:
         connection = pymysql.connect(
-            **where, autocommit=autocommit, client_flag=FLAGS, instrumented_wrapper=options, read_timeout=20
+            **where, autocommit=autocommit, client_flag=FLAGS, instrumented_wrapper=options, read_timeout=60
         )
         return Walk(connection, administrator, database == "mysql")
 
