@@ -59,6 +59,7 @@ class MariaDB:
         "SET @other = 1, @tenant = 'acme'",
     )
     sets_other = ("SET @other = 'acme'", "SET lock_wait_timeout = 50")
+    refuses_when_cold = False
     sets_unnamed = ("PREPARE plan FROM 'SET @nameless = 1'", "EXECUTE plan", "DEALLOCATE PREPARE plan")
     shows_tenant = "SELECT @tenant"
     ends_idle_transactions: Mapping[str, str] = MappingProxyType({"init_command": "SET idle_transaction_timeout=1"})

@@ -13,6 +13,7 @@ class MySQL(MariaDB):
 
     servers, system = "running_mysql", "mysql"
     # A SLEEP that is ended gives 1, and no error; one below another select gives the error.
+    refuses_when_cold = True
     limited = "SELECT COUNT(*) FROM (SELECT SLEEP(0.02) FROM information_schema.columns LIMIT 5000) AS slow"
     asked: Mapping[str, str] = MappingProxyType(
         {

@@ -57,6 +57,7 @@ class PostgreSQL:
         "DO $$ BEGIN PERFORM set_config('app.tenant', 'acme', false); END $$",
     )
     sets_other = ("SET app.other = 'acme'", "SET LOCAL app.tenant = 'acme'", "RESET app.other")
+    refuses_when_cold = False
     sets_unnamed = ("SELECT set_config('app.' || 'nameless', 'hidden', false)",)  # no text and no server names it
     shows_tenant = "SELECT current_setting('app.tenant', true)"
     # parameters of a connection string
