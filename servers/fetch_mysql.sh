@@ -13,7 +13,7 @@ source=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -m1 'deb
 }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/root"
+mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/tree"
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $source sid main" > "$work/sources"
 : > "$work/status" # no package is installed: apt fetches all dependencies
 chmod -R a+rX "$work"
@@ -27,16 +27,16 @@ apt() {
 }
 apt update
 apt --no-install-recommends --download-only install mysql-server-core mysql-client-core
-for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/root"; done
+for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/tree"; done
 
 # The programs run with their own loader and libraries, not with the machine's.
 new=$folder.new
 rm -rf "$new"
 mkdir -p "$new/bin" "$new/share"
-cp "$work/root/usr/sbin/mysqld" "$work/root/usr/bin/mysql" "$new/"
-cp -r "$work/root/usr/share/mysql/english" "$work/root/usr/share/mysql/charsets" "$new/share/"
-cp -r "$work/root/usr/lib/mysql" "$new/lib"
-cp -P "$work"/root/usr/lib/*-linux-gnu/*.so* "$new/lib/"
+cp "$work/tree/usr/sbin/mysqld" "$work/tree/usr/bin/mysql" "$new/"
+cp -r "$work/tree/usr/share/mysql/english" "$work/tree/usr/share/mysql/charsets" "$new/share/"
+cp -r "$work/tree/usr/lib/mysql" "$new/lib"
+cp -P "$work"/tree/usr/lib/*-linux-gnu/*.so* "$new/lib/"
 for name in mysqld mysql; do
     case $name in
     mysqld) own='--lc-messages-dir="$here/share" --character-sets-dir="$here/share/charsets"' ;;
