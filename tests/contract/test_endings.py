@@ -126,5 +126,5 @@ def goes_on(
 
 
 def comes_to_be(site: Any, number: int, state: str) -> None:
-    """Check the state of a session; what the server tells of transactions may be a tenth of a second old."""
+    """Check the state of a session, which may still be ending its statement."""
     assert guard.wait_until(lambda: site.state_of(number) == state, PATIENCE)
