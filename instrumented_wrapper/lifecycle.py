@@ -181,7 +181,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     handler = handlers.reset_handler()
     idle = driver.is_idle(connection)
     if not session.resetting and idle:
-        driver.notice(connection)
+        driver.notice(connection, will_ask=True)
         if (session.shared or session.on_server.wants_asking) and not (
             yield from _ask_first(driver, connection, session, deadline)
         ):

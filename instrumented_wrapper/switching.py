@@ -78,7 +78,7 @@ def before_switch(driver: Driver, connection: Any, session: Session) -> Flow[Non
     if not driver.is_idle(connection):
         return
     session.settle(for_good=True)
-    driver.notice(connection)
+    driver.notice(connection, will_ask=True)
     if session.shared:
         yield from driver.find_out(connection, connection, time.monotonic() + session.options.failover_timeout)
     if session.on_server.wants_asking:

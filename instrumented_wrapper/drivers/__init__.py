@@ -107,8 +107,11 @@ class Driver(Protocol):
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
         """Return the values of those server-side settings that the server reports unasked."""
 
-    def notice(self, connection: Any) -> None:
-        """Tell the session what the server has reported, unasked, of settings that no statement named."""
+    def notice(self, connection: Any, will_ask: bool = False) -> None:
+        """Tell the session what the server has reported, unasked, of settings that no statement named.
+
+        `will_ask`: all that is in doubt is asked next, so what no answer had room to report is doubted, too.
+        """
 
     def present(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask the server for the values of settings, and return them by name. May wait.

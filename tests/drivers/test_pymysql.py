@@ -123,8 +123,6 @@ def test_they_are_seen_after_a_switch(switching, server, procedure: str, flags: 
     ask(connection, procedure)
     ask(connection, "SELECT 1")
     assert session_state(connection)["time_zone"].value == "+03:00"
-    if not flags and type(server).__name__ == "MySQLServer":
-        pytest.xfail("session_state() after rows leaves a doubt on MySQL: a loss right after it refuses statements")
     end(server, connection)
     assert ask(connection, "SELECT @@time_zone, @@lock_wait_timeout") == (("+03:00", 77),)
 

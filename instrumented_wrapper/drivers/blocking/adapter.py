@@ -78,11 +78,11 @@ class Blocking:
         """Return what the server has told unasked."""
         return _record(connection).talk.reported(names)
 
-    def notice(self, connection: Any) -> None:
+    def notice(self, connection: Any, will_ask: bool = False) -> None:
         """Take what the server has reported of settings that no statement named."""
         record = _record(connection)
         record.talk.notice()
-        if self.is_idle(connection):
+        if will_ask and self.is_idle(connection):
             record.talk.expect()
 
     def present(self, connection: Any, names: Sequence[str]) -> Any:

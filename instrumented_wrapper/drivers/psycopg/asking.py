@@ -52,7 +52,7 @@ class Asking:
         told = {n: known.reported(n) for n in names if known and not known.on_server.is_masked(n)}
         return {name: value for name, value in told.items() if value is not None}
 
-    def notice(self, connection: Any) -> None:
+    def notice(self, connection: Any, will_ask: bool = False) -> None:
         """Take what the server has reported of settings that no statement named: a trigger, a view has set them."""
         if (known := record_of(connection)) is not None:
             known.notice()

@@ -100,7 +100,7 @@ def _ended(connection: Any, result: Any) -> None:
     record = connection.__dict__.get(KEY)
     if record is None or TRACKED not in connection.__dict__:
         return
-    if status & STATE_CHANGED:
-        record.talk.rows_changed()
-    elif record.talk.called:
+    if record.talk.called:
         record.talk.had_rows()
+    elif status & STATE_CHANGED:
+        record.talk.rows_changed()
