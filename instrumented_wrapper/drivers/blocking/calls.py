@@ -16,7 +16,7 @@ from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.blocking.steps import PASSES, Steps
-from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.engine.query_spans import Telling
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Operation, kept
 from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step

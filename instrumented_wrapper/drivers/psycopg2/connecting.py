@@ -12,7 +12,7 @@ from psycopg2 import extensions
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record
-from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.engine.query_spans import Telling
 from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, become, combined, is_left_alone
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, hosts_of
 from instrumented_wrapper.drivers.watching import KEY

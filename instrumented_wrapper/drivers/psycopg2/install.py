@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
-from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.engine.query_spans import Telling
 from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, pools, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,

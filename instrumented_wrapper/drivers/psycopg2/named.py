@@ -10,7 +10,7 @@ from psycopg2 import extensions
 
 from instrumented_wrapper import pages
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.engine.query_spans import Telling
 from instrumented_wrapper.operations import Operation
 
 __all__ = ["iterating", "sizes", "told"]

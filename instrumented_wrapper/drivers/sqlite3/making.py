@@ -11,7 +11,7 @@ from typing import Any, Final
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
-from instrumented_wrapper.drivers.blocking.telling import Telling
+from instrumented_wrapper.drivers.engine.query_spans import Telling
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, combined
 from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
 from instrumented_wrapper.drivers.sqlite3.native import readable
