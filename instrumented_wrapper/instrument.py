@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import wrapt
 
-from instrumented_wrapper import events, lifecycle, options, switching
+from instrumented_wrapper import events, lifecycle, options, resets, switching
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.drivers.watching import unwrapped
 from instrumented_wrapper.errors import Address
@@ -84,7 +84,7 @@ class Flows:
     note_change = staticmethod(lifecycle.note_change)
     note_changes = staticmethod(lifecycle.note_changes)
     settle_doubts = staticmethod(lifecycle.settle_doubts)
-    reset = staticmethod(lifecycle.reset)
+    reset = staticmethod(resets.reset)
     replace_lost = staticmethod(switching.replace_lost)
     observe_loss = staticmethod(switching.observe_loss)
 
@@ -294,7 +294,7 @@ def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
     connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
     driver.check_outside_transaction(connection, "reset_session()")
-    return None if session is None else lifecycle.reset_as_asked(driver, connection, session)
+    return None if session is None else resets.reset_as_asked(driver, connection, session)
 
 
 def _mark(connection: Any, asynchronous: bool) -> None:

@@ -28,11 +28,8 @@ from instrumented_wrapper.events import (
     observe,
 )
 from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer, Tried, pause
-from instrumented_wrapper.lifecycle import (
-    reset,
-    settle_doubts,
-    where,
-)
+from instrumented_wrapper.lifecycle import settle_doubts, where
+from instrumented_wrapper.resets import reset
 from instrumented_wrapper.session import Session
 from instrumented_wrapper.transfer import Switch, configure, gives_settings
 

@@ -167,7 +167,7 @@ def test_drivers_are_imported_by_their_own_room_only(module):
 
 @pytest.mark.parametrize("module", in_room("drivers"))
 def test_drivers_know_nothing_of_whoever_uses_them(module):
-    above = {"lifecycle", "switching", "transfer", "instrument", "instrumentor", "telemetry", "__main__", ""}
+    above = {"lifecycle", "resets", "switching", "transfer", "instrument", "instrumentor", "telemetry", "__main__", ""}
     assert not {room(name) for name in ours(module)} & above
 
 
@@ -177,7 +177,7 @@ def test_telemetry_knows_only_the_events(module):
     assert outside(module) <= {"opentelemetry"}
 
 
-@pytest.mark.parametrize("module", in_room("lifecycle", "switching", "transfer"))
+@pytest.mark.parametrize("module", in_room("lifecycle", "resets", "switching", "transfer"))
 def test_the_order_of_steps_knows_no_driver_no_database_and_no_telemetry(module):
     known = ours(module)
     assert not {room(name) for name in known} & {"databases", "telemetry", "instrument", "patching", "options"}

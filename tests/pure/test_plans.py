@@ -2,8 +2,8 @@
 
 from instrumented_wrapper.drivers import Assigned
 from instrumented_wrapper.events import SettingChange, SettingsEnd
-from instrumented_wrapper.lifecycle import accounted
 from instrumented_wrapper.plans import Change
+from instrumented_wrapper.resets import accounted
 
 PLAN = (Change("a", 1, 0), Change("b", 2, 0))
 
