@@ -66,8 +66,8 @@ PATCHERS: Final[Mapping[str, _Patcher]] = {
     "mysql.connector": _Patcher("mysql.connector", "instrumented_wrapper.drivers.mysql_connector.install", "install"),
     "sqlite3": _Patcher("sqlite3", "instrumented_wrapper.drivers.sqlite3.install", "install"),
     "psycopg2.pool": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install", "install_pools"),
-    "sqlalchemy": _Patcher("", "instrumented_wrapper.drivers.sqlalchemy", "install_pools"),
-    "django.db.backends.base.base": _Patcher("", "instrumented_wrapper.drivers.django", "install_pools"),
+    "sqlalchemy": _Patcher("", "instrumented_wrapper.pools.sqlalchemy", "install_pools"),
+    "django.db.backends.base.base": _Patcher("", "instrumented_wrapper.pools.django", "install_pools"),
 }
 SUPPORTED: Final = tuple(dict.fromkeys(patcher.driver for patcher in PATCHERS.values() if patcher.driver))
 

@@ -23,7 +23,12 @@ ROOT = Path(instrumented_wrapper.__file__).parent
 FORBIDDEN = {"utils", "common", "manager", "helper", "base", "core"}
 LONGEST = 350
 # What a driver's room imports where it is not called like the room.
-PACKAGES = {"mysql_connector": {"mysql", "_mysql_connector"}, "mysqlclient": {"MySQLdb"}}
+PACKAGES = {
+    "mysql_connector": {"mysql", "_mysql_connector"},
+    "mysqlclient": {"MySQLdb"},
+    "psycopg_pool": {"psycopg"},
+    "psycopg_pool_metrics": {"psycopg"},
+}
 
 # What pure modules may know of ours. Nothing else, and nothing from outside the standard library.
 PURE = {
@@ -162,7 +167,7 @@ def test_opentelemetry_is_known_to_telemetry_and_the_entry_point_only(module):
 def test_drivers_are_imported_by_their_own_room_only(module):
     drivers = {"psycopg", "psycopg_pool", "psycopg2", "pymysql", "mysql", "MySQLdb", "sqlite3", "asyncpg"}
     names = {name.partition(".")[0] for name in imports_of(ast.walk(MODULES[module]))}
-    assert not names & drivers or module.startswith("drivers.")
+    assert not names & drivers or module.startswith(("drivers.", "pools."))
 
 
 @pytest.mark.parametrize("module", in_room("drivers"))
@@ -232,6 +237,6 @@ def test_dependencies_at_run_time():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_declared_packages_are_imported(module):
-    driver = module.split(".")[1] if module.startswith("drivers.") else ""
+    driver = module.split(".")[1] if module.startswith(("drivers.", "pools.")) else ""
     mine = {driver, "psycopg_pool"} | PACKAGES.get(driver, set()) if driver else set()
     assert outside(module) <= {"wrapt", "opentelemetry"} | mine

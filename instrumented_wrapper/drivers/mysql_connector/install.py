@@ -25,10 +25,10 @@ from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
-from instrumented_wrapper.drivers.mysql_connector.pools import patch_pools
 from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.options import Options, take_keywords
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools.mysql_connector import patch_pools
 from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SETTING, Effects
 

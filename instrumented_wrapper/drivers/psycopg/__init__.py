@@ -7,7 +7,6 @@ Private parts of psycopg are used in this folder only. The rooms:
 - `waiting`: the choke point through which all input and output goes; `steps`: the rare decisions around it, from the
   `facts` of what was under way; `losses`: what a loss means, as a table; `limits`: deadlines for psycopg's generators;
 - `adapter`: what the lifecycle asks of the driver; `connecting`: all hosts are asked at once for a new server;
-- `seams`, `transactions`, `pools`: the other patched methods;
-- `operations`: what the app calls, timed (`streaming`: what lasts); `telling`: what is told of it; `pool_metrics`: of
-  pools.
+- `seams`, `transactions`: the other patched methods;
+- `operations`: what the app calls, timed (`streaming`: what lasts); `telling`: what is told of it.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.psycopg import making, operations, pools, seams, statements, transactions, waiting
+from instrumented_wrapper.drivers.psycopg import making, operations, seams, statements, transactions, waiting
 from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
 from instrumented_wrapper.drivers.psycopg.parts import (
     OLDEST,
@@ -25,6 +25,7 @@ from instrumented_wrapper.drivers.psycopg.telling import Telling
 from instrumented_wrapper.drivers.watching import drop_all
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import psycopg_pool as pools
 
 __all__ = ["DRIVER", "install", "install_pools", "uninstall"]
 
@@ -91,7 +92,9 @@ def _look_after(patches: Patches, flows: Flows, telling: Telling) -> None:
 
 def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch psycopg_pool's classes."""
-    from instrumented_wrapper.drivers.psycopg import pool_metrics  # imports psycopg_pool, which not every app has
+    from instrumented_wrapper.pools import (
+        psycopg_pool_metrics as pool_metrics,  # imports psycopg_pool, which not every app has
+    )
 
     if lacking := ", ".join(pools.missing_parts()):
         logger.warning("psycopg_pool lacks %s: it is left alone", lacking)

@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.engine.query_spans import Telling
-from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, pools, two_phase
+from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     NamedCursor,
@@ -40,6 +40,7 @@ from instrumented_wrapper.operations import Words
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.pages import leaving
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import psycopg2 as pools
 from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SET, SETTING, Effects, Step
 
