@@ -13,10 +13,10 @@ from typing import Any
 from weakref import ref
 
 from instrumented_wrapper.drivers import Flow, Replacement
-from instrumented_wrapper.drivers.blocking import bounds, finding
-from instrumented_wrapper.drivers.blocking.bounds import bounded
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine import deadlines, race_threads
+from instrumented_wrapper.drivers.engine.deadlines import bounded
 from instrumented_wrapper.drivers.watching import KEY, pause_while_wanted
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
@@ -156,12 +156,12 @@ class Blocking:
     def _replacement(self, connection: Any, record: Record, loss: Loss, wanted: str, deadline: float) -> Replacement:
         hosts = loss.hosts or record.options.failover_hosts or record.hosts
         attempt = partial(self._open, connection, record, wanted, loss.asks)
-        opening = finding.Opening(attempt, self._native.answer, self._close, lambda: not record.closed_by_app)
+        opening = race_threads.Opening(attempt, self._native.answer, self._close, lambda: not record.closed_by_app)
         key = (self.name, tuple(hosts), wanted, self._native.key(connection, record))
-        new, found = finding.search(opening, hosts, key, deadline)
+        new, found = race_threads.search(opening, hosts, key, deadline)
         _record(new).deadline = deadline
         _record(new).chosen = wanted == "any" or (wanted == "standby" and record.chosen)
-        record.successor = bounds.which(self._native.socket(new))
+        record.successor = deadlines.which(self._native.socket(new))
         return Replacement(new, found.address, found.attempts, found.tried, found.led_by)
 
     def _open(self, connection: Any, record: Record, wanted: str, asks: bool, address: Address, seconds: float) -> Any:

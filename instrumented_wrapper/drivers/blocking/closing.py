@@ -11,9 +11,9 @@ from typing import Any
 
 from instrumented_wrapper import events, handlers
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.blocking.bounds import bounded, shut_same
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.deadlines import bounded, shut_same
 from instrumented_wrapper.failover import RESET_TIMEOUT
 from instrumented_wrapper.security import DISCARDED
 

@@ -16,7 +16,7 @@ from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Replacement
-from instrumented_wrapper.drivers.blocking import bounds
+from instrumented_wrapper.drivers.engine import deadlines
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
@@ -140,7 +140,7 @@ class Psycopg(Asking):
         options = replace(record.options, failover="off")
         internal = Record(dressed, options, None, (found.address,))
         internal.chosen = wanted == "any" or (wanted == "standby" and record.chosen)
-        record.successor = bounds.which(pgconn.socket)
+        record.successor = deadlines.which(pgconn.socket)
         internal.tells, internal.spans = record.tells, record.spans  # of what the app's transfer handler does
         internal.internal, internal.recording, internal.deadline = True, False, deadline
         internal.refresh()

@@ -16,7 +16,7 @@ from psycopg import pq
 
 from instrumented_wrapper import events, handlers
 from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.blocking import bounds
+from instrumented_wrapper.drivers.engine import deadlines
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.adapter import silence
 from instrumented_wrapper.drivers.psycopg.baseline import is_the_apps_doing
@@ -214,7 +214,7 @@ def _last_steps(driver: Driver, flows: Flows, connection: Any, record: Record) -
         record.refresh()
         successor, record.successor = record.successor, None
     if successor is not None:  # a switch elsewhere waits for it, perhaps for long
-        bounds.shut_same(*successor)
+        deadlines.shut_same(*successor)
     if record.foreign:
         if not connection.closed:
             silence(connection)

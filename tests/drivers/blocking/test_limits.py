@@ -9,7 +9,7 @@ import time
 import pytest
 
 from instrumented_wrapper import FailoverFailedError
-from instrumented_wrapper.drivers.blocking.bounds import bounded
+from instrumented_wrapper.drivers.engine.deadlines import bounded
 from servers import guard
 
 from .conftest import Holding
