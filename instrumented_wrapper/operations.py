@@ -1,7 +1,7 @@
-"""Operations of a database client as data: what a statement's text says, where it goes, and who is told of it.
+"""Describe operations of a database client: what a statement's text says, where it goes, and who records it.
 
 Pure: knows neither a driver, a database nor OpenTelemetry. Unlike the events of a session, operations are frequent:
-who listens is asked first, and what is told of one text at one site is put together once.
+nothing is made where nobody listens, and the template of the spans of one text at one site is made once.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from instrumented_wrapper.options import Options
 
 __all__ = [
-    "AtSite",
     "Operation",
     "Operations",
     "Place",
     "PoolState",
     "Pools",
     "Site",
-    "Told",
+    "SpanTemplate",
+    "SpanTemplates",
     "Words",
     "attention",
+    "bounded_put",
     "has_parameters",
-    "kept",
     "shown_text",
 ]
 
@@ -62,10 +62,10 @@ class Words(NamedTuple):
     showable: bool = False
 
 
-def kept(known: dict[Key, Value], key: Key, value: Value, most: int) -> Value:
-    """Keep `value` in `known`, in place of the oldest one where there are too many; return it.
+def bounded_put(known: dict[Key, Value], key: Key, value: Value, most: int) -> Value:
+    """Put `value` into `known`, in place of the oldest one if there are `most` already; return `value`.
 
-    What belongs to a text of a whole dump is not kept: it is hardly sent twice, and would fill the memory.
+    What belongs to a text of a whole dump is not put there: it is hardly sent twice, and would fill the memory.
     """
     if isinstance(key, (str, bytes)) and len(key) > _HUGE:
         return value
@@ -112,7 +112,7 @@ class Site(NamedTuple):
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-Told = Any  # what is told of one text at one site: the listener's own
+SpanTemplate = Any  # of the spans of one text at one site: the listener's own
 
 
 class Operation(Protocol):
@@ -134,21 +134,21 @@ class Operation(Protocol):
         """End a span that was left open: `pages` followed, took `seconds` together; the last one ended at `ended`."""
 
 
-class AtSite(Protocol):
-    """What is told of operations at one site, kept by what identifies a text: with parameters, and without.
+class SpanTemplates(Protocol):
+    """Templates of the spans of operations at one site, by what identifies a text.
 
     Attributes:
         query_text: the option of that name.
-        bound: what is told of statements that have parameters.
-        bare: what is told of those that have none.
+        bound: templates of statements that have parameters.
+        bare: templates of those that have none.
     """
 
     query_text: str
-    bound: dict[Hashable, Told]
-    bare: dict[Hashable, Told]
+    bound: dict[Hashable, SpanTemplate]
+    bare: dict[Hashable, SpanTemplate]
 
-    def describe(self, words: Words, text: str | None = None, size: int | None = None) -> Told:
-        """Put together what is told.
+    def template(self, words: Words, text: str | None = None, size: int | None = None) -> SpanTemplate:
+        """Make a template.
 
         Args:
             words: what the statement says.
@@ -156,47 +156,47 @@ class AtSite(Protocol):
             size: of a batch, how many sets of parameters it has (-1: unknown); None where it is no batch.
         """
 
-    def keep(self, known: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
-        """Put together what is told, and keep it for the next time."""
+    def put(self, known: dict[Hashable, SpanTemplate], key: Hashable, words: Words, text: str | None) -> SpanTemplate:
+        """Make a template, and keep it in `known` (`bound` or `bare`) for the next time."""
 
 
 class Operations(Protocol):
-    """Who is told of operations.
+    """Record operations of database clients.
 
     Attributes:
-        nobody: tells whether nobody ever listens, for all that is known now. Costs next to nothing.
+        nobody: returns True if nobody ever listens, for all that is known now. Costs next to nothing.
     """
 
     nobody: Callable[[], bool]
 
     def listens(self) -> bool:
-        """Tell whether anybody does, here and now. Costs next to nothing where there is nobody."""
+        """Return True if somebody listens, here and now. Costs next to nothing where there is nobody."""
 
-    def at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> AtSite:
-        """Return what is told of operations at `site`.
+    def templates_at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> SpanTemplates:
+        """Return the templates of spans at `site`.
 
         Args:
-            site: where they go.
+            site: where the operations go.
             without: ``namespace``, ``summary``: what is left out of metrics.
             query_text: which texts are shown, as the option of that name says.
         """
 
     def begin(
-        self, told: Any, traces: bool, metrics: bool, started: int, place: Place | None = None
+        self, template: SpanTemplate, traces: bool, metrics: bool, started: int, place: Place | None = None
     ) -> Operation | None:
-        """Tell that an operation began at `started` (`time.time_ns`); None where nobody wants to know of this one.
+        """Begin an operation at `started` (`time.time_ns`); return None if it is not recorded.
 
-        `place`: one that is moved meanwhile, and succeeds, is told to have been where it ended.
+        `place`: if it moves meanwhile and the operation succeeds, the span names the server where it ended.
         """
 
     def has_rival(self, driver: str) -> bool:
-        """Tell whether another instrumentation of `driver` tells of its statements already."""
+        """Return True if another instrumentation of `driver` makes spans of its statements already."""
 
     def rival_measures(self, driver: str) -> bool:
         """Return True if it also records how long they take."""
 
     def within_recorded(self) -> bool:
-        """Tell whether this happens within something that is recorded."""
+        """Return True if the current span is recorded."""
 
 
 def attention(operations: Operations, driver: str, options: Options) -> tuple[bool, bool]:

@@ -22,7 +22,7 @@ from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, S
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 
 from instrumented_wrapper.events import error_type
-from instrumented_wrapper.operations import Place, Site, Words, kept
+from instrumented_wrapper.operations import Place, Site, Words, bounded_put
 from instrumented_wrapper.pages import abandoned, end_abandoned
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
 from instrumented_wrapper.telemetry.listening import nobody_listens
@@ -43,8 +43,8 @@ _LEFT_OUT: Final = {  # of metrics, by the option ``metrics_without``
 _CLIENT: Final = SpanKind.CLIENT
 
 
-class Told(NamedTuple):
-    """What is told of one text at one site: the name and the attributes of the span, those of the metric."""
+class SpanTemplate(NamedTuple):
+    """Name and attributes of the spans of one text at one site, and the attributes of their metric."""
 
     name: str
     attributes: Mapping[str, Any]
@@ -55,7 +55,7 @@ class DatabaseOperations:
     """`operations.Operations`, by OpenTelemetry."""
 
     def __init__(self, tracer: Tracer, meter: Meter) -> None:
-        self._tracer, self._sites = tracer, dict[tuple[Site, tuple[str, ...], str], _AtSite]()
+        self._tracer, self._sites = tracer, dict[tuple[Site, tuple[str, ...], str], _Templates]()
         self._duration: Histogram = meter.create_histogram(
             DURATION,
             "s",
@@ -69,15 +69,15 @@ class DatabaseOperations:
         """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
         return not self.nobody() and is_instrumentation_enabled()
 
-    def at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> _AtSite:
-        """Return what is told of a site."""
+    def templates_at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> _Templates:
+        """Return the templates of spans at `site`."""
         key = (site, without, query_text)
         if (known := self._sites.get(key)) is None:
-            known = kept(self._sites, key, _AtSite(*key), _SITES)
+            known = bounded_put(self._sites, key, _Templates(*key), _SITES)
         return known
 
     def begin(
-        self, told: Told, traces: bool, metrics: bool, started: int, place: Place | None = None
+        self, template: SpanTemplate, traces: bool, metrics: bool, started: int, place: Place | None = None
     ) -> DatabaseOperation | None:
         """Start a span, and make it the current one; None where it is not recorded, and nothing is measured."""
         if abandoned:
@@ -85,11 +85,13 @@ class DatabaseOperations:
         span: Span = INVALID_SPAN
         if traces:
             try:
-                span = self._tracer.start_span(told.name, None, _CLIENT, told.attributes, None, started)
+                span = self._tracer.start_span(template.name, None, _CLIENT, template.attributes, None, started)
             except Exception as error:  # noqa: BLE001 - a sampler or processor of the app's: it is measured all the same
                 logger.debug("telemetry failed: %s", type(error).__name__)
         duration = None if not metrics or self._not_measured() else self._duration
-        return None if duration is None and not span.is_recording() else DatabaseOperation(span, told, duration, place)
+        if duration is None and not span.is_recording():
+            return None
+        return DatabaseOperation(span, template, duration, place)
 
     def has_rival(self, driver: str) -> bool:
         """Tell whether another instrumentation of `driver` is active."""
@@ -104,31 +106,31 @@ class DatabaseOperations:
         return trace.get_current_span().is_recording()
 
 
-class _AtSite:
-    """What is told of operations at one site, by the text of the statement: with parameters, and without."""
+class _Templates:
+    """Templates of the spans at one site, by the text of the statement: with parameters, and without."""
 
     def __init__(self, site: Site, without: tuple[str, ...], query_text: str) -> None:
         self._site, self._without, self.query_text = site, without, query_text
-        self.bound: dict[Hashable, Told] = {}
-        self.bare: dict[Hashable, Told] = {}
+        self.bound: dict[Hashable, SpanTemplate] = {}
+        self.bare: dict[Hashable, SpanTemplate] = {}
 
-    def describe(self, words: Words, text: str | None = None, size: int | None = None) -> Told:
-        """Put together what is told."""
-        return _told(self._site, words, text, size, self._without)
+    def template(self, words: Words, text: str | None = None, size: int | None = None) -> SpanTemplate:
+        """Make a template."""
+        return _template(self._site, words, text, size, self._without)
 
-    def keep(self, known: dict[Hashable, Told], key: Hashable, words: Words, text: str | None) -> Told:
-        """Put together what is told, and keep it for the next time."""
-        told = self.describe(words, text)
-        return kept(known, key, told, _TEXTS) if not text or len(text) <= _LONGEST_KEY else told
+    def put(self, known: dict[Hashable, SpanTemplate], key: Hashable, words: Words, text: str | None) -> SpanTemplate:
+        """Make a template, and keep it for the next time."""
+        made = self.template(words, text)
+        return bounded_put(known, key, made, _TEXTS) if not text or len(text) <= _LONGEST_KEY else made
 
 
 class DatabaseOperation:
     """An operation that has begun: its span is the current one until `pause` or `end`, where it is recorded."""
 
-    __slots__ = ("_duration", "_moves", "_place", "_span", "_started", "_token", "_told", "_within")
+    __slots__ = ("_duration", "_moves", "_place", "_span", "_started", "_template", "_token", "_within")
 
-    def __init__(self, span: Span, told: Told, duration: Histogram | None, place: Place | None) -> None:
-        self._span, self._told, self._duration, self._place = span, told, duration, place
+    def __init__(self, span: Span, template: SpanTemplate, duration: Histogram | None, place: Place | None) -> None:
+        self._span, self._template, self._duration, self._place = span, template, duration, place
         self._moves = 0 if place is None else place.moves
         self._started = 0.0 if duration is None else perf_counter()
         self._within: Context | None = None
@@ -165,7 +167,7 @@ class DatabaseOperation:
     def _measure(self, error: BaseException | None) -> None:
         if self._token is not None:
             self.pause()
-        measured = self._told.measured if error is None else self._failed(error)
+        measured = self._template.measured if error is None else self._failed(error)
         if self._place is not None and self._place.moves != self._moves and error is None:
             measured = self._moved(self._place.site())
         if self._duration is not None:
@@ -191,7 +193,7 @@ class DatabaseOperation:
         """It was not sent to where it was going, as that was lost: say where it was carried out."""
         server = _server_of(site)
         self._span.set_attributes(server)
-        return {**self._told.measured, **server}
+        return {**self._template.measured, **server}
 
     def _failed(self, error: BaseException) -> Mapping[str, Any]:
         """Say on the span that it failed; return what the metric is to say."""
@@ -199,7 +201,7 @@ class DatabaseOperation:
         if self._within is not None:
             self._span.set_attributes(failure)
             self._span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-        return {**self._told.measured, **failure}
+        return {**self._template.measured, **failure}
 
 
 def _failure(error: BaseException) -> dict[str, str]:
@@ -207,7 +209,7 @@ def _failure(error: BaseException) -> dict[str, str]:
     return {ERROR_TYPE: code} if code == type(error).__name__ else {ERROR_TYPE: code, db.DB_RESPONSE_STATUS_CODE: code}
 
 
-def _told(site: Site, words: Words, text: str | None, size: int | None, without: tuple[str, ...]) -> Told:
+def _template(site: Site, words: Words, text: str | None, size: int | None, without: tuple[str, ...]) -> SpanTemplate:
     batch = size is not None and size != 1
     summary = " ".join(filter(None, (_BATCH, words.summary))) if batch else words.summary
     operation = f"{_BATCH} {words.operation}" if batch and words.operation else words.operation
@@ -224,12 +226,12 @@ def _told(site: Site, words: Words, text: str | None, size: int | None, without:
     said = {name: _sendable(value) for name, value in named.items()} | _server_of(site)
     left_out = [name for word in without for name in _LEFT_OUT[word]]
     measured = {name: value for name, value in said.items() if name not in left_out}
-    told = said | ({db.DB_QUERY_TEXT: _sendable(text)} if text else {})
+    attributes = said | ({db.DB_QUERY_TEXT: _sendable(text)} if text else {})
     if batch and size is not None and size >= 0:
-        told[db.DB_OPERATION_BATCH_SIZE] = size
+        attributes[db.DB_OPERATION_BATCH_SIZE] = size
     target = site.namespace or _server(site)
     name = _sendable(summary or f"{operation} {target}".strip() or site.system)
-    return Told(name, MappingProxyType(told), MappingProxyType(measured))
+    return SpanTemplate(name, MappingProxyType(attributes), MappingProxyType(measured))
 
 
 def _server_of(site: Site) -> dict[str, Any]:

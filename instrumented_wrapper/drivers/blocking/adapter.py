@@ -186,7 +186,8 @@ class Blocking:
         internal.attach(new, (address,))
         for setting in native.settings:
             native.write(new, setting, record.pristine(setting, native.read(connection, setting)))
-        internal.tells, internal.spans = record.tells, record.spans  # of what the app's transfer handler does
+        internal.operations_wanted = record.operations_wanted  # of what the app's transfer handler does
+        internal.spans_wanted = record.spans_wanted
 
     def _close(self, connection: Any) -> None:
         with contextlib.suppress(Exception):  # nobody wants it any more

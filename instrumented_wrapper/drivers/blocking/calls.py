@@ -16,9 +16,9 @@ from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.blocking.steps import PASSES, Steps
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.watching import KEY
-from instrumented_wrapper.operations import Operation, kept
+from instrumented_wrapper.operations import Operation, bounded_put
 from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step
 
 __all__ = ["Calls", "ended"]
@@ -32,8 +32,8 @@ _MOST, _MOST_LONG, _LONG = 4096, 64, 4096  # texts that are kept; long ones; cha
 class Calls:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: Native, steps: Steps, telling: Telling) -> None:
-        self._native, self._steps, self._telling = native, steps, telling
+    def __init__(self, native: Native, steps: Steps, spans: QuerySpans) -> None:
+        self._native, self._steps, self._spans = native, steps, spans
         self._memo: dict[Any, Effects | None] = {}
         self._long: dict[Any, Effects | None] = {}
 
@@ -42,7 +42,7 @@ class Calls:
         memo, most = (self._memo, _MOST) if len(text) <= _LONG else (self._long, _MOST_LONG)
         if (known := memo.get(text, _UNSEEN)) is not _UNSEEN:
             return known  # type: ignore[return-value]
-        return kept(memo, text, self._native.room.scan(text), most)
+        return bounded_put(memo, text, self._native.room.scan(text), most)
 
     @property
     def memo(self) -> dict[Any, Effects | None]:
@@ -61,7 +61,7 @@ class Calls:
 
         `direct` is the same as `original`, for a cursor whose connection was asked for just now.
         """
-        memo, nobody, slow, begin = self._memo, self._telling.nobody, self._slowly, begin or self._telling.statement
+        memo, nobody, slow, begin = self._memo, self._spans.nobody, self._slowly, begin or self._spans.statement
         failed, nests, at_once = self._failed, self._native.nests, direct or original
         answered = self._steps.answered
 
@@ -77,7 +77,11 @@ class Calls:
             if record is None or record.busy is True or (record.busy and record.is_within()):
                 return original(this, query, *args, **kwargs)
             effects = memo.get(query, _UNSEEN) if type(query) is str else _UNSEEN
-            operation = begin(record, this, query, (query, *args), kwargs) if record.tells and not nobody() else None
+            operation = (
+                begin(record, this, query, (query, *args), kwargs)
+                if record.operations_wanted and not nobody()
+                else None
+            )
             turn = record.turn
             turn.acquire()
             try:
@@ -278,7 +282,7 @@ class Calls:
         `begin` begins an operation, and `effects` tells what the call does: both are given the record and the
         arguments of the method. `reads_last`: it reads what the last statement left to be read.
         """
-        nobody, steps = self._telling.nobody, self._steps
+        nobody, steps = self._spans.nobody, self._steps
 
         @functools.wraps(original)
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -292,7 +296,9 @@ class Calls:
             connection = record.connection() or connection
             does = None if effects is None else effects(record, *args, **kwargs)
             run = functools.partial(original, self, *args, **kwargs)
-            operation = None if begin is None or nobody() or not record.tells else begin(record, *args, **kwargs)
+            operation = (
+                None if begin is None or nobody() or not record.operations_wanted else begin(record, *args, **kwargs)
+            )
             with record.turn:
                 return ended(operation, steps.carry_out, connection, record, call, does, run, reads_last)
 

@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.blocking.steps import OF_CALL, PASSES, Steps
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.statement import Effects
 
@@ -27,23 +27,23 @@ Method = Callable[..., Any]
 class Endings:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: Native, steps: Steps, calls: Calls, telling: Telling) -> None:
-        self._native, self._steps, self._calls, self._telling = native, steps, calls, telling
+    def __init__(self, native: Native, steps: Steps, calls: Calls, spans: QuerySpans) -> None:
+        self._native, self._steps, self._calls, self._spans = native, steps, calls, spans
 
     def slow(self, original: Method, call: Call) -> Method:
         """Make the closure that looks at everything."""
         done = self._done(call)
-        return self._calls.call(original, call, functools.partial(self._telling.command, call.name), lambda _: done)
+        return self._calls.call(original, call, functools.partial(self._spans.command, call.name), lambda _: done)
 
     def _done(self, call: Call) -> Effects:
         return self._calls.effects_of(call.name) or OF_CALL[call]
 
     def ending(self, original: Method, call: Call, slowly: Method | None = None) -> Method:
         """Make the closure of ``commit`` or ``rollback``; `slowly` is taken where something is to be looked at."""
-        begin, done = functools.partial(self._telling.command, call.name), self._done(call)
+        begin, done = functools.partial(self._spans.command, call.name), self._done(call)
         slowly = slowly or self.slow(original, call)
         clears = bool(done.clears)
-        native, nobody, failed = self._native, self._telling.nobody, self._failed
+        native, nobody, failed = self._native, self._spans.nobody, self._failed
         phase_of, nests, aborts, answered = native.phase, native.nests, native.room.TRANSACTIONAL, self._steps.answered
 
         @functools.wraps(original)
@@ -62,7 +62,7 @@ class Endings:
                     or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
                 ):
                     return slowly(self)
-                operation = begin(record) if record.tells and not nobody() else None
+                operation = begin(record) if record.operations_wanted and not nobody() else None
                 record.phase, moves, record.busy = phase, record.moves, nests
                 try:
                     result = original(self)

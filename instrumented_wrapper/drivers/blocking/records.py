@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.watching import KEY, never, poll_of, watch
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.operations import AtSite, Site
+from instrumented_wrapper.operations import Site, SpanTemplates
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
@@ -66,9 +66,9 @@ class Record(Session):
         abandoned: it is shut for good, and the app has not closed it yet.
         moves: how often it has got a physical connection.
         deadline: until when what is ours to be sent may take (monotonic seconds); None: as long as the app's own.
-        tells: operations of the app are told of.
-        spans: they have spans; False where another instrumentation makes these.
-        at: what is told of operations where they go now; None: where that is has to be found out.
+        operations_wanted: telemetry records the operations of the app.
+        spans_wanted: they have spans; False where another instrumentation makes these.
+        templates: spans of operations on the present server; None: where these go has to be found out.
     """
 
     def __init__(self, native: Native, connection: Any, options: Options, arguments: Arguments) -> None:
@@ -95,9 +95,9 @@ class Record(Session):
         self.successor: tuple[int, int] | None = None
         self.process: int | None = None
         self.moves = 0
-        self.tells, self.spans = False, True
+        self.operations_wanted, self.spans_wanted = False, True
         self.lent = 0.0
-        self.at: AtSite | None = None
+        self.templates: SpanTemplates | None = None
         self.last_error: FailoverError | None = None
         self.functions: Any = None  # PostgreSQL's, see ``talking/postgresql.py``
         self.called: set[str] = set()
@@ -162,7 +162,7 @@ class Record(Session):
 
     def look_at(self, connection: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
-        self.seen, self.at, self.phase = None, None, Phase.IDLE
+        self.seen, self.templates, self.phase = None, None, Phase.IDLE
         self.used = self.begun = self.asks = self.loss_told = self.outlived = False
         self.moves += 1
         self.shared, self.process = self.options.pooler == "transaction", None
@@ -184,7 +184,7 @@ class Record(Session):
     def refresh_changed(self) -> None:
         """Do as any session does; the namespace may be another one now."""
         super().refresh_changed()
-        self.at = None
+        self.templates = None
 
     def site(self) -> Site:
         """Return where operations go now."""

@@ -217,7 +217,7 @@ class Steps:
         idle = phase == Phase.IDLE
         record.settle(idle and alone and certain, certain=certain, idle=idle, aborted=aborted)
         record.phase = phase
-        record.at = None
+        record.templates = None
 
     @staticmethod
     def _follow(record: Record) -> None:

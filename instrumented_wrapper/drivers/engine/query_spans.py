@@ -1,4 +1,4 @@
-"""What is told of the app's calls as database operations: by their text, read once per text."""
+"""Begin the spans of the app's calls: which one a call has, by its text, read once per text."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from instrumented_wrapper.batches import first_of, size_of
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.operations import (
-    AtSite,
     Operation,
     Operations,
     Site,
-    Told,
+    SpanTemplate,
+    SpanTemplates,
     Words,
     attention,
+    bounded_put,
     has_parameters,
-    kept,
     shown_text,
 )
 from instrumented_wrapper.options import Options
 
-__all__ = ["Telling"]
+__all__ = ["QuerySpans"]
 
 logger = logging.getLogger("instrumented_wrapper")
 _PARAMETERS: Final = ("vars", "args", "params", "parameters")  # what drivers call them
@@ -33,7 +33,7 @@ _MOST, _LONG, _MOST_LONG = 4096, 4096, 64  # texts that are kept; characters; lo
 _FETCH: Final = Words("FETCH", operation="FETCH")
 
 
-class Telling:
+class QuerySpans:
     """Begins operations of one driver, where somebody listens and the connection's options want it."""
 
     def __init__(self, native: Native, operations: Operations) -> None:
@@ -44,7 +44,7 @@ class Telling:
 
     def attend(self, record: Record, options: Options) -> None:
         """Decide what telemetry records of operations on a new connection."""
-        record.spans, record.tells = attention(self._operations, self._native.name, options)
+        record.spans_wanted, record.operations_wanted = attention(self._operations, self._native.name, options)
 
     def statement(
         self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -54,12 +54,12 @@ class Telling:
             return None
         started = time_ns()
         try:
-            at = record.at or self._at(record)
+            templates = record.templates or self._at(record)
             bound = has_parameters(args[1] if len(args) > 1 else _named(kwargs))
-            told = (at.bound if bound else at.bare).get(query) if type(query) is str else None
-            if told is None:
-                told = self._described(at, cursor, query, bound)
-            return self._begin(told, record.spans, record.options.metrics, started, record)
+            template = (templates.bound if bound else templates.bare).get(query) if type(query) is str else None
+            if template is None:
+                template = self._described(templates, cursor, query, bound)
+            return self._begin(template, record.spans_wanted, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -71,12 +71,12 @@ class Telling:
         if not (size := size_of(sets)):
             return None
 
-        def described(at: AtSite) -> Told:
+        def described(templates: SpanTemplates) -> SpanTemplate:
             text = self._native.text_of(cursor, query)
             bound = isinstance(query, (str, bytes)) and has_parameters(first_of(sets))
-            return at.describe(*self._shown(at, text, bound), size)
+            return templates.template(*self._shown(templates, text, bound), size)
 
-        return self._begun(record, described, record.spans)
+        return self._begun(record, described, record.spans_wanted)
 
     def script(
         self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -87,7 +87,7 @@ class Telling:
     def procedure(self, record: Record, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a ``callproc``."""
         words = self.words_of(f"CALL {name}")._replace(operation="CALL")
-        return self._begun(record, lambda at: at.describe(words), record.spans)
+        return self._begun(record, lambda templates: templates.template(words), record.spans_wanted)
 
     def command(self, name: str, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
@@ -96,40 +96,42 @@ class Telling:
         wanted = record.options.transaction_spans == "on" or self._operations.within_recorded()
         key = ("command", name)  # no text of the app's
 
-        def described(at: AtSite) -> Told:
-            return at.bare.get(key) or at.keep(at.bare, key, Words(name, operation=name), None)
+        def described(templates: SpanTemplates) -> SpanTemplate:
+            return templates.bare.get(key) or templates.put(templates.bare, key, Words(name, operation=name), None)
 
-        return self._begun(record, described, wanted and record.spans)
+        return self._begun(record, described, wanted and record.spans_wanted)
 
     def part(self, words: Words, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
         """Begin what is no statement of the app's, a COPY."""
-        return self._part(words, record, record.spans)
+        return self._part(words, record, record.spans_wanted)
 
     def page(self, record: Record, traces: bool) -> Operation | None:
         """Begin to fetch a page of a cursor on the server, with a span or only measured."""
-        return self._part(_FETCH, record, traces and record.spans)
+        return self._part(_FETCH, record, traces and record.spans_wanted)
 
     def _part(self, words: Words, record: Record, traces: bool) -> Operation | None:
         key = ("part", words.summary)
 
-        def described(at: AtSite) -> Told:
-            return at.bare.get(key) or at.keep(at.bare, key, words, None)
+        def described(templates: SpanTemplates) -> SpanTemplate:
+            return templates.bare.get(key) or templates.put(templates.bare, key, words, None)
 
         return self._begun(record, described, traces)
 
-    def _begun(self, record: Record, described: Callable[[AtSite], Told], traces: bool) -> Operation | None:
+    def _begun(
+        self, record: Record, described: Callable[[SpanTemplates], SpanTemplate], traces: bool
+    ) -> Operation | None:
         if not self.listens():
             return None
         started = time_ns()
         try:
-            told = described(record.at or self._at(record))
-            return self._begin(told, traces, record.options.metrics, started, record)
+            template = described(record.templates or self._at(record))
+            return self._begin(template, traces, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
     @contextmanager
     def connect(self, options: Options, site: Callable[[], Site]) -> Iterator[None]:
-        """While inside, a connection is made; told of where the option asks for it."""
+        """While inside, a connection is made; recorded where the option asks for it."""
         operation = self._connect(options, site) if options.connect_spans else None
         try:
             yield
@@ -145,29 +147,31 @@ class Telling:
             return None
         started = time_ns()
         try:
-            told = self._operations.at(site()).describe(Words("", operation="CONNECT"))
-            return self._begin(told, True, False, started)
+            template = self._operations.templates_at(site()).template(Words("", operation="CONNECT"))
+            return self._begin(template, True, False, started)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
-    def _described(self, at: AtSite, cursor: Any, query: Any, bound: bool) -> Told:
+    def _described(self, templates: SpanTemplates, cursor: Any, query: Any, bound: bool) -> SpanTemplate:
         text = self._native.text_of(cursor, query)
         as_written = bound and isinstance(query, (str, bytes))  # a composed text may have values in it
-        known, key = at.bound if as_written else at.bare, query if type(query) is str else text
-        return at.keep(known, key, *self._shown(at, text, as_written))
+        known, key = templates.bound if as_written else templates.bare, query if type(query) is str else text
+        return templates.put(known, key, *self._shown(templates, text, as_written))
 
-    def _shown(self, at: AtSite, text: str, bound: bool) -> tuple[Words, str | None]:
+    def _shown(self, templates: SpanTemplates, text: str, bound: bool) -> tuple[Words, str | None]:
         words = self.words_of(text)
-        return words, shown_text(words, self._native.room.cut(text), bound, at.query_text)
+        return words, shown_text(words, self._native.room.cut(text), bound, templates.query_text)
 
     def words_of(self, text: str) -> Words:
-        """Return what may be told of a text, read once per text; of long ones only a few are kept."""
+        """Return what may be shown of a text, read once per text; of long ones only a few are kept."""
         known, most = (self._words, _MOST) if len(text) <= _LONG else (self._long, _MOST_LONG)
-        return known.get(text) or kept(known, text, self._native.room.words_of(text), most)
+        return known.get(text) or bounded_put(known, text, self._native.room.words_of(text), most)
 
-    def _at(self, record: Record) -> AtSite:
-        record.at = self._operations.at(record.site(), record.options.metrics_without, record.options.query_text)
-        return record.at
+    def _at(self, record: Record) -> SpanTemplates:
+        record.templates = self._operations.templates_at(
+            record.site(), record.options.metrics_without, record.options.query_text
+        )
+        return record.templates
 
 
 def _named(keywords: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.for_mysql import does_as
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS
 from instrumented_wrapper.patching import Patches
@@ -28,10 +28,10 @@ _MOVES: Final = "_instrumented_wrapper_moves"  # in a cursor's ``__dict__``: whe
 _PREPARED: Final = frozenset({"_executed", "_prepared", "_stmt"})
 
 
-def patch_cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
+def patch_cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
     """Patch the cursors of pure connections and of those of the C extension."""
     for kind, name in _cursor_kinds():
-        _cursors(patches, kind, name, calls, telling)
+        _cursors(patches, kind, name, calls, spans)
 
 
 def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
@@ -47,7 +47,7 @@ def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
                 yield kind, name
 
 
-def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, telling: Telling) -> None:
+def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, spans: QuerySpans) -> None:
     own = dict(vars(kind))
     connection_of = attrgetter(connection)  # a weak proxy of it
     if "Prepared" in kind.__name__:
@@ -58,10 +58,10 @@ def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, t
     if "execute" in own:
         patches.replace(kind, "execute", calls.statement(own["execute"], connection_of, "operation"))
     if "executemany" in own:
-        batch = calls.statement(in_parts(own["executemany"]), connection_of, "operation", telling.batch)
-        patches.replace(kind, "executemany", first_taken(telling.nobody, batch))
+        batch = calls.statement(in_parts(own["executemany"]), connection_of, "operation", spans.batch)
+        patches.replace(kind, "executemany", first_taken(spans.nobody, batch))
     if "callproc" in own and "Prepared" not in kind.__name__:
-        called = calls.call(own["callproc"], Call.STATEMENT, telling.procedure, _calls, connection_of)
+        called = calls.call(own["callproc"], Call.STATEMENT, spans.procedure, _calls, connection_of)
         patches.replace(kind, "callproc", called)
     for name in ("fetchone", "fetchmany", "fetchall", "nextset"):
         if name in own:

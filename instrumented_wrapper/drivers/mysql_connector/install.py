@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
@@ -57,13 +57,13 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(PARTS)):
         logger.warning("mysql-connector-python lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
-    telling = Telling(NATIVE, flows.operations)
+    spans = QuerySpans(NATIVE, flows.operations)
     steps = Steps(NATIVE, DRIVER, flows)
-    calls = Calls(NATIVE, steps, telling)
-    ending = Endings(NATIVE, steps, calls, telling).ending
+    calls = Calls(NATIVE, steps, spans)
+    ending = Endings(NATIVE, steps, calls, spans).ending
     for kind in KINDS:
-        _connections(patches, kind, calls, ending, telling, options, flows)
-    patch_cursors(patches, calls, telling)
+        _connections(patches, kind, calls, ending, spans, options, flows)
+    patch_cursors(patches, calls, spans)
     patch_pools(patches, KINDS, NATIVE, DRIVER, flows)
     return "patched"
 
@@ -78,7 +78,7 @@ def _connections(
     kind: type[Any],
     calls: Calls,
     ending: Method,
-    telling: Telling,
+    spans: QuerySpans,
     options: Options,
     flows: Flows,
 ) -> None:
@@ -91,15 +91,15 @@ def _connections(
 
     over("__init__", functools.partial(_constructing, options))
     over("config", _configuring)
-    over("connect", functools.partial(_connecting, options, telling))
+    over("connect", functools.partial(_connecting, options, spans))
     over("reconnect", _reconnecting)
     if kind is not MySQLConnection:
         over("_open_connection", sockets.finding)
-        over("_execute_query", functools.partial(_querying, calls, telling))  # it is `cmd_query` there
-    over("cmd_query", functools.partial(_querying, calls, telling))
+        over("_execute_query", functools.partial(_querying, calls, spans))  # it is `cmd_query` there
+    over("cmd_query", functools.partial(_querying, calls, spans))
     for what in (Call.COMMIT, Call.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
-    call("start_transaction", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), _begins)
+    call("start_transaction", Call.STATEMENT, functools.partial(spans.command, "BEGIN"), _begins)
     call("cmd_init_db", Call.STATEMENT, None, selects)
     for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping"):
         call(name, Call.STATEMENT)
@@ -193,7 +193,7 @@ def _keep(connection: Any, given: dict[str, Any]) -> None:
     kept.update((_ALIASES.get(name, name), value) for name, value in given.items())
 
 
-def _connecting(options: Options, telling: Telling, original: Method) -> Method:
+def _connecting(options: Options, spans: QuerySpans, original: Method) -> Method:
     """``connect``: our keywords are taken out; from here on the connection is watched."""
 
     @functools.wraps(original)
@@ -210,7 +210,7 @@ def _connecting(options: Options, telling: Telling, original: Method) -> Method:
             if known is not None:
                 known.busy = busy
         if self.__dict__.pop(_DEFERRED, None) is not None:
-            _attach(self, checked, telling)
+            _attach(self, checked, spans)
         elif known is not None:
             begin_anew(self, known)
             NATIVE.look(self, known)
@@ -235,13 +235,13 @@ def _reconnecting(original: Method) -> Method:
     return reconnect
 
 
-def _attach(connection: Any, options: Options, telling: Telling) -> None:
+def _attach(connection: Any, options: Options, spans: QuerySpans) -> None:
     record = Record(NATIVE, connection, options, Arguments((), connection.__dict__.setdefault(_GIVEN, {})))
     NATIVE.keep_context(connection)
     record.configuring = _MAKING in connection.__dict__  # what a class of the app does in its own ``connect``
     record.attach(connection, (NATIVE.where(connection),))
     NATIVE.look(connection, record)
-    telling.attend(record, options)
+    spans.attend(record, options)
 
 
 def _beginning_anew(original: Method) -> Method:
@@ -277,9 +277,9 @@ def _changing_user(original: Method) -> Method:
     return cmd_change_user
 
 
-def _querying(calls: Calls, telling: Telling, original: Method) -> Method:
+def _querying(calls: Calls, spans: QuerySpans, original: Method) -> Method:
     """``cmd_query``: mostly called within what the app has called, where it shall cost nothing."""
-    statement = calls.statement(original, _itself, "query", telling.script)
+    statement = calls.statement(original, _itself, "query", spans.script)
 
     @functools.wraps(original)
     def cmd_query(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,7 @@ from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts, mark
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, bind, keywords_of, note_where, physical
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
@@ -61,12 +61,12 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("mysqlclient lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
-    telling = Telling(NATIVE, flows.operations)
+    spans = QuerySpans(NATIVE, flows.operations)
     steps = Steps(NATIVE, DRIVER, flows)
-    calls = Calls(NATIVE, steps, telling)
-    ending = Endings(NATIVE, steps, calls, telling).ending
-    _connections(patches, calls, ending, telling, options, flows)
-    _cursors(patches, calls, telling)
+    calls = Calls(NATIVE, steps, spans)
+    ending = Endings(NATIVE, steps, calls, spans).ending
+    _connections(patches, calls, ending, spans, options, flows)
+    _cursors(patches, calls, spans)
     return "patched"
 
 
@@ -82,7 +82,7 @@ def uninstall() -> None:
 
 
 def _connections(
-    patches: Patches, calls: Calls, ending: Method, telling: Telling, options: Options, flows: Flows
+    patches: Patches, calls: Calls, ending: Method, spans: QuerySpans, options: Options, flows: Flows
 ) -> None:
     def over(name: str, closure: Method) -> None:
         patches.replace(Connection, name, closure)
@@ -90,11 +90,11 @@ def _connections(
     def call(name: str, what: Call, begin: Method | None = None, effects: Any = None) -> None:
         over(name, calls.call(_on_live(name), what, begin, effects))
 
-    over("__init__", _constructing(options, telling, Connection.__init__))
-    over("query", calls.statement(_on_live("query"), _itself, "query", telling.script))
+    over("__init__", _constructing(options, spans, Connection.__init__))
+    over("query", calls.statement(_on_live("query"), _itself, "query", spans.script))
     for what in (Call.COMMIT, Call.ROLLBACK):
         over(what.value, ending(_on_live(what.value), what))
-    begin = functools.partial(telling.command, "BEGIN")
+    begin = functools.partial(spans.command, "BEGIN")
     over("begin", calls.call(Connection.begin, Call.STATEMENT, begin, lambda record: calls.effects_of("BEGIN")))
     call("autocommit", Call.STATEMENT, None, sets_autocommit)
     call("select_db", Call.STATEMENT, None, selects)
@@ -106,14 +106,14 @@ def _connections(
         patches.replace(Connection, name, _member(name))
 
 
-def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
+def _cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
     connection_of = attrgetter("connection")
     kind = cursors.BaseCursor
     patches.replace(kind, "execute", calls.statement(_noting(kind.execute), connection_of, "query"))
     patches.replace(kind, "close", _closing(kind.close))
-    batch = calls.statement(in_parts(kind.executemany), connection_of, "query", telling.batch)
-    patches.replace(kind, "executemany", first_taken(telling.nobody, batch))
-    called = calls.call(kind.callproc, Call.STATEMENT, telling.procedure, calls_procedure, connection_of)
+    batch = calls.statement(in_parts(kind.executemany), connection_of, "query", spans.batch)
+    patches.replace(kind, "executemany", first_taken(spans.nobody, batch))
+    called = calls.call(kind.callproc, Call.STATEMENT, spans.procedure, calls_procedure, connection_of)
     patches.replace(kind, "callproc", called)
     patches.replace(kind, "nextset", calls.fetch(kind.nextset, connection_of))
     late = cursors.CursorUseResultMixIn
@@ -223,7 +223,7 @@ def _reading_all(original: Method) -> Method:
     return fetchall
 
 
-def _constructing(options: Options, telling: Telling, original: Method) -> Method:
+def _constructing(options: Options, spans: QuerySpans, original: Method) -> Method:
     """``Connection.__init__``: our keywords are taken out; from here on the connection is watched."""
 
     @functools.wraps(original)
@@ -231,13 +231,13 @@ def _constructing(options: Options, telling: Telling, original: Method) -> Metho
         ours = take_keywords(kwargs)
         checked = options.with_keywords(ours, "connect") if ours else options
         given = keywords_of(args, kwargs)
-        with telling.connect(checked, lambda: _asked_for(given)):
+        with spans.connect(checked, lambda: _asked_for(given)):
             original(self, *args, **kwargs)
         note_where(self, given)
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
         record.kept["charset"] = C.character_set_name(self)
         record.attach(self, (NATIVE.where(self),))
-        telling.attend(record, checked)
+        spans.attend(record, checked)
 
     return __init__
 

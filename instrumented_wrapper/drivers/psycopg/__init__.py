@@ -8,5 +8,5 @@ Private parts of psycopg are used in this folder only. The rooms:
   `facts` of what was under way; `losses`: what a loss means, as a table; `limits`: deadlines for psycopg's generators;
 - `adapter`: what the lifecycle asks of the driver; `connecting`: all hosts are asked at once for a new server;
 - `seams`, `transactions`: the other patched methods;
-- `operations`: what the app calls, timed (`streaming`: what lasts); `telling`: what is told of it.
+- `operations`: what the app calls, timed (`streaming`: what lasts); `telling`: their spans.
 """

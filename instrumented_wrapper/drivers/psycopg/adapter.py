@@ -141,7 +141,8 @@ class Psycopg(Asking):
         internal = Record(dressed, options, None, (found.address,))
         internal.chosen = wanted == "any" or (wanted == "standby" and record.chosen)
         record.successor = deadlines.which(pgconn.socket)
-        internal.tells, internal.spans = record.tells, record.spans  # of what the app's transfer handler does
+        internal.operations_wanted = record.operations_wanted  # of what the app's transfer handler does
+        internal.spans_wanted = record.spans_wanted
         internal.internal, internal.recording, internal.deadline = True, False, deadline
         internal.refresh()
         vars(dressed)[KEY] = internal

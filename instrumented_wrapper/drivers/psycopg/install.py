@@ -21,7 +21,7 @@ from instrumented_wrapper.drivers.psycopg.parts import (
     Connection,
     missing_parts,
 )
-from instrumented_wrapper.drivers.psycopg.telling import Telling
+from instrumented_wrapper.drivers.psycopg.telling import QuerySpans
 from instrumented_wrapper.drivers.watching import drop_all
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
@@ -39,38 +39,38 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if version < OLDEST:
         logger.warning("psycopg %s is not supported, 3.2 or newer is: it is left alone", psycopg.__version__)
         return "left alone: older than 3.2"
-    telling = Telling(flows.operations)
+    spans = QuerySpans(flows.operations)
     if missing := missing_parts():
         logger.warning("psycopg %s lacks %s: it is only observed", psycopg.__version__, ", ".join(missing))
-        _observe(patches, options.with_keywords(_ONLY_OBSERVE, "self-test"), flows, telling)
-        operations.install(patches, telling)
+        _observe(patches, options.with_keywords(_ONLY_OBSERVE, "self-test"), flows, spans)
+        operations.install(patches, spans)
         return f"only observed: it lacks {', '.join(missing)}"
-    _observe(patches, options, flows, telling)
-    _look_after(patches, flows, telling)
-    operations.install(patches, telling)  # last: the time of an operation has all of ours in it
+    _observe(patches, options, flows, spans)
+    _look_after(patches, flows, spans)
+    operations.install(patches, spans)  # last: the time of an operation has all of ours in it
     return "patched"
 
 
 _ONLY_OBSERVE: dict[str, Any] = {"failover": "off", "reset_session_state_on_close": False}
 
 
-def _observe(patches: Patches, options: Options, flows: Flows, telling: Telling) -> None:
+def _observe(patches: Patches, options: Options, flows: Flows, spans: QuerySpans) -> None:
     """What is needed to see a loss: public methods, and the constructor."""
-    patches.close_over(BaseConnection, "__init__", making.attaching(options, patches, telling))
+    patches.close_over(BaseConnection, "__init__", making.attaching(options, patches, spans))
     patches.close_over(Connection, "wait", functools.partial(waiting.wait, driver=DRIVER, flows=flows))
     patches.close_over(AsyncConnection, "wait", functools.partial(waiting.wait_async, driver=DRIVER, flows=flows))
-    patches.wrap(Connection, "connect", making.connecting_with(options, telling))
-    patches.wrap(AsyncConnection, "connect", making.connecting_with_async(options, telling))
+    patches.wrap(Connection, "connect", making.connecting_with(options, spans))
+    patches.wrap(AsyncConnection, "connect", making.connecting_with_async(options, spans))
     patches.replace(psycopg, "connect", Connection.connect)
     for kind, make in ((Connection, making.parameters), (AsyncConnection, making.parameters_async)):
         if hasattr(kind, "_get_connection_params"):
             patches.close_over(kind, "_get_connection_params", make(options))
 
 
-def _look_after(patches: Patches, flows: Flows, telling: Telling) -> None:
+def _look_after(patches: Patches, flows: Flows, spans: QuerySpans) -> None:
     for name in SETTINGS:
         patches.close_over(BaseConnection, f"_set_{name}_gen", seams.setting(name, DRIVER, flows))
-    patches.close_over(BaseConnection, "_exec_command", statements.commanding(telling))
+    patches.close_over(BaseConnection, "_exec_command", statements.commanding(spans))
     patches.close_over(BaseConnection, "_check_connection_ok", seams.checking)
     patches.close_over(ClientCursorMixin, "mogrify", statements.mogrifying)
     patches.replace(BaseCursor, "_pgconn", seams.following(vars(BaseCursor)["_pgconn"]))

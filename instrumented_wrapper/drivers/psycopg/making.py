@@ -15,7 +15,7 @@ from typing import Any
 
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
-from instrumented_wrapper.drivers.psycopg.telling import Telling
+from instrumented_wrapper.drivers.psycopg.telling import QuerySpans
 from instrumented_wrapper.options import Options, take_keywords
 from instrumented_wrapper.patching import Patches
 
@@ -38,14 +38,14 @@ class _Pending:
 _pending: ContextVar[_Pending | None] = ContextVar("pending", default=None)
 
 
-def connecting_with(options: Options, telling: Telling) -> Callable[..., Any]:
+def connecting_with(options: Options, spans: QuerySpans) -> Callable[..., Any]:
     """``Connection.connect``, for wrapt: keep the outermost arguments, forget them when it is over."""
 
     def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
         token = _pending.set(pending)
         try:
-            with telling.connect(pending.options, *pending.arguments):
+            with spans.connect(pending.options, *pending.arguments):
                 return wrapped(*args, **kwargs)
         finally:
             _pending.reset(token)
@@ -53,14 +53,14 @@ def connecting_with(options: Options, telling: Telling) -> Callable[..., Any]:
     return connect
 
 
-def connecting_with_async(options: Options, telling: Telling) -> Callable[..., Any]:
+def connecting_with_async(options: Options, spans: QuerySpans) -> Callable[..., Any]:
     """``AsyncConnection.connect``, for wrapt."""
 
     async def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
         token = _pending.set(pending)
         try:
-            with telling.connect(pending.options, *pending.arguments):
+            with spans.connect(pending.options, *pending.arguments):
                 return await wrapped(*args, **kwargs)
         finally:
             _pending.reset(token)
@@ -121,7 +121,7 @@ def _seen(options: Options, conninfo: str, kwargs: dict[str, Any]) -> _Pending:
     return pending
 
 
-def attaching(options: Options, patches: Patches, telling: Telling) -> Callable[[Method], Method]:
+def attaching(options: Options, patches: Patches, spans: QuerySpans) -> Callable[[Method], Method]:
     """``BaseConnection.__init__``: from here on the connection is watched."""
 
     def make(original: Method) -> Method:
@@ -132,7 +132,7 @@ def attaching(options: Options, patches: Patches, telling: Telling) -> Callable[
                 return
             try:
                 vars(self)[KEY] = record = _record(self, pgconn, options)
-                telling.attend(record, record.options)
+                spans.attend(record, record.options)
             except Exception as error:  # noqa: BLE001 - the app gets its connection, if need be unobserved
                 logger.warning("a connection is not looked after: %s", type(error).__name__)
 

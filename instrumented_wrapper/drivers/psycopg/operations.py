@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, Connecti
 from instrumented_wrapper.drivers.psycopg.records import record_of
 from instrumented_wrapper.drivers.psycopg.server_cursors import anew, fetching
 from instrumented_wrapper.drivers.psycopg.streaming import copy, copy_async, stream, stream_async
-from instrumented_wrapper.drivers.psycopg.telling import Telling, is_quiet, of_its_own
+from instrumented_wrapper.drivers.psycopg.telling import QuerySpans, is_quiet, of_its_own
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.pages import leaving
 from instrumented_wrapper.patching import Patches
@@ -34,7 +34,7 @@ _BAD: Final = int(pq.ConnStatus.BAD)
 _INERROR: Final = int(pq.TransactionStatus.INERROR)
 
 
-def install(patches: Patches, telling: Telling) -> None:
+def install(patches: Patches, spans: QuerySpans) -> None:
     """Patch what the app calls, as far as this version of psycopg has it."""
 
     def over(owner: Any, name: str, make: Callable[[Method], Method]) -> None:
@@ -42,31 +42,31 @@ def install(patches: Patches, telling: Telling) -> None:
             patches.close_over(owner, name, make)
 
     for cursor, server_cursor, executing, timing, streamed, copied in _CURSORS:
-        over(cursor, "execute", functools.partial(executing, telling))
-        over(server_cursor, "execute", functools.partial(anew, telling, timing(telling, _states)))
-        over(cursor, "executemany", functools.partial(_batching, telling, timing(telling, _batches)))
-        over(cursor, "stream", functools.partial(_streaming, telling, streamed))
-        over(cursor, "copy", functools.partial(_streaming, telling, copied))
-        over(server_cursor, "_fetch_gen", functools.partial(fetching, telling))
-        over(server_cursor, "close", functools.partial(leaving, telling.nobody))
+        over(cursor, "execute", functools.partial(executing, spans))
+        over(server_cursor, "execute", functools.partial(anew, spans, timing(spans, _states)))
+        over(cursor, "executemany", functools.partial(_batching, spans, timing(spans, _batches)))
+        over(cursor, "stream", functools.partial(_streaming, spans, streamed))
+        over(cursor, "copy", functools.partial(_streaming, spans, copied))
+        over(server_cursor, "_fetch_gen", functools.partial(fetching, spans))
+        over(server_cursor, "close", functools.partial(leaving, spans.nobody))
     for connection, transaction, pipeline, timing, ending, mark in _CONNECTIONS:
         for name, command in _COMMANDS.items():
-            over(connection, name, timing(telling, command))
-        over(connection, "commit", functools.partial(ending, telling, "COMMIT"))
-        over(connection, "rollback", functools.partial(ending, telling, "ROLLBACK"))
-        over(transaction, f"__{mark}enter__", timing(telling, _enters))
-        over(transaction, f"__{mark}exit__", timing(telling, _leaves))
-        over(pipeline, "_fetch_gen", functools.partial(_flushing, telling))
-        over(pipeline, "sync", timing(telling, _synchronises))
-        over(pipeline, f"__{mark}exit__", timing(telling, _synchronises))
+            over(connection, name, timing(spans, command))
+        over(connection, "commit", functools.partial(ending, spans, "COMMIT"))
+        over(connection, "rollback", functools.partial(ending, spans, "ROLLBACK"))
+        over(transaction, f"__{mark}enter__", timing(spans, _enters))
+        over(transaction, f"__{mark}exit__", timing(spans, _leaves))
+        over(pipeline, "_fetch_gen", functools.partial(_flushing, spans))
+        over(pipeline, "sync", timing(spans, _synchronises))
+        over(pipeline, f"__{mark}exit__", timing(spans, _synchronises))
 
 
 # --- statements --------------------------------------------------------------------------------------------------
 
 
-def _executing(telling: Telling, original: Method) -> Method:
+def _executing(spans: QuerySpans, original: Method) -> Method:
     """``execute``: the frequent one, without an argument more than psycopg has."""
-    nobody, begin = telling.nobody, telling.statement
+    nobody, begin = spans.nobody, spans.statement
 
     @functools.wraps(original)
     def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
@@ -83,8 +83,8 @@ def _executing(telling: Telling, original: Method) -> Method:
     return execute
 
 
-def _executing_async(telling: Telling, original: Method) -> Method:
-    nobody, begin = telling.nobody, telling.statement
+def _executing_async(spans: QuerySpans, original: Method) -> Method:
+    nobody, begin = spans.nobody, spans.statement
 
     @functools.wraps(original)
     async def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
@@ -109,14 +109,14 @@ def _begun(begin: Begin, *args: Any, **kwargs: Any) -> Operation | None:
         return None
 
 
-def _timing(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
+def _timing(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]:
     """Any other method that is an operation from its call to its return."""
-    nobody = telling.nobody
+    nobody = spans.nobody
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if nobody() or (operation := _begun(begin, telling, self, *args, **kwargs)) is None:
+            if nobody() or (operation := _begun(begin, spans, self, *args, **kwargs)) is None:
                 return original(self, *args, **kwargs)
             try:
                 result = original(self, *args, **kwargs)
@@ -131,13 +131,13 @@ def _timing(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
     return make
 
 
-def _timing_async(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
-    nobody = telling.nobody
+def _timing_async(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]:
+    nobody = spans.nobody
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if nobody() or (operation := _begun(begin, telling, self, *args, **kwargs)) is None:
+            if nobody() or (operation := _begun(begin, spans, self, *args, **kwargs)) is None:
                 return await original(self, *args, **kwargs)
             try:
                 result = await original(self, *args, **kwargs)
@@ -152,18 +152,18 @@ def _timing_async(telling: Telling, begin: Begin) -> Callable[[Method], Method]:
     return make
 
 
-def _states(telling: Telling, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
+def _states(spans: QuerySpans, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
     """``execute`` of a server-side cursor."""
-    return telling.statement(self, *_query(args, kwargs))
+    return spans.statement(self, *_query(args, kwargs))
 
 
-def _batches(telling: Telling, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
+def _batches(spans: QuerySpans, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
     """``executemany``."""
-    return telling.batch(self, *_query(args, kwargs))
+    return spans.batch(self, *_query(args, kwargs))
 
 
-def _batching(telling: Telling, timed: Callable[[Method], Method], original: Method) -> Method:
-    return first_taken(telling.nobody, timed(original))
+def _batching(spans: QuerySpans, timed: Callable[[Method], Method], original: Method) -> Method:
+    return first_taken(spans.nobody, timed(original))
 
 
 def _query(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -173,15 +173,15 @@ def _query(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     return query, second if len(args) > 1 else kwargs.get("params", kwargs.get("params_seq"))
 
 
-def _streaming(telling: Telling, told: Method, original: Method) -> Method:
+def _streaming(spans: QuerySpans, told: Method, original: Method) -> Method:
     """``stream`` and ``copy``: as psycopg has them where nobody listens."""
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         going_on = original(self, *args, **kwargs)
-        if not telling.listens_to(self):
+        if not spans.listens_to(self):
             return going_on
-        return told(lambda: _begun(telling.statement, self, *_query(args, kwargs)), self, going_on)
+        return told(lambda: _begun(spans.statement, self, *_query(args, kwargs)), self, going_on)
 
     return method
 
@@ -189,7 +189,7 @@ def _streaming(telling: Telling, told: Method, original: Method) -> Method:
 # --- what psycopg sends on its own account -------------------------------------------------------------------------
 
 
-def _flushing(telling: Telling, original: Method) -> Method:
+def _flushing(spans: QuerySpans, original: Method) -> Method:
     """``Pipeline._fetch_gen``: a ``fetch...()`` in a pipeline block waits here for what was queued before it."""
 
     @functools.wraps(original)
@@ -197,19 +197,19 @@ def _flushing(telling: Telling, original: Method) -> Method:
         steps, record = original(self, **kwargs), record_of(self._conn)
         if record is None or sys._getframe(1).f_code.co_name != "_fetch_pipeline":
             return steps
-        return of_its_own(telling.part(self._conn, "FLUSH"), record, steps)
+        return of_its_own(spans.part(self._conn, "FLUSH"), record, steps)
 
     return _fetch_gen
 
 
-def _ending(telling: Telling, name: str, original: Method) -> Method:
+def _ending(spans: QuerySpans, name: str, original: Method) -> Method:
     """``commit`` and ``rollback``: often there is nothing to end, and nothing is sent."""
 
-    nobody = telling.nobody
+    nobody = spans.nobody
 
     @functools.wraps(original)
     def end(self: Any) -> None:
-        if nobody() or is_quiet(self) or (operation := telling.command(self, _answer_to(self, name))) is None:
+        if nobody() or is_quiet(self) or (operation := spans.command(self, _answer_to(self, name))) is None:
             return original(self)  # type: ignore[no-any-return]
         try:
             original(self)
@@ -227,12 +227,12 @@ def _answer_to(connection: Any, name: str) -> str:
     return "ROLLBACK" if connection.pgconn.transaction_status == _INERROR else name
 
 
-def _ending_async(telling: Telling, name: str, original: Method) -> Method:
-    nobody = telling.nobody
+def _ending_async(spans: QuerySpans, name: str, original: Method) -> Method:
+    nobody = spans.nobody
 
     @functools.wraps(original)
     async def end(self: Any) -> None:
-        if nobody() or is_quiet(self) or (operation := telling.command(self, _answer_to(self, name))) is None:
+        if nobody() or is_quiet(self) or (operation := spans.command(self, _answer_to(self, name))) is None:
             return await original(self)  # type: ignore[no-any-return]
         try:
             await original(self)
@@ -246,39 +246,39 @@ def _ending_async(telling: Telling, name: str, original: Method) -> Method:
 
 
 def _finishes_prepared(name: str) -> Callable[..., Operation | None]:
-    def begin(telling: Telling, self: Any, *_: Any, **__: Any) -> Operation | None:
+    def begin(spans: QuerySpans, self: Any, *_: Any, **__: Any) -> Operation | None:
         prepared = self._tpc is None or self._tpc[1]
-        return telling.command(self, f"{name} PREPARED" if prepared else name)
+        return spans.command(self, f"{name} PREPARED" if prepared else name)
 
     return begin
 
 
 _COMMANDS: Final[dict[str, Callable[..., Operation | None]]] = {
-    "tpc_begin": lambda telling, self, *_, **__: telling.command(self, "BEGIN"),
-    "tpc_prepare": lambda telling, self, *_, **__: telling.command(self, "PREPARE TRANSACTION"),
+    "tpc_begin": lambda spans, self, *_, **__: spans.command(self, "BEGIN"),
+    "tpc_prepare": lambda spans, self, *_, **__: spans.command(self, "PREPARE TRANSACTION"),
     "tpc_commit": _finishes_prepared("COMMIT"),
     "tpc_rollback": _finishes_prepared("ROLLBACK"),
 }
 
 
-def _enters(telling: Telling, self: Any, *_: Any) -> Operation | None:
+def _enters(spans: QuerySpans, self: Any, *_: Any) -> Operation | None:
     """``Transaction.__enter__``."""
-    return telling.command(self._conn, "BEGIN" if is_quiet(self._conn) else "SAVEPOINT")
+    return spans.command(self._conn, "BEGIN" if is_quiet(self._conn) else "SAVEPOINT")
 
 
-def _leaves(telling: Telling, self: Any, *error: Any) -> Operation | None:
+def _leaves(spans: QuerySpans, self: Any, *error: Any) -> Operation | None:
     """``Transaction.__exit__``."""
     if self._conn.pgconn.status == _BAD and self._conn.closed:
         return None  # nothing is sent
     if any(error) or self.force_rollback:
-        return telling.command(self._conn, "ROLLBACK" if self._outer_transaction else "ROLLBACK TO SAVEPOINT")
-    return telling.command(self._conn, "COMMIT" if self._outer_transaction else "RELEASE SAVEPOINT")
+        return spans.command(self._conn, "ROLLBACK" if self._outer_transaction else "ROLLBACK TO SAVEPOINT")
+    return spans.command(self._conn, "COMMIT" if self._outer_transaction else "RELEASE SAVEPOINT")
 
 
-def _synchronises(telling: Telling, self: Any, *_: Any) -> Operation | None:
+def _synchronises(spans: QuerySpans, self: Any, *_: Any) -> Operation | None:
     """``Pipeline.sync`` and the end of a pipeline: here the app waits for what it has queued."""
     of_the_app = getattr(self, "_lock", self._conn.lock) is self._conn.lock  # not the one that executemany() makes
-    return telling.part(self._conn, "SYNC") if of_the_app and is_pending(self._conn) else None
+    return spans.part(self._conn, "SYNC") if of_the_app and is_pending(self._conn) else None
 
 
 _CURSORS: Final[Any] = (

@@ -22,7 +22,7 @@ from instrumented_wrapper.drivers.talking.postgresql import FUNCTIONS
 from instrumented_wrapper.drivers.watching import KEY, SHARED, never, poll_of, watch
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.operations import AtSite, Operation, Site
+from instrumented_wrapper.operations import Operation, Site, SpanTemplates
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
@@ -60,9 +60,9 @@ class Record(Session):
         called: functions of which the server has to be asked what they may do.
         asks: the server has to be asked before the next statement.
         in_vain: the server was asked and did not tell.
-        tells: operations of the app are told of.
-        spans: they have spans; False where another instrumentation makes these.
-        at: what is told of operations where they go now; None: where that is has to be found out.
+        operations_wanted: telemetry records the operations of the app.
+        spans_wanted: they have spans; False where another instrumentation makes these.
+        templates: spans of operations on the present server; None: where these go has to be found out.
         moves: how often it has got a physical connection.
         lent: when the pool handed it out, on the clock of its metrics.
         operation: one that lasts while the app does other things (a stream, a COPY).
@@ -85,10 +85,10 @@ class Record(Session):
         self.muted = False  # psycopg converts a query without sending it
         self.asks = self.in_vain = False
         self.called: set[str] = set()
-        self.tells, self.spans = False, True
+        self.operations_wanted, self.spans_wanted = False, True
         self.moves = 0
         self.lent = 0.0
-        self.at: AtSite | None = None
+        self.templates: SpanTemplates | None = None
         self.operation: Operation | None = None
         self.unfinished: Operation | None = None
         self.broken = False
@@ -123,7 +123,7 @@ class Record(Session):
 
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
-        self.phase, self.peer, self.at = IDLE, None, None
+        self.phase, self.peer, self.templates = IDLE, None, None
         self.moves += 1
         self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
         self.shared, self.process = self.options.pooler == "transaction", None
@@ -179,7 +179,7 @@ class Record(Session):
     def refresh_changed(self) -> None:
         """Do as any session does; something was done, so that it may be asked again."""
         super().refresh_changed()
-        self.in_vain, self.at = False, None
+        self.in_vain, self.templates = False, None
 
     def ask_next(self, now: bool) -> None:
         """Have the next statement ask first, where there is something to ask."""

@@ -8,24 +8,24 @@ from typing import Any
 
 from instrumented_wrapper import pages
 from instrumented_wrapper.drivers.psycopg.records import record_of
-from instrumented_wrapper.drivers.psycopg.telling import Telling, of_its_own
+from instrumented_wrapper.drivers.psycopg.telling import QuerySpans, of_its_own
 
 __all__ = ["anew", "fetching"]
 
 Method = Callable[..., Any]
 
 
-def fetching(telling: Telling, original: Method) -> Method:
+def fetching(spans: QuerySpans, original: Method) -> Method:
     """``ServerCursor._fetch_gen``: telemetry records a page of rows, not a single row."""
-    nobody = telling.nobody
+    nobody = spans.nobody
 
     @functools.wraps(original)
     def _fetch_gen(self: Any, num: int | None) -> Any:
         steps, record = original(self, num), record_of(self._conn)
-        if num == 1 or record is None or nobody() or not telling.listens_to(self):
+        if num == 1 or record is None or nobody() or not spans.listens_to(self):
             return steps
         fetched = pages.of(self)
-        operation = fetched.begin(functools.partial(telling.page, record))
+        operation = fetched.begin(functools.partial(spans.page, record))
         return _rows(fetched, num, of_its_own(operation, record, steps))
 
     return _fetch_gen
@@ -39,6 +39,6 @@ def _rows(fetched: pages.Pages, number: int | None, steps: Any) -> Any:
     return rows
 
 
-def anew(telling: Telling, executing: Method, original: Method) -> Any:
+def anew(spans: QuerySpans, executing: Method, original: Method) -> Any:
     """``ServerCursor.execute``."""
-    return pages.leaving(telling.nobody, executing(original))
+    return pages.leaving(spans.nobody, executing(original))

@@ -23,9 +23,9 @@ from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
-from instrumented_wrapper.drivers.psycopg.telling import Telling
+from instrumented_wrapper.drivers.psycopg.telling import QuerySpans
 from instrumented_wrapper.drivers.talking.postgresql import with_calls
-from instrumented_wrapper.operations import kept
+from instrumented_wrapper.operations import bounded_put
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
 
 __all__ = ["commanding", "converting", "effects_of", "mogrifying", "named", "starting", "text_of"]
@@ -47,7 +47,9 @@ def effects_of(text: str | bytes) -> Effects | None:
     memo, most = (_memo, _MEMO_SIZE) if len(text) <= _MEMO_LONGEST else (_memo_of_long, _MEMO_SIZE_OF_LONG)
     if (known := memo.get(text, _UNSEEN)) is not _UNSEEN:
         return known  # type: ignore[return-value]
-    return kept(memo, text, postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace")), most)
+    return bounded_put(
+        memo, text, postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace")), most
+    )
 
 
 # --- before it is sent ------------------------------------------------------------------------------------------
@@ -241,7 +243,7 @@ def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:
             yield Step(DOUBT, name if isinstance(name, str) else "", "executemany")
 
 
-def commanding(telling: Telling) -> Callable[[Method], Method]:
+def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
     """``BaseConnection._exec_command``: the statements that psycopg sends by itself (BEGIN, COMMIT, SAVEPOINT)."""
     memo = _memo
 
@@ -258,8 +260,8 @@ def commanding(telling: Telling) -> Callable[[Method], Method]:
             if effects is not None:
                 steps.note(record, effects) if record.alert else record.noted.append(effects)
             sending = original(self, text, *args, **kwargs)
-            implicit = record.tells and sys._getframe(1).f_code.co_name == "_start_query"
-            return telling.implicit_begin(record, sending) if implicit else sending
+            implicit = record.operations_wanted and sys._getframe(1).f_code.co_name == "_start_query"
+            return spans.implicit_begin(record, sending) if implicit else sending
 
         return _exec_command
 

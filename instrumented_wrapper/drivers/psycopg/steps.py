@@ -80,7 +80,7 @@ def note(record: Record, effects: Effects) -> None:
     if effects.defines:
         record.functions.forget()
     if effects.sets:
-        record.at = None  # perhaps the search path
+        record.templates = None  # perhaps the search path
     record.noted.append(effects)
 
 

@@ -1,4 +1,4 @@
-"""What is told of the app's operations on a connection, to whom it concerns: statements, batches, commits, connects.
+"""Begin the spans of the app's operations on a connection: statements, batches, commits, connects.
 
 The patched methods are in `operations`. Nothing here raises into the app, and nothing holds a value.
 """
@@ -22,20 +22,20 @@ from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 from instrumented_wrapper.drivers.psycopg.facts import is_pending
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of
 from instrumented_wrapper.operations import (
-    AtSite,
     Operation,
     Operations,
     Site,
-    Told,
+    SpanTemplate,
+    SpanTemplates,
     Words,
     attention,
+    bounded_put,
     has_parameters,
-    kept,
     shown_text,
 )
 from instrumented_wrapper.options import Options
 
-__all__ = ["Telling"]
+__all__ = ["QuerySpans"]
 
 logger = logging.getLogger("instrumented_wrapper")
 _words: dict[str, Words] = {}
@@ -45,7 +45,7 @@ _IDLE: Final = int(pq.TransactionStatus.IDLE)
 _BAD: Final = int(pq.ConnStatus.BAD)
 
 
-class Telling:
+class QuerySpans:
     """Begins operations, where somebody listens and the connection's options want it."""
 
     def __init__(self, operations: Operations) -> None:
@@ -54,27 +54,27 @@ class Telling:
 
     def attend(self, record: Record, options: Options) -> None:
         """Decide what telemetry records of operations on a new connection."""
-        record.spans, record.tells = attention(self._operations, "psycopg", options)
+        record.spans_wanted, record.operations_wanted = attention(self._operations, "psycopg", options)
 
     def listens_to(self, cursor: Any) -> bool:
         """Tell whether somebody listens to the operations of a cursor."""
         record: Record | None = cursor._conn.__dict__.get(KEY)
-        return record is not None and record.tells and self.listens()
+        return record is not None and record.operations_wanted and self.listens()
 
     def statement(self, cursor: Any, query: Any, params: Any) -> Operation | None:
         """Begin a statement."""
         connection = cursor._conn
         record: Record | None = connection.__dict__.get(KEY)
-        if record is None or not record.tells or not self.listens():
+        if record is None or not record.operations_wanted or not self.listens():
             return None
         started = time_ns()
         try:
-            at = record.at or self._at(record)
+            templates = record.templates or self._at(record)
             bound = has_parameters(params)
-            told = (at.bound if bound else at.bare).get(query) if type(query) is str else None
-            if told is None:
-                told = _described(at, cursor, query, bound)
-            return self._begin(told, record.spans, record.options.metrics, started, record)
+            template = (templates.bound if bound else templates.bare).get(query) if type(query) is str else None
+            if template is None:
+                template = _described(templates, cursor, query, bound)
+            return self._begin(template, record.spans_wanted, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
@@ -82,47 +82,52 @@ class Telling:
         """Begin an ``executemany``; None where it has no parameter sets, and runs no statement."""
         record: Record | None = cursor._conn.__dict__.get(KEY)
         size = size_of(params_seq)
-        if record is None or not size or not record.tells or not self.listens():
+        if record is None or not size or not record.operations_wanted or not self.listens():
             return None
         started = time_ns()
         try:
-            at = record.at or self._at(record)
+            templates = record.templates or self._at(record)
             text, composed = _text_of(cursor, query)
             bound = not composed and has_parameters(first_of(params_seq))
-            told = at.describe(*_shown(at, text, bound), size)
-            return self._begin(told, record.spans, record.options.metrics, started, record)
+            template = templates.template(*_shown(templates, text, bound), size)
+            return self._begin(template, record.spans_wanted, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
     def command(self, connection: Any, name: str) -> Operation | None:
         """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
         record: Record | None = connection.__dict__.get(KEY)
-        if record is None or not record.tells or record.options.transaction_spans == "off" or not self.listens():
+        if (
+            record is None
+            or not record.operations_wanted
+            or record.options.transaction_spans == "off"
+            or not self.listens()
+        ):
             return None
         wanted = record.options.transaction_spans == "on" or self._operations.within_recorded()
-        return self._named(record, name, wanted and record.spans)
+        return self._named(record, name, wanted and record.spans_wanted)
 
     def part(self, connection: Any, name: str) -> Operation | None:
         """Begin what psycopg sends on its own account: a FETCH, the Sync of a pipeline."""
         record: Record | None = connection.__dict__.get(KEY)
-        if record is None or not record.tells or not self.listens():
+        if record is None or not record.operations_wanted or not self.listens():
             return None
-        return self._named(record, name, record.spans)
+        return self._named(record, name, record.spans_wanted)
 
     def page(self, record: Record, traces: bool) -> Operation | None:
         """Begin to fetch a page of a server-side cursor, with a span or only measured."""
-        return self._named(record, "FETCH", traces and record.spans)
+        return self._named(record, "FETCH", traces and record.spans_wanted)
 
     def implicit_begin(self, record: Record, command: Any) -> Any:
-        """Return psycopg's own BEGIN before a statement, told of as a part of that statement."""
-        wanted = record.spans and record.options.transaction_spans != "off"
+        """Return psycopg's own BEGIN before a statement, recorded as a part of that statement."""
+        wanted = record.spans_wanted and record.options.transaction_spans != "off"
         if not (wanted and self.listens() and self._operations.within_recorded()):
             return command
         return during(partial(self._named, record, "BEGIN", traces=True, metrics=False), command)
 
     @contextmanager
     def connect(self, options: Options, conninfo: Any, keywords: Mapping[str, Any]) -> Iterator[None]:
-        """While inside, a connection is made; told of where the option asks for it."""
+        """While inside, a connection is made; recorded where the option asks for it."""
         operation = self._connect(options, conninfo, keywords) if options.connect_spans else None
         try:
             yield
@@ -138,24 +143,28 @@ class Telling:
             return None
         started = time_ns()
         try:
-            at = self._operations.at(_asked_for(conninfo, keywords))
-            return self._begin(at.describe(Words("", operation="CONNECT")), True, False, started)
+            templates = self._operations.templates_at(_asked_for(conninfo, keywords))
+            return self._begin(templates.template(Words("", operation="CONNECT")), True, False, started)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
     def _named(self, record: Record, name: str, traces: bool, metrics: bool | None = None) -> Operation | None:
         started = time_ns()
         try:
-            at = record.at or self._at(record)
+            templates = record.templates or self._at(record)
             key = ("command", name)  # no text of the app's
-            told = at.bare.get(key) or at.keep(at.bare, key, Words(name, operation=name), None)
-            return self._begin(told, traces, record.options.metrics if metrics is None else metrics, started, record)
+            template = templates.bare.get(key) or templates.put(templates.bare, key, Words(name, operation=name), None)
+            return self._begin(
+                template, traces, record.options.metrics if metrics is None else metrics, started, record
+            )
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _untold(error)
 
-    def _at(self, record: Record) -> AtSite:
-        record.at = self._operations.at(record.site(), record.options.metrics_without, record.options.query_text)
-        return record.at
+    def _at(self, record: Record) -> SpanTemplates:
+        record.templates = self._operations.templates_at(
+            record.site(), record.options.metrics_without, record.options.query_text
+        )
+        return record.templates
 
 
 def is_quiet(connection: Any) -> bool:
@@ -211,24 +220,24 @@ def _untold(error: Exception) -> Operation | None:
 # --- what a statement says ----------------------------------------------------------------------------------------
 
 
-def _described(at: AtSite, cursor: Any, query: Any, bound: bool) -> Told:
+def _described(templates: SpanTemplates, cursor: Any, query: Any, bound: bool) -> SpanTemplate:
     text, composed = _text_of(cursor, query)
     as_written = bound and not composed  # a composed text may have values in it, parameters or not
-    known = at.bound if as_written else at.bare
-    if told := known.get(text):
-        return told
-    return at.keep(known, text, *_shown(at, text, as_written))
+    known = templates.bound if as_written else templates.bare
+    if template := known.get(text):
+        return template
+    return templates.put(known, text, *_shown(templates, text, as_written))
 
 
-def _shown(at: AtSite, text: str, bound: bool) -> tuple[Words, str | None]:
+def _shown(templates: SpanTemplates, text: str, bound: bool) -> tuple[Words, str | None]:
     words = _words_of(text)
-    return words, shown_text(words, cut(text), bound, at.query_text)
+    return words, shown_text(words, cut(text), bound, templates.query_text)
 
 
 def _words_of(text: str) -> Words:
-    """Return what may be told of a text, read once per text; of long ones only a few are kept."""
+    """Return what may be shown of a text, read once per text; of long ones only a few are kept."""
     known, most = (_words, _MOST) if len(text) <= _LONG else (_long_words, _MOST_LONG)
-    return known.get(text) or kept(known, text, words_of(text), most)
+    return known.get(text) or bounded_put(known, text, words_of(text), most)
 
 
 def _text_of(cursor: Any, query: Any) -> tuple[str, bool]:

@@ -12,7 +12,7 @@ from psycopg2 import extensions
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, become, combined, is_left_alone
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, hosts_of
 from instrumented_wrapper.drivers.watching import KEY
@@ -25,7 +25,7 @@ Method = Callable[..., Any]
 _asked: Final[ContextVar[Options | None]] = ContextVar("asked", default=None)  # for the connection that is being made
 
 
-def asked(options: Options, telling: Telling, original: Method) -> Method:
+def asked(options: Options, spans: QuerySpans, original: Method) -> Method:
     """``psycopg2.connect``: our keywords are taken out before libpq sees them."""
 
     @functools.wraps(original)
@@ -34,7 +34,7 @@ def asked(options: Options, telling: Telling, original: Method) -> Method:
         checked = options.with_keywords(ours, "connect") if ours else options
         token = _asked.set(checked)
         try:
-            with telling.connect(checked, lambda: _asked_for(dsn, kwargs)):
+            with spans.connect(checked, lambda: _asked_for(dsn, kwargs)):
                 # by name, as the app gives them: another tool that wraps connect() looks for them there
                 factories = {"connection_factory": connection_factory, "cursor_factory": cursor_factory}
                 return original(dsn, **{name: it for name, it in factories.items() if it is not None}, **kwargs)
@@ -69,7 +69,7 @@ class Extensions:
         return text
 
 
-def making(options: Options, telling: Telling, original: Method) -> Method:
+def making(options: Options, spans: QuerySpans, original: Method) -> Method:
     """``psycopg2._connect``: every connection is made here, with a subclass of the class that the app wants."""
 
     @functools.wraps(original)
@@ -87,7 +87,7 @@ def making(options: Options, telling: Telling, original: Method) -> Method:
         finally:
             _unborn.reset(token)
         if is_class or become(connection, kind):
-            _born(record, connection, telling)
+            _born(record, connection, spans)
         return connection
 
     return _connect
@@ -99,13 +99,13 @@ def _may_switch(record: Record, given: dict[str, Any]) -> bool:
     return record.would_switch(hosts_of(given)) or (by_service and record.options.failover == "auto")
 
 
-def _born(record: Record, connection: Any, telling: Telling) -> None:
+def _born(record: Record, connection: Any, spans: QuerySpans) -> None:
     """What is done to a connection from now on is the app's doing."""
     if KEY not in connection.__dict__ and NATIVE.socket(connection) is not None:  # a function of the app's has made it
         record.belongs_to(connection)
         NATIVE.attach(record, connection)
     if record.connection() is connection:
-        telling.attend(record, record.options)
+        spans.attend(record, record.options)
         if not record.held:
             record.hand_out()
 

@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
@@ -66,17 +66,17 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if absent := ", ".join(libpq.missing_functions()):
         logger.warning("libpq of psycopg2 lacks %s: it is only observed", absent)
         options = options.with_keywords({"failover": "off", "reset_session_state_on_close": False}, "self-test")
-    telling = Telling(NATIVE, flows.operations)
+    spans = QuerySpans(NATIVE, flows.operations)
     steps = Steps(NATIVE, DRIVER, flows)
-    calls = Calls(NATIVE, steps, telling)
-    patches.replace(psycopg2, "connect", connecting.asked(options, telling, psycopg2.connect))
-    patches.replace(psycopg2, "_connect", connecting.making(options, telling, known._connect))
+    calls = Calls(NATIVE, steps, spans)
+    patches.replace(psycopg2, "connect", connecting.asked(options, spans, psycopg2.connect))
+    patches.replace(psycopg2, "_connect", connecting.making(options, spans, known._connect))
     patches.replace(psycopg2, "_ext", connecting.Extensions(options))
-    endings = Endings(NATIVE, steps, calls, telling)
+    endings = Endings(NATIVE, steps, calls, spans)
     for kind in (Watched, Shell):
-        _connections(patches, kind, calls, endings, telling, flows)
+        _connections(patches, kind, calls, endings, spans, flows)
     for cursor, named in ((WatchedCursor, NamedCursor), (ShellCursor, NamedShellCursor)):
-        _cursors(patches, cursor, named, calls, telling)
+        _cursors(patches, cursor, named, calls, spans)
     return f"only observed: it lacks {absent}" if absent else "patched"
 
 
@@ -98,13 +98,13 @@ def uninstall() -> None:
 
 
 def _connections(
-    patches: Patches, kind: type[Any], calls: Calls, endings: Endings, telling: Telling, flows: Flows
+    patches: Patches, kind: type[Any], calls: Calls, endings: Endings, spans: QuerySpans, flows: Flows
 ) -> None:
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.replace(kind, name, make(getattr(kind, name)))
 
     def ended(name: str) -> Method:
-        return functools.partial(telling.command, name)
+        return functools.partial(spans.command, name)
 
     if kind is Watched:
         over("__init__", connecting.attaching)
@@ -136,7 +136,7 @@ def _connections(
         patches.replace(kind, theirs, property(member.__get__, change, doc=member.__doc__))
 
 
-def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, telling: Telling) -> None:
+def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, spans: QuerySpans) -> None:
     connection_of = _K.connection.__get__ if kind is WatchedCursor else struct_of
 
     def statement(name: str, first: str, begin: Method | None = None) -> None:
@@ -148,20 +148,20 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
         patches.replace(owner, name, made)
 
     statement("execute", "query")
-    many = calls.statement(kind.executemany, connection_of, "query", telling.batch, _K.executemany)
-    patches.replace(kind, "executemany", first_taken(telling.nobody, many))
-    statement("copy_expert", "sql", telling.script)
-    call(kind, "callproc", telling.procedure, lambda record, name, *given: calls.effects_of(f"SELECT * FROM {name}()"))
+    many = calls.statement(kind.executemany, connection_of, "query", spans.batch, _K.executemany)
+    patches.replace(kind, "executemany", first_taken(spans.nobody, many))
+    statement("copy_expert", "sql", spans.script)
+    call(kind, "callproc", spans.procedure, lambda record, name, *given: calls.effects_of(f"SELECT * FROM {name}()"))
     for name, place in (("copy_from", 1), ("copy_to", 1)):
-        call(kind, name, functools.partial(_copies, telling, place))
+        call(kind, name, functools.partial(_copies, spans, place))
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
         fetch = calls.plain(getattr(named, name), connection_of)
-        patches.replace(named, name, told(telling, sizes[name], fetch) if name in sizes else fetch)
-    page = told(telling, sizes["__next__"], calls.fetch(named.__next__, connection_of))
+        patches.replace(named, name, told(spans, sizes[name], fetch) if name in sizes else fetch)
+    page = told(spans, sizes["__next__"], calls.fetch(named.__next__, connection_of))
     patches.replace(named, "__next__", iterating(named.__next__, page))
-    patches.replace(named, "execute", leaving(telling.nobody, holding.declaring(kind.execute)))
+    patches.replace(named, "execute", leaving(spans.nobody, holding.declaring(kind.execute)))
     close = calls.call(named.close, Call.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
-    patches.replace(named, "close", leaving(telling.nobody, holding.closing(close)))
+    patches.replace(named, "close", leaving(spans.nobody, holding.closing(close)))
 
 
 def _unless_idle(endings: Endings, original: Method, call: Call) -> Method:
@@ -225,6 +225,6 @@ def _resets(record: Record) -> Effects | None:
     return postgresql.scan("ROLLBACK; RESET ALL; SET SESSION AUTHORIZATION DEFAULT")
 
 
-def _copies(telling: Telling, place: int, record: Record, *args: Any, **kwargs: Any) -> Any:
+def _copies(spans: QuerySpans, place: int, record: Record, *args: Any, **kwargs: Any) -> Any:
     table = str(kwargs.get("table") or (args[place] if len(args) > place else ""))
-    return telling.part(Words(f"COPY {table}".strip(), operation="COPY", collection=table), record)
+    return spans.part(Words(f"COPY {table}".strip(), operation="COPY", collection=table), record)

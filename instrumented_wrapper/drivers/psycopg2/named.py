@@ -10,7 +10,7 @@ from psycopg2 import extensions
 
 from instrumented_wrapper import pages
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.operations import Operation
 
 __all__ = ["iterating", "sizes", "told"]
@@ -31,19 +31,19 @@ def iterating(original: Method, page: Method) -> Method:
     return __next__
 
 
-def told(telling: Telling, size: Size, fetch: Method) -> Method:
+def told(spans: QuerySpans, size: Size, fetch: Method) -> Method:
     """Return `fetch`, recorded as a page unless it asks for a single row."""
-    nobody = telling.nobody
+    nobody = spans.nobody
 
     @functools.wraps(fetch)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if nobody() or (record := record_of(self.connection)) is None or not _is_told(telling, record):
+        if nobody() or (record := record_of(self.connection)) is None or not _is_told(spans, record):
             return fetch(self, *args, **kwargs)
         number = size(self, *args, **kwargs)
         if number == 1:
             return fetch(self, *args, **kwargs)
         fetched = pages.of(self)
-        operation = fetched.begin(functools.partial(telling.page, record))
+        operation = fetched.begin(functools.partial(spans.page, record))
         rows = _to_its_end(operation, fetched, functools.partial(fetch, self, *args, **kwargs))
         if number is None or (_rows(self) < number):
             fetched.finish()
@@ -52,9 +52,9 @@ def told(telling: Telling, size: Size, fetch: Method) -> Method:
     return method
 
 
-def _is_told(telling: Telling, record: Record) -> bool:
+def _is_told(spans: QuerySpans, record: Record) -> bool:
     within = record.busy and record.is_within()
-    return record.tells and not within and telling.listens()
+    return record.operations_wanted and not within and spans.listens()
 
 
 def _to_its_end(operation: Operation | None, fetched: pages.Pages, fetch: Callable[[], Any]) -> Any:

@@ -23,7 +23,7 @@ from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts, of_the_rest
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.pymysql.hearing import ending, hearing, hearing_result, reading_on
 from instrumented_wrapper.drivers.pymysql.native import TRACKED, PyMySQL, track
@@ -62,13 +62,13 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("PyMySQL lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
-    telling = Telling(NATIVE, flows.operations)
+    spans = QuerySpans(NATIVE, flows.operations)
     steps = Steps(NATIVE, DRIVER, flows)
-    calls = Calls(NATIVE, steps, telling)
-    ending = Endings(NATIVE, steps, calls, telling).ending
-    _connections(patches, calls, ending, telling, options, flows)
+    calls = Calls(NATIVE, steps, spans)
+    ending = Endings(NATIVE, steps, calls, spans).ending
+    _connections(patches, calls, ending, spans, options, flows)
     _results(patches)
-    _cursors(patches, calls, telling)
+    _cursors(patches, calls, spans)
     return "patched"
 
 
@@ -78,7 +78,7 @@ def uninstall() -> None:
 
 
 def _connections(
-    patches: Patches, calls: Calls, ending: Method, telling: Telling, options: Options, flows: Flows
+    patches: Patches, calls: Calls, ending: Method, spans: QuerySpans, options: Options, flows: Flows
 ) -> None:
     kind = connections.Connection
 
@@ -88,16 +88,16 @@ def _connections(
     def call(name: str, what: Call, begin: Method | None = None, effects: Any = None, reads_last: bool = False) -> None:
         over(name, lambda original: calls.call(original, what, begin, effects, reads_last=reads_last))
 
-    over("__init__", functools.partial(_constructing, options, telling))
+    over("__init__", functools.partial(_constructing, options, spans))
     over("connect", _connecting)
     over("set_character_set", _connected)
     over("_request_authentication", _authenticating)
     over("_read_ok_packet", hearing)
     over("_read_query_result", hearing_result)
-    over("query", functools.partial(_query, calls, telling))
+    over("query", functools.partial(_query, calls, spans))
     for what in (Call.COMMIT, Call.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
-    call("begin", Call.STATEMENT, functools.partial(telling.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
+    call("begin", Call.STATEMENT, functools.partial(spans.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
     call("autocommit", Call.STATEMENT, None, sets_autocommit)
     call("select_db", Call.STATEMENT, None, selects)
     call("set_character_set", Call.STATEMENT, None, sets_names)
@@ -113,19 +113,19 @@ def _results(patches: Patches) -> None:
         patches.close_over(kind, name, reading_on)
 
 
-def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
+def _cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
     connection_of = attrgetter("connection")
     make = functools.partial(calls.statement, connection_of=connection_of, named="query")
     patches.close_over(cursors.Cursor, "execute", make)
     patches.close_over(
         cursors.Cursor,
         "executemany",
-        lambda original: first_taken(telling.nobody, make(in_parts(original), begin=telling.batch)),
+        lambda original: first_taken(spans.nobody, make(in_parts(original), begin=spans.batch)),
     )
     patches.close_over(
         cursors.Cursor,
         "callproc",
-        lambda original: calls.call(original, Call.STATEMENT, telling.procedure, calls_procedure, connection_of),
+        lambda original: calls.call(original, Call.STATEMENT, spans.procedure, calls_procedure, connection_of),
     )
     patches.close_over(cursors.Cursor, "nextset", functools.partial(_nextset, calls))
     patches.close_over(cursors.SSCursor, "__del__", _finalising)
@@ -133,9 +133,9 @@ def _cursors(patches: Patches, calls: Calls, telling: Telling) -> None:
         patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
 
 
-def _query(calls: Calls, telling: Telling, original: Method) -> Method:
+def _query(calls: Calls, spans: QuerySpans, original: Method) -> Method:
     """``Connection.query``: the app's own, or a part of what a cursor does."""
-    direct = calls.statement(original, _itself, "sql", telling.script)
+    direct = calls.statement(original, _itself, "sql", spans.script)
 
     @functools.wraps(original)
     def query(self: Any, sql: Any, unbuffered: bool = False) -> Any:
@@ -182,7 +182,7 @@ def _itself(connection: Any) -> Any:
     return connection
 
 
-def _constructing(options: Options, telling: Telling, original: Method) -> Method:
+def _constructing(options: Options, spans: QuerySpans, original: Method) -> Method:
     """``Connection.__init__``: our keywords are taken out; from here on the connection is watched."""
 
     @functools.wraps(original)
@@ -192,10 +192,10 @@ def _constructing(options: Options, telling: Telling, original: Method) -> Metho
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
         record.configuring, record.off = True, True
         self.__dict__[KEY] = record
-        with telling.connect(checked, lambda: _asked_for(kwargs)):
+        with spans.connect(checked, lambda: _asked_for(kwargs)):
             original(self, *args, **kwargs)
         _attach(self, record)
-        telling.attend(record, checked)
+        spans.attend(record, checked)
 
     return __init__
 

@@ -11,7 +11,7 @@ import sqlite3
 from abc import ABCMeta
 from typing import Any, Final
 
-from instrumented_wrapper.operations import kept
+from instrumented_wrapper.operations import bounded_put
 
 __all__ = ["C_CONNECTION", "C_CURSOR", "Making", "Watched", "WatchedCursor", "combined"]
 
@@ -60,7 +60,7 @@ def combined(theirs: type[Any], ours: type[Any]) -> type[Any]:
     if theirs is _STANDS_FOR[ours]:
         return ours
     known = _kinds.get(theirs)
-    return kept(_kinds, theirs, _made(theirs, ours), _MOST) if known is None else known
+    return bounded_put(_kinds, theirs, _made(theirs, ours), _MOST) if known is None else known
 
 
 def _made(theirs: type[Any], ours: type[Any]) -> type[Any]:

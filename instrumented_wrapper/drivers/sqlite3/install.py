@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.blocking.closing import closing, setting
 from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR as _K
 from instrumented_wrapper.drivers.sqlite3.classes import Making, Watched, WatchedCursor, combined
@@ -43,8 +43,8 @@ _ADAPTED: Final = (datetime.date, datetime.datetime)
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch sqlite3. Returns what was done, for a user who asks."""
     options = replace(options, failover="off")  # there is no server
-    telling = Telling(NATIVE, flows.operations)
-    maker = Maker(NATIVE, telling, options)
+    spans = QuerySpans(NATIVE, flows.operations)
+    maker = Maker(NATIVE, spans, options)
     connect = maker.connect(sqlite3.connect)
     for module in (sqlite3, sqlite3.dbapi2):
         patches.replace(module, "connect", connect)
@@ -53,7 +53,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     patches.replace(Making, "__call__", maker.call(type.__call__))
     patches.replace(Watched, "__init__", maker.init(_C.__init__))
     _patch_settings(patches, flows)
-    _patch_calls(patches, Calls(NATIVE, Steps(NATIVE, DRIVER, flows), telling), telling)
+    _patch_calls(patches, Calls(NATIVE, Steps(NATIVE, DRIVER, flows), spans), spans)
     patches.replace(Watched, "close", closing(NATIVE, DRIVER, flows)(_C.close))
     patches.replace(Watched, "set_trace_callback", _tracing(_C.set_trace_callback))
     if _ADAPTERS_WARN:
@@ -90,8 +90,8 @@ def _changing(name: str, original: Method) -> Method:
     return change
 
 
-def _patch_calls(patches: Patches, calls: Calls, telling: Telling) -> None:
-    statements = Statements(calls, telling)
+def _patch_calls(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
+    statements = Statements(calls, spans)
     for name in ("execute", "executemany", "executescript"):
         method = getattr(statements, name)(getattr(_K, name))
         patches.replace(WatchedCursor, name, method)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, combined
 from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
 from instrumented_wrapper.drivers.sqlite3.native import readable
@@ -30,8 +30,8 @@ _NAME: Final = "_instrumented_wrapper_name"  # in a connection's ``__dict__``: t
 class Maker:
     """Makes the closures."""
 
-    def __init__(self, native: Native, telling: Telling, options: Options) -> None:
-        self._native, self._telling, self._options = native, telling, options
+    def __init__(self, native: Native, spans: QuerySpans, options: Options) -> None:
+        self._native, self._spans, self._options = native, spans, options
 
     def connect(self, original: Method) -> Method:
         """``sqlite3.connect``: our class goes between the app's and the C class."""
@@ -51,7 +51,7 @@ class Maker:
 
     def call(self, original: Method) -> Method:
         """Call a class of connections: what its constructors set is the baseline."""
-        telling = self._telling
+        spans = self._spans
 
         @functools.wraps(original)
         def call(cls: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -59,7 +59,7 @@ class Maker:
             if ours := take_keywords(kwargs):
                 options = replace(options.with_keywords(ours, "connect"), failover="off")
             database = args[0] if args else kwargs.get("database")
-            with telling.connect(options, lambda: Site(sqlite.SYSTEM, readable(database), "", None)):
+            with spans.connect(options, lambda: Site(sqlite.SYSTEM, readable(database), "", None)):
                 connection = original(cls, *args, **kwargs)
             if Watched in type(connection).__mro__ and record_of(connection) is None:  # `__new__` is the app's
                 self._watch(connection, options)
@@ -71,7 +71,7 @@ class Maker:
         arguments = Arguments((connection.__dict__.pop(_NAME, ""),), {})
         record = Record(self._native, connection, options, arguments)
         record.attach(connection, ())
-        self._telling.attend(record, options)
+        self._spans.attend(record, options)
 
     def init(self, original: Method) -> Method:
         """Open a database; the same object may open another one later."""

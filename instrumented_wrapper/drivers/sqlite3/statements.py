@@ -15,12 +15,12 @@ from typing import Any, Final
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.blocking.calls import Calls, ended
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.engine.query_spans import Telling
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched
 from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
 from instrumented_wrapper.drivers.sqlite3.native import HAS_AUTOCOMMIT
 from instrumented_wrapper.drivers.watching import KEY
-from instrumented_wrapper.operations import Operation, kept
+from instrumented_wrapper.operations import Operation, bounded_put
 
 __all__ = ["Statements"]
 
@@ -35,13 +35,13 @@ _MOST, _LONG = 4096, 4096  # texts that are kept; characters
 class Statements:
     """Makes the closures."""
 
-    def __init__(self, calls: Calls, telling: Telling) -> None:
-        self._calls, self._telling = calls, telling
+    def __init__(self, calls: Calls, spans: QuerySpans) -> None:
+        self._calls, self._spans = calls, spans
         self._named: dict[str, bool] = {}
 
     def execute(self, original: Method) -> Method:
         """``execute``."""
-        named, memo, nobody = self._named, self._calls.memo, self._telling.nobody
+        named, memo, nobody = self._named, self._calls.memo, self._spans.nobody
         warning = self._warning(original)
         carefully = self._calls.statement(warning, _watched, "sql")
 
@@ -52,7 +52,7 @@ class Statements:
                 known = memo.get(sql, KEY)
             except (AttributeError, TypeError):  # a cursor of nothing that we made; no text
                 return original(self, sql, *parameters)
-            if record is None or record.alert or known is not None or (record.tells and not nobody()):
+            if record is None or record.alert or known is not None or (record.operations_wanted and not nobody()):
                 return carefully(self, sql, *parameters)
             record.used = True
             if _NAMES_WARN and parameters and type(parameters[0]) is not dict and named.get(sql, True):
@@ -63,7 +63,7 @@ class Statements:
 
     def executemany(self, original: Method) -> Method:
         """``executemany``: no PRAGMA can be given to it. Others may use the connection while the app makes the sets."""
-        warning, batch, nobody = self._warning(original), self._telling.batch, self._telling.nobody
+        warning, batch, nobody = self._warning(original), self._spans.batch, self._spans.nobody
 
         @functools.wraps(original)
         def executemany(self: Any, /, *args: Any) -> Any:
@@ -71,7 +71,7 @@ class Statements:
             record = None if connection is None else record_of(connection)
             if record is None or record.off:
                 return warning(self, *args)
-            quiet = len(args) < 1 or not record.tells or nobody()
+            quiet = len(args) < 1 or not record.operations_wanted or nobody()
             result = ended(None if quiet else batch(record, self, args[0], args, {}), warning, self, *args)
             record.used = True
             return result
@@ -80,7 +80,7 @@ class Statements:
 
     def executescript(self, original: Method) -> Method:
         """``executescript``."""
-        return self._calls.statement(original, _watched, "sql_script", self._telling.script)
+        return self._calls.statement(original, _watched, "sql_script", self._spans.script)
 
     def _warning(self, original: Method) -> Method:
         """Where a warning may come of parameters that have names, it is of the app's line."""
@@ -100,19 +100,19 @@ class Statements:
         if (known := self._named.get(sql)) is None:
             known = _NAMED.search(sql) is not None
             if len(sql) <= _LONG:
-                kept(self._named, sql, known, _MOST)
+                bounded_put(self._named, sql, known, _MOST)
         return known
 
     def ending(self, original: Method, command: str) -> Method:
         """What ends a transaction; ``__exit__``, which does not call the others, does it by its arguments."""
-        begin, nobody = self._begun, self._telling.nobody
+        begin, nobody = self._begun, self._spans.nobody
 
         @functools.wraps(original)
         def end(self: Any, /, *args: Any) -> Any:
             record: Record | None = self.__dict__.get(KEY)
             if record is None or record.off:
                 return original(self, *args)
-            if not record.tells or nobody():
+            if not record.operations_wanted or nobody():
                 result = original(self, *args)
                 record.used = False
                 return result
@@ -125,7 +125,7 @@ class Statements:
 
     def _begun(self, connection: Any, record: Record, name: str) -> Operation | None:
         """Begin an operation, if something will be sent."""
-        return self._telling.command(name, record) if _ends(connection) else None
+        return self._spans.command(name, record) if _ends(connection) else None
 
 
 def _watched(cursor: Any) -> Any:
