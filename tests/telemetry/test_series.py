@@ -33,9 +33,9 @@ def work(meters: MeterProvider, without: tuple[str, ...] = ()) -> None:
     """One statement for each tenant, on a table of its own."""
     operations, _ = telemetry.operations("1", TracerProvider(), meters)
     for number in range(TENANTS):
-        at = operations.at(Site("postgresql", f"app|tenant_{number}", "db", 5432), without)
-        told = at.describe(Words(f"SELECT tenant_{number}.orders", "SELECT * FROM orders"))
-        operation = operations.begin(told, True, True, time.time_ns())
+        templates = operations.templates_at(Site("postgresql", f"app|tenant_{number}", "db", 5432), without)
+        template = templates.template(Words(f"SELECT tenant_{number}.orders", "SELECT * FROM orders"))
+        operation = operations.begin(template, True, True, time.time_ns())
         assert operation
         operation.end()
 
