@@ -17,16 +17,16 @@ from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.blocking.steps import PASSES, Steps
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
 from instrumented_wrapper.drivers.watching import KEY
-from instrumented_wrapper.operations import Operation, bounded_put
+from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step
 
 __all__ = ["Calls", "ended"]
 
 Method = Callable[..., Any]
 FRESH: Final = 0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as the rest
-_UNSEEN: Final = object()
-_MOST, _MOST_LONG, _LONG = 4096, 64, 4096  # texts that are kept; long ones; characters
+_NOT_GIVEN: Final = object()
 
 
 class Calls:
@@ -34,20 +34,11 @@ class Calls:
 
     def __init__(self, native: Native, steps: Steps, spans: QuerySpans) -> None:
         self._native, self._steps, self._spans = native, steps, spans
-        self._memo: dict[Any, Effects | None] = {}
-        self._long: dict[Any, Effects | None] = {}
+        self.effects: StatementCache[str, Effects | None] = StatementCache(native.room.scan)
 
     def effects_of(self, text: str) -> Effects | None:
-        """Return what a text may do to the session, read once per text."""
-        memo, most = (self._memo, _MOST) if len(text) <= _LONG else (self._long, _MOST_LONG)
-        if (known := memo.get(text, _UNSEEN)) is not _UNSEEN:
-            return known  # type: ignore[return-value]
-        return bounded_put(memo, text, self._native.room.scan(text), most)
-
-    @property
-    def memo(self) -> dict[Any, Effects | None]:
-        """What is known of texts: None where they do nothing."""
-        return self._memo
+        """Return what a text may do to the session, read once per text; None for nothing."""
+        return self.effects.value_of(text)
 
     def statement(
         self,
@@ -61,22 +52,22 @@ class Calls:
 
         `direct` is the same as `original`, for a cursor whose connection was asked for just now.
         """
-        memo, nobody, slow, begin = self._memo, self._spans.nobody, self._slowly, begin or self._spans.statement
-        failed, nests, at_once = self._failed, self._native.nests, direct or original
+        known, nobody, begin = self.effects.known, self._spans.nobody, begin or self._spans.statement
+        slow, failed, nests, at_once = self._slowly, self._failed, self._native.nests, direct or original
         answered = self._steps.answered
 
         @functools.wraps(original)
-        def execute(this: Any, query: Any = _UNSEEN, /, *args: Any, **kwargs: Any) -> Any:
+        def execute(this: Any, query: Any = _NOT_GIVEN, /, *args: Any, **kwargs: Any) -> Any:
             try:
                 connection = connection_of(this)
                 record: Record | None = None if connection is None else connection.__dict__.get(KEY)
             except ReferenceError:  # a weak one, which is gone: the driver says so
                 record = None
-            if query is _UNSEEN:
+            if query is _NOT_GIVEN:
                 return execute(this, kwargs.pop(named), **kwargs) if named in kwargs else original(this, **kwargs)
             if record is None or record.busy is True or (record.busy and record.is_within()):
                 return original(this, query, *args, **kwargs)
-            effects = memo.get(query, _UNSEEN) if type(query) is str else _UNSEEN
+            effects: Any = known.get(query, UNSEEN) if type(query) is str else UNSEEN
             operation = (
                 begin(record, this, query, (query, *args), kwargs)
                 if record.operations_wanted and not nobody()
@@ -193,7 +184,7 @@ class Calls:
     ) -> Any:
         if record.off:
             return original(cursor, *args, **kwargs)
-        if effects is _UNSEEN or effects is not None:
+        if effects is UNSEEN or effects is not None:
             effects = self._exact(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
         reads = self._native.room.reads_last(str([*args, *kwargs.values()][:1]))

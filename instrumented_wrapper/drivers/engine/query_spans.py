@@ -11,6 +11,7 @@ from typing import Any, Final
 from instrumented_wrapper.batches import first_of, size_of
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.engine.statement_cache import StatementCache
 from instrumented_wrapper.operations import (
     Operation,
     Operations,
@@ -19,7 +20,6 @@ from instrumented_wrapper.operations import (
     SpanTemplates,
     Words,
     attention,
-    bounded_put,
     has_parameters,
     shown_text,
 )
@@ -29,7 +29,6 @@ __all__ = ["QuerySpans"]
 
 logger = logging.getLogger("instrumented_wrapper")
 _PARAMETERS: Final = ("vars", "args", "params", "parameters")  # what drivers call them
-_MOST, _LONG, _MOST_LONG = 4096, 4096, 64  # texts that are kept; characters; longer texts that are kept
 _FETCH: Final = Words("FETCH", operation="FETCH")
 
 
@@ -39,8 +38,7 @@ class QuerySpans:
     def __init__(self, native: Native, operations: Operations) -> None:
         self._native, self._operations = native, operations
         self.nobody, self.listens, self._begin = operations.nobody, operations.listens, operations.begin
-        self._words: dict[str, Words] = {}
-        self._long: dict[str, Words] = {}
+        self._words = StatementCache(native.room.words_of)
 
     def attend(self, record: Record, options: Options) -> None:
         """Decide what telemetry records of operations on a new connection."""
@@ -164,8 +162,7 @@ class QuerySpans:
 
     def words_of(self, text: str) -> Words:
         """Return what may be shown of a text, read once per text; of long ones only a few are kept."""
-        known, most = (self._words, _MOST) if len(text) <= _LONG else (self._long, _MOST_LONG)
-        return known.get(text) or bounded_put(known, text, self._native.room.words_of(text), most)
+        return self._words.value_of(text)
 
     def _at(self, record: Record) -> SpanTemplates:
         record.templates = self._operations.templates_at(

@@ -20,36 +20,29 @@ from instrumented_wrapper.databases.postgresql.settings import boolean, is_state
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.databases.postgresql.tokens import folded
 from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
 from instrumented_wrapper.drivers.psycopg.telling import QuerySpans
 from instrumented_wrapper.drivers.talking.postgresql import with_calls
-from instrumented_wrapper.operations import bounded_put
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
 
 __all__ = ["commanding", "converting", "effects_of", "mogrifying", "named", "starting", "text_of"]
 
 Method = Callable[..., Any]
-_UNSEEN: Final = object()
-_MEMO_SIZE: Final = 4096
-_MEMO_LONGEST: Final = 4096  # characters; longer texts are rarely sent twice
 _QUIET: Final = (int(pq.TransactionStatus.IDLE), int(pq.TransactionStatus.INTRANS))
 _TEXTS: Final = (0, 25, 1043)  # types of parameters whose text is the value: unknown, text, varchar
 _BOOLEAN: Final = 16
-_MEMO_SIZE_OF_LONG: Final = 64
-_memo: dict[str | bytes, Effects | None] = {}
-_memo_of_long: dict[str | bytes, Effects | None] = {}
 
 
-def effects_of(text: str | bytes) -> Effects | None:
-    """Return what a text may do to the session, read once per text."""
-    memo, most = (_memo, _MEMO_SIZE) if len(text) <= _MEMO_LONGEST else (_memo_of_long, _MEMO_SIZE_OF_LONG)
-    if (known := memo.get(text, _UNSEEN)) is not _UNSEEN:
-        return known  # type: ignore[return-value]
-    return bounded_put(
-        memo, text, postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace")), most
-    )
+def _scan(text: str | bytes) -> Effects | None:
+    return postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace"))
+
+
+_OPAQUE: Final = object()  # a parameter whose text is not what the server takes for the value
+_effects: Final = StatementCache(_scan)
+effects_of: Final = _effects.value_of  # what a text may do to the session; None for nothing
 
 
 # --- before it is sent ------------------------------------------------------------------------------------------
@@ -57,12 +50,12 @@ def effects_of(text: str | bytes) -> Effects | None:
 
 def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
     """``BaseCursor._start_query``: the beginning of every statement, before psycopg's own BEGIN."""
-    memo = _memo
+    known = _effects.known
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def _start_query(self: Any, query: Any = None) -> Any:
-            if type(query) is str and memo.get(query, _UNSEEN) is None:
+            if type(query) is str and known.get(query, UNSEEN) is None:
                 return original(self, query)
             effects = effects_of(query if type(query) is str else text_of(self, query))
             if effects is None or not effects.sets:
@@ -152,7 +145,7 @@ def _parameter(params: Any, placeholder: Placeholder) -> Any:
 
 def converting(original: Method) -> Method:
     """``BaseCursor._convert_query``: every statement of the app passes here with its parameters."""
-    memo = _memo
+    known = _effects.known
 
     @functools.wraps(original)
     def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
@@ -160,12 +153,12 @@ def converting(original: Method) -> Method:
         if not isinstance(converted.query, bytes):
             return converted  # psycopg says what is wrong with it
         text = query if type(query) is str else _readable(self._conn, converted.query)
-        effects: Any = memo.get(text, _UNSEEN)
+        effects: Any = known.get(text, UNSEEN)
         if effects is None:
             return converted
         if params is not None and type(query) is str and "%%" in query:
             effects = effects_of(_readable(self._conn, converted.query))
-        if effects is _UNSEEN:
+        if effects is UNSEEN:
             effects = effects_of(text)
         record = record_of(self._conn) if effects is not None else None
         if record is not None and effects.calls:
@@ -193,9 +186,9 @@ def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Eff
 
 def _filled(step: Step, sent: _Sent) -> Step:
     given, value, local = sent.text(step.name), sent.text(step.value), step.local
-    name = "" if given is _UNSEEN else folded(str(given))
+    name = "" if given is _OPAQUE else folded(str(given))
     is_local = False if local is None else sent.boolean(local)
-    if not name or value is _UNSEEN or is_local is None or step.kind == DOUBT:
+    if not name or value is _OPAQUE or is_local is None or step.kind == DOUBT:
         return Step(DOUBT, name, "set_config" if name else CUSTOM)
     return Step(SET_LOCAL if is_local else step.kind, name, value)
 
@@ -207,16 +200,16 @@ class _Sent:
         self._params, self._types, self._encoding = converted.params or (), converted.types, encoding
 
     def text(self, part: Any) -> Any:
-        """Return the text that a parameter brings; `_UNSEEN` where it is not what the server takes for the value."""
+        """Return the text that a parameter brings; `_OPAQUE` where it is not what the server takes for the value."""
         if not isinstance(part, Placeholder):
             return part
         raw, kind = self._raw(part)
         if raw is None:
             return None
         try:
-            return raw.decode(self._encoding) if kind in _TEXTS else _UNSEEN
+            return raw.decode(self._encoding) if kind in _TEXTS else _OPAQUE
         except UnicodeDecodeError:  # bytes that the app means to be a text
-            return _UNSEEN
+            return _OPAQUE
 
     def boolean(self, part: Placeholder) -> bool | None:
         """Return the boolean that a parameter brings; None where it cannot be read."""
@@ -245,7 +238,7 @@ def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:
 
 def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
     """``BaseConnection._exec_command``: the statements that psycopg sends by itself (BEGIN, COMMIT, SAVEPOINT)."""
-    memo = _memo
+    known = _effects.known
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
@@ -254,8 +247,8 @@ def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
             if record is None:
                 return original(self, command, *args, **kwargs)
             text = command if isinstance(command, (str, bytes)) else command.as_bytes(self)
-            effects: Any = memo.get(text, _UNSEEN)
-            if effects is _UNSEEN:
+            effects: Any = known.get(text, UNSEEN)
+            if effects is UNSEEN:
                 effects = effects_of(text)
             if effects is not None:
                 steps.note(record, effects) if record.alert else record.noted.append(effects)

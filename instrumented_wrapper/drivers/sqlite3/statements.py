@@ -16,11 +16,12 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.blocking.calls import Calls, ended
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched
 from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
 from instrumented_wrapper.drivers.sqlite3.native import HAS_AUTOCOMMIT
 from instrumented_wrapper.drivers.watching import KEY
-from instrumented_wrapper.operations import Operation, bounded_put
+from instrumented_wrapper.operations import Operation
 
 __all__ = ["Statements"]
 
@@ -29,7 +30,6 @@ _connection: Final = C_CURSOR.connection.__get__
 _in_transaction: Final = C_CONNECTION.in_transaction.__get__
 _NAMES_WARN: Final = (3, 12) <= sys.version_info < (3, 15)  # of named parameters that are given in order; then an error
 _NAMED: Final = re.compile(r"[:@$]\w|\?\d")  # in a string it is none: then a call costs a little more
-_MOST, _LONG = 4096, 4096  # texts that are kept; characters
 
 
 class Statements:
@@ -37,11 +37,11 @@ class Statements:
 
     def __init__(self, calls: Calls, spans: QuerySpans) -> None:
         self._calls, self._spans = calls, spans
-        self._named: dict[str, bool] = {}
+        self._names = StatementCache[str, bool](lambda sql: _NAMED.search(sql) is not None)
 
     def execute(self, original: Method) -> Method:
         """``execute``."""
-        named, memo, nobody = self._named, self._calls.memo, self._spans.nobody
+        names, effects, nobody = self._names.known, self._calls.effects.known, self._spans.nobody
         warning = self._warning(original)
         carefully = self._calls.statement(warning, _watched, "sql")
 
@@ -49,13 +49,13 @@ class Statements:
         def execute(self: Any, sql: Any, /, *parameters: Any) -> Any:
             try:
                 record: Record | None = _connection(self).__dict__.get(KEY)
-                known = memo.get(sql, KEY)
+                known: Any = effects.get(sql, UNSEEN)
             except (AttributeError, TypeError):  # a cursor of nothing that we made; no text
                 return original(self, sql, *parameters)
             if record is None or record.alert or known is not None or (record.operations_wanted and not nobody()):
                 return carefully(self, sql, *parameters)
             record.used = True
-            if _NAMES_WARN and parameters and type(parameters[0]) is not dict and named.get(sql, True):
+            if _NAMES_WARN and parameters and type(parameters[0]) is not dict and names.get(sql, True):
                 return warning(self, sql, *parameters)
             return original(self, sql, *parameters)
 
@@ -86,7 +86,7 @@ class Statements:
         """Where a warning may come of parameters that have names, it is of the app's line."""
         if not _NAMES_WARN:
             return original
-        names = self._names
+        names = self._names.value_of
 
         @functools.wraps(original)
         def warning(self: Any, /, *args: Any) -> Any:
@@ -95,13 +95,6 @@ class Statements:
             return original(self, *args)
 
         return warning
-
-    def _names(self, sql: str) -> bool:
-        if (known := self._named.get(sql)) is None:
-            known = _NAMED.search(sql) is not None
-            if len(sql) <= _LONG:
-                bounded_put(self._named, sql, known, _MOST)
-        return known
 
     def ending(self, original: Method, command: str) -> Method:
         """What ends a transaction; ``__exit__``, which does not call the others, does it by its arguments."""
