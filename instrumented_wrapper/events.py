@@ -120,13 +120,14 @@ class Fetched(NamedTuple):
 
 
 class SettingsEnd(NamedTuple):
-    """End of a `Reset` or a `Transfer`."""
+    """End of a `Reset` or a `Transfer`. ``lost``: the session had ended, and with it all that was to be reset."""
 
     changes: tuple[SettingChange, ...]
     handled_by: str
     round_trips: int
     not_restored: tuple[str, ...] = ()
     error: str | None = None
+    lost: bool = False
 
 
 class FailoverEnd(NamedTuple):

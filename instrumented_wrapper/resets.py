@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused
-from instrumented_wrapper.events import Observation, Reset, SettingChange, SettingsEnd, error_type, observe
-from instrumented_wrapper.failover import RESET_TIMEOUT
+from instrumented_wrapper.events import Reset, SettingChange, SettingsEnd, error_type, observe
+from instrumented_wrapper.failover import RESET_TIMEOUT, STATEMENT_MARGIN
 from instrumented_wrapper.lifecycle import ask, keep_present, read_anew, restore, settle_doubts, where
 from instrumented_wrapper.server_settings import Change
 from instrumented_wrapper.session import Session
@@ -25,35 +25,33 @@ _LOST: Final = (
     "session reset failed: the connection was lost; where failover is on, the next statement moves the session to a "
     "server: call reset_session() after it; otherwise close the connection"
 )
+_NOT_DONE: Final = "NotSupportedError"  # PEP 249's name: the driver has no way to do it, and has raised nothing
 logger = logging.getLogger("instrumented_wrapper")
 
 
 def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Flow[bool]:
-    """Bring what was changed back to pristine. False if it failed: a pooled connection must then be discarded."""
+    """Bring what was changed back to pristine. False if it was not: a pooled connection must then be discarded."""
     read = partial(driver.read, connection)
     deadline = time.monotonic() + RESET_TIMEOUT
     handler = handlers.reset_handler()
     idle = driver.is_idle(connection)
+    unanswered: SettingsEnd | None = None
     if not session.resetting and idle:
         driver.notice(connection, will_ask=True)
-        if (session.shared or session.on_server.wants_asking) and not (
-            yield from _ask_first(driver, connection, session, deadline)
-        ):
-            return False
+        if session.shared or session.on_server.wants_asking:
+            unanswered = yield from _ask_first(driver, connection, session, deadline)
     plan = _reset_plan(session, read, idle)
-    if session.resetting or not (plan or handler or (idle and session.to_clear())):
+    if unanswered and unanswered.lost and not plan:
+        return False
+    if session.resetting or not (plan or handler or unanswered):
         keep_present(session, read)  # the app's handler may close its connection
         return True
-    settings = tuple(change.setting for change in plan) + _to_clear(session, idle)
+    settings = tuple(change.setting for change in plan)
     event = Reset(**where(driver, connection, session), trigger=trigger, settings=settings, origins=session.origins())
     with observe(event) as observed:
-        try:
-            end = yield from _reset(driver, connection, session, handler, deadline)
-        except Exception as error:  # noqa: BLE001 - the close goes on, whatever the app's handler or the server did
-            _reset_failed(observed, plan, error, driver.is_lost(connection))
-            return False
-        observed.outcome = end = accounted(end, plan)
-    return end.error is None
+        end = unanswered or (yield from _attempt(driver, connection, session, handler, deadline))
+        observed.outcome = end
+    return end.error is None and not end.lost
 
 
 def reset_as_asked(driver: Driver, connection: Any, session: Session) -> Flow[bool]:
@@ -69,27 +67,37 @@ def reset_as_asked(driver: Driver, connection: Any, session: Session) -> Flow[bo
     return done
 
 
-def _ask_first(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[bool]:
-    """Ask what only the server can tell; where it does not tell, nobody knows what has to be reset."""
+def _ask_first(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[SettingsEnd | None]:
+    """Ask what only the server can tell. An outcome where it does not tell: nobody knows what has to be reset."""
     try:
         if session.shared:
             yield from driver.find_out(connection, connection, deadline)
         with driver.unobserved(connection, deadline):
             yield from settle_doubts(driver, connection, session)
     except Exception as error:  # noqa: BLE001 - the close goes on
-        logger.error("session reset failed: the server does not tell what was set: %s", error_type(error))
-        return False
-    return True
+        plan = _reset_plan(session, partial(driver.read, connection), idle=True)
+        return _not_done(driver, connection, plan, error, deadline, "the server does not tell what was set")
+    return None
+
+
+def _attempt(
+    driver: Driver, connection: Any, session: Session, handler: handlers.Handler | None, deadline: float
+) -> Flow[SettingsEnd]:
+    plan = _reset_plan(session, partial(driver.read, connection), driver.is_idle(connection))
+    try:
+        end = yield from _reset(driver, connection, session, handler, deadline)
+    except Exception as error:  # noqa: BLE001 - the close goes on, whatever the app's handler or the server did
+        return _not_done(driver, connection, plan, error, deadline)
+    return accounted(end, plan)
 
 
 def _reset_plan(session: Session, read: Callable[[str], Any], idle: bool) -> tuple[Change, ...]:
     """Plan a reset; what lives on the server is left alone in a transaction, and where it is not ours alone."""
-    on_server = session.on_server.reset_plan() if idle and not session.shared else ()
-    return (*session.reset_plan(read), *on_server)
+    return (*session.reset_plan(read), *(_plan_on_server(session) if idle and not session.shared else ()))
 
 
-def _to_clear(session: Session, idle: bool) -> tuple[str, ...]:
-    return session.to_clear() if idle and not session.shared else ()
+def _plan_on_server(session: Session) -> tuple[Change, ...]:
+    return (*session.on_server.reset_plan(), *(Change(name, "present", None) for name in session.to_clear()))
 
 
 def accounted(end: SettingsEnd, plan: tuple[Change, ...]) -> SettingsEnd:
@@ -102,7 +110,7 @@ def accounted(end: SettingsEnd, plan: tuple[Change, ...]) -> SettingsEnd:
     if not failed:
         return end
     logger.error("session reset failed at %s", ", ".join(failed))
-    return end._replace(changes=(*end.changes, *left), error=end.error or "incomplete")
+    return end._replace(changes=(*end.changes, *left), error=end.error or _NOT_DONE)
 
 
 def _reset(
@@ -126,12 +134,10 @@ def _reset(
 
 def _put_back(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[SettingsEnd]:
     """Reset what lives on the server, in one round trip; none where there is nothing."""
-    ours = driver.is_idle(connection) and not session.shared
-    plan = session.on_server.reset_plan() if ours else ()
-    clears = _to_clear(session, ours)
-    if not (plan or clears):
+    entries = _plan_on_server(session) if driver.is_idle(connection) and not session.shared else ()
+    if not entries:
         return SettingsEnd((), "default", 0)
-    entries = (*plan, *(Change(name, "present", None) for name in clears))
+    clears = session.to_clear()
     assign = partial(driver.assign, connection, session.reset_assignments(clears), clears, back=True)
     assigned: Assigned | None = yield assign
     if assigned is None and (yield from driver.find_out(connection, connection, deadline)):
@@ -144,9 +150,22 @@ def _put_back(driver: Driver, connection: Any, session: Session, deadline: float
     return SettingsEnd(changes, "default", 1, error=error)
 
 
-def _reset_failed(observed: Observation, plan: tuple[Change, ...], error: Exception, is_lost: bool) -> None:
+def _not_done(
+    driver: Driver, connection: Any, plan: tuple[Change, ...], error: Exception, deadline: float, why: str = ""
+) -> SettingsEnd:
+    """Return the outcome of a reset that an error has ended. With its session all that was to be reset is gone."""
     refused, cause = (error.setting, error.cause) if isinstance(error, Refused) else ("", error)
-    words = f"{type(cause).__name__}{'; the connection is lost' if is_lost else ''}"
-    logger.error("session reset failed%s: %s", f" at {refused}" if refused else "", words)
-    failed = tuple(SettingChange(c.setting, c.before, c.after, "failed") for c in plan)
-    observed.outcome = SettingsEnd(failed, "default", round_trips=0, error=error_type(cause))
+    if _is_the_loss(driver, connection, cause, deadline):
+        logger.debug("session not reset: the connection is lost: %s", type(cause).__name__)
+        skipped = tuple(SettingChange(*change, "skipped") for change in plan)
+        return SettingsEnd(skipped, "default", round_trips=0, lost=True)
+    at = f" at {refused}" if refused else ""
+    logger.error("session reset failed%s: %s%s", at, f"{why}: " if why else "", type(cause).__name__)
+    failed = tuple(SettingChange(*change, "failed") for change in plan)
+    return SettingsEnd(failed, "default", round_trips=0, error=error_type(cause))
+
+
+def _is_the_loss(driver: Driver, connection: Any, error: Exception, deadline: float) -> bool:
+    """Return True if the server or the network ended the session; False where we did, because the time was up."""
+    in_time = time.monotonic() < deadline - STATEMENT_MARGIN
+    return in_time and isinstance(error, driver.raises) and driver.is_lost(connection, error)

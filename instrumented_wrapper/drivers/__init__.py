@@ -83,6 +83,10 @@ class Driver(Protocol):
         """The driver's ``OperationalError``."""
 
     @property
+    def raises(self) -> tuple[type[Exception], ...]:
+        """All that the driver's calls raise: also what is no DB-API error."""
+
+    @property
     def error_number(self) -> int | None:
         """What stands before the text in an error of ours, where the driver's have a number there; None: nothing."""
 
@@ -153,8 +157,8 @@ class Driver(Protocol):
     def is_idle(self, connection: Any) -> bool:
         """Tell whether it is healthy, with no transaction open and nothing under way."""
 
-    def is_lost(self, connection: Any) -> bool:
-        """Tell whether the physical connection is known to have ended."""
+    def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
+        """Return True if the physical connection is known to have ended, by what the driver has just raised too."""
 
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open. May wait."""

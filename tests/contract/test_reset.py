@@ -1,5 +1,6 @@
 """Section 5: when a session is reset, what is sent for it, and how long it may take."""
 
+import logging
 import threading
 from typing import Any
 
@@ -9,6 +10,7 @@ from instrumented_wrapper import SessionStateTransferHandlers
 from servers import Proxy, guard
 
 from .driver import Callback, DriverUnderTest
+from .measured import Measured
 from .rows import insert, session
 
 
@@ -130,14 +132,148 @@ def test_a_reset_that_gets_no_answer_is_bounded(driver: DriverUnderTest, pool, s
     driver.give_back(opened, following)
 
 
-def test_a_reset_on_a_lost_connection_says_so(driver: DriverUnderTest, proxied, site, proxy: Proxy, caplog) -> None:
-    driver.needs("server")
-    connection = proxied(autocommit=True)
-    driver.execute(connection, site.secret_setting)
+# --- a session that has ended -------------------------------------------------------------------------------------
+
+
+def ended_by_the_server(site, proxy: Proxy) -> None:
+    site.end_sessions()
+
+
+def ended_by_the_network(site, proxy: Proxy) -> None:
     proxy.cut()
+
+
+def ended_by_the_reset(site, proxy: Proxy) -> None:
+    proxy.cut_when(b"tenant")
+
+
+def ended_after_the_reset(site, proxy: Proxy) -> None:
+    proxy.cut_when(b"tenant", forward=True)
+
+
+ENDS = [ended_by_the_server, ended_by_the_network, ended_by_the_reset, ended_after_the_reset]
+
+
+def set_tenant(driver: DriverUnderTest, connection: Any, site) -> None:
+    driver.execute(connection, site.secret_setting)
+
+
+def change_each(driver: DriverUnderTest, connection: Any, site) -> None:
+    change_all(driver, connection)
+    set_tenant(driver, connection, site)
+
+
+def leave_a_doubt(driver: DriverUnderTest, connection: Any, site) -> None:
+    set_tenant(driver, connection, site)
+    for text in site.sets_unnamed:
+        driver.execute(connection, text)
+
+
+def leave_state(driver: DriverUnderTest, connection: Any, site) -> None:
+    set_tenant(driver, connection, site)
+    for text in site.leaving:
+        driver.execute(connection, text)
+
+
+def failed_resets(measured: Measured) -> list[frozenset[tuple[str, Any]]]:
+    """Return what was counted as failed."""
+    found = [*measured.new("reset.duration"), *measured.new("settings")]
+    return [key for key in found if "error.type" in dict(key) or "failed" in dict(key).values()]
+
+
+def nothing_failed(spans, caplog, measured: Measured) -> bool:
+    """Return True if no log, span or metric tells of a failed reset."""
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    found = spans.named("session_state.reset")
+    assert [span for span in found if not span.status.is_unset or "error.type" in span.attributes] == []
+    outcomes = {event.attributes["outcome"] for span in found for event in span.events}
+    assert outcomes <= {"skipped", "reset"}
+    return failed_resets(measured) == []
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("change", [set_tenant, change_each, leave_a_doubt, leave_state])
+def test_a_close_of_a_session_that_has_ended_is_no_failed_reset(
+    driver: DriverUnderTest, proxied, site, proxy: Proxy, spans, caplog, measured, end, change
+) -> None:
+    connection = proxied(autocommit=True, instrumented_wrapper={"reset_scope": "session"})
+    change(driver, connection, site)
+    end(site, proxy)
     driver.close(connection)
     assert driver.is_closed(connection)
-    assert "session reset failed" in caplog.text and "the connection is lost" in caplog.text
+    assert nothing_failed(spans, caplog, measured)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_was_lost_is_skipped(driver: DriverUnderTest, proxied, site, proxy: Proxy, spans, end) -> None:
+    connection = proxied(autocommit=True)
+    set_tenant(driver, connection, site)
+    end(site, proxy)
+    driver.close(connection)
+    for span in spans.named("session_state.reset"):
+        assert [event.attributes["outcome"] for event in span.events] == ["skipped"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_pool_discards_a_session_that_has_ended(
+    driver: DriverUnderTest, pool, site, proxy: Proxy, spans, caplog, measured, end
+) -> None:
+    opened = pool(site.dsn(proxy))
+    connection = driver.take(opened)
+    driver.set(connection, "autocommit", True)
+    number = session(driver, connection, site)
+    set_tenant(driver, connection, site)
+    end(site, proxy)
+    driver.give_back(opened, connection)
+    assert nothing_failed(spans, caplog, measured)
+    following = driver.take(opened)
+    assert session(driver, following, site) != number
+    assert spans.named("failover") == []
+    driver.give_back(opened, following)
+
+
+@pytest.mark.parametrize("end", [ended_by_the_server, ended_by_the_network])
+def test_a_handler_meets_a_session_that_has_ended(
+    driver: DriverUnderTest, proxied, site, proxy: Proxy, spans, caplog, measured, end
+) -> None:
+    connection = proxied(autocommit=True)
+    set_tenant(driver, connection, site)
+    SessionStateTransferHandlers.set_reset_session_state_on_close_func(driver.callback(Callback(statement="SELECT 1")))
+    end(site, proxy)
+    driver.close(connection)
+    assert nothing_failed(spans, caplog, measured)
+
+
+def test_a_fault_of_a_handler_is_one_also_where_the_session_has_ended(
+    driver: DriverUnderTest, proxied, site, proxy: Proxy, spans, caplog
+) -> None:
+    connection = proxied(autocommit=True)
+    set_tenant(driver, connection, site)
+
+    def handler(state: Any, connection: Any) -> bool:
+        proxy.cut()
+        raise LookupError("a fault of the app's")
+
+    SessionStateTransferHandlers.set_reset_session_state_on_close_func(handler)
+    driver.close(connection)
+    assert "session reset failed: LookupError" in caplog.text
+    (span,) = spans.named("session_state.reset")
+    assert span.attributes["error.type"] == "LookupError"
+
+
+def test_a_reset_without_an_answer_has_failed_in_all_its_entries(
+    driver: DriverUnderTest, connect, site, spans, caplog, measured
+) -> None:
+    driver.needs("server")
+    connection = connect(autocommit=True, instrumented_wrapper={"reset_scope": "session"})
+    leave_state(driver, connection, site)
+    with site.frozen():
+        driver.close(connection)
+    (span,) = spans.named("session_state.reset")
+    outcomes = {event.attributes["name"]: event.attributes["outcome"] for event in span.events}
+    assert outcomes == dict.fromkeys(span.attributes["instrumented_wrapper.settings"], "failed") != {}
+    assert "session reset failed" in caplog.text
+    assert failed_resets(measured)
 
 
 # --- pools ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ def test_what_is_not_done_has_failed() -> None:
 def test_a_reset_without_an_outcome_for_each_entry_has_failed() -> None:
     end = accounted(SettingsEnd((SettingChange("a", 1, 0, "reset"),), "default", 1), PLAN)
     assert [(change.name, change.outcome) for change in end.changes] == [("a", "reset"), ("b", "failed")]
-    assert end.error
+    assert end.error == "NotSupportedError"  # what no error says has the name of a PEP 249 exception
 
 
 def test_a_reset_with_all_its_outcomes() -> None:

@@ -45,6 +45,11 @@ class Blocking:
         return self._native.operational_error
 
     @property
+    def raises(self) -> tuple[type[Exception], ...]:
+        """All that the driver's calls raise."""
+        return self._native.raises
+
+    @property
     def error_number(self) -> int | None:
         """What stands before the text in an error, where the driver has a number there."""
         return self._native.error_number
@@ -124,9 +129,9 @@ class Blocking:
             return False
         return native.phase(connection, record) == Phase.IDLE
 
-    def is_lost(self, connection: Any) -> bool:
-        """Tell whether the physical connection is known to have ended."""
-        return self._native.is_lost(connection, None)
+    def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
+        """Return True if the physical connection is known to have ended."""
+        return self._native.is_lost(connection, error)
 
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open in a transaction of its own."""

@@ -20,7 +20,7 @@ from mysql.connector.pooling import PooledMySQLConnection
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.blocking.native import Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL
+from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL, code_of
 from instrumented_wrapper.drivers.mysql_connector import keeping, sockets
 from instrumented_wrapper.drivers.talking import Rows
 from instrumented_wrapper.errors import Address
@@ -131,6 +131,13 @@ class MySQLConnector(ForMySQL):
         """Keep it."""
         if (record := record_of(connection)) is not None:
             record.kept["lost"] = record.moves
+
+    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+        """Return True also for what mysql-connector has found out itself, and raises without a number."""
+        if super().is_lost(connection, error):
+            return True
+        unnumbered = isinstance(error, self.operational_error) and code_of(error) < 0
+        return unnumbered and not (self.is_closed(connection) or self.is_alive(connection))
 
     def is_alive(self, connection: Any) -> bool:
         """Ping."""

@@ -37,6 +37,7 @@ class Psycopg(Asking):
 
     name = "psycopg"
     operational_error = psycopg.OperationalError
+    raises: tuple[type[Exception], ...] = (psycopg.Error,)
 
     session_of = staticmethod(record_of)
 
@@ -78,8 +79,8 @@ class Psycopg(Asking):
         """Tell whether it is healthy and nothing is under way."""
         return bool(connection.pgconn.transaction_status == _IDLE)
 
-    def is_lost(self, connection: Any) -> bool:
-        """Tell whether libpq knows that it has ended."""
+    def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
+        """Return True if libpq knows that it has ended."""
         return bool(connection.pgconn.status == pq.ConnStatus.BAD)
 
     def check_outside_transaction(self, connection: Any, verb: str) -> None:
