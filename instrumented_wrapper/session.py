@@ -46,8 +46,8 @@ class Session:
     def __init__(self, options: Options, database: Database) -> None:
         self.options = options
         self.changed = self.unsure = False
-        has = database.TRANSACTIONAL, database.HAS_DEFAULTS, database.NOT_CARRIED
-        self.on_server = ServerSettings(database.survives_reset_all, *has)
+        can, keeps = database.CAPABILITIES, database.survives_reset_all
+        self.on_server = ServerSettings(keeps, can.rollback_undoes_set, can.has_defaults, database.NOT_CARRIED)
         self.left: dict[str, None] = {}
         self.built: set[str] = set()
         self.noted: list[Effects] = []
@@ -309,7 +309,7 @@ class Session:
         Args:
             transaction: what became of it: ``none``, ``rolled_back`` or ``unknown``; then what it set is in doubt.
         """
-        undone = transaction == "rolled_back" and self._database.TRANSACTIONAL
+        undone = transaction == "rolled_back" and self._database.CAPABILITIES.rollback_undoes_set
         under_way: dict[str, str] = {}
         for effects in self.noted:
             self._settle(effects, for_good=False)

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Database"]
+__all__ = ["Capabilities", "Database"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """How a database behaves where databases differ: one fact for each question.
+
+    Attributes:
+        rollback_undoes_set: a rollback undoes what the transaction has set.
+        aborts_transactions: a failed statement aborts the transaction; the server then refuses all but its end.
+        set_begins_transaction: outside autocommit a SET begins a transaction, as any statement does.
+        asking_disturbs_diagnostics: a question takes away what the last statement left to be read, such as warnings.
+        commits_implicitly: some statements commit the transaction that is open.
+        runs_text_atomically: the statements of one text are one transaction, unless the text ends it.
+        has_defaults: a setting can be reset without naming its value.
+    """
+
+    rollback_undoes_set: bool
+    aborts_transactions: bool
+    set_begins_transaction: bool
+    asking_disturbs_diagnostics: bool
+    commits_implicitly: bool
+    runs_text_atomically: bool
+    has_defaults: bool
 
 
 class Database(Protocol):
     """What a session asks of its database's room; see ``databases/``.
 
     Attributes:
-        TRANSACTIONAL: a rollback undoes what the transaction has set.
-        HAS_DEFAULTS: a setting can be reset without naming its value.
+        CAPABILITIES: how the database behaves.
         NOT_CARRIED: settings that mean another thing in another session.
         UNNAMED: what settings are called of which nobody reports the name.
     """
 
-    TRANSACTIONAL: bool
-    HAS_DEFAULTS: bool
+    CAPABILITIES: Capabilities
     NOT_CARRIED: frozenset[str]
     UNNAMED: str
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any, Final
 
-from instrumented_wrapper.databases import summary
+from instrumented_wrapper.databases import Capabilities, summary
 from instrumented_wrapper.databases.pieces import Piece, Reading
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
@@ -19,12 +19,11 @@ from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import DOUBT, Effects, Step
 
 __all__ = [
-    "HAS_DEFAULTS",
+    "CAPABILITIES",
     "LISTED",
     "NOT_CARRIED",
     "READING",
     "SYSTEM",
-    "TRANSACTIONAL",
     "UNNAMED",
     "answer",
     "assign",
@@ -43,10 +42,17 @@ __all__ = [
 ]
 
 SYSTEM: Final = "sqlite"
-TRANSACTIONAL = False  # a PRAGMA outlives a rollback
+CAPABILITIES: Final = Capabilities(
+    rollback_undoes_set=False,  # a PRAGMA outlives a rollback
+    aborts_transactions=False,
+    set_begins_transaction=False,
+    asking_disturbs_diagnostics=True,
+    commits_implicitly=False,
+    runs_text_atomically=False,
+    has_defaults=False,  # there is no way to say: as it was
+)
 NOT_CARRIED: Final = frozenset[str]()
 UNNAMED: Final = ""  # each PRAGMA has a name
-HAS_DEFAULTS = False  # there is no way to say: as it was
 ATTACHED: Final = "attached databases"
 TEMPORARY: Final = "temporary tables"
 # of the connection, whatever database a text names; then those of one database, of which the main one is looked after

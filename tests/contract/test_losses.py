@@ -100,6 +100,20 @@ def test_autocommit_in_flight(driver: DriverUnderTest, connect, site, background
     assert site.state_of(session(driver, connection, site)) == "idle"
 
 
+@pytest.mark.parametrize("sql", ["CREATE TABLE made_by_{} (id int)", "ALTER TABLE rows_of_{} COMMENT 'changed'"])
+def test_a_statement_that_commits_by_itself(driver: DriverUnderTest, connect, site, table, proxy: Proxy, sql) -> None:
+    """It is no first statement of a transaction, also outside autocommit: nobody can roll it back."""
+    driver.needs("implicit commits")
+    connection = connect(site.dsn(proxy, site.cluster.primary), autocommit=False)
+    proxy.cut_when(b"the end", forward=True)
+    with pytest.raises(FailoverSuccessError) as caught:
+        driver.execute(connection, sql.format(site.name) + " /* the end */")
+    assert (caught.value.transaction, caught.value.may_have_run) == ("none", True)
+    driver.execute(connection, insert(table, 1))
+    driver.commit(connection)
+    assert site.ids(table) == [1]
+
+
 @pytest.mark.parametrize("forward", [False, True])
 def test_autocommit_never_runs_twice(driver: DriverUnderTest, connect, site, table, proxy: Proxy, forward) -> None:
     connection = connect(site.dsn(proxy, site.cluster.primary), autocommit=True)

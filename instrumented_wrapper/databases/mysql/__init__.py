@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from instrumented_wrapper.databases import Capabilities
 from instrumented_wrapper.databases.mysql.answers import (
     CANNOT_LOG_IN,
     INTERRUPTED,
@@ -26,14 +27,13 @@ from instrumented_wrapper.databases.mysql.summary import cut, words_of
 
 __all__ = [
     "CANNOT_LOG_IN",
-    "HAS_DEFAULTS",
+    "CAPABILITIES",
     "INTERRUPTED",
     "LOST_ERRORS",
     "NOT_CARRIED",
     "NOT_SERVING",
     "READ_ONLY_ERRORS",
     "TLS_FAILED",
-    "TRANSACTIONAL",
     "UNNAMED",
     "answer_to",
     "covers",
@@ -48,8 +48,15 @@ __all__ = [
     "words_of",
 ]
 
-TRANSACTIONAL = False  # a SET outlives a rollback
-HAS_DEFAULTS = False  # DEFAULT is the server's, not what the connection began with
+CAPABILITIES: Final = Capabilities(
+    rollback_undoes_set=False,
+    aborts_transactions=False,
+    set_begins_transaction=False,
+    asking_disturbs_diagnostics=True,
+    commits_implicitly=True,
+    runs_text_atomically=False,
+    has_defaults=False,  # DEFAULT is the server's, not what the connection began with
+)
 _READS_LAST: Final = re.compile(r"\b(show|diagnostics|(row|warning|error)_count|found_rows)\b", re.IGNORECASE)
 
 

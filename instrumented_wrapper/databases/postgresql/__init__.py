@@ -6,6 +6,7 @@ functions do; `state` names the rest of a session; `questions` are the texts tha
 
 from typing import Final
 
+from instrumented_wrapper.databases import Capabilities
 from instrumented_wrapper.databases.postgresql.questions import survives_reset_all
 from instrumented_wrapper.databases.postgresql.settings import first_schema
 from instrumented_wrapper.databases.postgresql.state import CUSTOM, covers, is_listed, is_security_state
@@ -14,11 +15,10 @@ from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 
 __all__ = [
     "ABORTED_TRANSACTION",
-    "HAS_DEFAULTS",
+    "CAPABILITIES",
     "NOT_CARRIED",
     "READ_ONLY_SQL_TRANSACTION",
     "SYSTEM",
-    "TRANSACTIONAL",
     "UNNAMED",
     "covers",
     "cut",
@@ -34,10 +34,17 @@ __all__ = [
 ]
 
 SYSTEM: Final = "postgresql"
-TRANSACTIONAL = True  # a rollback undoes a SET
+CAPABILITIES: Final = Capabilities(
+    rollback_undoes_set=True,
+    aborts_transactions=True,
+    set_begins_transaction=True,
+    asking_disturbs_diagnostics=False,
+    commits_implicitly=False,
+    runs_text_atomically=True,
+    has_defaults=True,  # RESET goes back to what the connection began with
+)
 UNNAMED: Final = CUSTOM
 NOT_CARRIED: Final = frozenset[str]()  # a setting means the same in each session
-HAS_DEFAULTS = True  # RESET goes back to what the connection began with
 READ_ONLY_SQL_TRANSACTION: Final = "25006"
 _FEATURE_NOT_SUPPORTED: Final = "0A000"
 # Functions of the server that refuse a serializable transaction on a standby: at its BEGIN, or at its snapshot.

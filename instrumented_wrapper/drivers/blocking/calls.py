@@ -12,11 +12,11 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.blocking.steps import PASSES, Steps
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Operation
@@ -108,7 +108,7 @@ class Calls:
 
     def plain(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
         """Make the closure of a cursor's method that changes nothing in the session and that telemetry ignores."""
-        slowly, failed = self.call(original, Call.STATEMENT, None, None, connection_of), self._failed
+        slowly, failed = self.call(original, Request.STATEMENT, None, None, connection_of), self._failed
         nests, answered = self._native.nests, self._steps.answered
 
         @functools.wraps(original)
@@ -154,7 +154,7 @@ class Calls:
         connection = record.connection() or connection
         record.busy = False
         record.phase = self._native.phase(connection, record)
-        given = (connection, record, Call.STATEMENT, None, error, run, moves)
+        given = (connection, record, Request.STATEMENT, None, error, run, moves)
         return ended(operation, self._steps.failed, *given, error=error)
 
     def _slowly(
@@ -188,7 +188,7 @@ class Calls:
             effects = self._exact(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
         reads = self._native.room.reads_last(str([*args, *kwargs.values()][:1]))
-        return self._steps.carry_out(connection, record, Call.STATEMENT, effects, run, reads)
+        return self._steps.carry_out(connection, record, Request.STATEMENT, effects, run, reads)
 
     def _exact(self, cursor: Any, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Effects | None:
         """Return what a statement does with its parameters in it, and with what the functions do that it calls."""
@@ -257,12 +257,12 @@ class Calls:
         """Rows could not be read."""
         text = self._native.executed(cursor)
         effects = None if text is None else self.effects_of(text)
-        return self._steps.failed(record.connection(), record, Call.READING, effects, error, run, moves)
+        return self._steps.failed(record.connection(), record, Request.READ, effects, error, run, moves)
 
     def call(
         self,
         original: Method,
-        call: Call,
+        call: Request,
         begin: Method | None = None,
         effects: Callable[..., Effects | None] | None = None,
         connection_of: Callable[[Any], Any] | None = None,

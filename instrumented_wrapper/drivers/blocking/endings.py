@@ -11,11 +11,11 @@ from time import monotonic
 from typing import Any
 
 from instrumented_wrapper.drivers.blocking.calls import FRESH, Calls, ended
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.blocking.steps import OF_CALL, PASSES, Steps
+from instrumented_wrapper.drivers.blocking.steps import OF_REQUEST, PASSES, Steps
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.statement import Effects
 
@@ -30,21 +30,22 @@ class Endings:
     def __init__(self, native: Native, steps: Steps, calls: Calls, spans: QuerySpans) -> None:
         self._native, self._steps, self._calls, self._spans = native, steps, calls, spans
 
-    def slow(self, original: Method, call: Call) -> Method:
+    def slow(self, original: Method, call: Request) -> Method:
         """Make the closure that looks at everything."""
         done = self._done(call)
         return self._calls.call(original, call, functools.partial(self._spans.command, call.name), lambda _: done)
 
-    def _done(self, call: Call) -> Effects:
-        return self._calls.effects_of(call.name) or OF_CALL[call]
+    def _done(self, call: Request) -> Effects:
+        return self._calls.effects_of(call.name) or OF_REQUEST[call]
 
-    def ending(self, original: Method, call: Call, slowly: Method | None = None) -> Method:
+    def ending(self, original: Method, call: Request, slowly: Method | None = None) -> Method:
         """Make the closure of ``commit`` or ``rollback``; `slowly` is taken where something is to be looked at."""
         begin, done = functools.partial(self._spans.command, call.name), self._done(call)
         slowly = slowly or self.slow(original, call)
         clears = bool(done.clears)
         native, nobody, failed = self._native, self._spans.nobody, self._failed
-        phase_of, nests, aborts, answered = native.phase, native.nests, native.room.TRANSACTIONAL, self._steps.answered
+        phase_of, nests, answered = native.phase, native.nests, self._steps.answered
+        aborts = native.room.CAPABILITIES.aborts_transactions
 
         @functools.wraps(original)
         def end(self: Any) -> Any:
@@ -90,7 +91,7 @@ class Endings:
         operation: Any,
         connection: Any,
         record: Record,
-        call: Call,
+        call: Request,
         error: BaseException,
         run: Callable[[], Any],
         moves: int,

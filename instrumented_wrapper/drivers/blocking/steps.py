@@ -1,6 +1,6 @@
 """The rare steps around a call of the app: what comes before it, after it failed, and after it was answered.
 
-The frequent path is in `calls`; what a loss means is in `losses`, and the order of a switch is the lifecycle's.
+The frequent path is in `calls`, what a loss means in ``engine/loss_rules.py``, a switch in ``switching.py``.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from typing import Any, Final
 
 from instrumented_wrapper import events, statement
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.blocking import losses
-from instrumented_wrapper.drivers.blocking.losses import Call, Facts
+from instrumented_wrapper.drivers.blocking.facts import facts_after, facts_before
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.parts import has_run_in_part
 from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.engine import loss_rules
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["OF_CALL", "PASSES", "Steps"]
+__all__ = ["OF_REQUEST", "PASSES", "Steps"]
 
 _COMMIT: Final = Effects(steps=(statement.Step(statement.COMMIT),), in_doubt=True)
 _ROLLBACK: Final = Effects(steps=(statement.Step(statement.ROLLBACK),), rolls_back=True)
-OF_CALL: Final = {Call.COMMIT: _COMMIT, Call.ROLLBACK: _ROLLBACK, Call.LAST: _COMMIT}
+OF_REQUEST: Final = {Request.COMMIT: _COMMIT, Request.ROLLBACK: _ROLLBACK, Request.TWO_PHASE: _COMMIT}
 _PREPARE: Final = statement.Step(statement.COMMIT, statement.OUTLIVES)
 _NOTHING: Final = Effects()
 PASSES: Final = object()  # instead of a result: the error that was raised is the app's
 
 
-def _ends(call: Call, effects: Effects | None) -> bool:
+def _ends(call: Request, effects: Effects | None) -> bool:
     """Return True if a call ends a transaction, by its kind or by a text."""
-    return call in OF_CALL or (effects is not None and (effects.in_doubt or effects.rolls_back))
+    return call in OF_REQUEST or (effects is not None and (effects.in_doubt or effects.rolls_back))
 
 
 class Steps:
@@ -42,12 +43,13 @@ class Steps:
 
     def __init__(self, native: Native, driver: Driver, flows: Flows) -> None:
         self._native, self._driver, self._flows = native, driver, flows
+        self._database = native.room.CAPABILITIES
 
     def carry_out(
         self,
         connection: Any,
         record: Record,
-        call: Call,
+        call: Request,
         effects: Effects | None,
         run: Callable[[], Any],
         reads_last: bool = False,
@@ -56,7 +58,7 @@ class Steps:
 
         `reads_last`: it reads what the last statement left to be read, so that nothing is asked in between.
         """
-        done = effects or OF_CALL.get(call)
+        done = effects or OF_REQUEST.get(call)
         record.phase = self._native.phase(connection, record)
         if record.alert:
             self._in_trouble(connection, record, call, done)
@@ -65,7 +67,7 @@ class Steps:
             self._repair(connection, record, loss, moves)
         if record.alert:
             self._refuse(connection, record, call, done)
-        if record.asks and call is Call.STATEMENT and not reads_last:
+        if record.asks and call is Request.STATEMENT and not reads_last:
             self._ask_first(connection, record)
         if done is not None and done.sets and not reads_last and record.phase in (Phase.IDLE, Phase.OPEN):
             self._read_first(connection, record, call, done)
@@ -87,10 +89,10 @@ class Steps:
 
     # --- before --------------------------------------------------------------------------------------------------
 
-    def _in_trouble(self, connection: Any, record: Record, call: Call, effects: Effects | None) -> None:
+    def _in_trouble(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> None:
         """Tell what is owed; refuse what would go on with a transaction that was lost."""
-        rolls_back = call is Call.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
-        given_up = record.phase == Phase.IDLE if self._native.room.TRANSACTIONAL else rolls_back
+        rolls_back = call is Request.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
+        given_up = record.phase == Phase.IDLE if self._database.aborts_transactions else rolls_back
         if record.lost is not None and given_up:
             record.lost = None
             record.refresh()
@@ -100,13 +102,13 @@ class Steps:
         if (owed := record.owed) is not None:
             record.owe(None)
             raise again(owed)
-        ends = call in (Call.COMMIT, Call.LAST) or (effects is not None and effects.in_doubt)
+        ends = call in (Request.COMMIT, Request.TWO_PHASE) or (effects is not None and effects.in_doubt)
         if ends and record.failed is not None:
             raise again(record.failed)
-        if record.lost is not None and (ends or not self._native.room.TRANSACTIONAL):
+        if record.lost is not None and (ends or not self._database.aborts_transactions):
             raise again(record.lost)
 
-    def _refuse(self, connection: Any, record: Record, call: Call, effects: Effects | None) -> None:
+    def _refuse(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> None:
         """Let nothing use a session without its role, tenant or schema; and no COMMIT pass for what was refused.
 
         Where the session has ended and is not replaced, the driver's own error says so.
@@ -114,22 +116,21 @@ class Steps:
         Raises:
             FailoverSuccessError: again.
         """
-        error, ends = record.refusal.error, call in (Call.COMMIT, Call.LAST)
-        if error is None or call in (Call.READING, Call.ROLLBACK) or self._native.is_closed(connection):
+        error, ends = record.refusal.error, call in (Request.COMMIT, Request.TWO_PHASE)
+        if error is None or call in (Request.READ, Request.ROLLBACK) or self._native.is_closed(connection):
             return
         if record.phase == Phase.FAILED or self._has_ended(connection, record):  # the server refuses what it is
             return
         if record.refusal.refuses_commit() if ends else record.refusal.refuses(effects):
             raise again(error)
 
-    def _found_dead(self, connection: Any, record: Record, call: Call, effects: Effects | None) -> Loss | None:
+    def _found_dead(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> Loss | None:
         """Look whether the physical connection has ended, before anything is sent."""
         if not record.switchable or self._native.is_closed(connection):
             return None
         if not self._has_ended(connection, record):
             return None
-        facts = self._facts(record, call, effects, begins=False)
-        return losses.found_before_sending(replace(facts, open=facts.open and not record.outlived))
+        return loss_rules.found_before_sending(facts_before(record, call, effects))
 
     def _has_ended(self, connection: Any, record: Record) -> bool:
         """Return True if the session has ended, as far as this side can know."""
@@ -140,21 +141,7 @@ class Steps:
         poll = record.poll if record.refusal.error is None else record.poll_for(connection)  # with failover off, too
         return is_quiet and bool(poll(0)) and not native.is_alive(connection)
 
-    def _facts(self, record: Record, call: Call, effects: Effects | None, begins: bool, in_part: bool = False) -> Facts:
-        found = effects or _NOTHING
-        return Facts(
-            call=call,
-            open=record.phase in (Phase.OPEN, Phase.FAILED),
-            failed=record.phase == Phase.FAILED,
-            begins=begins,
-            prepared=found.in_doubt and not (found.steps or found.begins),
-            in_doubt=found.in_doubt,
-            rolls_back=found.gives_up,
-            goes_on=found.rolls_back and found.several,
-            several=found.several or in_part or call is Call.READING,
-        )
-
-    def _read_first(self, connection: Any, record: Record, call: Call, effects: Effects) -> None:
+    def _read_first(self, connection: Any, record: Record, call: Request, effects: Effects) -> None:
         """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
         names = record.on_server.unfetched(effects.steps) if record.recording else ()
         if not names or record.internal or record.configuring:
@@ -166,7 +153,7 @@ class Steps:
         except self._native.raises as error:
             if not (record.switchable and self._native.is_lost(connection, error)):
                 return
-            if loss := losses.found_before_sending(self._facts(record, call, effects, begins=False)):
+            if loss := loss_rules.found_before_sending(facts_before(record, call, effects)):
                 self._repair(connection, record, replace(loss, cause=error), moves)
         finally:
             record.busy = busy
@@ -203,10 +190,10 @@ class Steps:
     def _only_sets(self, record: Record) -> bool:
         """Tell whether nothing but SET was answered, where that is of no transaction and begins none."""
         kinds = [step.kind for effects in record.noted for step in effects.steps]
-        return bool(kinds) and set(kinds) == {statement.SET} and not self._native.room.TRANSACTIONAL
+        return bool(kinds) and set(kinds) == {statement.SET} and not self._database.set_begins_transaction
 
     def _given_up(self, record: Record) -> None:
-        if self._native.room.TRANSACTIONAL:
+        if self._database.aborts_transactions:
             record.lost = None
             record.refresh()
 
@@ -236,7 +223,7 @@ class Steps:
         quiet = record.shared or record.internal or record.returning or not record.recording
         if not record.on_server.wants_asking or quiet:
             record.unsure = False
-        elif not self._native.room.TRANSACTIONAL:  # what the last statement left to be read would be gone
+        elif self._database.asking_disturbs_diagnostics:
             record.unsure, record.asks = False, True
             record.refresh()
         elif self._native.phase(connection, record) == Phase.IDLE:
@@ -262,7 +249,7 @@ class Steps:
         self,
         connection: Any,
         record: Record,
-        call: Call,
+        call: Request,
         effects: Effects | None,
         error: BaseException,
         run: Callable[[], Any],
@@ -278,10 +265,9 @@ class Steps:
         if ours:  # or the app was interrupted: nobody knows how far it came
             self._settle(connection, record, certain=False)
             return PASSES
-        begins = (effects is not None and effects.begins) or native.begins(connection)
-        facts = self._facts(record, call, effects, begins, in_part=has_run_in_part(error))
+        facts = facts_after(native, connection, record, call, effects, in_part=has_run_in_part(error))
         if self._native.is_lost(connection, error):
-            loss = None if self._native.is_closed(connection) else losses.found_while_under_way(facts, error)
+            loss = None if self._native.is_closed(connection) else loss_rules.found_while_under_way(facts, error)
             if loss is None or not record.switchable:
                 self._tell(connection, record, loss)
                 if record.failed is not None and not isinstance(error, native.error):  # no error that the app expects
@@ -291,14 +277,14 @@ class Steps:
                 native.ended(connection, record)
             self._repair(connection, record, loss, moves)
             return None
-        doubtful = facts.in_doubt and facts.open and not native.room.TRANSACTIONAL
+        doubtful = facts.in_doubt and facts.in_transaction and self._database.commits_implicitly
         if doubtful and not native.is_streaming(connection):
             native.is_alive(connection)  # it may have committed before it failed: this answer tells
         demoted = record.switchable and self._native.demoted(connection, record, error)
         self._refused(connection, record)
         if not demoted:
             return PASSES
-        loss = losses.found_demoted(facts, error)
+        loss = loss_rules.found_demoted(facts, error)
         self._repair(connection, record, loss, moves)
         return run()
 

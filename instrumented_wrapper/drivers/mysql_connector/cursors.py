@@ -12,10 +12,10 @@ from mysql.connector import cursor as pure
 
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.blocking.calls import Calls
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import does_as
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS
 from instrumented_wrapper.patching import Patches
@@ -61,7 +61,7 @@ def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, s
         batch = calls.statement(in_parts(own["executemany"]), connection_of, "operation", spans.batch)
         patches.replace(kind, "executemany", first_taken(spans.nobody, batch))
     if "callproc" in own and "Prepared" not in kind.__name__:
-        called = calls.call(own["callproc"], Call.STATEMENT, spans.procedure, _calls, connection_of)
+        called = calls.call(own["callproc"], Request.STATEMENT, spans.procedure, _calls, connection_of)
         patches.replace(kind, "callproc", called)
     for name in ("fetchone", "fetchmany", "fetchall", "nextset"):
         if name in own:

@@ -16,10 +16,10 @@ from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.endings import Endings
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
@@ -85,7 +85,7 @@ def _connections(
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.close_over(kind, name, make)
 
-    def call(name: str, what: Call, begin: Method | None = None, effects: Any = None) -> None:
+    def call(name: str, what: Request, begin: Method | None = None, effects: Any = None) -> None:
         if hasattr(kind, name):
             over(name, lambda original: calls.call(original, what, begin, effects))
 
@@ -97,14 +97,14 @@ def _connections(
         over("_open_connection", sockets.finding)
         over("_execute_query", functools.partial(_querying, calls, spans))  # it is `cmd_query` there
     over("cmd_query", functools.partial(_querying, calls, spans))
-    for what in (Call.COMMIT, Call.ROLLBACK):
+    for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
-    call("start_transaction", Call.STATEMENT, functools.partial(spans.command, "BEGIN"), _begins)
-    call("cmd_init_db", Call.STATEMENT, None, selects)
+    call("start_transaction", Request.STATEMENT, functools.partial(spans.command, "BEGIN"), _begins)
+    call("cmd_init_db", Request.STATEMENT, None, selects)
     for name in ("cmd_stmt_prepare", "cmd_stmt_execute", "ping"):
-        call(name, Call.STATEMENT)
-    call("cmd_change_user", Call.STATEMENT, None, lambda record, *given, **more: SETTING)
-    call("cmd_reset_connection", Call.STATEMENT, None, lambda record: Effects(rolls_back=True))
+        call(name, Request.STATEMENT)
+    call("cmd_change_user", Request.STATEMENT, None, lambda record, *given, **more: SETTING)
+    call("cmd_reset_connection", Request.STATEMENT, None, lambda record: Effects(rolls_back=True))
     over("cursor", functools.partial(_pinging, calls))
     over("cmd_reset_connection", _beginning_anew)
     over("cmd_change_user", _changing_user)
@@ -118,7 +118,7 @@ def _connections(
 
 def _property(calls: Calls, kind: type[Any], name: str, effects: Any) -> property:
     member: Any = getattr(kind, name)
-    change = member.fset if effects is None else calls.call(member.fset, Call.STATEMENT, None, effects)
+    change = member.fset if effects is None else calls.call(member.fset, Request.STATEMENT, None, effects)
     return property(_quietly(member.fget), change, doc=member.__doc__)
 
 
@@ -293,7 +293,7 @@ def _querying(calls: Calls, spans: QuerySpans, original: Method) -> Method:
 
 def _pinging(calls: Calls, original: Method) -> Method:
     """``cursor``: it is made only after a ping, which is where this driver finds out that the server is gone."""
-    step = calls.call(original, Call.STATEMENT, effects=lambda record, *given, **more: SETTING)
+    step = calls.call(original, Request.STATEMENT, effects=lambda record, *given, **more: SETTING)
 
     @functools.wraps(original)
     def cursor(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -19,11 +19,11 @@ from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.endings import Endings
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts, mark
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, bind, keywords_of, note_where, physical
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
@@ -87,19 +87,19 @@ def _connections(
     def over(name: str, closure: Method) -> None:
         patches.replace(Connection, name, closure)
 
-    def call(name: str, what: Call, begin: Method | None = None, effects: Any = None) -> None:
+    def call(name: str, what: Request, begin: Method | None = None, effects: Any = None) -> None:
         over(name, calls.call(_on_live(name), what, begin, effects))
 
     over("__init__", _constructing(options, spans, Connection.__init__))
     over("query", calls.statement(_on_live("query"), _itself, "query", spans.script))
-    for what in (Call.COMMIT, Call.ROLLBACK):
+    for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, ending(_on_live(what.value), what))
     begin = functools.partial(spans.command, "BEGIN")
-    over("begin", calls.call(Connection.begin, Call.STATEMENT, begin, lambda record: calls.effects_of("BEGIN")))
-    call("autocommit", Call.STATEMENT, None, sets_autocommit)
-    call("select_db", Call.STATEMENT, None, selects)
-    call("ping", Call.STATEMENT)
-    over("set_character_set", calls.call(_choosing(Connection.set_character_set), Call.STATEMENT, None, sets_names))
+    over("begin", calls.call(Connection.begin, Request.STATEMENT, begin, lambda record: calls.effects_of("BEGIN")))
+    call("autocommit", Request.STATEMENT, None, sets_autocommit)
+    call("select_db", Request.STATEMENT, None, selects)
+    call("ping", Request.STATEMENT)
+    over("set_character_set", calls.call(_choosing(Connection.set_character_set), Request.STATEMENT, None, sets_names))
     over("change_user", _changing_user(_on_live("change_user")))
     over("close", closing(NATIVE, DRIVER, flows)(_on_live("close")))
     for name in _MEMBERS:
@@ -113,7 +113,7 @@ def _cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
     patches.replace(kind, "close", _closing(kind.close))
     batch = calls.statement(in_parts(kind.executemany), connection_of, "query", spans.batch)
     patches.replace(kind, "executemany", first_taken(spans.nobody, batch))
-    called = calls.call(kind.callproc, Call.STATEMENT, spans.procedure, calls_procedure, connection_of)
+    called = calls.call(kind.callproc, Request.STATEMENT, spans.procedure, calls_procedure, connection_of)
     patches.replace(kind, "callproc", called)
     patches.replace(kind, "nextset", calls.fetch(kind.nextset, connection_of))
     late = cursors.CursorUseResultMixIn

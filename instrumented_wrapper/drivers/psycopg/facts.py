@@ -12,15 +12,35 @@ from typing import Any, Final
 from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.drivers.psycopg.losses import Facts
+from instrumented_wrapper.drivers.engine.loss_rules import Facts
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.psycopg.parts import BaseTransaction
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["belongs_to_old", "facts_after", "facts_of", "frame_of", "is_commit", "is_pending", "owner_of"]
+__all__ = [
+    "LISTENING_STEPS",
+    "belongs_to_old",
+    "facts_after",
+    "facts_of",
+    "frame_of",
+    "is_commit",
+    "is_pending",
+    "owner_of",
+]
 
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 _COPIES: Final = ("copy_from", "copy_to", "copy_end")
+# Waits that send nothing (where no transaction is open), or that only listen: they never start a switch.
+LISTENING_STEPS: Final = frozenset(
+    "notifies ask_quietly _set_autocommit_gen _set_isolation_level_gen _set_read_only_gen _set_deferrable_gen".split()
+)
+_REQUESTS: Final = {
+    **dict.fromkeys(LISTENING_STEPS, Request.LISTEN),
+    "_commit_gen": Request.COMMIT,
+    "_rollback_gen": Request.ROLLBACK,
+    "rollback_alone": Request.ROLLBACK,
+}
 
 
 def is_pending(connection: Any) -> bool:
@@ -34,22 +54,32 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
     owner = owner_of(gen)
     in_block = isinstance(owner, BaseTransaction)
     several = record.under_way("several")
-    rolls_back = record.under_way("rolls_back")
+    rolls_back, begins = record.under_way("rolls_back"), record.under_way("begins")
     pipelined = connection._pipeline is not None and connection._pipeline.level > 0
+    in_transaction = record.phase != _IDLE
     return Facts(
-        step=step,
-        in_transaction=record.phase != _IDLE,
+        _request_of(step, in_transaction or begins),
+        in_transaction=in_transaction,
         aborted=record.phase == _INERROR,
-        begins=record.under_way("begins"),
+        begins=begins,
         in_doubt=record.under_way("in_doubt"),
+        prepared=any(effects.in_doubt and not (effects.steps or effects.begins) for effects in record.noted),
         rolls_back=(record.under_way("gives_up") and not several) or _is_rollback(gen, step),
         goes_on=rolls_back and (several or pipelined),
         several=several,
+        atomic=postgresql.CAPABILITIES.runs_text_atomically,
         alone=len(record.noted) == 1 and not several,
+        repeatable=step == "_execute_gen",
         pipelined=pipelined,
         outermost=in_block and (owner._outer_transaction or (step == "_enter_gen" and record.phase == _IDLE)),
         unwinding=in_block and step == "_exit_gen" and _rolls_back(gen, owner),
     )
+
+
+def _request_of(step: str, in_transaction: bool) -> Request:
+    """Return the kind of request; psycopg's commit() sends nothing outside a transaction."""
+    request = _REQUESTS.get(step, Request.STATEMENT)
+    return Request.LISTEN if request is Request.COMMIT and not in_transaction else request
 
 
 def _is_rollback(gen: Any, step: str) -> bool:

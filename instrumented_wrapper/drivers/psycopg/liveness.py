@@ -7,7 +7,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
-from instrumented_wrapper.drivers.psycopg.losses import SILENT_STEPS
+from instrumented_wrapper.drivers.psycopg.facts import LISTENING_STEPS
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.watching import poll_of
 
@@ -22,7 +22,7 @@ _SEVERITY: Final = pq.DiagnosticField.SEVERITY_NONLOCALIZED
 
 def has_ended(connection: Any, record: Record, step: str, phase: int) -> bool:
     """Return True if the session has ended, as far as this side can know before a step."""
-    reads = phase != _UNKNOWN and step not in SILENT_STEPS  # notifies() waits for what we would read
+    reads = phase != _UNKNOWN and step not in LISTENING_STEPS  # notifies() waits for what we would read
     ended = reads and _read_what_came(connection, record)
     return ended or connection.pgconn.status == _BAD
 

@@ -17,8 +17,10 @@ from psycopg import pq
 from instrumented_wrapper import events, statement
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.psycopg import losses
+from instrumented_wrapper.drivers.engine import loss_rules
+from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.psycopg.facts import (
+    LISTENING_STEPS,
     belongs_to_old,
     facts_after,
     facts_of,
@@ -111,14 +113,14 @@ def before(connection: Any, record: Record, gen: Any, phase: int, ended: bool) -
             record.settle(for_good=False, certain=False, idle=phase == _IDLE)  # a stream, or an interrupted step
     if connection._closed or not (ended and record.switchable):
         return None
-    return losses.found_before_sending(facts_of(connection, record, gen, step))
+    return loss_rules.found_before_sending(facts_of(connection, record, gen, step))
 
 
 def _in_trouble(connection: Any, record: Record, step: str, phase: int) -> None:
     if record.lost is not None and phase == _IDLE:
         record.lost = None  # the app has rolled back
         record.refresh()
-    if step in losses.SILENT_STEPS or step in _ROLLBACKS:
+    if step in LISTENING_STEPS or step in _ROLLBACKS:
         return
     if (owed := record.owed) is not None:
         record.owed = None
@@ -214,7 +216,7 @@ def after(
         return _refused(connection, record, step, error)
     facts = facts_after(connection, record, step, error)
     reading = frame_of(error, "read_pristine") is not None
-    loss = _while_reading(facts) if reading else losses.found_while_under_way(facts, error)
+    loss = _while_reading(facts) if reading else loss_rules.found_while_under_way(facts, error)
     if connection._closed or loss is None:
         return None
     if record.switchable:
@@ -226,10 +228,10 @@ def after(
     return None
 
 
-def _while_reading(facts: losses.Facts) -> Loss | None:
+def _while_reading(facts: Facts) -> Loss | None:
     """A pristine value was being read: the statement itself was not sent, and a plain one can be run as it is."""
-    loss = losses.found_before_sending(facts)
-    return loss if loss is None or facts.step == "_execute_gen" else replace(loss, silent=False)
+    loss = loss_rules.found_before_sending(facts)
+    return loss if loss is None or facts.repeatable else replace(loss, silent=False)
 
 
 def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -> Loss | None:
@@ -249,7 +251,7 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
     if stale and record.last_error is not None:
         raise again(record.last_error) from error
     if record.switchable and _demoted(connection, record, error):
-        return losses.found_demoted(facts, error)
+        return loss_rules.found_demoted(facts, error)
     return None
 
 

@@ -16,10 +16,10 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing, setting
 from instrumented_wrapper.drivers.blocking.endings import Endings
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
@@ -108,28 +108,29 @@ def _connections(
 
     if kind is Watched:
         over("__init__", connecting.attaching)
-    over("commit", lambda original: _unless_idle(endings, original, Call.COMMIT))
-    over("rollback", lambda original: _unless_idle(endings, _rolling_back(original), Call.ROLLBACK))
+    over("commit", lambda original: _unless_idle(endings, original, Request.COMMIT))
+    over("rollback", lambda original: _unless_idle(endings, _rolling_back(original), Request.ROLLBACK))
     over(
-        "tpc_begin", lambda original: calls.call(two_phase.beginning(original), Call.STATEMENT, ended("BEGIN"), _begins)
+        "tpc_begin",
+        lambda original: calls.call(two_phase.beginning(original), Request.STATEMENT, ended("BEGIN"), _begins),
     )
     over(
         "tpc_prepare",
-        lambda original: calls.call(two_phase.preparing(original), Call.LAST, ended("PREPARE TRANSACTION")),
+        lambda original: calls.call(two_phase.preparing(original), Request.TWO_PHASE, ended("PREPARE TRANSACTION")),
     )
-    over("tpc_commit", lambda original: calls.call(two_phase.ending(original), Call.LAST, ended("COMMIT")))
+    over("tpc_commit", lambda original: calls.call(two_phase.ending(original), Request.TWO_PHASE, ended("COMMIT")))
     undo = functools.partial(calls.call, begin=ended("ROLLBACK"))
     over("tpc_rollback", lambda original: two_phase.rolling_back(two_phase.ending(original), undo))
     for name in ("lobject", "tpc_recover"):
-        over(name, lambda original: calls.call(original, Call.STATEMENT))
-    over("set_client_encoding", lambda original: calls.call(original, Call.STATEMENT, None, _encodes))
+        over(name, lambda original: calls.call(original, Request.STATEMENT))
+    over("set_client_encoding", lambda original: calls.call(original, Request.STATEMENT, None, _encodes))
     over("close", closing(NATIVE, DRIVER, flows))
     changes = functools.partial(setting, DRIVER, flows, nests=False)
-    reset = functools.partial(calls.call, call=Call.ROLLBACK, effects=_resets)
+    reset = functools.partial(calls.call, call=Request.ROLLBACK, effects=_resets)
     over("reset", lambda original: changes(lambda: SETTINGS)(reset(original)))
     over("set_session", lambda original: changes(_given)(_sending(calls, original)))
     levels = changes(lambda level: ("autocommit", "isolation_level"))
-    over("set_isolation_level", lambda original: levels(calls.call(original, Call.ROLLBACK)))
+    over("set_isolation_level", lambda original: levels(calls.call(original, Request.ROLLBACK)))
     for ours, theirs in zip(SETTINGS, ("autocommit", "isolation_level", "readonly", "deferrable"), strict=True):
         member = getattr(kind, theirs)
         change = changes(functools.partial(_only, ours))(_sending(calls, member.__set__))
@@ -144,7 +145,7 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
         patches.replace(kind, name, made)
 
     def call(owner: type[Any], name: str, begin: Method, effects: Any = None) -> None:
-        made = calls.call(getattr(owner, name), Call.STATEMENT, begin, effects, connection_of)
+        made = calls.call(getattr(owner, name), Request.STATEMENT, begin, effects, connection_of)
         patches.replace(owner, name, made)
 
     statement("execute", "query")
@@ -160,11 +161,11 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
     page = told(spans, sizes["__next__"], calls.fetch(named.__next__, connection_of))
     patches.replace(named, "__next__", iterating(named.__next__, page))
     patches.replace(named, "execute", leaving(spans.nobody, holding.declaring(kind.execute)))
-    close = calls.call(named.close, Call.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
+    close = calls.call(named.close, Request.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
     patches.replace(named, "close", leaving(spans.nobody, holding.closing(close)))
 
 
-def _unless_idle(endings: Endings, original: Method, call: Call) -> Method:
+def _unless_idle(endings: Endings, original: Method, call: Request) -> Method:
     """A commit or rollback sends nothing where no transaction is open: nothing is looked at, told or repaired."""
     watched = endings.slow(original, call)
 
@@ -194,7 +195,7 @@ def _rolling_back(original: Method) -> Method:
 
 def _sending(calls: Calls, original: Method) -> Method:
     """In autocommit psycopg2 sends what is set; otherwise it waits for the next transaction."""
-    sent = calls.call(original, Call.STATEMENT, effects=lambda record, *given, **more: SETTING)
+    sent = calls.call(original, Request.STATEMENT, effects=lambda record, *given, **more: SETTING)
 
     @functools.wraps(original)
     def change(self: Any, *args: Any, **kwargs: Any) -> Any:

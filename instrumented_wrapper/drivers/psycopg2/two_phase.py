@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.psycopg2.classes import C, physical
 from instrumented_wrapper.statement import Effects
 
@@ -67,8 +67,8 @@ def ending(original: Method) -> Method:
 
 def rolling_back(ended: Method, watched: Method) -> Method:
     """``tpc_rollback``: one that is prepared is not rolled back by the end of its session."""
-    open_one = watched(ended, Call.ROLLBACK)
-    prepared = watched(ended, Call.STATEMENT, effects=lambda record, *xid: _IN_DOUBT)
+    open_one = watched(ended, Request.ROLLBACK)
+    prepared = watched(ended, Request.STATEMENT, effects=lambda record, *xid: _IN_DOUBT)
 
     @functools.wraps(ended)
     def tpc_rollback(self: Any, *xid: Any) -> None:

@@ -19,11 +19,11 @@ from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.endings import Endings
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.parts import in_parts, of_the_rest
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.pymysql.hearing import ending, hearing, hearing_result, reading_on
 from instrumented_wrapper.drivers.pymysql.native import TRACKED, PyMySQL, track
@@ -85,7 +85,9 @@ def _connections(
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.close_over(kind, name, make)
 
-    def call(name: str, what: Call, begin: Method | None = None, effects: Any = None, reads_last: bool = False) -> None:
+    def call(
+        name: str, what: Request, begin: Method | None = None, effects: Any = None, reads_last: bool = False
+    ) -> None:
         over(name, lambda original: calls.call(original, what, begin, effects, reads_last=reads_last))
 
     over("__init__", functools.partial(_constructing, options, spans))
@@ -95,14 +97,16 @@ def _connections(
     over("_read_ok_packet", hearing)
     over("_read_query_result", hearing_result)
     over("query", functools.partial(_query, calls, spans))
-    for what in (Call.COMMIT, Call.ROLLBACK):
+    for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
-    call("begin", Call.STATEMENT, functools.partial(spans.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
-    call("autocommit", Call.STATEMENT, None, sets_autocommit)
-    call("select_db", Call.STATEMENT, None, selects)
-    call("set_character_set", Call.STATEMENT, None, sets_names)
-    call("show_warnings", Call.STATEMENT, reads_last=True)
-    call("ping", Call.STATEMENT)
+    call(
+        "begin", Request.STATEMENT, functools.partial(spans.command, "BEGIN"), lambda record: calls.effects_of("BEGIN")
+    )
+    call("autocommit", Request.STATEMENT, None, sets_autocommit)
+    call("select_db", Request.STATEMENT, None, selects)
+    call("set_character_set", Request.STATEMENT, None, sets_names)
+    call("show_warnings", Request.STATEMENT, reads_last=True)
+    call("ping", Request.STATEMENT)
     over("close", closing(NATIVE, DRIVER, flows))
 
 
@@ -125,7 +129,7 @@ def _cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
     patches.close_over(
         cursors.Cursor,
         "callproc",
-        lambda original: calls.call(original, Call.STATEMENT, spans.procedure, calls_procedure, connection_of),
+        lambda original: calls.call(original, Request.STATEMENT, spans.procedure, calls_procedure, connection_of),
     )
     patches.close_over(cursors.Cursor, "nextset", functools.partial(_nextset, calls))
     patches.close_over(cursors.SSCursor, "__del__", _finalising)

@@ -16,10 +16,10 @@ from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing, setting
-from instrumented_wrapper.drivers.blocking.losses import Call
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.blocking.steps import Steps
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR as _K
 from instrumented_wrapper.drivers.sqlite3.classes import Making, Watched, WatchedCursor, combined
@@ -100,7 +100,7 @@ def _patch_calls(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
     for name, command in (("commit", "COMMIT"), ("rollback", "ROLLBACK"), ("__exit__", "")):
         patches.replace(Watched, name, statements.ending(getattr(_C, name), command))
     if hasattr(_C, "setconfig"):
-        patches.replace(Watched, "setconfig", calls.call(_C.setconfig, Call.STATEMENT, effects=_configuring))
+        patches.replace(Watched, "setconfig", calls.call(_C.setconfig, Request.STATEMENT, effects=_configuring))
 
 
 def _configuring(record: Record, number: int = 0, *args: Any) -> Any:

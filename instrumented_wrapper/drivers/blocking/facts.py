@@ -1,0 +1,50 @@
+"""What is known of a call of the app when its connection is lost, as `Facts` for ``engine/loss_rules.py``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.engine.loss_rules import Facts
+from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["facts_after", "facts_before"]
+
+_NOTHING: Final = Effects()
+
+
+def facts_before(record: Record, request: Request, effects: Effects | None) -> Facts:
+    """Return what is known before the request sends anything."""
+    return Facts(
+        request,
+        in_transaction=_in_transaction(record) and not record.outlived,
+        rolls_back=effects is not None and effects.gives_up,
+    )
+
+
+def facts_after(
+    native: Native, connection: Any, record: Record, request: Request, effects: Effects | None, in_part: bool
+) -> Facts:
+    """Return what is known after the request has sent something; `in_part`: the driver says that a part has run."""
+    sent, in_part = effects or _NOTHING, in_part or request is Request.READ
+    several = sent.several or in_part
+    only_ends = sent.in_doubt and not several  # outside a transaction it begins none
+    return Facts(
+        request,
+        in_transaction=_in_transaction(record),
+        aborted=record.phase == Phase.FAILED,
+        begins=sent.begins or (native.begins(connection) and not only_ends),
+        in_doubt=sent.in_doubt,
+        prepared=request is Request.TWO_PHASE or (sent.in_doubt and not (sent.steps or sent.begins)),
+        rolls_back=sent.gives_up,
+        goes_on=sent.rolls_back and sent.several,
+        several=several,
+        atomic=native.room.CAPABILITIES.runs_text_atomically and not in_part,
+        alone=not several,
+    )
+
+
+def _in_transaction(record: Record) -> bool:
+    return record.phase in (Phase.OPEN, Phase.FAILED)
