@@ -310,8 +310,11 @@ class ForMySQL:
         return carried or pristine or self.database(connection)
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
-        """Read the number of an error, or its text where it has none."""
-        if isinstance(error, (RuntimeError, TypeError, ImportError)):  # the driver lacks what this login needs
+        """Read the number of an error, or its text where it has none.
+
+        Of errors that are not the driver's own, only a package that is not installed will not change meanwhile.
+        """
+        if isinstance(error, ImportError):  # the driver lacks what this login needs
             return mysql.answer_to(mysql.CANNOT_LOG_IN, "")
         return mysql.answer_to(code_of(error), str(error))
 

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -119,6 +120,37 @@ def test_no_session_is_left_behind(connect, cluster) -> None:
         ask(connection, "SELECT 1")
     mine = "SELECT id FROM information_schema.processlist WHERE user = 'app'"
     assert guard.wait_until(lambda: cluster.primary.sql(mine) == [(str(session(connection)),)], 10)
+
+
+def class_of(kind: str) -> tuple[type[Any], str]:
+    """Return the class of a driver's connections, and a method that each new session of it calls."""
+    if kind == "pymysql":
+        return import_module("pymysql.connections").Connection, "connect"
+    if kind == "MySQLdb":
+        return import_module("MySQLdb.connections").Connection, "autocommit"
+    name = "CMySQLConnection" if kind.endswith("C") else "MySQLConnection"
+    return getattr(import_module("mysql.connector"), name), "connect"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no token yet"), TypeError("no token yet")], ids=["Runtime", "Type"])
+def test_an_error_that_is_not_the_drivers_is_no_final_answer(driver, kind, cluster, error: Exception) -> None:
+    """An app's own class may ask a service for its token, which answers a moment later."""
+    parent, name = class_of(kind)
+    errors: list[Exception] = []
+
+    def fails_once(self: Any, *args: Any, **keywords: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return getattr(parent, name)(self, *args, **keywords)
+
+    where = {"host": cluster.primary.host, "port": cluster.primary.port, "user": "app", "password": "app-secret"}
+    options = {"failover": "on", "failover_timeout": 30}
+    make = type("Own", (parent,), {name: fails_once})
+    with closing(make(**where, database="app", autocommit=True, instrumented_wrapper=options)) as connection:
+        errors.append(error)
+        end(cluster.primary, session(connection))
+        assert ask(connection, "SELECT 1") == [(1,)]
+        assert not errors
 
 
 # --- settings -----------------------------------------------------------------------------------------------------

@@ -150,6 +150,8 @@ def test_mysql_answers(number: int, expected: tuple[str, bool]) -> None:
         (2026, "SSL connection error: SSL is required but the server doesn't support it", "transport_refused"),
         (-1, "Authentication plugin 'caching_sha2_password' requires SSL", "login_refused"),
         (2000, "Authentication requires secure connection.", "login_refused"),
+        (0, "'cryptography' package is required for caching_sha2_password auth methods", "login_refused"),
+        (0, "can't start new thread", "failed"),
         (1045, "Access denied for user 'certificate'", "login_refused"),
         (1040, "certificate", "no_free_slot"),
     ],
