@@ -21,7 +21,7 @@ __all__ = [
     "NoServer",
     "Search",
     "Tried",
-    "pause",
+    "backoff_delay",
 ]
 
 FIRST_PAUSE: Final = 0.01  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
@@ -35,7 +35,7 @@ ATTEMPT_TIMEOUT: Final = 5.0  # seconds for one attempt where the app gave no co
 A_WHILE: Final = 0.2  # seconds after which whoever waits looks whether the app has closed its connection
 
 
-def pause(elapsed: float, dice: Callable[[], float] = random.random) -> float:
+def backoff_delay(elapsed: float, dice: Callable[[], float] = random.random) -> float:
     """Return the seconds to wait before a host is asked again, `elapsed` seconds into the search, with jitter."""
     longest = min(LONGEST_PAUSE, max(FIRST_PAUSE, SHARE_OF_ELAPSED * elapsed))
     return longest * (0.75 + 0.5 * dice())
@@ -211,7 +211,7 @@ class Search:
         self._under_way[host] -= 1
         if self._under_way[host] <= 0:
             del self._under_way[host]
-            self._due[host] = now + pause(now - self.started)
+            self._due[host] = now + backoff_delay(now - self.started)
 
     def is_over(self, now: float) -> bool:
         """Tell whether there is nothing left to wait for."""

@@ -15,7 +15,7 @@ from typing import Final
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import NoServer
 
-__all__ = ["AT_ONCE", "Interrupted", "Led", "Shared", "Turn"]
+__all__ = ["AT_ONCE", "Flight", "Interrupted", "SingleFlight", "Turn"]
 
 AT_ONCE: Final = 8  # connections that log in to one server at a time, of those that were lost together
 
@@ -24,7 +24,7 @@ class Interrupted(Exception):
     """Whoever led the search was interrupted; nothing is known of the servers."""
 
 
-class Led(Future[Address]):
+class Flight(Future[Address]):
     """A search that one connection leads, in which thread, and where."""
 
     def __init__(self, mark: object) -> None:
@@ -79,25 +79,25 @@ class _Queue:
             self._waiting.popleft().set_exception(Interrupted())
 
 
-class Shared:
+class SingleFlight:
     """Connections that are lost together share one search: the first one looks, the others wait for what it finds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._searches: dict[Hashable, Led] = {}
+        self._searches: dict[Hashable, Flight] = {}
         self._queues: dict[Address, _Queue] = {}
 
-    def join(self, what: Hashable, mark: object = None) -> Led | None:
+    def join(self, what: Hashable, mark: object = None) -> Flight | None:
         """Return the search for `what` that is under way, or None: then the caller must be `leading` it.
 
         `mark`: where it then is led, as telemetry marks it.
         """
         with self._lock:
             if (search := self._searches.get(what)) is None:
-                self._searches[what] = Led(mark)
+                self._searches[what] = Flight(mark)
             return search
 
-    def is_led_here(self, search: Led) -> bool:
+    def is_led_here(self, search: Flight) -> bool:
         """Return True if the calling thread leads `search`, so that it must not block until its end."""
         return search.thread == threading.get_ident()
 

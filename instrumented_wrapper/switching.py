@@ -27,7 +27,7 @@ from instrumented_wrapper.events import (
     error_type,
     observe,
 )
-from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer, Tried, pause
+from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer, Tried, backoff_delay
 from instrumented_wrapper.lifecycle import settle_doubts, where
 from instrumented_wrapper.resets import reset
 from instrumented_wrapper.session import Session
@@ -163,7 +163,7 @@ def _try(this: Switch) -> Flow[Replacement | None]:
     except BaseException as error:
         lost = isinstance(error, Exception) and driver.is_lost(new.connection)
         driver.discard(new)
-        seconds = pause(this.seconds())
+        seconds = backoff_delay(this.seconds())
         if not lost or time.monotonic() + seconds >= this.deadline:
             raise
     else:

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from instrumented_wrapper import pages
 from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile
-from instrumented_wrapper.single_flight import Shared
+from instrumented_wrapper.single_flight import SingleFlight
 
 __all__ = [
     "KEY",
@@ -35,7 +35,7 @@ __all__ = [
 Result = TypeVar("Result")
 
 KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
-SHARED: Final = Shared()
+SHARED: Final = SingleFlight()
 _A_WHILE: Final = 1000  # milliseconds
 
 

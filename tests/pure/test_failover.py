@@ -19,9 +19,9 @@ from instrumented_wrapper.failover import (
     NoServer,
     Search,
     Tried,
-    pause,
+    backoff_delay,
 )
-from instrumented_wrapper.single_flight import AT_ONCE, Interrupted, Shared
+from instrumented_wrapper.single_flight import AT_ONCE, Interrupted, SingleFlight
 
 A, B = ("a", 1), ("b", 2)
 
@@ -41,17 +41,17 @@ def fail(search: Search, host, now: float, permanent: bool = False) -> None:
 
 @given(st.floats(0, 1e6), st.floats(0, 1))
 def test_a_pause_is_bounded(elapsed, dice):
-    assert 0.75 * FIRST_PAUSE <= pause(elapsed, lambda: dice) <= 1.25 * LONGEST_PAUSE
+    assert 0.75 * FIRST_PAUSE <= backoff_delay(elapsed, lambda: dice) <= 1.25 * LONGEST_PAUSE
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6))
 def test_a_longer_search_asks_more_rarely(one, other):
     early, late = sorted([one, other])
-    assert pause(early, lambda: 0.5) <= pause(late, lambda: 0.5)
+    assert backoff_delay(early, lambda: 0.5) <= backoff_delay(late, lambda: 0.5)
 
 
 def test_pauses_differ_so_that_many_do_not_ask_at_once():
-    assert len({pause(1.0) for _ in range(20)}) > 10
+    assert len({backoff_delay(1.0) for _ in range(20)}) > 10
 
 
 # --- one search -------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_a_search_always_ends_and_never_spins(events):
 
 
 def test_the_first_leads_and_the_others_follow():
-    shared = Shared()
+    shared = SingleFlight()
     assert shared.join("x") is None
     follower = shared.join("x")
     assert follower is not None
@@ -165,13 +165,13 @@ def test_the_first_leads_and_the_others_follow():
 
 
 def test_other_searches_are_not_concerned():
-    shared = Shared()
+    shared = SingleFlight()
     assert shared.join("x") is None
     assert shared.join("y") is None
 
 
 def test_after_the_end_the_next_one_leads():
-    shared = Shared()
+    shared = SingleFlight()
     assert shared.join("x") is None
     with shared.leading("x") as tell:
         tell(A)
@@ -179,7 +179,7 @@ def test_after_the_end_the_next_one_leads():
 
 
 def test_those_who_wait_hear_of_a_failure():
-    shared = Shared()
+    shared = SingleFlight()
     shared.join("x")
     follower = shared.join("x")
     with pytest.raises(NoServer), shared.leading("x"):
@@ -190,7 +190,7 @@ def test_those_who_wait_hear_of_a_failure():
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, ValueError])
 def test_a_leader_that_is_interrupted_says_nothing_of_the_servers(interruption):
-    shared = Shared()
+    shared = SingleFlight()
     shared.join("x")
     follower = shared.join("x")
     with pytest.raises(interruption), shared.leading("x"):
@@ -200,14 +200,14 @@ def test_a_leader_that_is_interrupted_says_nothing_of_the_servers(interruption):
 
 
 def test_a_child_process_starts_afresh():
-    shared = Shared()
+    shared = SingleFlight()
     shared.join("x")
     shared.forget()
     assert shared.join("x") is None
 
 
 def test_a_leader_from_before_a_fork_disturbs_nobody():
-    shared = Shared()
+    shared = SingleFlight()
     shared.join("x")
     with shared.leading("x") as tell:
         shared.forget()
@@ -217,7 +217,7 @@ def test_a_leader_from_before_a_fork_disturbs_nobody():
     assert not follower.done()
 
 
-class Counting(Shared):
+class Counting(SingleFlight):
     """Tells when so many have asked whether somebody searches."""
 
     def __init__(self) -> None:
@@ -236,7 +236,7 @@ class Counting(Shared):
             assert self.changed.wait_for(lambda: self.asked >= times, 20)
 
 
-def search_as_a_driver_does(shared: Shared, look):
+def search_as_a_driver_does(shared: SingleFlight, look):
     while (leader := shared.join("x")) is not None:
         with suppress(Interrupted):
             return leader.result(20)
@@ -290,7 +290,7 @@ def begun(turns) -> list[bool]:
 
 
 def test_a_few_connect_at_a_time_and_the_next_one_begins_when_one_is_done():
-    shared = Shared()
+    shared = SingleFlight()
     with ExitStack() as stack:
         first = [ExitStack() for _ in range(AT_ONCE)]
         turns = [one.enter_context(shared.following(A, blocks=False)) for one in first]
@@ -304,7 +304,7 @@ def test_a_few_connect_at_a_time_and_the_next_one_begins_when_one_is_done():
 
 
 def test_whoever_gives_up_waiting_takes_no_turn():
-    shared = Shared()
+    shared = SingleFlight()
     with ExitStack() as stack:
         first = [ExitStack() for _ in range(AT_ONCE)]
         for one in first:
@@ -317,7 +317,7 @@ def test_whoever_gives_up_waiting_takes_no_turn():
 
 
 def test_where_the_server_is_gone_again_those_who_wait_look_anew():
-    shared = Shared()
+    shared = SingleFlight()
     with ExitStack() as stack:
         for _ in range(AT_ONCE - 1):
             stack.enter_context(shared.following(A, blocks=False))
@@ -330,7 +330,7 @@ def test_where_the_server_is_gone_again_those_who_wait_look_anew():
 
 
 def test_whoever_blocks_a_thread_does_not_wait_for_tasks_of_that_thread():
-    shared = Shared()
+    shared = SingleFlight()
     with ExitStack() as stack:
         for _ in range(AT_ONCE):
             stack.enter_context(shared.following(A, blocks=False))
