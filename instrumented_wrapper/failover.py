@@ -21,6 +21,7 @@ __all__ = [
     "NoServer",
     "Search",
     "Tried",
+    "UnderWay",
     "backoff_delay",
 ]
 
@@ -101,13 +102,14 @@ class Tried:
 class Found(NamedTuple):
     """The server that answered, how many connections were started to find it, and these by server and outcome.
 
-    ``led_by``: where another connection looked for both, as telemetry marked it.
+    ``led_by``: where another connection looked for both, as telemetry marked it. ``role``: the kind that was wanted.
     """
 
     address: Address
     attempts: int
     tried: tuple[Attempts, ...] = ()
     led_by: object = None
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,13 @@ class ClosedMeanwhile(Exception):
     """The app closed its connection while a new one was looked for."""
 
 
+class UnderWay(NamedTuple):
+    """A connection to a server that was started (monotonic seconds) and has not ended."""
+
+    address: Address
+    started: float
+
+
 @dataclass
 class Search:
     """The plan of one search over several hosts, all asked at once and each again at its own pace.
@@ -174,6 +183,7 @@ class Search:
         permanent: a server refused us for good.
         answers: what each host said last.
         tried: the attempts by server and outcome.
+        under_way: the attempts that have not ended.
     """
 
     hosts: Sequence[Address]
@@ -183,39 +193,77 @@ class Search:
     permanent: bool = False
     answers: dict[Address, str] = field(default_factory=dict)
     tried: Tried = field(default_factory=Tried)
+    under_way: list[UnderWay] = field(default_factory=list)
     _due: dict[Address, float] = field(default_factory=dict)
-    _under_way: dict[Address, int] = field(default_factory=dict)
+    _expected: dict[Address, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._due = dict.fromkeys(self.hosts, self.started)
 
     def take_due(self, now: float) -> list[Address]:
-        """Return the hosts to ask now; each is under way until `failed` is told."""
+        """Return the hosts to ask now; none of them is due again before all attempts at it have failed."""
         due = [] if self.permanent else [host for host, moment in self._due.items() if moment <= now]
         for host in due:
             del self._due[host]
-            self._under_way[host] = 0
+            self._expected[host] = 0
         return due
 
     def starting(self, host: Address, connections: int) -> None:
         """Connections to `host` are about to be started, one to each of its addresses."""
         self.attempts += connections
-        self._under_way[host] = connections
+        self._expected[host] = connections
+
+    def begin(self, host: Address, now: float) -> UnderWay:
+        """Record that one connection to `host` is started."""
+        self.under_way.append(attempt := UnderWay(host, now))
+        return attempt
+
+    def end(self, attempt: UnderWay, now: float, outcome: str) -> None:
+        """Record how an attempt has ended."""
+        self.under_way.remove(attempt)
+        self.tried.append(Attempt(attempt.address, attempt.started, now - attempt.started, outcome))
+
+    def fail(self, attempt: UnderWay, now: float, answer: tuple[str, str, bool]) -> None:
+        """Record an attempt that has failed.
+
+        `answer`: its outcome, the same in words, and whether asking again is useless.
+        """
+        outcome, words, permanent = answer
+        self.end(attempt, now, outcome)
+        self.failed(attempt.address, now, permanent, words)
 
     def failed(self, host: Address, now: float, permanent: bool = False, answer: str = "failed") -> None:
-        """An attempt at `host` failed (or its name has no address)."""
+        """Decide when `host` is asked again: an attempt at it failed (or its name has no address)."""
         self.answers[host] = answer
         if permanent and not self.permanent:
             self.permanent = True
             self.deadline = min(self.deadline, now + LAST_ANSWERS)
-        self._under_way[host] -= 1
-        if self._under_way[host] <= 0:
-            del self._under_way[host]
+        self._expected[host] -= 1
+        if self._expected[host] <= 0:
+            del self._expected[host]
             self._due[host] = now + backoff_delay(now - self.started)
 
+    def won(self, attempt: UnderWay, now: float, address: Address | None = None) -> Found:
+        """Return the server of the attempt that succeeded; the other attempts are abandoned.
+
+        `address`: the one that the client library has connected to, where it chose one itself.
+        """
+        self.end(attempt, now, "connected")
+        self._abandon(now)
+        return Found(address or attempt.address, self.attempts, tuple(self.tried))
+
+    def give_up(self, now: float) -> NoServer:
+        """Return the error of a search that is over; the attempts under way are abandoned."""
+        self._abandon(now)
+        return NoServer(self.attempts, self.permanent, self.answers, self.tried)
+
+    def _abandon(self, now: float) -> None:
+        for attempt in list(self.under_way):
+            self.end(attempt, now, "abandoned")
+
     def is_over(self, now: float) -> bool:
-        """Tell whether there is nothing left to wait for."""
-        return now >= self.deadline or (self.permanent and not self._under_way)
+        """Return True if there is nothing left to wait for."""
+        return now >= self.deadline or (self.permanent and not self._expected)
 
     def seconds_to_wait(self, now: float) -> float:
         """Return how long nothing is to be started."""

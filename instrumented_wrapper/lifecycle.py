@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
-# What a runner does next, taken out before it is done: a local that has a raised error would keep it, and the error
-# the frame and so the connection, until a garbage collection.
+# What a runner does next, taken out before it is done: a local that has a raised error, or a call that has it, would
+# keep it, and the error the frame and so the connection, until a garbage collection.
 _Steps = list[Callable[[], Callable[[], Any]]]
 _MOST_QUESTIONS = 100  # an answer may bring up another question: what a function calls in its body
 
@@ -48,14 +48,16 @@ def run(flow: Flow[Result]) -> Result:
     steps: _Steps = [partial(next, flow)]
     try:
         while True:
-            call = steps.pop()()
+            calls = [steps.pop()()]
             try:
-                steps.append(partial(flow.send, _not_awaitable(call())))
+                steps.append(partial(flow.send, _not_awaitable(calls.pop()())))
             except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
                 steps.append(partial(flow.throw, error))
     except StopIteration as end:
         result: Result = end.value
         return result
+    finally:
+        flow.close()  # interrupted between two calls: the flow ends what it has begun
 
 
 async def run_async(flow: Flow[Result]) -> Result:
@@ -63,15 +65,17 @@ async def run_async(flow: Flow[Result]) -> Result:
     steps: _Steps = [partial(next, flow)]
     try:
         while True:
-            call = steps.pop()()
+            calls = [steps.pop()()]
             try:
-                result = call()
+                result = calls.pop()()
                 steps.append(partial(flow.send, await result if isawaitable(result) else result))
             except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
                 steps.append(partial(flow.throw, error))
     except StopIteration as end:
         value: Result = end.value
         return value
+    finally:
+        flow.close()
 
 
 def run_within(flow: Flow[Result]) -> Generator[Any, Any, Result]:
@@ -79,15 +83,17 @@ def run_within(flow: Flow[Result]) -> Generator[Any, Any, Result]:
     steps: _Steps = [partial(next, flow)]
     try:
         while True:
-            call = steps.pop()()
+            calls = [steps.pop()()]
             try:
-                result = call()
+                result = calls.pop()()
                 steps.append(partial(flow.send, (yield from result) if isgenerator(result) else result))
             except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
                 steps.append(partial(flow.throw, error))
     except StopIteration as end:
         value: Result = end.value
         return value
+    finally:
+        flow.close()
 
 
 def _not_awaitable(result: Any) -> Any:

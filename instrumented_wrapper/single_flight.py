@@ -10,12 +10,15 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Final
+from copy import copy
+from typing import Final, TypeVar
 
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import NoServer
 
-__all__ = ["AT_ONCE", "Flight", "Interrupted", "SingleFlight", "Turn"]
+__all__ = ["AT_ONCE", "Flight", "Interrupted", "SingleFlight", "Turn", "result_of"]
+
+Result = TypeVar("Result")
 
 AT_ONCE: Final = 8  # connections that log in to one server at a time, of those that were lost together
 
@@ -38,6 +41,16 @@ class Turn(Future[None]):
     def __init__(self) -> None:
         super().__init__()
         self.thread = threading.get_ident()
+
+
+def result_of(future: Future[Result]) -> Result:
+    """Return the result of a `Flight` or a `Turn` that is done.
+
+    An error is raised as a copy: the future's own would keep the frames of whoever waits, and they the future.
+    """
+    if (error := future.exception()) is not None:
+        raise copy(error)
+    return future.result()
 
 
 class _Queue:

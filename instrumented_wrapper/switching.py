@@ -151,7 +151,7 @@ def _try(this: Switch) -> Flow[Replacement | None]:
     """Do it with the server that is found first; None, after a pause, if that one is lost meanwhile."""
     driver = this.driver
     loss = replace(this.loss, asks=this.attempts > 0 or not gives_settings(this.session))
-    new: Replacement = yield partial(driver.replacement, this.connection, loss, this.deadline)
+    new: Replacement = yield from driver.replacement(this.connection, loss, this.deadline)
     this.attempts += new.attempts
     this.tried = tuple(Tried((*this.tried, *new.tried)))
     new.attempts = this.attempts
@@ -168,7 +168,7 @@ def _try(this: Switch) -> Flow[Replacement | None]:
             raise
     else:
         return new
-    yield partial(driver.pause, this.connection, seconds)
+    yield from driver.pause(this.connection, seconds)
     return None
 
 

@@ -163,15 +163,15 @@ class Driver(Protocol):
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open. May wait."""
 
-    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
-        """Open a new physical connection at its baseline and return a `Replacement`. May wait.
+    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
+        """Open a new physical connection at its baseline.
 
         Raises:
             NoServer: none took over until `deadline` (monotonic seconds).
         """
 
-    def pause(self, connection: Any, seconds: float) -> Any:
-        """Wait before a server is asked again. May wait.
+    def pause(self, connection: Any, seconds: float) -> Flow[None]:
+        """Wait before a server is asked again.
 
         Raises:
             ClosedMeanwhile: the app closed its object.

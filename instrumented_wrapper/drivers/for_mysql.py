@@ -12,10 +12,10 @@ from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.engine.race_threads import WrongRole
+from instrumented_wrapper.drivers.engine.search import ANY, PRIMARY, STANDBY
 from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.talking.mysql import Speaking
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
@@ -268,11 +268,9 @@ class ForMySQL:
         query = getattr(cursor, "_executed", None)
         return None if query is None else self.text_of(cursor, query)
 
-    def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
-        """Return a primary, unless the old server was not one."""
-        if loss.trigger == "requested" and loss.hosts:
-            return "any"
-        return "standby" if loss.trigger != "demoted" and record.was_standby else "primary"
+    def asked_for(self, record: Record) -> str:
+        """Return nothing: the app cannot ask for a kind of server."""
+        return ""
 
     def is_standby(self, connection: Any) -> bool | None:
         """Ask whether the server takes writes only from those with special rights."""
@@ -283,12 +281,12 @@ class ForMySQL:
         ((value,),) = rows
         return str(value).upper() in ("1", "ON")
 
-    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
+    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
         """Ask whether the server serves anybody, and of which kind it is."""
         is_standby = self._role(self.send(connection, questions.serves())[0])
-        fits = wanted == "any" or is_standby is (wanted == "standby")
-        if not fits or (wanted == "primary" and self._is_outside_its_group(connection)):
-            raise WrongRole(wanted)
+        fits = role == ANY or is_standby is (role == STANDBY)
+        if not fits or (role == PRIMARY and self._is_outside_its_group(connection)):
+            raise WrongRole(role)
         return is_standby
 
     def _is_outside_its_group(self, connection: Any) -> bool:

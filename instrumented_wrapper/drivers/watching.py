@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import os
 import select
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from instrumented_wrapper import pages
-from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile
-from instrumented_wrapper.single_flight import SingleFlight
 
 __all__ = [
     "KEY",
-    "SHARED",
     "drop_all",
     "holding",
     "missing_in",
     "never",
-    "pause_while_wanted",
     "poll_of",
     "unwrapped",
     "wait_for",
-    "wait_while_wanted",
     "watch",
     "watched",
 ]
 
-Result = TypeVar("Result")
-
 KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
-SHARED: Final = SingleFlight()
 _A_WHILE: Final = 1000  # milliseconds
 
 
@@ -125,36 +115,8 @@ def wait_for(descriptor: int) -> None:
         pass
 
 
-def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callable[[], bool]) -> Result:
-    """Wait for what another thread finds.
-
-    Raises:
-        ClosedMeanwhile: the app has closed its connection.
-        TimeoutError: `deadline` (monotonic seconds) has passed.
-    """
-    while is_wanted():
-        left = deadline - time.monotonic()
-        wait([future], max(0.0, min(left, A_WHILE)))
-        if future.done():
-            return future.result()
-        if left <= 0:
-            raise TimeoutError
-    raise ClosedMeanwhile
-
-
-def pause_while_wanted(seconds: float, is_wanted: Callable[[], bool]) -> None:
-    """Wait before a server is asked again.
-
-    Raises:
-        ClosedMeanwhile: the app has closed its connection.
-    """
-    with suppress(TimeoutError):
-        wait_while_wanted(Future[None](), time.monotonic() + seconds, is_wanted)
-
-
 def _after_fork_in_child() -> None:
     """The sockets are the parent's: neither peek, reset nor fetch here, and never switch."""
-    SHARED.forget()
     pages.forget_all()
     for record in list(_live):
         record.became_foreign()

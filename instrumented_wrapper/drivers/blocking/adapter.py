@@ -17,10 +17,19 @@ from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.engine import deadlines, race_threads
 from instrumented_wrapper.drivers.engine.deadlines import bounded
-from instrumented_wrapper.drivers.watching import KEY, pause_while_wanted
+from instrumented_wrapper.drivers.engine.search import (
+    Contest,
+    Target,
+    find,
+    hosts_to_ask,
+    is_chosen,
+    pause,
+    role_wanted,
+)
+from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import FOLLOW_TIMEOUT, ClosedMeanwhile, Loss, NoServer
+from instrumented_wrapper.failover import ClosedMeanwhile, Loss
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
 
@@ -144,38 +153,29 @@ class Blocking:
                 self._native.finish(connection, "COMMIT")
             record.used = record.begun = False
 
-    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
+    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Find a server, together with the other connections that are lost now, and connect to it."""
-        record = _record(connection)
-        wanted = self._native.wanted(connection, record, loss)
-        if wanted != "prefer-standby":
-            return self._replacement(connection, record, loss, wanted, deadline)
-        try:
-            soon = min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
-            return self._replacement(connection, record, loss, "standby", soon)
-        except NoServer as error:
-            if error.permanent or time.monotonic() >= deadline:
-                raise
-            return self._replacement(connection, record, loss, "any", deadline)
-
-    def _replacement(self, connection: Any, record: Record, loss: Loss, wanted: str, deadline: float) -> Replacement:
-        hosts = loss.hosts or record.options.failover_hosts or record.hosts
-        attempt = partial(self._open, connection, record, wanted, loss.asks)
-        opening = race_threads.Opening(attempt, self._native.answer, self._close, lambda: not record.closed_by_app)
-        key = (self.name, tuple(hosts), wanted, self._native.key(connection, record))
-        new, found = race_threads.search(opening, hosts, key, deadline)
-        _record(new).deadline = deadline
-        _record(new).chosen = wanted == "any" or (wanted == "standby" and record.chosen)
-        record.successor = deadlines.which(self._native.socket(new))
+        native, record = self._native, _record(connection)
+        hosts = hosts_to_ask(loss, record.options, record.hosts)
+        role = role_wanted(loss, native.asked_for(record), bool(record.was_standby))
+        login = (self.name, *native.key(connection, record))
+        target = Target(hosts, role, login, lambda: not record.closed_by_app)
+        new, found = yield from find(target, self._contest(connection, record, loss.asks), deadline)
+        _record(new).deadline, _record(new).chosen = deadline, is_chosen(found.role, record.chosen)
+        record.successor = deadlines.which(native.socket(new))
         return Replacement(new, found.address, found.attempts, found.tried, found.led_by)
 
-    def _open(self, connection: Any, record: Record, wanted: str, asks: bool, address: Address, seconds: float) -> Any:
+    def _contest(self, connection: Any, record: Record, asks: bool) -> Contest:
+        attempt = partial(self._open, connection, record, asks)
+        return race_threads.contest(race_threads.Opening(attempt, self._native.answer, self._close))
+
+    def _open(self, connection: Any, record: Record, asks: bool, address: Address, role: str, seconds: float) -> Any:
         """Connect, and dress it as a connection that is ours alone, at the baseline of the app's."""
         native = self._native
-        new = native.open(connection, record, address, wanted, seconds)
+        new = native.open(connection, record, address, role, seconds)
         try:
             with bounded(native.socket(new), time.monotonic() + seconds):
-                is_standby = native.checked(new, wanted, asks)
+                is_standby = native.checked(new, role, asks)
                 self._dress(new, connection, record, address)
             _record(new).was_standby = is_standby
         except BaseException:
@@ -198,10 +198,10 @@ class Blocking:
         with contextlib.suppress(Exception):  # nobody wants it any more
             self._native.shut(connection, for_good=True)
 
-    def pause(self, connection: Any, seconds: float) -> Any:
+    def pause(self, connection: Any, seconds: float) -> Flow[None]:
         """Wait, unless the app closes its connection meanwhile."""
         record = _record(connection)
-        pause_while_wanted(seconds, lambda: not record.closed_by_app)
+        return pause(race_threads.wait_while_wanted, seconds, lambda: not record.closed_by_app)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""

@@ -10,7 +10,6 @@ from instrumented_wrapper.databases import Database
 from instrumented_wrapper.drivers.talking import Talk
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.statement import Effects
 
@@ -117,17 +116,17 @@ class Native(Protocol):
     def ended(self, connection: Any, record: Kept) -> None:
         """Have the driver know that no transaction is open: the app has ended it in a call that met a loss."""
 
-    def wanted(self, connection: Any, record: Kept, loss: Loss) -> str:
-        """Return the kind of server to look for: ``primary``, ``standby`` or ``any``, or as the app has asked."""
+    def asked_for(self, record: Kept) -> str:
+        """Return the kind of server that the app asks for, as libpq names it; empty where it leaves that open."""
 
-    def open(self, connection: Any, record: Kept, address: Address, wanted: str, seconds: float) -> Any:
-        """Return a new connection like `connection`, at its baseline; `wanted`: where the client library looks for it.
+    def open(self, connection: Any, record: Kept, address: Address, role: str, seconds: float) -> Any:
+        """Return a new connection like `connection`, at its baseline; `role`: where the client library looks for it.
 
         Raises:
             Exception: the driver's.
         """
 
-    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
+    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
         """Return whether the server of a new connection is a standby.
 
         `asks`: it is asked something in any case, which only a server that works answers.

@@ -1,34 +1,35 @@
-"""How a server is found: all hosts at once, each again at its own pace, by threads in which the driver connects.
+"""Connect to several hosts at once in threads: for drivers whose calls block.
 
-`failover.Search` decides when to ask whom; connections that are lost together share one search. A driver that blocks
-can be asked for several hosts at once in no other way; a thread that nobody waits for any more closes what it gets.
+`failover.Search` decides when to ask whom. A thread that nobody waits for any more closes what it gets.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
+from functools import partial
 from queue import Empty, SimpleQueue
 from traceback import clear_frames
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from instrumented_wrapper import events
-from instrumented_wrapper.drivers.watching import SHARED, wait_while_wanted
+from instrumented_wrapper.drivers.engine.search import Contest, Target
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import (
     A_WHILE,
     ATTEMPT_TIMEOUT,
-    FOLLOW_TIMEOUT,
-    Attempt,
     ClosedMeanwhile,
     Found,
-    NoServer,
     Search,
+    UnderWay,
 )
-from instrumented_wrapper.single_flight import Interrupted
+from instrumented_wrapper.single_flight import result_of
 
-__all__ = ["Opening", "WrongRole", "search"]
+__all__ = ["Opening", "WrongRole", "contest", "wait_while_wanted"]
+
+Result = TypeVar("Result")
 
 
 class WrongRole(Exception):
@@ -36,17 +37,21 @@ class WrongRole(Exception):
 
 
 class Opening(NamedTuple):
-    """How to connect to a host, what came of an error, how to close what nobody wants, and whether anybody does."""
+    """How a driver connects to one host.
 
-    open: Callable[[Address, float], Any]
+    Attributes:
+        open: connects to a host, for a role, within so many seconds.
+        answer: returns what an error means: its outcome, in words too, and whether asking again is useless.
+        close: closes a connection that nobody wants.
+    """
+
+    open: Callable[[Address, str, float], Any]
     answer: Callable[[BaseException], tuple[str, str, bool]]
     close: Callable[[Any], None]
-    is_wanted: Callable[[], bool]
 
 
 class _Ended(NamedTuple):
-    host: Address
-    started: float
+    attempt: UnderWay
     connection: Any
     error: BaseException | None
 
@@ -54,10 +59,9 @@ class _Ended(NamedTuple):
 class _Race:
     """Attempts under way."""
 
-    def __init__(self, opening: Opening, hosts: Sequence[Address], deadline: float) -> None:
-        self.search = Search(hosts, time.monotonic(), deadline)
-        self._opening, self._ended = opening, SimpleQueue[_Ended]()
-        self._under_way: dict[Address, float] = {}
+    def __init__(self, opening: Opening, target: Target, deadline: float) -> None:
+        self._search = Search(target.hosts, time.monotonic(), deadline)
+        self._opening, self._target, self._ended = opening, target, SimpleQueue[_Ended]()
         self._lock, self._over = threading.Lock(), False
 
     def run(self) -> tuple[Any, Found]:
@@ -67,40 +71,39 @@ class _Race:
             NoServer: none did in time, or one refused the login for good.
             ClosedMeanwhile: the app does not want it any more.
         """
+        search = self._search
         try:
             while True:
                 now = time.monotonic()
-                if not self._opening.is_wanted():
+                if not self._target.is_wanted():
                     raise ClosedMeanwhile
-                for host in self.search.take_due(now):
+                for host in search.take_due(now):
                     self._start(host, now)
-                if (ended := self._next(self.search.seconds_to_wait(now))) and (won := self._won(ended)):
+                if (ended := self._next(search.seconds_to_wait(now))) and (won := self._won(ended)):
                     return won
-                if self.search.is_over(time.monotonic()):
-                    found = self.search
-                    self._abandon()
-                    raise NoServer(found.attempts, found.permanent, found.answers, found.tried)
+                if search.is_over(now := time.monotonic()):
+                    raise search.give_up(now)
         finally:
             self._close()
 
     def _start(self, host: Address, now: float) -> None:
-        self.search.starting(host, 1)
-        self._under_way[host] = now
-        seconds = min(ATTEMPT_TIMEOUT, max(0.1, self.search.deadline - now))
-        threading.Thread(target=self._attempt, args=(host, now, seconds), name="failover", daemon=True).start()
+        self._search.starting(host, 1)
+        attempt = self._search.begin(host, now)
+        seconds = min(ATTEMPT_TIMEOUT, max(0.1, self._search.deadline - now))
+        threading.Thread(target=self._attempt, args=(attempt, seconds), name="failover", daemon=True).start()
 
-    def _attempt(self, host: Address, started: float, seconds: float) -> None:
+    def _attempt(self, attempt: UnderWay, seconds: float) -> None:
         connection, error = None, None
         if self._over:  # nobody waits for it any more: the thread began late
             return
         try:
-            connection = self._opening.open(host, seconds)
-        except BaseException as failure:  # noqa: BLE001 - it is told to who waits
+            connection = self._opening.open(attempt.address, self._target.role, seconds)
+        except BaseException as failure:  # noqa: BLE001 - whoever waits for it gets it
             clear_frames(failure.__traceback__)  # errors of some drivers keep themselves, and these frames
             error = failure.with_traceback(None)  # this frame is in it
         with self._lock:
             if not self._over:
-                self._ended.put(_Ended(host, started, connection, error))
+                self._ended.put(_Ended(attempt, connection, error))
                 return
         if connection is not None:
             self._opening.close(connection)
@@ -113,28 +116,15 @@ class _Race:
 
     def _won(self, ended: _Ended) -> tuple[Any, Found] | None:
         now = time.monotonic()
-        self._under_way.pop(ended.host, None)
         if ended.error is None:
-            self._told(ended.host, ended.started, now, "connected")
-            self._abandon()
-            return ended.connection, Found(ended.host, self.search.attempts, tuple(self.search.tried))
-        outcome, answer, permanent = self._answer(ended.error)
-        self._told(ended.host, ended.started, now, outcome)
-        self.search.failed(ended.host, now, permanent, answer)
+            return ended.connection, self._search.won(ended.attempt, now)
+        self._search.fail(ended.attempt, now, self._answer(ended.error))
         return None
 
     def _answer(self, error: BaseException) -> tuple[str, str, bool]:
         if isinstance(error, WrongRole):
             return "wrong_role", f"is not the kind of server that is wanted ({error})", False
         return self._opening.answer(error)
-
-    def _told(self, host: Address, started: float, now: float, outcome: str) -> None:
-        self.search.tried.append(Attempt(host, started, now - started, outcome))
-
-    def _abandon(self) -> None:
-        now = time.monotonic()
-        for host, started in self._under_way.items():
-            self._told(host, started, now, "abandoned")
 
     def _close(self) -> None:
         """Whoever connects from now on, or has connected and was not taken, closes."""
@@ -145,7 +135,7 @@ class _Race:
                 self._opening.close(ended.connection)
 
 
-def _too_late(host: Address, seconds: float) -> Any:
+def _too_late(host: Address, role: str, seconds: float) -> Any:
     """Stand in for what opens connections, which has the app's: frames of an error may keep the race.
 
     Raises:
@@ -154,34 +144,27 @@ def _too_late(host: Address, seconds: float) -> Any:
     raise ClosedMeanwhile
 
 
-def search(opening: Opening, hosts: Sequence[Address], key: Hashable, deadline: float) -> tuple[Any, Found]:
-    """Lead the search for `key`, or wait for whoever leads it and then, in turn, connect to what was found.
+def _race(opening: Opening, target: Target, deadline: float) -> tuple[Any, Found]:
+    return _Race(opening, target, deadline).run()
+
+
+def contest(opening: Opening) -> Contest:
+    """Return how to connect with `opening` to several hosts at once, in threads."""
+    return Contest(partial(_race, opening), wait_while_wanted, blocks=True)
+
+
+def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callable[[], bool]) -> Result:
+    """Wait for what another thread finds.
 
     Raises:
-        NoServer: none took over until `deadline` (monotonic seconds).
-        ClosedMeanwhile: the app does not want it any more.
+        ClosedMeanwhile: the app has closed its connection.
+        TimeoutError: `deadline` (monotonic seconds) has passed.
     """
-    while (leader := SHARED.join(key, events.origin())) is not None:
-        if SHARED.is_led_here(leader):
-            return _Race(opening, hosts, deadline).run()
-        try:
-            address = wait_while_wanted(leader, deadline, opening.is_wanted)
-            with SHARED.following(address) as turn:
-                wait_while_wanted(turn, deadline, opening.is_wanted)
-                soon = min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
-                connection, found = _Race(opening, (address,), soon).run()
-            return connection, found._replace(led_by=leader.mark)
-        except (Interrupted, NoServer, TimeoutError) as error:
-            leader = None  # it has the error, which keeps this frame
-            _look_again(error, deadline)
-    with SHARED.leading(key) as tell:
-        connection, found = _Race(opening, hosts, deadline).run()
-        tell(found.address)
-    return connection, found
-
-
-def _look_again(error: Exception, deadline: float) -> None:
-    """Whoever led found nothing or was interrupted: look again, perhaps as the leader, if that may help."""
-    known = error if isinstance(error, NoServer) else NoServer(0)
-    if known.permanent or time.monotonic() >= deadline:
-        raise NoServer(known.attempts, known.permanent, known.answers, known.tried) from None
+    while is_wanted():
+        left = deadline - time.monotonic()
+        futures.wait([future], max(0.0, min(left, A_WHILE)))
+        if future.done():
+            return result_of(future)
+        if left <= 0:
+            raise TimeoutError
+    raise ClosedMeanwhile

@@ -213,7 +213,7 @@ class MySQLConnector(ForMySQL):
         """The driver puts parameters into the text on its way: that one is read in `cmd_query`."""
         return None
 
-    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
         host, port = address
         given = {**record.arguments.keywords, "host": host, "port": port or 3306}

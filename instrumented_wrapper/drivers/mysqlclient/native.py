@@ -205,7 +205,7 @@ class MySQLClient(ForMySQL):
         except Exception:  # noqa: BLE001 - mysqlclient does the same again, and says what is wrong
             return None
 
-    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
         host, port = address
         given = {**self._given(record), "host": host, "port": port or 3306}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -15,13 +14,13 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.drivers import Replacement
-from instrumented_wrapper.drivers.engine import deadlines
+from instrumented_wrapper.drivers import Flow, Replacement
+from instrumented_wrapper.drivers.engine import deadlines, race_tasks, race_threads
+from instrumented_wrapper.drivers.engine.search import Target, find, hosts_to_ask, is_chosen, pause, role_wanted
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
+from instrumented_wrapper.drivers.psycopg.connecting import Login, asked_for, contest, hosts_of
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
-from instrumented_wrapper.drivers.psycopg.searching import pause_async, search, search_async, target_of
-from instrumented_wrapper.drivers.watching import pause_while_wanted
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import ClosedMeanwhile, Found, Loss
 
@@ -112,35 +111,23 @@ class Psycopg(Asking):
             raise psycopg.errors.InFailedSqlTransaction("the handler left an aborted transaction")
         return connection.commit() if connection.pgconn.transaction_status == _INTRANS else None
 
-    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
+    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Find a server, together with the other connections that are lost now, and connect to it."""
         record: Any = record_of(connection)
-        if self.is_async(connection):
-            return self._replacement_async(connection, record, loss, deadline)
-        parameters = self._parameters(connection, record)
-        target = target_of(connection, record, parameters, loss)
-        return self._replacement(connection, record, target.wanted, *search(target, deadline), deadline)
+        parameters = yield partial(_parameters, connection, record)
+        login = Login(parameters, loss.asks)
+        hosts = hosts_to_ask(loss, record.options, hosts_of(parameters))
+        role = role_wanted(loss, asked_for(parameters), _was_standby(connection, record))
+        target = Target(hosts, role, login.identity, lambda: not record.closed_by_app)
+        pgconn, found = yield from find(target, contest(login, self.is_async(connection)), deadline)
+        return self._dressed(connection, record, pgconn, found, deadline)
 
-    async def _replacement_async(self, connection: Any, record: Record, loss: Loss, deadline: float) -> Replacement:
-        parameters = self._parameters(connection, record)
-        parameters = await parameters if asyncio.iscoroutine(parameters) else parameters
-        target = target_of(connection, record, parameters, loss)
-        return self._replacement(connection, record, target.wanted, *await search_async(target, deadline), deadline)
-
-    def _parameters(self, connection: Any, record: Record) -> Any:
-        """Ask the app's class again: it may fetch a fresh password."""
-        if (given := record.arguments) is None:
-            return dict(record.parameters or {})
-        return type(connection)._get_connection_params(given.conninfo, **given.keywords)
-
-    def _replacement(
-        self, connection: Any, record: Record, wanted: str, pgconn: Any, found: Found, deadline: float
-    ) -> Replacement:
+    def _dressed(self, connection: Any, record: Record, pgconn: Any, found: Found, deadline: float) -> Replacement:
         """Dress a new physical connection in a plain connection object, at the baseline of the app's."""
         dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
         options = replace(record.options, failover="off")
         internal = Record(dressed, options, None, (found.address,))
-        internal.chosen = wanted == "any" or (wanted == "standby" and record.chosen)
+        internal.chosen = is_chosen(found.role, record.chosen)
         record.successor = deadlines.which(pgconn.socket)
         internal.operations_wanted = record.operations_wanted  # of what the app's transfer handler does
         internal.spans_wanted = record.spans_wanted
@@ -152,11 +139,11 @@ class Psycopg(Asking):
             self.write(dressed, setting, record.pristine(setting, self.read(connection, setting)))
         return Replacement(dressed, found.address, found.attempts, found.tried, found.led_by)
 
-    def pause(self, connection: Any, seconds: float) -> Any:
+    def pause(self, connection: Any, seconds: float) -> Flow[None]:
         """Wait, unless the app closes its connection meanwhile."""
         record: Any = record_of(connection)
-        pause = pause_async if self.is_async(connection) else pause_while_wanted
-        return pause(seconds, lambda: not record.closed_by_app)
+        waiting = race_tasks if self.is_async(connection) else race_threads
+        return pause(waiting.wait_while_wanted, seconds, lambda: not record.closed_by_app)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""
@@ -225,6 +212,20 @@ class PsycopgWithin(Psycopg):
 
 
 _WITHIN: Final = PsycopgWithin()
+
+
+def _parameters(connection: Any, record: Record) -> Any:
+    """Ask the app's class again: it may fetch a fresh password. May wait."""
+    if (given := record.arguments) is None:
+        return dict(record.parameters or {})
+    return type(connection)._get_connection_params(given.conninfo, **given.keywords)
+
+
+def _was_standby(connection: Any, record: Record) -> bool:
+    try:
+        return bool(connection.pgconn.parameter_status(b"in_hot_standby") == b"on")
+    except psycopg.OperationalError:  # psycopg has closed it, after an interruption
+        return bool(record.standby)
 
 
 def _peer_of(pgconn: Any) -> Peer:

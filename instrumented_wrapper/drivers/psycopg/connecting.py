@@ -1,4 +1,4 @@
-"""How a connection was asked for, and how a new one is found: all hosts at once, each again at its own pace.
+"""The libpq parameters of a connection, and how libpq connects to several hosts at once.
 
 Uses psycopg's public ``pq`` interface to libpq; `failover.Search` decides when to ask whom.
 """
@@ -11,8 +11,9 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -21,10 +22,12 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
+from instrumented_wrapper.drivers.engine import race_tasks, race_threads
+from instrumented_wrapper.drivers.engine.search import Contest, Target
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, Attempt, ClosedMeanwhile, Found, NoServer, Search
+from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, ClosedMeanwhile, Found, Search, UnderWay
 
-__all__ = ["Target", "hosts_of", "parameters_of", "race", "race_async"]
+__all__ = ["Login", "asked_for", "contest", "hosts_of", "parameters_of"]
 
 _READING, _WRITING, _OK = pq.PollingStatus.READING, pq.PollingStatus.WRITING, pq.PollingStatus.OK
 _NAME_PERIOD: Final = 0.003  # seconds; a name that is being resolved is looked at this often
@@ -64,30 +67,26 @@ def pinned(parameters: Parameters) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is looked for: parameters of the app, hosts to ask, the kind of server that will do; and if it still is.
+class Login:
+    """How to log in to any server: the app's parameters of libpq.
 
     `asks`: a new session is asked something before it is taken.
     """
 
     parameters: Parameters = field(repr=False)
-    hosts: tuple[Address, ...]
-    wanted: str
-    is_wanted: Callable[[], bool] = field(repr=False, compare=False)
     asks: bool = True
 
-    def conninfo(self, host: Address, hostaddr: str | None) -> bytes:
+    def conninfo(self, host: Address, hostaddr: str | None, role: str) -> bytes:
         """Return the connection string for one attempt."""
         chosen = {name: value for name, value in self.parameters.items() if name not in _OURS_TO_CHOOSE}
         port = host[1] or _single(self.parameters.get("port"))
-        named = {"host": host[0] or None, "hostaddr": hostaddr, "port": port, "target_session_attrs": self.wanted}
+        named = {"host": host[0] or None, "hostaddr": hostaddr, "port": port, "target_session_attrs": role}
         return make_conninfo("", **chosen, **named).encode()
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """What makes two searches the same: a refused login is an answer to these parameters only."""
-        said = tuple(sorted((name, str(value)) for name, value in self.parameters.items()))
-        return self.hosts, self.wanted, hash(said)  # the password itself is not kept
+    def identity(self) -> Hashable:
+        """What distinguishes it; the password itself is not kept."""
+        return "psycopg", hash(tuple(sorted((name, str(value)) for name, value in self.parameters.items())))
 
 
 def _single(port: Any) -> Any:
@@ -96,9 +95,8 @@ def _single(port: Any) -> Any:
 
 @dataclass(slots=True)
 class _Attempt:
-    host: Address
+    under_way: UnderWay
     pgconn: Any
-    started: float
     until: float
     asks: bool
     status: int = _WRITING
@@ -128,27 +126,33 @@ class _Attempt:
                 self.refusal = result
         return _READING
 
-    def answer(self, wanted: str) -> tuple[str, str, bool]:
+    def answer(self, role: str) -> tuple[str, str, bool]:
         """Return what the server or libpq has answered."""
         refusal, said, state = self.refusal, self.pgconn.error_message, b""
         if refusal is not None:
             said, state = refusal.error_message, refusal.error_field(pq.DiagnosticField.SQLSTATE) or b""
-        return answer_to(said.decode(errors="replace"), wanted, state.decode())
+        return answer_to(said.decode(errors="replace"), role, state.decode())
 
 
 class _Race:
     """Attempts under way. Each `step` does what is due and returns the winner, if there is one."""
 
-    def __init__(self, target: Target, search: Search) -> None:
-        self.target, self.search = target, search
+    def __init__(self, login: Login, target: Target, deadline: float) -> None:
+        self.login, self.target = login, target
+        self.search = Search(target.hosts or (("", None),), time.monotonic(), deadline)
         self.attempts: list[_Attempt] = []
         self.names: dict[Address, _Resolution] = {}
-        self.pinned = pinned(target.parameters)
-        limit = target.parameters.get("connect_timeout")
+        self.pinned = pinned(login.parameters)
+        limit = login.parameters.get("connect_timeout")
         self.limit = max(2.0, float(limit)) if limit and float(limit) > 0 else ATTEMPT_TIMEOUT
 
-    def step(self, ready: set[int] | None = None) -> Any:
-        """Go on with what is ready, start what is due. Returns the PGconn that won, or None."""
+    def step(self, ready: set[int] | None = None) -> tuple[Any, Found] | None:
+        """Go on with what is ready, start what is due. Returns the PGconn that won, or None.
+
+        Raises:
+            NoServer: none answered as wanted in time, or one refused the login for good.
+            ClosedMeanwhile: the app has closed its connection.
+        """
         if not self.target.is_wanted():
             raise ClosedMeanwhile
         now = time.monotonic()
@@ -156,17 +160,14 @@ class _Race:
             if ready is None or attempt.pgconn.socket in ready:
                 attempt.poll()
             if attempt.status == _OK:
-                self.attempts.remove(attempt)
-                self._told(attempt, now, "connected")
-                return attempt.pgconn
+                return self._won(attempt, now)
             if attempt.status not in (_READING, _WRITING) or now >= attempt.until:
                 self._failed(attempt, now)
         for host in self.search.take_due(now):
             self.names[host] = _Resolution(host[0], self.pinned.get(host[0]))
         self._start_resolved(now)
         if self.search.is_over(now):
-            self.abandon(now)
-            raise NoServer(self.search.attempts, self.search.permanent, self.search.answers, self.search.tried)
+            raise self.search.give_up(now)
         return None
 
     def waits(self) -> Waits:
@@ -186,14 +187,6 @@ class _Race:
             attempt.pgconn.finish()
         self.attempts.clear()
 
-    def abandon(self, now: float) -> None:
-        """Say of the attempts under way that nobody waits for them any more."""
-        for attempt in self.attempts:
-            self._told(attempt, now, "abandoned")
-
-    def _told(self, attempt: _Attempt, now: float, outcome: str) -> None:
-        self.search.tried.append(Attempt(attempt.host, attempt.started, now - attempt.started, outcome))
-
     def _start_resolved(self, now: float) -> None:
         for host in [host for host, name in self.names.items() if name.done]:
             addresses = self.names.pop(host).addresses
@@ -204,18 +197,23 @@ class _Race:
                 self.search.failed(host, now, answer="has no address")
 
     def _start(self, host: Address, address: str | None, now: float) -> None:
-        pgconn = pq.PGconn.connect_start(self.target.conninfo(host, address))
-        attempt = _Attempt(host, pgconn, now, now + self.limit, self.target.asks)
+        pgconn = pq.PGconn.connect_start(self.login.conninfo(host, address, self.target.role))
+        attempt = _Attempt(self.search.begin(host, now), pgconn, now + self.limit, self.login.asks)
         self.attempts.append(attempt)
         if pgconn.status == pq.ConnStatus.BAD:
             self._failed(attempt, now)
 
     def _failed(self, attempt: _Attempt, now: float) -> None:
-        outcome, answer, permanent = attempt.answer(self.target.wanted)
+        answer = attempt.answer(self.target.role)
         attempt.pgconn.finish()
         self.attempts.remove(attempt)
-        self._told(attempt, now, outcome)
-        self.search.failed(attempt.host, now, permanent, answer)
+        self.search.fail(attempt.under_way, now, answer)
+
+    def _won(self, attempt: _Attempt, now: float) -> tuple[Any, Found]:
+        self.attempts.remove(attempt)
+        port = attempt.pgconn.port.decode()
+        address = (attempt.pgconn.host.decode(), int(port) if port else None)
+        return attempt.pgconn, self.search.won(attempt.under_way, now, address)
 
 
 class _Resolution:
@@ -249,44 +247,35 @@ def _needs_no_lookup(host: str) -> bool:
     return True
 
 
-def race(target: Target, deadline: float) -> tuple[Any, Found]:
-    """Ask all hosts until one answers as wanted. Returns its PGconn.
+def contest(login: Login, is_async: bool) -> Contest:
+    """Return how to connect to several hosts at once with libpq, sync or async."""
+    if is_async:
+        return Contest(partial(_race_async, login), race_tasks.wait_while_wanted, blocks=False)
+    return Contest(partial(_race, login), race_threads.wait_while_wanted, blocks=True)
 
-    Raises:
-        NoServer: none did until `deadline`, or one refused the login for good.
-        ClosedMeanwhile: the app has closed its connection.
-    """
-    contest = _new_race(target, deadline)
+
+def _race(login: Login, target: Target, deadline: float) -> tuple[Any, Found]:
+    """Ask all hosts until one answers as wanted. Returns its PGconn."""
+    race = _Race(login, target, deadline)
     try:
-        winner = contest.step()
+        winner = race.step()
         while winner is None:
-            winner = contest.step(_select(contest.waits(), contest.seconds()))
-        return _won(contest, winner)
+            winner = race.step(_select(race.waits(), race.seconds()))
+        return winner
     finally:
-        contest.close()
+        race.close()
 
 
-async def race_async(target: Target, deadline: float) -> tuple[Any, Found]:
-    """Do as `race` does, while the event loop goes on."""
-    contest = _new_race(target, deadline)
+async def _race_async(login: Login, target: Target, deadline: float) -> tuple[Any, Found]:
+    """Do as `_race` does, while the event loop goes on."""
+    race = _Race(login, target, deadline)
     try:
-        winner = contest.step()
+        winner = race.step()
         while winner is None:
-            winner = contest.step(await _select_async(contest.waits(), contest.seconds()))
-        return _won(contest, winner)
+            winner = race.step(await _select_async(race.waits(), race.seconds()))
+        return winner
     finally:
-        contest.close()
-
-
-def _new_race(target: Target, deadline: float) -> _Race:
-    return _Race(target, Search(target.hosts or (("", None),), time.monotonic(), deadline))
-
-
-def _won(contest: _Race, pgconn: Any) -> tuple[Any, Found]:
-    port = pgconn.port.decode()
-    address = (pgconn.host.decode(), int(port) if port else None)
-    contest.abandon(time.monotonic())
-    return pgconn, Found(address, contest.search.attempts, tuple(contest.search.tried))
+        race.close()
 
 
 def _select(waits: Waits, seconds: float) -> set[int]:

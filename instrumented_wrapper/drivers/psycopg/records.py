@@ -19,14 +19,14 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.databases.postgresql.knowledge import Functions
 from instrumented_wrapper.drivers.talking.postgresql import FUNCTIONS
-from instrumented_wrapper.drivers.watching import KEY, SHARED, never, poll_of, watch
+from instrumented_wrapper.drivers.watching import KEY, never, poll_of, watch
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.operations import Operation, Site, SpanTemplates
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
-__all__ = ["KEY", "SHARED", "Arguments", "Record", "encoding_of", "record_of"]
+__all__ = ["KEY", "Arguments", "Record", "encoding_of", "record_of"]
 
 IDLE: Final = 0
 _WATCHED: Final = tuple(name.encode() for name in questions.REPORTED.values())

@@ -36,7 +36,6 @@ from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.operations import Site
 
 __all__ = ["NATIVE", "SETTINGS", "IsolationLevel", "Psycopg2", "hosts_of"]
@@ -53,7 +52,6 @@ _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
 _state: Final = vars(C)["status"].__get__
 _WANTED: Final = "target_session_attrs"  # what libpq took it to be
-PRIMARY: Final = "primary"
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
 
@@ -218,16 +216,6 @@ class Psycopg2:
                 C.rollback(here)
             C.notices.__set__(here, notices)  # there was no transaction, says the server
 
-    def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
-        """Return what the app asked for, else a primary where the old server was not a standby."""
-        if loss.trigger == "demoted":
-            return PRIMARY
-        if asked := self.asked_for(record):
-            return asked
-        if loss.trigger == "requested" and loss.hosts:
-            return "any"
-        return "standby" if record.was_standby else PRIMARY
-
     def asked_for(self, record: Record) -> str:
         """Return the app's ``target_session_attrs``."""
         if wish := self.wish(record):
@@ -241,20 +229,20 @@ class Psycopg2:
         given = extensions.parse_dsn(record.arguments.positional[0])
         return str(given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
 
-    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect to one host with the app's own parameters."""
         given = extensions.parse_dsn(record.arguments.positional[0])
         for name in ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts"):
             given.pop(name, None)
         host, port = address
         given.setdefault("connect_timeout", str(max(2, round(seconds))))
-        where = {"host": host, "port": port, "target_session_attrs": wanted}
+        where = {"host": host, "port": port, "target_session_attrs": role}
         dsn = extensions.make_dsn("", **given, **{name: value for name, value in where.items() if value})
         new = combined(C, Watched)(dsn)
         new.cursor_factory = C.cursor_factory.__get__(connection)  # for the app's transfer handler
         return new
 
-    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
+    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
         """Ask something: libpq knows the kind, but an endpoint may take a login and then serve nobody."""
         if asks:
             self.query(connection, QUESTION)

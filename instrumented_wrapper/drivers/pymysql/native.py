@@ -161,7 +161,7 @@ class PyMySQL(ForMySQL):
         except Exception:  # noqa: BLE001 - PyMySQL does the same again, and says what is wrong
             return None
 
-    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
         host, port = address
         given = {**record.arguments.keywords, "database": self.current_database(connection, record) or None}

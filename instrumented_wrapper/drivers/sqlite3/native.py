@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from instrumented_wrapper.databases import sqlite
+from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.search import ANY
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR
 from instrumented_wrapper.drivers.talking import Rows, Talk
@@ -163,15 +165,15 @@ class SQLite:
         """There is no server."""
         return None
 
-    def wanted(self, connection: Any, record: Record, loss: Loss) -> str:
+    def asked_for(self, record: Record) -> str:
         """There is no server."""
-        return "any"
+        return ANY
 
-    def open(self, connection: Any, record: Record, address: Address, wanted: str, seconds: float) -> Any:
+    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """There is no other server."""
         raise sqlite3.NotSupportedError("sqlite3 has no server")
 
-    def checked(self, connection: Any, wanted: str, asks: bool) -> bool | None:
+    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
         """There is no other server."""
         return None
 
@@ -201,9 +203,10 @@ class SQLite:
 class Files(Blocking):
     """`Driver` for databases that are files: there is nowhere to go."""
 
-    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Any:
+    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Say so."""
         raise NoServer(0, True, {("sqlite3", None): "has none, a database is a file"})
+        yield  # a flow, without a step
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def _its_process(
     successor, other = owner.successor, None
     try:
         loss = Loss("requested", hosts=(place,))
-        other = yield partial(driver.replacement, like, loss, until)
+        other = yield from driver.replacement(like, loss, until)
         return (yield from _compared(driver, connection, other.connection))
     except Exception:  # no free session, no transaction (statement mode), or lost: nothing is proved
         if driver.is_idle(connection) or driver.is_lost(connection):

@@ -1,0 +1,176 @@
+"""Find a server for a lost connection: of which kind, on which hosts, and together with the connections lost with it.
+
+Decided here once for all drivers. `failover.Search` decides when to ask which host again; `race_threads`, `race_tasks`
+or a driver's own client library connect to the hosts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from instrumented_wrapper import events
+from instrumented_wrapper.drivers import Flow
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.failover import FOLLOW_TIMEOUT, Found, Loss, NoServer
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.single_flight import Flight, Interrupted, SingleFlight
+
+__all__ = [
+    "ANY",
+    "FLIGHTS",
+    "PRIMARY",
+    "STANDBY",
+    "Contest",
+    "Target",
+    "find",
+    "hosts_to_ask",
+    "is_chosen",
+    "pause",
+    "role_wanted",
+]
+
+ANY: Final = "any"
+PRIMARY: Final = "primary"
+STANDBY: Final = "standby"
+PREFER_STANDBY: Final = "prefer-standby"
+FLIGHTS: Final = SingleFlight()
+
+Wait: TypeAlias = Callable[[Future[Any], float, Callable[[], bool]], Any]
+Winner: TypeAlias = tuple[Any, Found]  # a driver's new connection, and the server that it leads to
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a lost connection looks for.
+
+    Attributes:
+        hosts: the servers to ask.
+        role: ``primary``, ``standby`` or ``any``, or another value of libpq's ``target_session_attrs``.
+        login: what a refused login depends on, without the password: only equal ones share a search.
+        is_wanted: returns False as soon as the app has closed its connection.
+    """
+
+    hosts: tuple[Address, ...]
+    role: str
+    login: Hashable = field(repr=False)
+    is_wanted: Callable[[], bool] = field(repr=False, compare=False)
+
+
+class Contest(NamedTuple):
+    """How a driver connects to several hosts at once, and waits for another connection that does.
+
+    Attributes:
+        race: connects to the hosts of a `Target` until a moment (monotonic seconds). May wait.
+        wait: waits for a future until a moment, while somebody wants it. May wait.
+        blocks: waiting blocks the thread, so that it must not wait for a task of an event loop there.
+    """
+
+    race: Callable[[Target, float], Any]
+    wait: Wait
+    blocks: bool
+
+
+def hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tuple[Address, ...]:
+    """Return where to look: where the app has said, else on `own`, the hosts of its connection."""
+    return loss.hosts or options.failover_hosts or own
+
+
+def role_wanted(loss: Loss, asked_for: str, was_standby: bool) -> str:
+    """Return the kind of server to look for: the one that the app asks for, else the kind that it had."""
+    if loss.trigger == "demoted":
+        return PRIMARY
+    if asked_for:
+        return asked_for
+    if loss.trigger == "requested" and loss.hosts:
+        return ANY
+    return STANDBY if was_standby else PRIMARY
+
+
+def is_chosen(role: str, was_chosen: bool) -> bool:
+    """Return True if a server that was found for `role` is one that the app chose, even if it is a standby."""
+    return role == ANY or (role == STANDBY and was_chosen)
+
+
+def find(target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
+    """Find a server until `deadline` (monotonic seconds).
+
+    A connection that prefers a standby takes any server if no standby answers soon.
+
+    Raises:
+        NoServer: none took over in time, or one refused the login for good.
+        ClosedMeanwhile: the app has closed its connection.
+    """
+    if target.role != PREFER_STANDBY:
+        return (yield from _find_together(target, contest, deadline))
+    try:
+        return (yield from _find_together(replace(target, role=STANDBY), contest, _soon(deadline)))
+    except NoServer as error:
+        _raise_if_final(error, deadline)
+    return (yield from _find_together(replace(target, role=ANY), contest, deadline))
+
+
+def _find_together(target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
+    """Lead the search for `target`, or wait for the connection that leads it and connect to what it found."""
+    key = target.hosts, target.role, target.login
+    while (flight := FLIGHTS.join(key, events.origin())) is not None:
+        if contest.blocks and FLIGHTS.is_led_here(flight):  # by a task that waits for this thread: it would never end
+            return (yield from _race(target, contest, deadline))
+        try:
+            return (yield from _follow(flight, target, contest, deadline))
+        except (Interrupted, NoServer, TimeoutError) as error:
+            _raise_if_final(error, deadline)
+    with FLIGHTS.leading(key) as land:
+        connection, found = yield from _race(target, contest, deadline)
+        land(found.address)
+    return connection, found
+
+
+def _follow(flight: Flight, target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
+    address = yield partial(contest.wait, flight, deadline, target.is_wanted)
+    with FLIGHTS.following(address, contest.blocks) as turn:
+        yield partial(contest.wait, turn, deadline, target.is_wanted)
+        only = replace(target, hosts=(address,))
+        connection, found = yield from _race(only, contest, _soon(deadline))
+    return connection, found._replace(led_by=flight.mark)
+
+
+def _race(target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
+    connection, found = yield partial(contest.race, target, deadline)
+    return connection, found._replace(role=target.role)
+
+
+def _soon(deadline: float) -> float:
+    """Return when to stop asking a server that may be gone again, or for a kind that need not be there."""
+    return min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
+
+
+def _raise_if_final(error: Exception, deadline: float) -> None:
+    """Return if it may help to look again, perhaps as the leader.
+
+    Raises:
+        NoServer: it does not; a copy, because `error` keeps the frames of whoever raised it.
+    """
+    known = error if isinstance(error, NoServer) else NoServer(0)
+    if known.permanent or time.monotonic() >= deadline:
+        raise NoServer(known.attempts, known.permanent, known.answers, known.tried) from None
+
+
+def pause(wait: Wait, seconds: float, is_wanted: Callable[[], bool]) -> Flow[None]:
+    """Wait before a server is asked again.
+
+    Raises:
+        ClosedMeanwhile: the app has closed its connection.
+    """
+    with suppress(TimeoutError):
+        yield partial(wait, Future(), time.monotonic() + seconds, is_wanted)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=FLIGHTS.forget)
