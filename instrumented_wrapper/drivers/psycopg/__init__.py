@@ -6,7 +6,7 @@ Private parts of psycopg are used in this folder only. The rooms:
 - `making`: a connection is made, its arguments are kept; `records`: what we keep per connection;
 - `waiting`: the choke point through which all input and output goes; `steps`: the rare decisions around it, from the
   `facts` of what was under way; `losses`: what a loss means, as a table; `limits`: deadlines for psycopg's generators;
-- `adapter`: what the lifecycle asks of the driver; `connecting`: all hosts are asked at once for a new server;
+- `adapter`: what the lifecycle asks of the driver; `connecting`: libpq connects to several hosts at once;
 - `seams`, `transactions`: the other patched methods;
 - `operations`: what the app calls, timed (`streaming`: what lasts); `telling`: their spans.
 """
