@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper import FailoverSuccessError, TransactionResolutionUnknownError
+from instrumented_wrapper import FailoverError, FailoverSuccessError, TransactionResolutionUnknownError
 from servers import guard
 
 from .test_mariadb_drivers import ask, end, make_table, session
@@ -131,7 +131,8 @@ def test_a_batch_that_is_sent_as_texts_of_several_statements(connection, cluster
     assert rows(cluster, table)[2:] == [("3",), ("4",)]
 
 
-def test_a_session_that_ended_within_such_a_text(connection, cluster, table) -> None:
+def ended_within(cluster: Any, connection: Any, table: str) -> BaseException | None:
+    """End the session within a batch that is sent as one text, and return what was raised."""
     cursor, number = in_one_text(connection.cursor(), 2), session(connection)
     insert = f"INSERT INTO {table} SELECT IF(%s = 2, 5 + SLEEP(30), 1)"  # MySQL may still write what SLEEP then returns
     with ThreadPoolExecutor() as threads:
@@ -139,10 +140,22 @@ def test_a_session_that_ended_within_such_a_text(connection, cluster, table) -> 
         sleeps = f"SELECT 1 FROM information_schema.processlist WHERE id = {number} AND state = 'User sleep'"
         assert guard.wait_until(lambda: cluster.primary.sql(sleeps), 10)
         end(cluster.primary, number)
-        error = called.exception(30)
-    assert has_run_in_part(error)
+        return called.exception(30)
+
+
+def test_a_session_that_ended_within_such_a_text(connection, cluster, table) -> None:
+    assert has_run_in_part(ended_within(cluster, connection, table))
     assert rows(cluster, table) in ([("1",)], [("1",), ("6",)])
     assert ask(connection, "SELECT 1") == [(1,)]
+
+
+def test_the_driver_closes_such_a_connection_itself_and_its_error_is_the_apps(connect, cluster, table) -> None:
+    connection = connect(options={"failover": "off", "traces": False, "metrics": False})
+    error = ended_within(cluster, connection, table)
+    assert isinstance(error, connection.OperationalError)
+    assert not isinstance(error, FailoverError)
+    assert error.args[0] == 2013
+    assert not connection.open
 
 
 def test_a_batch_in_a_transaction_is_rolled_back(connect, cluster, table) -> None:

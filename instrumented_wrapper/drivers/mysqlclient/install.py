@@ -235,7 +235,7 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
             original(self, *args, **kwargs)
         note_where(self, given)
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
-        record.kept["charset"] = C.character_set_name(self)
+        record.kept |= {"charset": C.character_set_name(self), "version": C.get_server_info(self)}
         record.attach(self, (NATIVE.where(self),))
         spans.attend(record, checked)
 

@@ -87,11 +87,7 @@ class MySQLClient(ForMySQL):
     def version(self, connection: Any) -> str:
         """Return what the greeting said."""
         record = record_of(connection)
-        if record is None:
-            return str(C.get_server_info(physical(connection)))
-        if "version" not in record.kept:
-            record.kept["version"] = C.get_server_info(physical(connection))
-        return str(record.kept["version"])
+        return str(C.get_server_info(physical(connection)) if record is None else record.kept["version"])
 
     def begins(self, connection: Any) -> bool:
         """Tell by the flag of the server's last answer."""
@@ -240,7 +236,7 @@ class MySQLClient(ForMySQL):
         bind(connection, other, [name for name in _METHODS if name not in _CLOSED_OVER])
         record = record_of(connection)
         if record is not None:
-            record.kept.pop("version", None)
+            record.kept["version"] = C.get_server_info(other)  # now: the driver may close it before anybody asks
             record.kept.pop("reading", None)
         return Former(connection) if before is None else before
 
