@@ -221,7 +221,8 @@ def reset_session(connection: Any) -> bool:
     """Bring the settings that the app changed back to their pristine values, now.
 
     Returns:
-        False if that failed, which is logged: a pool should then discard the connection.
+        False if that failed, which is logged: a pool should then discard the connection. True also for a connection
+        that was made while nothing was instrumented: it is left alone.
 
     Raises:
         TypeError: not a sync connection of a supported driver.
@@ -238,6 +239,8 @@ async def reset_session_async(connection: Any) -> bool:
 
 def mark_pristine(connection: Any) -> None:
     """Take the present state of the session as its baseline.
+
+    A connection that was made while nothing was instrumented is left alone.
 
     Raises:
         TypeError: not a sync connection of a supported driver.
@@ -284,9 +287,8 @@ async def switch_async(connection: Any, host: str | None = None, port: int | Non
 
 
 def _switch(driver: Driver, connection: Any, session: Session, host: str | None, port: int | None) -> Flow[None]:
-    hosts: tuple[Address, ...] = ()
-    if host is not None or port is not None:
-        hosts = ((host or driver.peer(connection).address, port),)
+    named = host is not None or port is not None
+    hosts: tuple[Address, ...] = ((host or driver.peer(connection).address, port),) if named else ()
     return switching.planned_switch(driver, connection, session, hosts)
 
 
@@ -309,7 +311,9 @@ def _known(connection: Any, asynchronous: bool) -> tuple[Driver, Session | None]
     if driver is None or driver.is_async(connection) is not asynchronous:
         kind, other = ("an async", "without _async") if asynchronous else ("a sync", "ending in _async")
         raise TypeError(f"expected {kind} connection, got {type(connection).__name__}: use the function {other}")
-    return driver, driver.session_of(connection)
+    if (session := driver.session_of(connection)) is None:
+        logger.debug("made while nothing was instrumented, and left alone: a connection of %s", driver.name)
+    return driver, session
 
 
 def _watched(connection: Any, asynchronous: bool) -> tuple[Driver, Session]:

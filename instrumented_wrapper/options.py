@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from instrumented_wrapper.errors import Address, ConfigurationError
 
-__all__ = ["DRIVERS", "PREFIX", "SEED_KEYWORDS", "Options", "from_environment", "take_keywords"]
+__all__ = ["CONNECT", "DRIVERS", "PREFIX", "SEED_KEYWORDS", "Options", "from_environment", "take_keywords"]
 
 PREFIX: Final = "INSTRUMENTED_WRAPPER_"
 DRIVERS: Final = ("psycopg", "psycopg2", "pymysql", "mysql.connector", "MySQLdb", "sqlite3")
@@ -27,6 +27,12 @@ _FOR_SERVERS: Final = ("PG_BIN", "MYSQL_BIN")  # where tests and demo find serve
 _LEAVABLE: Final = ("namespace", "summary")
 _BOOLEANS: Final = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False}
 _BOOLEANS["no"] = False
+CONNECT: Final = "connect"  # the source of options that one connection has
+# Options that mean nothing to one connection, and where they are given instead.
+_OF_THE_PROCESS: Final = {
+    "drivers": f"no such option for one connection: give it to instrument(drivers=...) or in {PREFIX}DRIVERS",
+    "enabled": f"no such option for one connection: give it in {PREFIX}ENABLED",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,10 @@ class Options:
         """Return these options with `keywords` over them.
 
         Raises:
-            ConfigurationError: an unknown name, or a value that is not accepted.
+            ConfigurationError: an unknown name, a value that is not accepted, or an option that `source` cannot give.
         """
+        for name in _OF_THE_PROCESS.keys() & keywords if source == CONNECT else ():
+            raise ConfigurationError(name, keywords[name], _OF_THE_PROCESS[name])
         checked = {name: _parse(name, name, value) for name, value in keywords.items()}
         sources = {**self.sources, **dict.fromkeys(checked, source)}
         return replace(self, **checked, sources=MappingProxyType(sources))

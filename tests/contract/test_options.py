@@ -109,6 +109,8 @@ def test_keywords_through_a_pool(driver: DriverUnderTest, pool, site) -> None:
         {"traces": "maybe"},
         {"reset_scope": "all"},
         {"no_such_option": 1},
+        {"drivers": ["psycopg", "pymysql"]},
+        {"enabled": False},
     ],
     ids=str,
 )

@@ -116,8 +116,22 @@ def test_by_keyword(option, given, meant):
     assert options.sources == {option: "instrument()"}
 
 
+OF_THE_PROCESS = {"drivers": f"{PREFIX}DRIVERS", "enabled": f"{PREFIX}ENABLED"}
+
+
+@pytest.mark.parametrize("option", OF_THE_PROCESS)
+@pytest.mark.parametrize("given", ["psycopg", "true", None])
+def test_what_is_of_the_process_is_no_option_of_one_connection(option, given):
+    with pytest.raises(ConfigurationError) as caught:
+        Options().with_keywords({option: given}, "connect")
+    assert (caught.value.name, caught.value.value) == (option, given)
+    assert OF_THE_PROCESS[option] in str(caught.value)
+
+
 @pytest.mark.parametrize(("option", "given", "meant"), VALUES + PYTHON_VALUES)
 def test_by_connect(option, given, meant):
+    if option in OF_THE_PROCESS:
+        return
     keywords = {"host": "h", "instrumented_wrapper": {option: given}}
     options = Options().with_keywords(take_keywords(keywords), "connect")
     assert getattr(options, option) == meant
@@ -135,7 +149,7 @@ def test_bad_environment(option, given):
 @pytest.mark.parametrize(("option", "given"), BAD_TEXTS + BAD_PYTHON)
 def test_bad_keyword(option, given):
     with pytest.raises(ConfigurationError) as caught:
-        Options().with_keywords({option: given}, "connect")
+        Options().with_keywords({option: given}, "instrument()")
     assert isinstance(caught.value, ValueError)
     assert (caught.value.name, caught.value.accepted) == (option, caught.value.accepted)
     assert (
@@ -147,7 +161,7 @@ def test_the_accepted_values_are_named():
     wanted = {"failover": "auto", "reset_scope": "session", "traces": "yes/no", "drivers": "psycopg", "x": "failover"}
     for option, word in wanted.items():
         with pytest.raises(ConfigurationError) as caught:
-            Options().with_keywords({option: "bad"}, "connect")
+            Options().with_keywords({option: "bad"}, "instrument()")
         assert word in caught.value.accepted
 
 

@@ -26,7 +26,7 @@ from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
 from instrumented_wrapper.drivers.watching import KEY, drop_all
-from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools.mysql_connector import patch_pools
 from instrumented_wrapper.self_test import missing
@@ -181,7 +181,7 @@ def _configuring(original: Method) -> Method:
     def config(self: Any, **kwargs: Any) -> None:
         ours, deferred = take_keywords(kwargs), self.__dict__.get(_DEFERRED)
         if ours and deferred is not None:
-            self.__dict__[_DEFERRED] = deferred.with_keywords(ours, "connect")
+            self.__dict__[_DEFERRED] = deferred.with_keywords(ours, CONNECT)
         original(self, **kwargs)
         _keep(self, kwargs)
 
@@ -199,7 +199,7 @@ def _connecting(options: Options, spans: QuerySpans, original: Method) -> Method
     @functools.wraps(original)
     def connect(self: Any, **kwargs: Any) -> None:
         ours, deferred = take_keywords(kwargs), self.__dict__.get(_DEFERRED)
-        checked = (deferred or options).with_keywords(ours, "connect") if ours else deferred or options
+        checked = (deferred or options).with_keywords(ours, CONNECT) if ours else deferred or options
         known = record_of(self)
         busy = known is not None and known.busy
         if known is not None:

@@ -28,7 +28,7 @@ from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, set
 from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, bind, keywords_of, note_where, physical
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Site
-from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
 
@@ -229,7 +229,7 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         ours = take_keywords(kwargs)
-        checked = options.with_keywords(ours, "connect") if ours else options
+        checked = options.with_keywords(ours, CONNECT) if ours else options
         given = keywords_of(args, kwargs)
         with spans.connect(checked, lambda: _asked_for(given)):
             original(self, *args, **kwargs)

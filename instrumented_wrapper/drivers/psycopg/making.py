@@ -16,7 +16,7 @@ from typing import Any
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
 from instrumented_wrapper.drivers.psycopg.telling import QuerySpans
-from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 
 __all__ = ["attaching", "connecting_with", "connecting_with_async", "parameters", "parameters_async"]
@@ -73,7 +73,7 @@ _OF_CONNECT = ("autocommit", "prepare_threshold", "context", "row_factory", "cur
 
 def _asked(options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Pending:
     ours = take_keywords(kwargs)
-    checked = options.with_keywords(ours, "connect") if ours else options
+    checked = options.with_keywords(ours, CONNECT) if ours else options
     given = {name: value for name, value in kwargs.items() if name not in _OF_CONNECT}
     conninfo = args[0] if args else given.pop("conninfo", "")
     return _Pending(checked, Arguments(conninfo, given), outermost=True)
@@ -113,11 +113,11 @@ def _seen(options: Options, conninfo: str, kwargs: dict[str, Any]) -> _Pending:
     ours = take_keywords(kwargs)
     pending = _pending.get()
     if pending is None or not pending.outermost:
-        checked = options.with_keywords(ours, "connect") if ours else options
+        checked = options.with_keywords(ours, CONNECT) if ours else options
         pending = _Pending(checked, Arguments(conninfo, dict(kwargs)), outermost=False)
         _pending.set(pending)
     elif ours:
-        pending.options = pending.options.with_keywords(ours, "connect")
+        pending.options = pending.options.with_keywords(ours, CONNECT)
     return pending
 
 

@@ -17,7 +17,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, bec
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, hosts_of
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Site
-from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.options import CONNECT, Options, take_keywords
 
 __all__ = ["Extensions", "asked", "attaching", "making"]
 
@@ -31,7 +31,7 @@ def asked(options: Options, spans: QuerySpans, original: Method) -> Method:
     @functools.wraps(original)
     def connect(dsn: Any = None, connection_factory: Any = None, cursor_factory: Any = None, **kwargs: Any) -> Any:
         ours = take_keywords(kwargs)
-        checked = options.with_keywords(ours, "connect") if ours else options
+        checked = options.with_keywords(ours, CONNECT) if ours else options
         token = _asked.set(checked)
         try:
             with spans.connect(checked, lambda: _asked_for(dsn, kwargs)):
@@ -65,7 +65,7 @@ class Extensions:
         ours = take_keywords(kwargs)
         text: str = extensions.make_dsn(dsn, **kwargs)
         if ours:
-            _asked.set(self._options.with_keywords(ours, "connect"))
+            _asked.set(self._options.with_keywords(ours, CONNECT))
         return text
 
 

@@ -126,7 +126,8 @@ class Psycopg2:
 
     def is_closed(self, connection: Any) -> bool:
         """Tell whether the app has closed it."""
-        return _closed.__get__(physical(connection)) == 1  # type: ignore[no-any-return]
+        here = physical(connection) if hasattr(connection, "__dict__") else connection  # made before it was patched
+        return _closed.__get__(here) == 1  # type: ignore[no-any-return]
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
         """Tell by psycopg2's own state, or by libpq's."""

@@ -29,7 +29,7 @@ from instrumented_wrapper.drivers.pymysql.hearing import ending, hearing, hearin
 from instrumented_wrapper.drivers.pymysql.native import TRACKED, PyMySQL, track
 from instrumented_wrapper.drivers.watching import KEY, drop_all
 from instrumented_wrapper.operations import Site
-from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
 
@@ -192,7 +192,7 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         ours = take_keywords(kwargs)
-        checked = options.with_keywords(ours, "connect") if ours else options
+        checked = options.with_keywords(ours, CONNECT) if ours else options
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
         record.configuring, record.off = True, True
         self.__dict__[KEY] = record

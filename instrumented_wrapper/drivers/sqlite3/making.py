@@ -17,7 +17,7 @@ from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
 from instrumented_wrapper.drivers.sqlite3.native import readable
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Site
-from instrumented_wrapper.options import Options, take_keywords
+from instrumented_wrapper.options import CONNECT, Options, take_keywords
 
 __all__ = ["Maker"]
 
@@ -57,7 +57,7 @@ class Maker:
         def call(cls: Any, /, *args: Any, **kwargs: Any) -> Any:
             options = self._options
             if ours := take_keywords(kwargs):
-                options = replace(options.with_keywords(ours, "connect"), failover="off")
+                options = replace(options.with_keywords(ours, CONNECT), failover="off")
             database = args[0] if args else kwargs.get("database")
             with spans.connect(options, lambda: Site(sqlite.SYSTEM, readable(database), "", None)):
                 connection = original(cls, *args, **kwargs)
