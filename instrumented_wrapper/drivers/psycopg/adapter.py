@@ -225,7 +225,7 @@ def _was_standby(connection: Any, record: Record) -> bool:
     try:
         return bool(connection.pgconn.parameter_status(b"in_hot_standby") == b"on")
     except psycopg.OperationalError:  # psycopg has closed it, after an interruption
-        return bool(record.standby)
+        return bool(record.was_standby)
 
 
 def _peer_of(pgconn: Any) -> Peer:

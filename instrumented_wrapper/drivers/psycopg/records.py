@@ -1,30 +1,28 @@
 """What we keep for each psycopg connection, and where: in the connection's own ``__dict__``, under `KEY`.
 
-Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, kept up to date by
-`Record.refresh`.
+Knows nothing of the order of steps.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, NamedTuple
-from weakref import ReferenceType, ref
+from weakref import ReferenceType
 
 import psycopg
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.databases.postgresql.knowledge import Functions
+from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.talking.postgresql import FUNCTIONS
-from instrumented_wrapper.drivers.watching import KEY, never, poll_of, watch
+from instrumented_wrapper.drivers.watching import KEY, watch
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.operations import Operation, Site, SpanTemplates
+from instrumented_wrapper.operations import Operation, Site
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.session import Session
 
 __all__ = ["KEY", "Arguments", "Record", "encoding_of", "record_of"]
 
@@ -42,107 +40,49 @@ class Arguments(NamedTuple):
         return "<Arguments of connect>"  # the password is among them
 
 
-class Record(Session):
-    """The session behind one psycopg connection, and what a switch needs to know of its physical side.
+class Record(TrackedConnection):
+    """The session behind one psycopg connection.
 
     Attributes:
-        off: nothing is looked at any more (forked child, not instrumented any more).
-        alert: the frequent path must take the long way (an error is owed, a lost transaction, a deadline).
-        switchable: a loss leads to a switch.
-        heard: when the server last answered (monotonic seconds).
         phase: transaction status when the server was last heard.
-        internal: a connection of ours, on its way to become the app's.
-        handed_out: a pool has given it to the app; None for one that is not from a pool.
-        returning: the pool takes it back: a loss is then the pool's to handle.
-        recording: changes are the app's doing.
-        returned: it was reset on its way into the pool just now.
+        handed_out: a pool has given it to the app.
+        baseline_done: `connect` has returned it.
+        muted: psycopg converts a query without sending it.
         broken: something in the pipeline has failed, and what came after it was not done.
-        called: functions of which the server has to be asked what they may do.
-        asks: the server has to be asked before the next statement.
         in_vain: the server was asked and did not tell.
-        operations_wanted: telemetry records the operations of the app.
-        spans_wanted: they have spans; False where another instrumentation makes these.
-        templates: spans of operations on the present server; None: where these go has to be found out.
-        moves: how often it has got a physical connection.
-        lent: when the pool handed it out, on the clock of its metrics.
         operation: one that lasts while the app does other things (a stream, a COPY).
-        process: that of the server session, where a pooler keeps it for this connection; None: the one it was told of.
-        successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         unfinished: the same, where the choke point has to end it.
+        parameters: of libpq, where the app's own arguments are not known.
+        wanted: the app's ``target_session_attrs``.
+        pipeline_error: what statements of a pipeline that was lost are told.
+        peer: the server of the physical connection; None: it was not looked at yet.
     """
 
     def __init__(
         self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]
     ) -> None:
-        super().__init__(options, postgresql)
-        self.driver_name = "psycopg"
-        self.connection: ReferenceType[Any] = ref(connection)
-        self.arguments = arguments
-        self.hosts = hosts
-        self.mutex = threading.Lock()
-        self.off = self.alert = self.internal = self.foreign = False
-        self.handed_out = self.returning = self.returned = False
-        self.muted = False  # psycopg converts a query without sending it
-        self.asks = self.in_vain = False
-        self.called: set[str] = set()
-        self.operations_wanted, self.spans_wanted = False, True
-        self.moves = 0
-        self.lent = 0.0
-        self.templates: SpanTemplates | None = None
+        super().__init__("psycopg", connection, options, postgresql, arguments, hosts)
+        self.handed_out = self.baseline_done = self.muted = self.broken = self.in_vain = False
         self.operation: Operation | None = None
         self.unfinished: Operation | None = None
-        self.broken = False
-        self.parameters: dict[str, Any] | None = None  # of libpq, where the app's own arguments are not known
-        self.recording, self.baseline_done = True, False
-        self.closed_by_app = self.loss_told = False
-        self.deadline: float | None = None
-        self.successor: tuple[int, int] | None = None
-        self.process: int | None = None
-        self.phase = IDLE
-        self.heard = 0.0
+        self.parameters: dict[str, Any] | None = None
+        self.phase, self.wanted = IDLE, ""
         self.compared = 0.0  # when what the server reports was last looked at
         self.reported_first: tuple[bytes | None, ...] = ()
-        self.wanted = ""  # the app's target_session_attrs
-        self.chosen = False  # the app has moved to this server whatever it is
         self.pipeline_error: FailoverError | None = None
-        self.last_error: FailoverError | None = None
-        several = len(options.failover_hosts or hosts) > 1
-        self.failover = options.failover == "on" or (options.failover == "auto" and several)
-        self.switchable = self.failover
-        self.poll: Callable[[int], Any] = never
+        self.switchable = self.failover = self.would_switch(hosts)
         self.peer: Peer | None = None
         self.reported = partial(_reported, self.connection)
         self.look_at(connection.pgconn)
         self.keep_reported()
         watch(self)
 
-    def hand_out(self) -> None:
-        """Do as any session does; what the server has reported up to now is the baseline."""
-        super().hand_out()
-        self.keep_reported()
-
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
-        self.phase, self.peer, self.templates = IDLE, None, None
-        self.moves += 1
+        self.moved_to(pgconn.socket if self.failover else None)
+        self.phase, self.peer = IDLE, None
         self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
-        self.shared, self.process = self.options.pooler == "transaction", None
-        self.standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
-        self.poll = poll_of(pgconn.socket) if self.failover else never
-
-    def may_be_demoted(self) -> bool:
-        """Return True if its server may have been demoted, and another one is known.
-
-        One that was a standby before was demoted if the app came to it by chance, as after a failover.
-        """
-        by_chance = not self.chosen and len({*self.hosts, *self.options.failover_hosts}) > 1
-        return not self.standby or by_chance
-
-    def mark_pristine(self, read: Callable[[str], Any]) -> None:
-        """Do as any session does, with what the server has reported."""
-        self.notice()
-        super().mark_pristine(read)
-        self.keep_reported()
+        self.was_standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
 
     def keep_reported(self) -> None:
         """What the server reports now is the baseline."""
@@ -156,12 +96,16 @@ class Record(Session):
             return self.reported_first
 
     def notice(self) -> bool:
-        """Take what the server has reported outside a transaction; tell whether there is anything to reset."""
+        """Take what the server has reported; return True if there is anything to reset."""
+        self.take_reported()
+        return self.changed
+
+    def take_reported(self) -> None:
+        """Update the settings from what the server has reported outside a transaction."""
         if self.compared != self.heard and self.phase == IDLE and not self.off:
             self.compared = self.heard
             if (now := self._reported_now()) != self.reported_first:
                 self._take_reported(now)
-        return self.changed
 
     def _take_reported(self, now: tuple[bytes | None, ...]) -> None:
         watched = self.connection()
@@ -179,7 +123,7 @@ class Record(Session):
     def refresh_changed(self) -> None:
         """Do as any session does; something was done, so that it may be asked again."""
         super().refresh_changed()
-        self.in_vain, self.templates = False, None
+        self.in_vain = False
 
     def ask_next(self, now: bool) -> None:
         """Have the next statement ask first, where there is something to ask."""
@@ -231,29 +175,15 @@ class Record(Session):
             self.unfinished.end(error)
             self.operation = self.unfinished = None
 
-    def owe(self, error: FailoverError | None) -> None:
-        """Do as any session does, and have the next statement look."""
-        super().owe(error)
-        self.refresh()
-
     def given_up(self) -> None:
         """The app has left the transaction that was open when the connection was lost."""
         self.phase = IDLE
         self.noted.clear()
         self.on_server.end(commit=False)
 
-    def became_foreign(self) -> None:
-        """This is a forked child: the connection is the parent's."""
-        self.mutex = threading.Lock()
-        self.foreign = True
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Recompute the flags that the frequent path reads."""
-        self.off = self.foreign
-        self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app)
-        troubles = (self.lost, self.owed, self.pipeline_error, self.deadline, self.refusal.error)
-        self.alert = self.off or self.muted or self.asks or any(trouble is not None for trouble in troubles)
+    def troubles(self) -> tuple[object, ...]:
+        """Return what makes the frequent path take the long way, where it is not None."""
+        return (self.lost, self.owed, self.pipeline_error, self.deadline, self.refusal.error, self.muted or None)
 
 
 def _reported(connection: ReferenceType[Any], name: str) -> str | None:

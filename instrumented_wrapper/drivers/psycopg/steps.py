@@ -260,7 +260,7 @@ def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
     read_only = bool(connection._read_only or record.asked_read_only)
     if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
         return False
-    asked = record.wanted in _STANDBYS or (record.wanted == "any" and record.standby)
+    asked = record.wanted in _STANDBYS or (record.wanted == "any" and bool(record.was_standby))
     here = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
     return here and not asked and record.may_be_demoted()
 

@@ -1,0 +1,160 @@
+"""What is kept for each connection, whatever its driver: its session, and what a switch has to know of it.
+
+Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, kept up to date by
+`TrackedConnection.refresh`.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+from weakref import ReferenceType, ref
+
+from instrumented_wrapper.databases import Database
+from instrumented_wrapper.drivers.watching import never, poll_of
+from instrumented_wrapper.errors import Address, FailoverError
+from instrumented_wrapper.operations import Site, SpanTemplates
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.session import Session
+
+__all__ = ["TrackedConnection"]
+
+
+class TrackedConnection(Session, ABC):
+    """The session behind one connection, and what is known of its physical side.
+
+    Attributes:
+        driver_name: the option `drivers` names it so.
+        connection: a weak reference to the app's object.
+        arguments: how the app asked for it.
+        hosts: where its server was looked for.
+        mutex: held while flags and the physical connection are exchanged, which takes no time.
+        off: nothing is looked at (a forked child).
+        alert: the frequent path must take the long way.
+        failover: a loss leads to a switch, as long as the connection is the app's.
+        switchable: a loss leads to a switch now.
+        internal: a connection of ours, on its way to become the app's.
+        foreign: it belongs to the parent process.
+        recording: changes are the app's doing.
+        returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
+        returned: it was reset on its way into a pool just now.
+        closed_by_app: it stays closed.
+        loss_told: a loss that is not repaired was observed.
+        asks: the server has to be asked before the next statement.
+        called: functions of which the server has to be asked what they may do.
+        functions: what is known of the server's functions; None where nobody asks.
+        was_standby: the server was not a primary when the connection was made; None: nobody asked.
+        chosen: the app has moved to this server whatever it is.
+        heard: when the server last answered (monotonic seconds).
+        poll: looks whether the server has sent something unasked.
+        deadline: until when what is ours to be sent may take (monotonic seconds); None: as long as the app's own.
+        moves: how often it has got a physical connection.
+        process: that of the server session, where a pooler keeps it for this connection; None: the one it was told of.
+        successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
+        last_error: what the app was told of the last switch.
+        operations_wanted: telemetry wants the app's operations.
+        spans_wanted: they have spans; False where another instrumentation makes these.
+        templates: what is told of operations where they go now; None: where that is has to be found out.
+        lent: when the pool handed it out, on the clock of its metrics.
+    """
+
+    def __init__(
+        self,
+        driver_name: str,
+        connection: Any,
+        options: Options,
+        database: Database,
+        arguments: Any,
+        hosts: tuple[Address, ...] = (),
+    ) -> None:
+        super().__init__(options, database)
+        self.driver_name, self.arguments = driver_name, arguments
+        self.connection: ReferenceType[Any] = ref(connection)
+        self.hosts, self.failover = hosts, False
+        self.mutex: AbstractContextManager[Any] = threading.RLock()
+        self.off = self.alert = self.internal = self.foreign = self.switchable = False
+        self.recording, self.returning, self.returned = True, False, False
+        self.closed_by_app = self.loss_told = self.asks = self.chosen = False
+        self.called: set[str] = set()
+        self.functions: Any = None
+        self.was_standby: bool | None = None
+        self.heard = self.lent = 0.0
+        self.poll: Callable[[int], Any] = never
+        self.deadline: float | None = None
+        self.moves = 0
+        self.process: int | None = None
+        self.successor: tuple[int, int] | None = None
+        self.last_error: FailoverError | None = None
+        self.operations_wanted, self.spans_wanted = False, True
+        self.templates: SpanTemplates | None = None
+
+    @abstractmethod
+    def site(self) -> Site:
+        """Return where operations go now."""
+
+    @abstractmethod
+    def take_reported(self) -> None:
+        """Update the settings from what the server has reported by itself."""
+
+    @abstractmethod
+    def keep_reported(self) -> None:
+        """Take what the server has reported up to now as the baseline."""
+
+    def would_switch(self, hosts: tuple[Address, ...]) -> bool:
+        """Return True if a loss leads to a switch, where the server is looked for on `hosts`."""
+        several = len(self.options.failover_hosts or hosts) > 1
+        return self.options.failover == "on" or (self.options.failover == "auto" and several)
+
+    def may_be_demoted(self) -> bool:
+        """Return True if its server may have been demoted, and another one is known.
+
+        One that was a standby before was demoted if the app came to it by chance, as after a failover.
+        """
+        by_chance = not self.chosen and len({*self.hosts, *self.options.failover_hosts}) > 1
+        return not self.was_standby or by_chance
+
+    def moved_to(self, descriptor: int | None) -> None:
+        """Watch another physical connection for an end that the server announces."""
+        self.moves += 1
+        self.templates, self.process = None, None
+        self.shared = self.options.pooler == "transaction"
+        self.poll = poll_of(descriptor) if self.failover and descriptor is not None else never
+
+    def hand_out(self) -> None:
+        """Do as any session does; what the server has reported up to now is the baseline."""
+        super().hand_out()
+        self.keep_reported()
+
+    def mark_pristine(self, read: Callable[[str], Any]) -> None:
+        """Do as any session does, with what the server has reported."""
+        self.take_reported()
+        super().mark_pristine(read)
+        self.keep_reported()
+
+    def refresh_changed(self) -> None:
+        """Do as any session does; the namespace may be another one now."""
+        super().refresh_changed()
+        self.templates = None
+
+    def owe(self, error: FailoverError | None) -> None:
+        """Do as any session does, and have the next statement look."""
+        super().owe(error)
+        self.refresh()
+
+    def became_foreign(self) -> None:
+        """This is a forked child: the connection is the parent's."""
+        self.mutex, self.foreign = threading.RLock(), True
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Compute anew the flags that the frequent path reads."""
+        self.off = self.foreign
+        self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app or self.internal)
+        self.alert = self.off or self.asks or any(trouble is not None for trouble in self.troubles())
+
+    def troubles(self) -> tuple[object, ...]:
+        """Return what makes the frequent path take the long way, where it is not None."""
+        return (self.lost, self.owed, self.failed, self.refusal.error)
