@@ -15,7 +15,7 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.blocking.steps import PASSES, Steps
-from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
 from instrumented_wrapper.drivers.watching import KEY
@@ -69,7 +69,7 @@ class Calls:
                 return original(this, query, *args, **kwargs)
             effects: Any = known.get(query, UNSEEN) if type(query) is str else UNSEEN
             operation = (
-                begin(record, this, query, (query, *args), kwargs)
+                begin(record, this, query, args[0] if args else named_parameters(kwargs))
                 if record.operations_wanted and not nobody()
                 else None
             )

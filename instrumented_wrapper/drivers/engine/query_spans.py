@@ -1,136 +1,156 @@
-"""Begin the spans of the app's calls: which one a call has, by its text, read once per text."""
+"""Begin the spans of the app's calls, for all drivers: which span a call has, by its text, read once per text.
+
+Nothing here raises into the app. No template of a span holds a value of a parameter.
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from instrumented_wrapper.batches import first_of, size_of
-from instrumented_wrapper.drivers.blocking.native import Native
-from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.engine.statement_cache import StatementCache
 from instrumented_wrapper.operations import (
     Operation,
     Operations,
+    Place,
     Site,
     SpanTemplate,
     SpanTemplates,
     Words,
-    attention,
     has_parameters,
     shown_text,
 )
 from instrumented_wrapper.options import Options
 
-__all__ = ["QuerySpans"]
+__all__ = ["QuerySpans", "named_parameters", "unless_it_fails"]
 
 logger = logging.getLogger("instrumented_wrapper")
-_PARAMETERS: Final = ("vars", "args", "params", "parameters")  # what drivers call them
+_PARAMETERS: Final = ("params", "args", "vars", "parameters", "params_seq", "seq_params", "vars_list")  # their keywords
+_CONNECT: Final = Words("", operation="CONNECT")
 _FETCH: Final = Words("FETCH", operation="FETCH")
 
 
+class Texts(Protocol):
+    """What telemetry needs of a database's texts."""
+
+    def words_of(self, text: str) -> Words:
+        """Return what telemetry may show of a text."""
+
+    def cut(self, text: str) -> str:
+        """Return a text, at most as long as telemetry shows one."""
+
+
+class Driver(Protocol):
+    """What a driver says of itself."""
+
+    @property
+    def name(self) -> str:
+        """Return its name, as telemetry and the option `drivers` have it."""
+
+    @property
+    def room(self) -> Texts:
+        """Return the module of its database."""
+
+    def text_of(self, cursor: Any, query: Any) -> str:
+        """Return the text of a query; a value in what was composed is a literal, or has a placeholder."""
+
+
+class Tracked(Place, Protocol):
+    """What is read and kept of a connection."""
+
+    options: Options
+    operations_wanted: bool
+    spans_wanted: bool
+    templates: SpanTemplates | None
+
+
 class QuerySpans:
-    """Begins operations of one driver, where somebody listens and the connection's options want it."""
+    """Begin the operations of one driver, where somebody listens and the connection's options want it.
 
-    def __init__(self, native: Native, operations: Operations) -> None:
-        self._native, self._operations = native, operations
+    Callers look at `Tracked.operations_wanted` first. Each method returns None for what is not recorded.
+
+    Attributes:
+        nobody: returns True if nobody ever listens, for all that is known now. Costs next to nothing.
+        listens: returns True if somebody listens, here and now.
+        within_recorded: returns True if the current span is recorded.
+    """
+
+    def __init__(self, driver: Driver, operations: Operations) -> None:
+        self._driver, self._operations = driver, operations
         self.nobody, self.listens, self._begin = operations.nobody, operations.listens, operations.begin
-        self._words = StatementCache(native.room.words_of)
+        self.within_recorded = operations.within_recorded
+        self._words = StatementCache(driver.room.words_of)
 
-    def attend(self, record: Record, options: Options) -> None:
-        """Decide what telemetry records of operations on a new connection."""
-        record.spans_wanted, record.operations_wanted = attention(self._operations, self._native.name, options)
+    def attend(self, record: Tracked, options: Options) -> None:
+        """Decide what telemetry records of operations on a new connection.
 
-    def statement(
-        self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Operation | None:
+        Another instrumentation of the driver makes the spans, and records the durations too if it does so.
+        """
+        name, operations = self._driver.name, self._operations
+        alone = options.query_spans == "on" or not operations.has_rival(name)
+        record.spans_wanted = options.traces and alone
+        measured = options.metrics and (alone or not operations.rival_measures(name))
+        record.operations_wanted = options.query_spans != "off" and (record.spans_wanted or measured)
+
+    def wanted(self, record: Tracked | None) -> bool:
+        """Return True if operations on a connection are recorded, here and now."""
+        return record is not None and record.operations_wanted and self.listens()
+
+    def statement(self, record: Tracked, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
         """Begin a statement."""
         if not self.listens():
             return None
         started = time_ns()
         try:
-            templates = record.templates or self._at(record)
-            bound = has_parameters(args[1] if len(args) > 1 else _named(kwargs))
+            templates = record.templates or self._templates_of(record)
+            bound = has_parameters(parameters)
             template = (templates.bound if bound else templates.bare).get(query) if type(query) is str else None
             if template is None:
-                template = self._described(templates, cursor, query, bound)
+                template = self._of_query(templates, cursor, query, bound)
             return self._begin(template, record.spans_wanted, record.options.metrics, started, record)
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
-            return _untold(error)
+            return _failed(error)
 
-    def batch(
-        self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Operation | None:
-        """Begin an ``executemany``; None where it has no parameter sets, and sends nothing."""
-        sets = next(iter((*args[1:], *kwargs.values())), ())
-        if not (size := size_of(sets)):
-            return None
+    def batch(self, record: Tracked, cursor: Any, query: Any, sets: Any = None) -> Operation | None:
+        """Begin an ``executemany``; None also where it has no parameter sets, and sends nothing."""
+        return unless_it_fails(self._batch, record, cursor, query, sets)
 
-        def described(templates: SpanTemplates) -> SpanTemplate:
-            text = self._native.text_of(cursor, query)
-            bound = isinstance(query, (str, bytes)) and has_parameters(first_of(sets))
-            return templates.template(*self._shown(templates, text, bound), size)
+    def _batch(self, record: Tracked, cursor: Any, query: Any, sets: Any) -> Operation | None:
+        size = size_of(sets)
+        return self._started(record, record.spans_wanted, self._of_batch, cursor, query, sets, size) if size else None
 
-        return self._begun(record, described, record.spans_wanted)
+    def script(self, record: Tracked, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
+        """Begin several statements in one text, whatever else the method is given."""
+        return self.statement(record, cursor, query)
 
-    def script(
-        self, record: Record, cursor: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Operation | None:
-        """Begin several statements in one text, without parameters."""
-        return self.statement(record, cursor, query, (query,), {})
-
-    def procedure(self, record: Record, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
+    def procedure(self, record: Tracked, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a ``callproc``."""
-        words = self.words_of(f"CALL {name}")._replace(operation="CALL")
-        return self._begun(record, lambda templates: templates.template(words), record.spans_wanted)
+        return unless_it_fails(self._started, record, record.spans_wanted, self._of_procedure, name)
 
-    def command(self, name: str, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
+    def command(self, name: str, record: Tracked, *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
-        if record.options.transaction_spans == "off":
+        if (asked := record.options.transaction_spans) == "off":
             return None
-        wanted = record.options.transaction_spans == "on" or self._operations.within_recorded()
-        key = ("command", name)  # no text of the app's
+        traces = record.spans_wanted and (asked == "on" or self.within_recorded())
+        return unless_it_fails(self._started, record, traces, _of_words, _command(name))
 
-        def described(templates: SpanTemplates) -> SpanTemplate:
-            return templates.bare.get(key) or templates.put(templates.bare, key, Words(name, operation=name), None)
+    def part(self, words: Words, record: Tracked, metrics: bool = True) -> Operation | None:
+        """Begin what is no statement of the app's: a COPY by a method, what the driver sends on its own account."""
+        return unless_it_fails(self._started, record, record.spans_wanted, _of_words, words, metrics=metrics)
 
-        return self._begun(record, described, wanted and record.spans_wanted)
-
-    def part(self, words: Words, record: Record, *args: Any, **kwargs: Any) -> Operation | None:
-        """Begin what is no statement of the app's, a COPY."""
-        return self._part(words, record, record.spans_wanted)
-
-    def page(self, record: Record, traces: bool) -> Operation | None:
+    def page(self, record: Tracked, traces: bool) -> Operation | None:
         """Begin to fetch a page of a cursor on the server, with a span or only measured."""
-        return self._part(_FETCH, record, traces and record.spans_wanted)
-
-    def _part(self, words: Words, record: Record, traces: bool) -> Operation | None:
-        key = ("part", words.summary)
-
-        def described(templates: SpanTemplates) -> SpanTemplate:
-            return templates.bare.get(key) or templates.put(templates.bare, key, words, None)
-
-        return self._begun(record, described, traces)
-
-    def _begun(
-        self, record: Record, described: Callable[[SpanTemplates], SpanTemplate], traces: bool
-    ) -> Operation | None:
-        if not self.listens():
-            return None
-        started = time_ns()
-        try:
-            template = described(record.templates or self._at(record))
-            return self._begin(template, traces, record.options.metrics, started, record)
-        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
-            return _untold(error)
+        return unless_it_fails(self._started, record, traces and record.spans_wanted, _of_words, _FETCH)
 
     @contextmanager
     def connect(self, options: Options, site: Callable[[], Site]) -> Iterator[None]:
         """While inside, a connection is made; recorded where the option asks for it."""
-        operation = self._connect(options, site) if options.connect_spans else None
+        operation = unless_it_fails(self._connect, options, site) if options.connect_spans else None
         try:
             yield
         except BaseException as error:
@@ -144,38 +164,68 @@ class QuerySpans:
         if not (options.traces and options.query_spans != "off" and self.listens()):
             return None
         started = time_ns()
-        try:
-            template = self._operations.templates_at(site()).template(Words("", operation="CONNECT"))
-            return self._begin(template, True, False, started)
-        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
-            return _untold(error)
+        return self._begin(self._operations.templates_at(site()).template(_CONNECT), True, False, started)
 
-    def _described(self, templates: SpanTemplates, cursor: Any, query: Any, bound: bool) -> SpanTemplate:
-        text = self._native.text_of(cursor, query)
-        as_written = bound and isinstance(query, (str, bytes))  # a composed text may have values in it
-        known, key = templates.bound if as_written else templates.bare, query if type(query) is str else text
-        return templates.put(known, key, *self._shown(templates, text, as_written))
+    def _started(
+        self, record: Tracked, traces: bool, template_of: Callable[..., SpanTemplate], *given: Any, metrics: bool = True
+    ) -> Operation | None:
+        if not self.listens():
+            return None
+        started = time_ns()
+        template = template_of(record.templates or self._templates_of(record), *given)
+        return self._begin(template, traces, metrics and record.options.metrics, started, record)
 
-    def _shown(self, templates: SpanTemplates, text: str, bound: bool) -> tuple[Words, str | None]:
-        words = self.words_of(text)
-        return words, shown_text(words, self._native.room.cut(text), bound, templates.query_text)
-
-    def words_of(self, text: str) -> Words:
-        """Return what may be shown of a text, read once per text; of long ones only a few are kept."""
-        return self._words.value_of(text)
-
-    def _at(self, record: Record) -> SpanTemplates:
-        record.templates = self._operations.templates_at(
-            record.site(), record.options.metrics_without, record.options.query_text
-        )
+    def _templates_of(self, record: Tracked) -> SpanTemplates:
+        options = record.options
+        record.templates = self._operations.templates_at(record.site(), options.metrics_without, options.query_text)
         return record.templates
 
+    def _of_query(self, templates: SpanTemplates, cursor: Any, query: Any, bound: bool) -> SpanTemplate:
+        text = self._driver.text_of(cursor, query)
+        bound = bound and _is_written(query)
+        known = templates.bound if bound else templates.bare
+        return known.get(text) or templates.put(known, text, *self._shown(templates, text, bound))
 
-def _named(keywords: dict[str, Any]) -> Any:
-    """Return the parameters that are given by their name."""
-    return next((keywords[name] for name in _PARAMETERS if name in keywords), None)
+    def _of_batch(self, templates: SpanTemplates, cursor: Any, query: Any, sets: Any, size: int) -> SpanTemplate:
+        bound = _is_written(query) and has_parameters(first_of(sets))
+        return templates.template(*self._shown(templates, self._driver.text_of(cursor, query), bound), size)
+
+    def _of_procedure(self, templates: SpanTemplates, name: Any) -> SpanTemplate:
+        return templates.template(self._words.value_of(f"CALL {name}")._replace(operation="CALL"))
+
+    def _shown(self, templates: SpanTemplates, text: str, bound: bool) -> tuple[Words, str | None]:
+        words = self._words.value_of(text)
+        return words, shown_text(words, self._driver.room.cut(text), bound, templates.query_text)
 
 
-def _untold(error: Exception) -> Operation | None:
+def named_parameters(keywords: Mapping[str, Any]) -> Any:
+    """Return the parameters that an ``execute`` or ``executemany`` is given by name, whatever the driver's name."""
+    return next((keywords[name] for name in _PARAMETERS if name in keywords), None) if keywords else None
+
+
+def _of_words(templates: SpanTemplates, words: Words) -> SpanTemplate:
+    """Return the template of what has no text of the app's."""
+    return templates.bare.get(words) or templates.put(templates.bare, words, words, None)
+
+
+@functools.cache  # of a handful of names, all of them ours
+def _command(name: str) -> Words:
+    return Words(name, operation=name)
+
+
+def _is_written(query: Any) -> bool:
+    """Return True if the app has written the text itself: a composed one may have values in it, bound or not."""
+    return isinstance(query, (str, bytes))
+
+
+def unless_it_fails(begin: Callable[..., Operation | None], *args: Any, **kwargs: Any) -> Operation | None:
+    """Begin an operation; return None where that fails, for the app is never broken by its observability."""
+    try:
+        return begin(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - see above
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Operation | None:
     logger.debug("telemetry failed: %s", type(error).__name__)
     return None

@@ -20,6 +20,7 @@ from instrumented_wrapper.drivers.engine.search import Target, find, hosts_to_as
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
 from instrumented_wrapper.drivers.psycopg.connecting import Login, asked_for, contest, hosts_of
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
+from instrumented_wrapper.drivers.psycopg.query_text import text_of
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import ClosedMeanwhile, Found, Loss
@@ -35,10 +36,12 @@ class Psycopg(Asking):
     """`Driver` for psycopg 3."""
 
     name = "psycopg"
+    room = postgresql
     operational_error = psycopg.OperationalError
     raises: tuple[type[Exception], ...] = (psycopg.Error,)
 
     session_of = staticmethod(record_of)
+    text_of = staticmethod(text_of)
 
     @property
     def within(self) -> Psycopg:

@@ -26,6 +26,7 @@ __all__ = [
     "frame_of",
     "is_commit",
     "is_pending",
+    "is_quiet",
     "owner_of",
 ]
 
@@ -47,6 +48,12 @@ def is_pending(connection: Any) -> bool:
     """Tell whether statements wait in a pipeline: not sent, or not answered yet."""
     pipeline = connection._pipeline
     return pipeline is not None and bool(pipeline.command_queue or pipeline.result_queue)
+
+
+def is_quiet(connection: Any) -> bool:
+    """Return True if no transaction is open and nothing waits: a commit sends nothing."""
+    idle = connection.pgconn.transaction_status == _IDLE
+    return idle and (connection._pipeline is None or not is_pending(connection))
 
 
 def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg import making, operations, seams, statements, transactions, waiting
 from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
 from instrumented_wrapper.drivers.psycopg.parts import (
@@ -21,7 +22,6 @@ from instrumented_wrapper.drivers.psycopg.parts import (
     Connection,
     missing_parts,
 )
-from instrumented_wrapper.drivers.psycopg.telling import QuerySpans
 from instrumented_wrapper.drivers.watching import drop_all
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
@@ -39,7 +39,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if version < OLDEST:
         logger.warning("psycopg %s is not supported, 3.2 or newer is: it is left alone", psycopg.__version__)
         return "left alone: older than 3.2"
-    spans = QuerySpans(flows.operations)
+    spans = QuerySpans(DRIVER, flows.operations)
     if missing := missing_parts():
         logger.warning("psycopg %s lacks %s: it is only observed", psycopg.__version__, ", ".join(missing))
         _observe(patches, options.with_keywords(_ONLY_OBSERVE, "self-test"), flows, spans)

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg.conninfo import conninfo_to_dict
+
+from instrumented_wrapper.databases.postgresql.conninfo import requested_site
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
-from instrumented_wrapper.drivers.psycopg.telling import QuerySpans
+from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 
@@ -45,7 +50,7 @@ def connecting_with(options: Options, spans: QuerySpans) -> Callable[..., Any]:
         pending = _asked(options, args, kwargs)
         token = _pending.set(pending)
         try:
-            with spans.connect(pending.options, *pending.arguments):
+            with spans.connect(pending.options, functools.partial(_asked_for, *pending.arguments)):
                 return wrapped(*args, **kwargs)
         finally:
             _pending.reset(token)
@@ -60,12 +65,16 @@ def connecting_with_async(options: Options, spans: QuerySpans) -> Callable[..., 
         pending = _asked(options, args, kwargs)
         token = _pending.set(pending)
         try:
-            with spans.connect(pending.options, *pending.arguments):
+            with spans.connect(pending.options, functools.partial(_asked_for, *pending.arguments)):
                 return await wrapped(*args, **kwargs)
         finally:
             _pending.reset(token)
 
     return connect
+
+
+def _asked_for(conninfo: Any, keywords: dict[str, Any]) -> Site:
+    return requested_site(conninfo_to_dict(conninfo, **keywords), os.environ)
 
 
 _OF_CONNECT = ("autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory")

@@ -1,4 +1,4 @@
-"""The patched methods that are operations of the app: how long they take, and what came of them, is told.
+"""Record the patched methods that are operations of the app: how long they take, and how they end.
 
 Each function makes one replacement, the sync and the async one side by side. Where nobody listens they do nothing.
 """
@@ -6,7 +6,6 @@ Each function makes one replacement, the sync and the async one side by side. Wh
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -15,21 +14,21 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.batches import first_taken
-from instrumented_wrapper.drivers.psycopg.facts import is_pending
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters, unless_it_fails
+from instrumented_wrapper.drivers.psycopg.facts import is_pending, is_quiet
+from instrumented_wrapper.drivers.psycopg.generator_spans import FLUSH, SYNC, with_failover
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, Connection
-from instrumented_wrapper.drivers.psycopg.records import record_of
+from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
 from instrumented_wrapper.drivers.psycopg.server_cursors import anew, fetching
 from instrumented_wrapper.drivers.psycopg.streaming import copy, copy_async, stream, stream_async
-from instrumented_wrapper.drivers.psycopg.telling import QuerySpans, is_quiet, of_its_own
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.pages import leaving
 from instrumented_wrapper.patching import Patches
 
 __all__ = ["install"]
 
-logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-Begin = Callable[..., Operation | None]  # with who is told, and the arguments of the method
+Begin = Callable[..., Operation | None]  # with the spans, the record and the arguments of the method
 _BAD: Final = int(pq.ConnStatus.BAD)
 _INERROR: Final = int(pq.TransactionStatus.INERROR)
 
@@ -70,7 +69,8 @@ def _executing(spans: QuerySpans, original: Method) -> Method:
 
     @functools.wraps(original)
     def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
-        if nobody() or (operation := begin(self, query, params)) is None:
+        record = None if nobody() else self._conn.__dict__.get(KEY)
+        if record is None or not record.operations_wanted or (operation := begin(record, self, query, params)) is None:
             return original(self, query, params, prepare=prepare, binary=binary)
         try:
             result = original(self, query, params, prepare=prepare, binary=binary)
@@ -88,7 +88,8 @@ def _executing_async(spans: QuerySpans, original: Method) -> Method:
 
     @functools.wraps(original)
     async def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
-        if nobody() or (operation := begin(self, query, params)) is None:
+        record = None if nobody() else self._conn.__dict__.get(KEY)
+        if record is None or not record.operations_wanted or (operation := begin(record, self, query, params)) is None:
             return await original(self, query, params, prepare=prepare, binary=binary)
         try:
             result = await original(self, query, params, prepare=prepare, binary=binary)
@@ -101,12 +102,12 @@ def _executing_async(spans: QuerySpans, original: Method) -> Method:
     return execute
 
 
-def _begun(begin: Begin, *args: Any, **kwargs: Any) -> Operation | None:
-    try:
-        return begin(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
-        logger.debug("telemetry failed: %s", type(error).__name__)
+def _begun(begin: Begin, spans: QuerySpans, owner: Any, *args: Any, **kwargs: Any) -> Operation | None:
+    """Begin an operation of a connection, or of a cursor, block or pipeline of one."""
+    record = record_of(getattr(owner, "_conn", owner))
+    if record is None or not record.operations_wanted:
         return None
+    return unless_it_fails(begin, spans, record, owner, *args, **kwargs)
 
 
 def _timing(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]:
@@ -152,14 +153,14 @@ def _timing_async(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]
     return make
 
 
-def _states(spans: QuerySpans, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
+def _states(spans: QuerySpans, record: Record, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
     """``execute`` of a server-side cursor."""
-    return spans.statement(self, *_query(args, kwargs))
+    return spans.statement(record, self, *_query(args, kwargs))
 
 
-def _batches(spans: QuerySpans, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
+def _batches(spans: QuerySpans, record: Record, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
     """``executemany``."""
-    return spans.batch(self, *_query(args, kwargs))
+    return spans.batch(record, self, *_query(args, kwargs))
 
 
 def _batching(spans: QuerySpans, timed: Callable[[Method], Method], original: Method) -> Method:
@@ -168,20 +169,19 @@ def _batching(spans: QuerySpans, timed: Callable[[Method], Method], original: Me
 
 def _query(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the query and its parameters, however they were given."""
-    first, second, *_ = (*args, None, None)
-    query = first if args else kwargs.get("query", kwargs.get("statement"))
-    return query, second if len(args) > 1 else kwargs.get("params", kwargs.get("params_seq"))
+    query = args[0] if args else kwargs.get("query", kwargs.get("statement"))
+    return query, args[1] if len(args) > 1 else named_parameters(kwargs)
 
 
-def _streaming(spans: QuerySpans, told: Method, original: Method) -> Method:
+def _streaming(spans: QuerySpans, lasting: Method, original: Method) -> Method:
     """``stream`` and ``copy``: as psycopg has them where nobody listens."""
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         going_on = original(self, *args, **kwargs)
-        if not spans.listens_to(self):
+        if not spans.wanted(record_of(self._conn)):
             return going_on
-        return told(lambda: _begun(spans.statement, self, *_query(args, kwargs)), self, going_on)
+        return lasting(lambda: _begun(_states, spans, self, *args, **kwargs), self, going_on)
 
     return method
 
@@ -197,7 +197,7 @@ def _flushing(spans: QuerySpans, original: Method) -> Method:
         steps, record = original(self, **kwargs), record_of(self._conn)
         if record is None or sys._getframe(1).f_code.co_name != "_fetch_pipeline":
             return steps
-        return of_its_own(spans.part(self._conn, "FLUSH"), record, steps)
+        return with_failover(spans.part(FLUSH, record) if record.operations_wanted else None, record, steps)
 
     return _fetch_gen
 
@@ -205,11 +205,16 @@ def _flushing(spans: QuerySpans, original: Method) -> Method:
 def _ending(spans: QuerySpans, name: str, original: Method) -> Method:
     """``commit`` and ``rollback``: often there is nothing to end, and nothing is sent."""
 
-    nobody = spans.nobody
+    nobody, command = spans.nobody, spans.command
 
     @functools.wraps(original)
     def end(self: Any) -> None:
-        if nobody() or is_quiet(self) or (operation := spans.command(self, _answer_to(self, name))) is None:
+        record = None if nobody() or is_quiet(self) else self.__dict__.get(KEY)
+        if (
+            record is None
+            or not record.operations_wanted
+            or (operation := command(_answer_to(self, name), record)) is None
+        ):
             return original(self)  # type: ignore[no-any-return]
         try:
             original(self)
@@ -228,11 +233,16 @@ def _answer_to(connection: Any, name: str) -> str:
 
 
 def _ending_async(spans: QuerySpans, name: str, original: Method) -> Method:
-    nobody = spans.nobody
+    nobody, command = spans.nobody, spans.command
 
     @functools.wraps(original)
     async def end(self: Any) -> None:
-        if nobody() or is_quiet(self) or (operation := spans.command(self, _answer_to(self, name))) is None:
+        record = None if nobody() or is_quiet(self) else self.__dict__.get(KEY)
+        if (
+            record is None
+            or not record.operations_wanted
+            or (operation := command(_answer_to(self, name), record)) is None
+        ):
             return await original(self)  # type: ignore[no-any-return]
         try:
             await original(self)
@@ -246,39 +256,39 @@ def _ending_async(spans: QuerySpans, name: str, original: Method) -> Method:
 
 
 def _finishes_prepared(name: str) -> Callable[..., Operation | None]:
-    def begin(spans: QuerySpans, self: Any, *_: Any, **__: Any) -> Operation | None:
+    def begin(spans: QuerySpans, record: Record, self: Any, *_: Any, **__: Any) -> Operation | None:
         prepared = self._tpc is None or self._tpc[1]
-        return spans.command(self, f"{name} PREPARED" if prepared else name)
+        return spans.command(f"{name} PREPARED" if prepared else name, record)
 
     return begin
 
 
 _COMMANDS: Final[dict[str, Callable[..., Operation | None]]] = {
-    "tpc_begin": lambda spans, self, *_, **__: spans.command(self, "BEGIN"),
-    "tpc_prepare": lambda spans, self, *_, **__: spans.command(self, "PREPARE TRANSACTION"),
+    "tpc_begin": lambda spans, record, *_, **__: spans.command("BEGIN", record),
+    "tpc_prepare": lambda spans, record, *_, **__: spans.command("PREPARE TRANSACTION", record),
     "tpc_commit": _finishes_prepared("COMMIT"),
     "tpc_rollback": _finishes_prepared("ROLLBACK"),
 }
 
 
-def _enters(spans: QuerySpans, self: Any, *_: Any) -> Operation | None:
+def _enters(spans: QuerySpans, record: Record, self: Any, *_: Any) -> Operation | None:
     """``Transaction.__enter__``."""
-    return spans.command(self._conn, "BEGIN" if is_quiet(self._conn) else "SAVEPOINT")
+    return spans.command("BEGIN" if is_quiet(self._conn) else "SAVEPOINT", record)
 
 
-def _leaves(spans: QuerySpans, self: Any, *error: Any) -> Operation | None:
+def _leaves(spans: QuerySpans, record: Record, self: Any, *error: Any) -> Operation | None:
     """``Transaction.__exit__``."""
     if self._conn.pgconn.status == _BAD and self._conn.closed:
         return None  # nothing is sent
     if any(error) or self.force_rollback:
-        return spans.command(self._conn, "ROLLBACK" if self._outer_transaction else "ROLLBACK TO SAVEPOINT")
-    return spans.command(self._conn, "COMMIT" if self._outer_transaction else "RELEASE SAVEPOINT")
+        return spans.command("ROLLBACK" if self._outer_transaction else "ROLLBACK TO SAVEPOINT", record)
+    return spans.command("COMMIT" if self._outer_transaction else "RELEASE SAVEPOINT", record)
 
 
-def _synchronises(spans: QuerySpans, self: Any, *_: Any) -> Operation | None:
+def _synchronises(spans: QuerySpans, record: Record, self: Any, *_: Any) -> Operation | None:
     """``Pipeline.sync`` and the end of a pipeline: here the app waits for what it has queued."""
     of_the_app = getattr(self, "_lock", self._conn.lock) is self._conn.lock  # not the one that executemany() makes
-    return spans.part(self._conn, "SYNC") if of_the_app and is_pending(self._conn) else None
+    return spans.part(SYNC, record) if of_the_app and is_pending(self._conn) else None
 
 
 _CURSORS: Final[Any] = (

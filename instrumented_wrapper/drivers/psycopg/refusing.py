@@ -13,8 +13,9 @@ from psycopg import pq
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.facts import owner_of
 from instrumented_wrapper.drivers.psycopg.liveness import has_ended
+from instrumented_wrapper.drivers.psycopg.query_text import sent_text
 from instrumented_wrapper.drivers.psycopg.records import Record
-from instrumented_wrapper.drivers.psycopg.statements import effects_of, named, text_of
+from instrumented_wrapper.drivers.psycopg.statements import effects_of, named
 from instrumented_wrapper.drivers.talking.postgresql import with_calls
 from instrumented_wrapper.errors import again
 from instrumented_wrapper.failover import Loss
@@ -81,7 +82,7 @@ def _effects_of(record: Record, gen: Any, argument: str) -> Effects | None:
     """Return what a statement will do, with the names that its parameters give."""
     given = gen.gi_frame.f_locals
     query = given[argument]
-    effects = effects_of(query if type(query) is str else text_of(owner_of(gen), query))
+    effects = effects_of(query if type(query) is str else sent_text(owner_of(gen), query))
     if effects is not None and effects.calls:
         effects = with_calls(record, effects)
     return None if effects is None else replace(effects, steps=tuple(named(step, given) for step in effects.steps))

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from instrumented_wrapper import pages
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.psycopg.generator_spans import with_failover
 from instrumented_wrapper.drivers.psycopg.records import record_of
-from instrumented_wrapper.drivers.psycopg.telling import QuerySpans, of_its_own
 
 __all__ = ["anew", "fetching"]
 
@@ -22,11 +23,11 @@ def fetching(spans: QuerySpans, original: Method) -> Method:
     @functools.wraps(original)
     def _fetch_gen(self: Any, num: int | None) -> Any:
         steps, record = original(self, num), record_of(self._conn)
-        if num == 1 or record is None or nobody() or not spans.listens_to(self):
+        if num == 1 or nobody() or record is None or not spans.wanted(record):
             return steps
         fetched = pages.of(self)
         operation = fetched.begin(functools.partial(spans.page, record))
-        return _rows(fetched, num, of_its_own(operation, record, steps))
+        return _rows(fetched, num, with_failover(operation, record, steps))
 
     return _fetch_gen
 

@@ -20,15 +20,17 @@ from instrumented_wrapper.databases.postgresql.settings import boolean, is_state
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.databases.postgresql.tokens import folded
 from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
+from instrumented_wrapper.drivers.psycopg.generator_spans import implicit_begin
+from instrumented_wrapper.drivers.psycopg.query_text import readable, sent_text
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
-from instrumented_wrapper.drivers.psycopg.telling import QuerySpans
 from instrumented_wrapper.drivers.talking.postgresql import with_calls
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
 
-__all__ = ["commanding", "converting", "effects_of", "mogrifying", "named", "starting", "text_of"]
+__all__ = ["commanding", "converting", "effects_of", "mogrifying", "named", "starting"]
 
 Method = Callable[..., Any]
 _QUIET: Final = (int(pq.TransactionStatus.IDLE), int(pq.TransactionStatus.INTRANS))
@@ -57,7 +59,7 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
         def _start_query(self: Any, query: Any = None) -> Any:
             if type(query) is str and known.get(query, UNSEEN) is None:
                 return original(self, query)
-            effects = effects_of(query if type(query) is str else text_of(self, query))
+            effects = effects_of(query if type(query) is str else sent_text(self, query))
             if effects is None or not effects.sets:
                 return original(self, query)
             given = sys._getframe(1).f_locals
@@ -66,21 +68,6 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
         return _start_query
 
     return make
-
-
-def text_of(cursor: Any, query: Any) -> str | bytes:
-    """Return the text of a query that is not a string; what psycopg refuses, it refuses itself."""
-    if isinstance(query, bytes):
-        return _readable(cursor._conn, query)
-    try:
-        return _readable(cursor._conn, query.as_bytes(cursor)) if hasattr(query, "as_bytes") else ""
-    except Exception:  # noqa: BLE001 - psycopg does the same again, and says what is wrong
-        return ""
-
-
-def _readable(connection: Any, text: bytes) -> str | bytes:
-    """Return bytes as they are where every encoding reads them the same way."""
-    return text if text.isascii() else text.decode(encoding_of(connection), "replace")
 
 
 def _read_first(
@@ -152,12 +139,12 @@ def converting(original: Method) -> Method:
         converted = original(self, query, params)
         if not isinstance(converted.query, bytes):
             return converted  # psycopg says what is wrong with it
-        text = query if type(query) is str else _readable(self._conn, converted.query)
+        text = query if type(query) is str else readable(self._conn, converted.query)
         effects: Any = known.get(text, UNSEEN)
         if effects is None:
             return converted
         if params is not None and type(query) is str and "%%" in query:
-            effects = effects_of(_readable(self._conn, converted.query))
+            effects = effects_of(readable(self._conn, converted.query))
         if effects is UNSEEN:
             effects = effects_of(text)
         record = record_of(self._conn) if effects is not None else None
@@ -174,7 +161,7 @@ def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Eff
     """Return the effects with the parameters in them, and where they come from."""
     if any(isinstance(part, Placeholder) for step in effects.steps for part in step):
         rows = sys._getframe(2).f_locals.get("params_seq")  # executemany: converted are those of the first
-        exact = effects_of(_readable(cursor._conn, converted.query)) or effects
+        exact = effects_of(readable(cursor._conn, converted.query)) or effects
         sent = _Sent(converted, encoding_of(cursor._conn))
         found = (_filled(step, sent) for step in exact.steps) if rows is None else _of_many(effects, rows)
         steps_found = tuple(step for step in found if is_state(str(step.name)))
@@ -254,7 +241,7 @@ def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
                 steps.note(record, effects) if record.alert else record.noted.append(effects)
             sending = original(self, text, *args, **kwargs)
             implicit = record.operations_wanted and sys._getframe(1).f_code.co_name == "_start_query"
-            return spans.implicit_begin(record, sending) if implicit else sending
+            return implicit_begin(spans, record, sending) if implicit else sending
 
         return _exec_command
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
-from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.conninfo import requested_site
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, become, combined, is_left_alone
@@ -45,10 +45,7 @@ def asked(options: Options, spans: QuerySpans, original: Method) -> Method:
 
 
 def _asked_for(dsn: Any, keywords: dict[str, Any]) -> Site:
-    given = extensions.parse_dsn(extensions.make_dsn(dsn, **keywords))
-    hosts = hosts_of(given)
-    host, port = hosts[0] if len(hosts) == 1 else ("", None)
-    return Site(postgresql.SYSTEM, str(given.get("dbname") or given.get("user") or ""), host, port)
+    return requested_site(extensions.parse_dsn(extensions.make_dsn(dsn, **keywords)), os.environ)
 
 
 class Extensions:

@@ -72,7 +72,7 @@ class Statements:
             if record is None or record.off:
                 return warning(self, *args)
             quiet = len(args) < 1 or not record.operations_wanted or nobody()
-            result = ended(None if quiet else batch(record, self, args[0], args, {}), warning, self, *args)
+            result = ended(None if quiet else batch(record, self, *args[:2]), warning, self, *args)
             record.used = True
             return result
 
