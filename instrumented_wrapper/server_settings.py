@@ -29,6 +29,7 @@ class ServerSettings:
         open: what the transaction that is open has set.
         handled: a transfer handler has configured the session: what is pristine may be no default of the server's.
         missing: see `security.Refusal`.
+        named_later: what prepared statements may set, whatever becomes of their transaction.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class ServerSettings:
         self.open = Savepoints()
         self.missing: dict[str, bool] = {}
         self._doubted_at: object = None
-        self._named: set[str] = set()  # what prepared statements may set, whatever becomes of their transaction
+        self.named_later: set[str] = set()
 
     def twin(self) -> ServerSettings:
         """Return the same settings, for another physical connection."""
@@ -93,7 +94,7 @@ class ServerSettings:
     def names_in_doubt(self) -> tuple[str, ...]:
         """Return what the server has to be asked for: all that is known, where any setting may have changed."""
         named = tuple(name for name in self.doubts if name != ANY)
-        known = (*self.names, *sorted(self._named)) if self.in_doubt_at_all else ()
+        known = (*self.names, *sorted(self.named_later)) if self.in_doubt_at_all else ()
         return tuple(dict.fromkeys((*known, *named, *self.without_pristine())))
 
     def has_pristine(self, name: str) -> bool:
@@ -166,7 +167,7 @@ class ServerSettings:
             self.open.top.doubts[name] = str(step.value)
             self._doubted_at = origin
         elif step.kind == statement.NAMED:
-            self._named.add(name)
+            self.named_later.add(name)
         elif step.kind == statement.RESET_ALL:
             self._reset_all(origin, configured)
         elif step.kind == statement.SAVEPOINT:
@@ -219,7 +220,7 @@ class ServerSettings:
             if lasts or (step.kind == statement.SET_LOCAL and not self._transactional):  # it may be back, or not yet
                 doubts[str(step.name)] = str(step.value) if step.kind == statement.DOUBT else because
             elif step.kind == statement.NAMED:
-                self._named.add(str(step.name))
+                self.named_later.add(str(step.name))
             elif step.kind == statement.RESET_ALL:
                 doubts.update(dict.fromkeys((n for n in self.names if not self._survives(n)), because))
 

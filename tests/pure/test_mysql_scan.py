@@ -60,6 +60,13 @@ def told(text: str) -> dict[str, str | None]:
         ("SET ROLE ALL EXCEPT a", {"role": IN_DOUBT}),
         ("SET ROLE DEFAULT", {"role": IN_DOUBT}),
         ("SET RESOURCE GROUP night", {}),
+        ("EXECUTE IMMEDIATE 'SET @x = 1, @y = ''a'' '", {"@x": "1", "@y": "a"}),
+        ("EXECUTE IMMEDIATE 'SET @x = ?' USING @given", {"@x": IN_DOUBT}),
+        ("EXECUTE IMMEDIATE 'SET @x = \\'a\\''", {"@x": IN_DOUBT}),
+        ("EXECUTE IMMEDIATE @text", {"": IN_DOUBT}),
+        ("EXECUTE IMMEDIATE 'SET @x' ' = 1'", {"": IN_DOUBT}),
+        ("EXECUTE IMMEDIATE _utf8mb4'SET @x = 1'", {"": IN_DOUBT}),
+        ("EXECUTE p USING @x", {"": IN_DOUBT}),
     ],
 )  # fmt: skip
 def test_what_is_set(text: str, values: dict[str, str | None]) -> None:

@@ -29,6 +29,7 @@ from instrumented_wrapper.statement import (
     BEGIN,
     COMMIT,
     DOUBT,
+    NAMED,
     OUTLIVES,
     RELEASE,
     ROLLBACK,
@@ -59,6 +60,7 @@ _SURE: Final = 50700  # MariaDB leaves out what is for MySQL from here on, and e
 _TOLD: Final = ("alter", "analyze", "deallocate", "drop", "optimize", "repair")
 _INTO_VARIABLES: Final = ("get", "load")  # GET DIAGNOSTICS @a = ..., LOAD DATA ... (i, @w)
 _ROUTINES: Final = ("procedure", "function", "trigger", "event", "package")
+_WITH_CHARACTER_SET: Final = re.compile(r"(?:n|_\w+\s*)['\"]", re.IGNORECASE)
 # Statements that commit what is open, by their first word.
 _COMMITS: Final = frozenset(
     """alter analyze cache change check create drop flush grant install optimize purge rename repair reset revoke stop
@@ -79,18 +81,19 @@ def scan(text: str) -> Effects | None:
     if any(int(version) >= _SURE for version in _VERSIONS.findall(text)):
         merged = replace(merged, steps=tuple(_unsure(step) for step in merged.steps))
     if called:
-        merged = replace(merged, calls=called)
+        merged = replace(merged, calls=called | merged.calls)
     return None if merged == Effects(several=merged.several) else merged
 
 
 def _unsure(step: Step) -> Step:
-    return Step(DOUBT, step.name, "version comment") if step.kind == SET else step
+    return Step(DOUBT, step.name, "SET") if step.kind == SET else step
 
 
 def _merge(found: Sequence[Effects], several: bool) -> Effects:
     leaves = tuple(dict.fromkeys(name for effects in found for name in effects.leaves))
     return Effects(
         steps=tuple(step for effects in found for step in effects.steps),
+        calls=frozenset().union(*(effects.calls for effects in found)),
         leaves=leaves,
         lasting=tuple(name for name in leaves if name == LOCKS),
         clears=() if several else tuple(dict.fromkeys(name for effects in found for name in effects.clears)),
@@ -259,8 +262,35 @@ def _xa(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _call(statement: list[Token], words: list[str]) -> Effects:
-    """A procedure may do several things, COMMIT among them, and gives values back; what EXECUTE runs is one thing."""
-    return _unseen(statement, words[0].upper(), several=words[0] == "call")
+    """A procedure may do several things, COMMIT among them, and gives values back."""
+    return _unseen(statement, "CALL", several=True)
+
+
+def _execute(statement: list[Token], words: list[str]) -> Effects:
+    """``EXECUTE IMMEDIATE`` of a literal does what the statement in it does; others run what is not read here."""
+    if words[1:2] == ["immediate"] and (found := _quoted_statement(statement[2:])) is not None:
+        return found
+    return _unseen([], "EXECUTE", several=False)
+
+
+def _prepare(statement: list[Token], words: list[str]) -> Effects:
+    """The settings that a prepared statement names are set when it is executed."""
+    found = (_quoted_statement(statement[3:]) if words[2:3] == ["from"] else None) or Effects()
+    names = (str(step.name) for step in found.steps if step.kind in (SET, DOUBT) and step.name)
+    return Effects(steps=tuple(Step(NAMED, name) for name in dict.fromkeys(names)), leaves=(PREPARED,))
+
+
+def _quoted_statement(tokens: Sequence[Token]) -> Effects | None:
+    """Return what the statement does that is the first of `tokens`, if that is a literal and nothing is added to it."""
+    if not tokens or (len(tokens) > 1 and tokens[1] != Token("word", "using")):
+        return None
+    kind, text = tokens[0]
+    if kind == "string":
+        return scan(text) or Effects()
+    if kind != "escaped" or _WITH_CHARACTER_SET.match(text):
+        return None
+    found = scan(re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)) or Effects()  # as far as backslashes mean that
+    return replace(found, steps=tuple(_unsure(step) for step in found.steps))
 
 
 def _unseen(statement: list[Token], because: str, several: bool) -> Effects:
@@ -295,10 +325,10 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "release": lambda statement, words: Effects(steps=(Step(RELEASE, statement[-1].text.lower()),)),
     "xa": _xa,
     "call": _call,
-    "execute": _call,
+    "execute": _execute,
     "use": _use,
     "lock": _lock,
     "unlock": _unlock,
-    "prepare": lambda statement, words: Effects(leaves=(PREPARED,)),
+    "prepare": _prepare,
     "handler": lambda statement, words: Effects(leaves=(HANDLERS,) if "open" in words else ()),
 }

@@ -317,10 +317,12 @@ class Speaking:
             only_calls = bool(effects.calls) and effects == Effects(calls=effects.calls)
             return None if only_calls and not self.called else effects
         steps = [step for step in effects.steps if step.name or step.kind != DOUBT]
-        chosen, _ = self._line.record.on_server.shown.get(tracking.WHICH, (tracking.ALL, None))
+        known = self._line.record.on_server
+        chosen, _ = known.shown.get(tracking.WHICH, (tracking.ALL, None))
+        names = sorted(name for name in known.named_later if name[:1] == "@")  # a server tells no names of these
         if not self._line.tracks() or chosen != tracking.ALL:
-            names = dict.fromkeys((*questions.ALWAYS_ASKED, *self._line.record.on_server.names))
-            steps += [Step(DOUBT, name, UNSEEN) for name in names]
+            names = [*questions.ALWAYS_ASKED, *known.names, *known.named_later]
+        steps += [Step(DOUBT, name, UNSEEN) for name in dict.fromkeys(names)]
         return replace(effects, steps=tuple(steps))
 
     def _in_collation(self, effects: Effects) -> Effects:
