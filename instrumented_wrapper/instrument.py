@@ -19,7 +19,7 @@ import wrapt
 
 from instrumented_wrapper import events, lifecycle, options, resets, switching
 from instrumented_wrapper.drivers import Driver, Flow
-from instrumented_wrapper.drivers.watching import unwrapped
+from instrumented_wrapper.drivers.watching import know, unwrapped
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.options import Options
@@ -49,27 +49,25 @@ logger = logging.getLogger("instrumented_wrapper")
 
 
 class _Patcher(NamedTuple):
-    """What to do once a module is imported: the function ``verb`` of the room ``room``. No driver: for all of them."""
+    """What patches a module that the app imports: the function ``install`` of a room. No driver: for all of them."""
 
     driver: str
     room: str
-    verb: str
 
 
-# module that the app imports -> who patches it
 PATCHERS: Final[Mapping[str, _Patcher]] = {
-    "psycopg": _Patcher("psycopg", "instrumented_wrapper.drivers.psycopg.install", "install"),
-    "psycopg_pool": _Patcher("psycopg", "instrumented_wrapper.drivers.psycopg.install", "install_pools"),
-    "psycopg2": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install", "install"),
-    "pymysql": _Patcher("pymysql", "instrumented_wrapper.drivers.pymysql.install", "install"),
-    "MySQLdb": _Patcher("MySQLdb", "instrumented_wrapper.drivers.mysqlclient.install", "install"),
-    "mysql.connector": _Patcher("mysql.connector", "instrumented_wrapper.drivers.mysql_connector.install", "install"),
-    "sqlite3": _Patcher("sqlite3", "instrumented_wrapper.drivers.sqlite3.install", "install"),
-    "psycopg2.pool": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install", "install_pools"),
-    "sqlalchemy": _Patcher("", "instrumented_wrapper.pools.sqlalchemy", "install_pools"),
-    "django.db.backends.base.base": _Patcher("", "instrumented_wrapper.pools.django", "install_pools"),
+    "psycopg": _Patcher("psycopg", "instrumented_wrapper.drivers.psycopg.install"),
+    "psycopg_pool": _Patcher("psycopg", "instrumented_wrapper.pools.psycopg_pool"),
+    "psycopg2": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install"),
+    "pymysql": _Patcher("pymysql", "instrumented_wrapper.drivers.pymysql.install"),
+    "MySQLdb": _Patcher("MySQLdb", "instrumented_wrapper.drivers.mysqlclient.install"),
+    "mysql.connector": _Patcher("mysql.connector", "instrumented_wrapper.drivers.mysql_connector.install"),
+    "sqlite3": _Patcher("sqlite3", "instrumented_wrapper.drivers.sqlite3.install"),
+    "psycopg2.pool": _Patcher("psycopg2", "instrumented_wrapper.pools.psycopg2"),
+    "mysql.connector.pooling": _Patcher("mysql.connector", "instrumented_wrapper.pools.mysql_connector"),
+    "sqlalchemy": _Patcher("", "instrumented_wrapper.pools.sqlalchemy"),
+    "django.db.backends.base.base": _Patcher("", "instrumented_wrapper.pools.django"),
 }
-SUPPORTED: Final = tuple(dict.fromkeys(patcher.driver for patcher in PATCHERS.values() if patcher.driver))
 
 
 class Flows:
@@ -127,9 +125,8 @@ def instrument(
     given |= {} if drivers is None else {"drivers": drivers}
     with _lock:
         if _state.active:
-            all_given = {"tracer_provider": tracer_provider, "meter_provider": meter_provider, **given}
-            named = (name for name, value in all_given.items() if name in given or value is not None)
-            ignored = ", ".join(named) or "none"
+            providers = {"tracer_provider": tracer_provider, "meter_provider": meter_provider}
+            ignored = ", ".join([*(name for name, value in providers.items() if value is not None), *given]) or "none"
             logger.warning("instrument() was called again: nothing is patched twice; options ignored: %s", ignored)
             return
         if not _is_enabled():
@@ -174,8 +171,10 @@ def _imported(name: str, module: Any) -> None:
             return
         patches = _state.patches[name] = Patches()
         try:
-            verb = getattr(import_module(patcher.room), patcher.verb)
-            _state.done[name] = verb(patches, _state.options, _state.flows)
+            room = import_module(patcher.room)
+            if name == patcher.driver:
+                know(room.DRIVER)
+            _state.done[name] = room.install(patches, _state.options, _state.flows)
         except Exception as error:  # noqa: BLE001 - the app's import goes on, whatever we cannot do
             patches.undo()
             _state.done[name] = f"left alone: {type(error).__name__}"
@@ -196,7 +195,8 @@ def uninstrument() -> None:
         for patches in reversed(patched.values()):
             patches.undo()
         for name in patched:
-            import_module(PATCHERS[name].room).uninstall()
+            if name == PATCHERS[name].driver:
+                import_module(PATCHERS[name].room).uninstall()
 
 
 # --- asking a session -------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ def _driver_of(connection: Any) -> Driver | None:
             driver = _driver_in(patcher.room)
             if driver is not None and driver.owns(connection):
                 return driver
-    raise TypeError(f"not a connection of {', '.join(SUPPORTED)}: {type(connection).__name__}")
+    raise TypeError(f"not a connection of {', '.join(options.DRIVERS)}: {type(connection).__name__}")
 
 
 def _driver_in(room: str) -> Driver | None:

@@ -15,9 +15,7 @@ from instrumented_wrapper.savepoints import set_by_name
 from instrumented_wrapper.server_settings import ServerSettings
 from instrumented_wrapper.statement import DOUBT, EVERYTHING, SET, UNSEEN, Effects, Part, names_set
 
-__all__ = ["DISCARDED", "Refusal", "admits"]
-
-DISCARDED: Final = "a pool discards a connection whose session was moved without %s, which the app has not set again"
+__all__ = ["Refusal", "admits"]
 
 # They read and write no data, whatever else they do.
 _HARMLESS: Final = frozenset("abort begin discard release reset rollback savepoint set start use".split())

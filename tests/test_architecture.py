@@ -26,8 +26,7 @@ LONGEST = 350
 PACKAGES = {
     "mysql_connector": {"mysql", "_mysql_connector"},
     "mysqlclient": {"MySQLdb"},
-    "psycopg_pool": {"psycopg"},
-    "psycopg_pool_metrics": {"psycopg"},
+    "psycopg_pool_metrics": {"psycopg_pool"},
 }
 
 # What pure modules may know of ours. Nothing else, and nothing from outside the standard library.
@@ -176,6 +175,19 @@ def test_drivers_know_nothing_of_whoever_uses_them(module):
     assert not {room(name) for name in ours(module)} & above
 
 
+@pytest.mark.parametrize("module", in_room("pools"))
+def test_pools_know_no_driver(module):
+    known = {name for name in ours(module) if room(name) == "drivers"}
+    assert known <= {"drivers", "drivers.watching", "drivers.engine.record"}, "a pool asks a connection for its driver"
+    above = {"lifecycle", "resets", "switching", "transfer", "instrument", "instrumentor", "telemetry", "__main__", ""}
+    assert not {room(name) for name in ours(module)} & above
+
+
+@pytest.mark.parametrize("module", in_room("drivers"))
+def test_drivers_know_no_pool(module):
+    assert "pools" not in {room(name) for name in ours(module)}
+
+
 @pytest.mark.parametrize("module", in_room("telemetry"))
 def test_telemetry_knows_only_the_events(module):
     assert {room(name) for name in ours(module)} <= {"events", "operations", "pages", "telemetry"}
@@ -238,5 +250,5 @@ def test_dependencies_at_run_time():
 @pytest.mark.parametrize("module", MODULES)
 def test_only_declared_packages_are_imported(module):
     driver = module.split(".")[1] if module.startswith(("drivers.", "pools.")) else ""
-    mine = {driver, "psycopg_pool"} | PACKAGES.get(driver, set()) if driver else set()
+    mine = {driver} | PACKAGES.get(driver, set()) if driver else set()
     assert outside(module) <= {"wrapt", "opentelemetry"} | mine

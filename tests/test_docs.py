@@ -15,7 +15,7 @@ ROWS = {
     for line in (ROOT / "README.md").read_text().splitlines()
     if (cells := [cell.strip() for cell in line.strip("|").split("|")])[0].startswith("[`")
 }
-ROOMS = {patcher.driver: patcher.room for patcher in PATCHERS.values() if patcher.verb == "install"}
+ROOMS = {name: patcher.room for name, patcher in PATCHERS.items() if name == patcher.driver}
 
 
 def row(driver: str) -> list[str]:

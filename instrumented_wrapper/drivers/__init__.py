@@ -160,6 +160,18 @@ class Driver(Protocol):
     def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
         """Return True if the physical connection is known to have ended, by what the driver has just raised too."""
 
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Return True if a transaction is open, also an aborted one. Sends nothing."""
+
+    def wants_reset(self, connection: Any) -> bool:
+        """Return True if a close or a return to a pool has something to reset. Sends nothing."""
+
+    def returning(self, connection: Any, deadline: float | None = None) -> AbstractContextManager[None]:
+        """While inside, a pool takes the connection back: nothing is switched, and waits end at `deadline`, if any."""
+
+    def end(self, connection: Any) -> None:
+        """End the physical connection of a connection that its pool must discard."""
+
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open. May wait."""
 

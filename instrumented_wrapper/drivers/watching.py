@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet
 
 from instrumented_wrapper import pages
+from instrumented_wrapper.drivers import Driver
+
+if TYPE_CHECKING:
+    from instrumented_wrapper.drivers.engine.record import TrackedConnection
 
 __all__ = [
     "KEY",
+    "checking_out",
+    "checkout_deadline",
+    "configuring",
     "drop_all",
-    "holding",
-    "missing_in",
+    "know",
     "never",
     "poll_of",
+    "tracked",
     "unwrapped",
     "wait_for",
     "watch",
@@ -27,6 +34,7 @@ __all__ = [
 
 KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
 _A_WHILE: Final = 1000  # milliseconds
+_EMPTY: Final[Mapping[str, Any]] = {}
 
 
 class _Watched(Protocol):
@@ -45,19 +53,34 @@ class _Watched(Protocol):
 
 _live: WeakSet[Any] = WeakSet()
 _held: ContextVar[list[_Watched] | None] = ContextVar("held", default=None)
+_drivers: dict[str, Driver] = {}
+checkout_deadline: Final[ContextVar[float | None]] = ContextVar("checkout_deadline", default=None)
 
 
 @contextmanager
-def holding() -> Iterator[None]:
-    """While inside, connections that are made are not the app's yet: what configures them is the baseline."""
+def configuring(until_checkout: bool = False) -> Iterator[None]:
+    """While inside, what configures a new connection is its baseline, not a change of the app's.
+
+    `until_checkout`: also afterwards, until `Session.hand_out` is called.
+    """
     held: list[_Watched] = []
     token = _held.set(held)
     try:
         yield
     finally:
         _held.reset(token)
-        for record in held:
+        for record in () if until_checkout else held:
             record.hand_out()
+
+
+@contextmanager
+def checking_out(deadline: float) -> Iterator[None]:
+    """While inside, a pool looks for a connection to hand out: a switch meanwhile ends at `deadline` (monotonic)."""
+    token = checkout_deadline.set(deadline)
+    try:
+        yield
+    finally:
+        checkout_deadline.reset(token)
 
 
 def watch(record: _Watched) -> None:
@@ -81,10 +104,15 @@ def drop_all(driver_name: str) -> None:
             connection.__dict__.pop(KEY, None)
 
 
-def missing_in(connection: Any) -> tuple[str, ...]:
-    """Return the security state that a switch could not carry and the app has not set again."""
-    record: Any = getattr(connection, "__dict__", {}).get(KEY)
-    return () if record is None or record.refusal.error is None else tuple(record.on_server.missing)
+def know(driver: Driver) -> None:
+    """Have `tracked` find connections of a driver that is patched."""
+    _drivers[driver.name] = driver
+
+
+def tracked(connection: Any) -> tuple[Driver, TrackedConnection] | None:
+    """Return the driver of a connection and its session; None if it is not tracked."""
+    record: Any = getattr(connection, "__dict__", _EMPTY).get(KEY)
+    return None if record is None else (_drivers[record.driver_name], record)
 
 
 def unwrapped(connection: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Django's connections, over whatever driver: how Django configures a new one is the baseline.
+"""Django's connections: how Django configures a new one is the baseline.
 
 Autocommit, the isolation level, the time zone, and what receivers of ``connection_created`` do: a reset that took these
 away would leave Django with a connection that it takes for another one.
@@ -13,27 +13,23 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.watching import holding
+from instrumented_wrapper.drivers.watching import configuring
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 
-__all__ = ["install_pools", "uninstall"]
+__all__ = ["install"]
 
 
-def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch what makes a connection and configures it."""
     patches.close_over(BaseDatabaseWrapper, "connect", _connecting)
     return "patched"
 
 
-def uninstall() -> None:
-    """Nothing is kept."""
-
-
 def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def connect(self: Any) -> Any:
-        with holding():
+        with configuring():
             return original(self)
 
     return connect

@@ -1,93 +1,69 @@
-"""What is patched for the pool of mysql-connector-python: the return of a connection, and its own look at one."""
+"""``mysql.connector.pooling``: the return of a connection, and the pool's own check before it hands one out."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import threading
-from collections.abc import Callable, Sequence
+import logging
+import math
+from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 from mysql.connector import pooling
 
-from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.blocking.closing import reset_on_return
-from instrumented_wrapper.drivers.blocking.records import record_of
-from instrumented_wrapper.drivers.mysql_connector import keeping
-from instrumented_wrapper.drivers.mysql_connector.native import MySQLConnector
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.watching import checking_out, tracked
+from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.pools.returning import take_back, to_take_back
+from instrumented_wrapper.self_test import missing
 
-__all__ = ["patch_pools"]
+__all__ = ["install"]
 
 Method = Callable[..., Any]
-_lending: Final = threading.local()  # `now`: a pool is about to hand out a connection
+logger = logging.getLogger("instrumented_wrapper")
 
 
-def patch_pools(
-    patches: Patches, kinds: Sequence[type[Any]], native: MySQLConnector, driver: Driver, flows: Flows
-) -> None:
-    """Patch the pool, and what it asks connections of these kinds."""
-    returning = functools.partial(_returning, native, driver, flows)
-    patches.close_over(pooling.PooledMySQLConnection, "close", returning)
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch the pool and the connections that it hands out."""
+    if lacking := ", ".join(missing({pooling.PooledMySQLConnection: ["close", "._cnx"]})):
+        logger.warning("mysql.connector.pooling lacks %s: returns to a pool are not looked after", lacking)
+        return f"left alone: it lacks {lacking}"
+    patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
     patches.replace(pooling.PooledMySQLConnection, "__wrapped__", property(attrgetter("_cnx")))  # what the app asks of
-    patches.close_over(pooling.MySQLConnectionPool, "get_connection", _getting)
-    for kind in kinds:
-        patches.close_over(kind, "is_connected", functools.partial(_looking, native))
+    patches.close_over(pooling.MySQLConnectionPool, "get_connection", _checking_out)
+    return "patched"
 
 
-def _returning(native: MySQLConnector, driver: Driver, flows: Flows, original: Method) -> Method:
-    """``PooledMySQLConnection.close``: reset by us, then by the pool; one that fails makes the pool connect anew."""
+def _returning(flows: Flows, original: Method) -> Method:
+    """``PooledMySQLConnection.close``: reset by us, then by the pool, which connects one anew that has ended."""
 
     @functools.wraps(original)
     def close(self: Any) -> None:
         connection = self._cnx
-        record = None if connection is None else record_of(connection)
-        if record is None:
+        if (found := tracked(connection)) is None:
             return original(self)  # type: ignore[no-any-return]
-        fit = reset_on_return(native, driver, flows, connection, record)
-        if not fit:
-            native.shut(connection, for_good=True)
-            keeping.give(connection, [Assignment(name, was) for name, (_, was) in record.on_server.shown.items()])
-        before, record.returning = record.returning, True
-        record.refresh()
+        driver, session = found
+        fit = to_take_back(connection) is None
         try:
-            with contextlib.suppress(*(() if fit else native.raises)):  # the pool finds out that it is shut
-                return original(self)  # type: ignore[no-any-return]
+            if not fit and not (fit := flows.run(take_back(driver, connection, session, flows, logger))):
+                driver.end(connection)
         finally:
-            record.returning, record.returned = before, False
-            record.refresh()
+            with driver.returning(connection), contextlib.suppress(*(() if fit else (Exception,))):  # it has ended
+                original(self)
+            session.returned = False
+        return None
 
     return close
 
 
-def _getting(original: Method) -> Method:
-    """``MySQLConnectionPool.get_connection``: it looks whether the connection lives, with a lock on all pools."""
+def _checking_out(original: Method) -> Method:
+    """``get_connection``: the pool checks a connection with a lock on all of it, so that nothing may wait meanwhile."""
 
     @functools.wraps(original)
     def get_connection(self: Any) -> Any:
-        _lending.now = True
-        try:
+        with checking_out(-math.inf):
             return original(self)
-        finally:
-            _lending.now = False
 
     return get_connection
-
-
-def _looking(native: MySQLConnector, original: Method) -> Method:
-    """``is_connected``: what a pool finds lost is replaced by the first statement, which keeps no pool waiting."""
-
-    @functools.wraps(original)
-    def is_connected(self: Any) -> Any:
-        connected = original(self)
-        if connected or not getattr(_lending, "now", False):
-            return connected
-        record = record_of(self)
-        if record is None or not record.switchable or native.is_closed(self):
-            return connected
-        native.mark_lost(self)
-        return True
-
-    return is_connected

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.blocking.closing import reset_on_return
-from instrumented_wrapper.drivers.blocking.native import Native
-from instrumented_wrapper.drivers.blocking.records import record_of
+from psycopg2 import pool
+
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools.returning import take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
 __all__ = ["install"]
@@ -20,33 +21,35 @@ Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 
 
-def install(patches: Patches, native: Native, driver: Driver, flows: Flows) -> None:
+def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch the pools, whose ``putconn`` is one function under two names."""
-    from psycopg2 import pool
-
-    if lacking := missing({pool.AbstractConnectionPool: ["_putconn", "._rused", ".closed"]}):
-        logger.warning("psycopg2.pool lacks %s: returns to a pool are not looked after", ", ".join(lacking))
-        return
-    taking_back = functools.partial(_taking_back, native, driver, flows)
-    patches.close_over(pool.AbstractConnectionPool, "_putconn", taking_back)
-    patches.close_over(pool.SimpleConnectionPool, "putconn", taking_back)
+    if lacking := ", ".join(missing({pool.AbstractConnectionPool: ["_putconn", "._rused", ".closed"]})):
+        logger.warning("psycopg2.pool lacks %s: returns to a pool are not looked after", lacking)
+        return f"left alone: it lacks {lacking}"
+    patches.close_over(pool.AbstractConnectionPool, "_putconn", functools.partial(_returning, flows))
+    patches.close_over(pool.SimpleConnectionPool, "putconn", functools.partial(_returning, flows))
+    return "patched"
 
 
-def _taking_back(native: Native, driver: Driver, flows: Flows, original: Method) -> Method:
+def _returning(flows: Flows, original: Method) -> Method:
+    """Wrap ``putconn``."""
+
     @functools.wraps(original)
-    def putconn(self: Any, conn: Any, key: Any = None, close: bool = False) -> Any:
-        record = record_of(conn)
-        if record is None or close or not _takes(self, conn, key):
-            return original(self, conn, key, close)
-        clean = reset_on_return(native, driver, flows, conn, record)
+    def putconn(self: Any, conn: Any, key: Any = None, close: bool = False) -> None:
+        if close or (found := to_take_back(conn)) is None or not _takes(self, conn, key):
+            return original(self, conn, key, close)  # type: ignore[no-any-return]
+        driver, session = found
+        fit = False
         try:
-            return original(self, conn, key, close or not clean)
+            fit = flows.run(take_back(driver, conn, session, flows, logger))
         finally:
-            record.returned = False
+            original(self, conn, key, not fit)
+            session.returned = False
+        return None
 
     return putconn
 
 
 def _takes(pool: Any, connection: Any, key: Any) -> bool:
-    """Tell whether the pool will take it (otherwise it raises)."""
+    """Return True if the pool accepts the connection; otherwise it raises."""
     return not pool.closed and (key is not None or id(connection) in pool._rused)

@@ -9,177 +9,159 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from psycopg import pq
+import psycopg_pool
 
-from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.psycopg.records import KEY, Record
-from instrumented_wrapper.drivers.psycopg.seams import resets_on_close
-from instrumented_wrapper.drivers.psycopg.steps import pool_deadline
-from instrumented_wrapper.failover import RESET_TIMEOUT
-from instrumented_wrapper.handlers import SessionStateTransferHandlers as Handlers
+from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.drivers.watching import checking_out, configuring, tracked
+from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.security import DISCARDED
+from instrumented_wrapper.pools import psycopg_pool_metrics
+from instrumented_wrapper.pools.returning import take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install", "missing_parts"]
+__all__ = ["install"]
 
 Method = Callable[..., Any]
-logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there
-_IDLE: Final = int(pq.TransactionStatus.IDLE)
-_OPEN: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+logger = logging.getLogger("instrumented_wrapper")
+pool_logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there
+_POOLS: Final = (psycopg_pool.ConnectionPool, psycopg_pool.AsyncConnectionPool)  # the null pools inherit
 _PARTS: Final = "getconn putconn _reset_connection _connect ._check ._reset ._pool".split()
 
 
-def missing_parts() -> list[str]:
-    """Return what this version of psycopg_pool lacks of the parts that are used; empty where all is well."""
-    import psycopg_pool as pools
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch the four pools."""
+    if lacking := ", ".join(missing(dict.fromkeys(_POOLS, _PARTS))):
+        logger.warning("psycopg_pool lacks %s: it is left alone", lacking)
+        return f"left alone: it lacks {lacking}"
+    sync, asynchronous = _POOLS
+    patches.close_over(sync, "_connect", _connecting)
+    patches.close_over(asynchronous, "_connect", _connecting_async)
+    patches.close_over(sync, "getconn", _checking_out)
+    patches.close_over(asynchronous, "getconn", _checking_out_async)
+    patches.close_over(sync, "putconn", functools.partial(_taking_back, flows))
+    patches.close_over(asynchronous, "putconn", functools.partial(_taking_back_async, flows))
+    patches.close_over(sync, "_reset_connection", _cleaning)
+    patches.close_over(asynchronous, "_reset_connection", _cleaning_async)
+    if options.metrics:
+        psycopg_pool_metrics.install(patches, flows.pools)
+    return "patched"
 
-    return missing(dict.fromkeys((pools.ConnectionPool, pools.AsyncConnectionPool), _PARTS))
+
+# --- a check-out ------------------------------------------------------------------------------------------------
 
 
-def install(patches: Patches, driver: Driver, flows: Flows) -> None:
-    """Patch the four pools of psycopg_pool."""
-    import psycopg_pool as pools
+def _connecting(original: Method) -> Method:
+    """``_connect``: it also calls ``configure``. The baseline ends at the first check-out."""
 
-    patches.close_over(pools.ConnectionPool, "getconn", _handing_out)
-    patches.close_over(pools.AsyncConnectionPool, "getconn", _handing_out_async)
-    patches.close_over(pools.ConnectionPool, "putconn", functools.partial(_taking_back, driver, flows))
-    patches.close_over(pools.AsyncConnectionPool, "putconn", functools.partial(_taking_back_async, driver, flows))
-    patches.close_over(pools.ConnectionPool, "_reset_connection", _cleaning)
-    patches.close_over(pools.AsyncConnectionPool, "_reset_connection", _cleaning_async)
+    @functools.wraps(original)
+    def _connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with configuring(until_checkout=True):
+            return original(self, *args, **kwargs)
+
+    return _connect
 
 
-def _handing_out(original: Method) -> Method:
+def _connecting_async(original: Method) -> Method:
+    @functools.wraps(original)
+    async def _connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with configuring(until_checkout=True):
+            return await original(self, *args, **kwargs)
+
+    return _connect
+
+
+def _checking_out(original: Method) -> Method:
     @functools.wraps(original)
     def getconn(self: Any, timeout: float | None = None) -> Any:
         if self._check is None:
             connection = original(self, timeout)
         else:
-            with _within(self.timeout if timeout is None else timeout):
+            with _checked(self, timeout):
                 connection = original(self, timeout)
-        record: Record | None = connection.__dict__.get(KEY)
-        if record is not None and not record.handed_out:
-            record.handed_out = True
-            record.keep_reported()
+        _hand_out(connection)
         return connection
 
     return getconn
 
 
-def _handing_out_async(original: Method) -> Method:
+def _checking_out_async(original: Method) -> Method:
     @functools.wraps(original)
     async def getconn(self: Any, timeout: float | None = None) -> Any:
         if self._check is None:
             connection = await original(self, timeout)
         else:
-            with _within(self.timeout if timeout is None else timeout):
+            with _checked(self, timeout):
                 connection = await original(self, timeout)
-        record: Record | None = connection.__dict__.get(KEY)
-        if record is not None and not record.handed_out:
-            record.handed_out = True
-            record.keep_reported()
+        _hand_out(connection)
         return connection
 
     return getconn
 
 
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """A switch that a health check starts lasts no longer than the pool's client waits."""
-    token = pool_deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        pool_deadline.reset(token)
+def _checked(pool: Any, timeout: float | None) -> AbstractContextManager[None]:
+    """While inside, a switch that a health check starts lasts no longer than the pool's client waits."""
+    return checking_out(time.monotonic() + (pool.timeout if timeout is None else timeout))
 
 
-def _taking_back(driver: Driver, flows: Flows, original: Method) -> Method:
+def _hand_out(connection: Any) -> None:
+    found = tracked(connection)
+    if found is not None and found[1].held:
+        found[1].hand_out()
+
+
+# --- a return ---------------------------------------------------------------------------------------------------
+
+
+def _taking_back(flows: Flows, original: Method) -> Method:
     @functools.wraps(original)
     def putconn(self: Any, conn: Any) -> None:
-        record: Record | None = conn.__dict__.get(KEY)
-        if record is not None and record.refusal.error is not None:
-            _discard(self, conn, record)
-        if record is None or not (record.notice() or Handlers._reset) or not _is_ours(self, conn, record):
+        if (found := to_take_back(conn)) is None or not _is_from(self, conn):
             return original(self, conn)  # type: ignore[no-any-return]
+        driver, session = found
         try:
-            with _on_return(record, conn) as reset:
-                if conn.pgconn.transaction_status in _OPEN:
-                    logger.warning("rolling back returned connection: %s", conn)
-                    conn.rollback()
-                if conn.pgconn.transaction_status == _IDLE:
-                    reset(flows.run(_reset(driver, flows, conn, record)))
+            _announce_rollback(driver, conn, session)
+            if not flows.run(take_back(driver, conn, session, flows, pool_logger)):
+                driver.end(conn)
         finally:
             original(self, conn)
-            record.returned = False
+            session.returned = False
         return None
 
     return putconn
 
 
-def _taking_back_async(driver: Driver, flows: Flows, original: Method) -> Method:
+def _taking_back_async(flows: Flows, original: Method) -> Method:
     @functools.wraps(original)
     async def putconn(self: Any, conn: Any) -> None:
-        record: Record | None = conn.__dict__.get(KEY)
-        if record is not None and record.refusal.error is not None:
-            _discard(self, conn, record)
-        if record is None or not (record.notice() or Handlers._reset) or not _is_ours(self, conn, record):
+        if (found := to_take_back(conn)) is None or not _is_from(self, conn):
             return await original(self, conn)  # type: ignore[no-any-return]
+        driver, session = found
         try:
-            with _on_return(record, conn) as reset:
-                if conn.pgconn.transaction_status in _OPEN:
-                    logger.warning("rolling back returned connection: %s", conn)
-                    await conn.rollback()
-                if conn.pgconn.transaction_status == _IDLE:
-                    reset(await flows.run_async(_reset(driver, flows, conn, record)))
+            _announce_rollback(driver, conn, session)
+            if not await flows.run_async(take_back(driver, conn, session, flows, pool_logger)):
+                driver.end(conn)
         finally:
             await original(self, conn)
-            record.returned = False
+            session.returned = False
         return None
 
     return putconn
 
 
-def _discard(pool: Any, connection: Any, record: Record) -> None:
-    """Without its role or tenant no other borrower may get it: what is closed the pool replaces."""
-    if getattr(connection, "_pool", None) is pool:
-        logger.warning(DISCARDED, ", ".join(record.on_server.missing))
-        connection.pgconn.finish()
+def _is_from(pool: Any, connection: Any) -> bool:
+    """Return True if the pool accepts the connection; otherwise it raises."""
+    return getattr(connection, "_pool", None) is pool
 
 
-def _is_ours(pool: Any, connection: Any, record: Record) -> bool:
-    """Tell whether the pool will take it (otherwise it raises) and a reset is wanted."""
-    return getattr(connection, "_pool", None) is pool and resets_on_close(record)
-
-
-def _reset(driver: Driver, flows: Flows, connection: Any, record: Record) -> Flow[bool]:
-    record.returned = True
-    return flows.reset(driver, connection, record, "pool_return")
-
-
-@contextmanager
-def _on_return(record: Record, connection: Any) -> Iterator[Callable[[bool], None]]:
-    """Bound the steps of a return; a connection that could not be reset is closed, so that the pool discards it."""
-
-    def reset(succeeded: bool) -> None:
-        if not succeeded:
-            connection.pgconn.finish()
-
-    record.deadline = time.monotonic() + RESET_TIMEOUT
-    try:
-        with _returning(record):
-            yield reset
-    except BaseException as error:  # as the pool does: what cannot be rolled back or reset is discarded
-        logger.warning("return of a connection failed: %s: discarding it", type(error).__name__)
-        connection.pgconn.finish()
-        if not isinstance(error, Exception):
-            raise  # a cancellation, Ctrl-C; the pool gets the connection back all the same
-    finally:
-        record.deadline = None
-        record.refresh()
+def _announce_rollback(driver: Driver, connection: Any, session: TrackedConnection) -> None:
+    """Log what the pool itself would log, had its connection not been rolled back already."""
+    if session.refusal.error is None and driver.is_in_transaction(connection):
+        pool_logger.warning("rolling back returned connection: %s", connection)
 
 
 def _cleaning(original: Method) -> Method:
@@ -187,10 +169,7 @@ def _cleaning(original: Method) -> Method:
 
     @functools.wraps(original)
     def _reset_connection(self: Any, conn: Any) -> None:
-        record: Record | None = conn.__dict__.get(KEY)
-        if record is None or (conn.pgconn.transaction_status == _IDLE and self._reset is None):
-            return original(self, conn)  # type: ignore[no-any-return]
-        with _returning(record):
+        with _own_steps(self, conn):
             return original(self, conn)  # type: ignore[no-any-return]
 
     return _reset_connection
@@ -199,21 +178,15 @@ def _cleaning(original: Method) -> Method:
 def _cleaning_async(original: Method) -> Method:
     @functools.wraps(original)
     async def _reset_connection(self: Any, conn: Any) -> None:
-        record: Record | None = conn.__dict__.get(KEY)
-        if record is None or (conn.pgconn.transaction_status == _IDLE and self._reset is None):
-            return await original(self, conn)  # type: ignore[no-any-return]
-        with _returning(record):
+        with _own_steps(self, conn):
             return await original(self, conn)  # type: ignore[no-any-return]
 
     return _reset_connection
 
 
-@contextmanager
-def _returning(record: Record) -> Iterator[None]:
-    record.returning = True
-    record.refresh()
-    try:
-        yield
-    finally:
-        record.returning = False
-        record.refresh()
+def _own_steps(pool: Any, connection: Any) -> AbstractContextManager[None]:
+    """Return a context for the pool's own steps. On an idle connection, without a callback, it sends nothing."""
+    found = tracked(connection)
+    if found is None or (pool._reset is None and found[0].is_idle(connection)):
+        return nullcontext()
+    return found[0].returning(connection)

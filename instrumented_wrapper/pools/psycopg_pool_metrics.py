@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import psycopg_pool
 
-from instrumented_wrapper.drivers.psycopg.records import KEY, Record
+from instrumented_wrapper.drivers.watching import tracked
 from instrumented_wrapper.operations import Pools, PoolState
 from instrumented_wrapper.patching import Patches
 
 __all__ = ["install"]
 
 Method = Callable[..., Any]
-# In the pool's own __dict__: who is told of it, and the connections that the app has.
+# In the pool's own __dict__: who is told of it; which connections the app has, and since when (0.0: not measured).
 _WATCHED: Final = "_instrumented_wrapper"
-_LENT: Final = "_instrumented_wrapper_lent"
+_CHECKED_OUT: Final = "_instrumented_wrapper_checked_out"
 
 
 def install(patches: Patches, pools: Pools) -> None:
@@ -26,8 +26,8 @@ def install(patches: Patches, pools: Pools) -> None:
     for kind in (psycopg_pool.ConnectionPool, psycopg_pool.AsyncConnectionPool):
         patches.close_over(kind, "__init__", functools.partial(_making, pools))
     sync, asynchronous = psycopg_pool.ConnectionPool, psycopg_pool.AsyncConnectionPool
-    patches.close_over(sync, "getconn", functools.partial(_lending, pools))
-    patches.close_over(asynchronous, "getconn", functools.partial(_lending_async, pools))
+    patches.close_over(sync, "getconn", functools.partial(_checking_out, pools))
+    patches.close_over(asynchronous, "getconn", functools.partial(_checking_out_async, pools))
     patches.close_over(sync, "putconn", functools.partial(_taking_back, pools))
     patches.close_over(asynchronous, "putconn", functools.partial(_taking_back_async, pools))
     patches.close_over(sync, "_connect", functools.partial(_connecting, pools))
@@ -40,7 +40,7 @@ def _state(pool: Any) -> PoolState | None:
         return None
     known = pool.get_stats()
     idle, waiting = known["pool_available"], known.get("requests_waiting", 0)
-    return PoolState(idle, len(vars(pool)[_LENT]), known["pool_min"], known["pool_max"] or None, waiting)
+    return PoolState(idle, len(vars(pool)[_CHECKED_OUT]), known["pool_min"], known["pool_max"] or None, waiting)
 
 
 def _making(pools: Pools, original: Method) -> Method:
@@ -53,11 +53,11 @@ def _making(pools: Pools, original: Method) -> Method:
 
 
 def _watch(pools: Pools, pool: Any) -> None:
-    vars(pool)[_WATCHED], vars(pool)[_LENT] = pools, set()
+    vars(pool)[_WATCHED], vars(pool)[_CHECKED_OUT] = pools, {}
     pools.watch(pool, pool.name, _state)
 
 
-def _lending(pools: Pools, original: Method) -> Method:
+def _checking_out(pools: Pools, original: Method) -> Method:
     @functools.wraps(original)
     def getconn(self: Any, timeout: float | None = None) -> Any:
         if not pools.listens():
@@ -68,13 +68,13 @@ def _lending(pools: Pools, original: Method) -> Method:
         except psycopg_pool.PoolTimeout:
             pools.timed_out(self.name)
             raise
-        _lent(pools, self, connection, started)
+        _checked_out(pools, self, connection, started)
         return connection
 
     return getconn
 
 
-def _lending_async(pools: Pools, original: Method) -> Method:
+def _checking_out_async(pools: Pools, original: Method) -> Method:
     @functools.wraps(original)
     async def getconn(self: Any, timeout: float | None = None) -> Any:
         if not pools.listens():
@@ -85,20 +85,20 @@ def _lending_async(pools: Pools, original: Method) -> Method:
         except psycopg_pool.PoolTimeout:
             pools.timed_out(self.name)
             raise
-        _lent(pools, self, connection, started)
+        _checked_out(pools, self, connection, started)
         return connection
 
     return getconn
 
 
-def _lent(pools: Pools, pool: Any, connection: Any, started: float) -> None:
+def _checked_out(pools: Pools, pool: Any, connection: Any, started: float) -> None:
     now = perf_counter()
     if pool.__dict__.get(_WATCHED) is not pools:  # made while nothing was instrumented
         _watch(pools, pool)
-    pool.__dict__[_LENT].add(id(connection))
-    record: Record | None = connection.__dict__.get(KEY)
-    if record is not None and record.options.metrics:
-        record.lent = now
+    found = tracked(connection)
+    measured = found is not None and found[1].options.metrics
+    pool.__dict__[_CHECKED_OUT][id(connection)] = now if measured else 0.0
+    if measured:
         pools.waited(pool.name, now - started)
 
 
@@ -126,14 +126,11 @@ def _taking_back_async(pools: Pools, original: Method) -> Method:
 
 def _returned(pools: Pools, pool: Any, connection: Any) -> Callable[[], None] | None:
     """Return what is to be told once the pool has taken it: it refuses what it did not lend."""
-    lent: set[int] | None = pool.__dict__.get(_LENT)
-    if not lent or id(connection) not in lent:
+    checked_out: dict[int, float] = pool.__dict__.get(_CHECKED_OUT, {})
+    since = checked_out.pop(id(connection), 0.0)  # before the pool hands it out again
+    if not since or not pools.listens():
         return None
-    lent.discard(id(connection))  # before the pool lends it again
-    record: Record | None = connection.__dict__.get(KEY)
-    if record is None or not record.lent or not pools.listens():
-        return None
-    return functools.partial(pools.used, pool.name, perf_counter() - record.lent)
+    return functools.partial(pools.used, pool.name, perf_counter() - since)
 
 
 def _connecting(pools: Pools, original: Method) -> Method:

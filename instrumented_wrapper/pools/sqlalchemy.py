@@ -1,4 +1,4 @@
-"""SQLAlchemy's pools, over whatever driver: what is done before a connection is first handed out is the baseline.
+"""SQLAlchemy's pools: what is done before a connection is first handed out is the baseline.
 
 Its dialects (``isolation_level=`` of an engine) and the app's ``connect`` listeners configure each new connection: no
 change of the app's, and nothing that a reset takes away. A return to such a pool is left to SQLAlchemy, except that no
@@ -17,24 +17,25 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.watching import holding, missing_in
+from instrumented_wrapper.drivers.watching import configuring, tracked
 from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.security import DISCARDED
+from instrumented_wrapper.pools.returning import is_refused
 
-__all__ = ["install_pools", "uninstall"]
+__all__ = ["install"]
 
+Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PING: Final = "_do_ping_w_event"  # of ``pool_pre_ping``
 _CONNECT: Final = "_ConnectionRecord__connect"  # calls the creator, then the listeners
 
 
-def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch what makes a connection and configures it."""
     if not hasattr(_ConnectionRecord, _CONNECT):
         logger.warning("SQLAlchemy's pool lacks %s: what its listeners set is taken for the app's doing", _CONNECT)
-        return "left alone: its pool is another one"
+        return f"left alone: it lacks {_CONNECT}"
     patches.close_over(_ConnectionRecord, _CONNECT, _connecting)
     patches.close_over(_ConnectionRecord, "checkin", _returning)
     if hasattr(DefaultDialect, _PING):
@@ -43,33 +44,29 @@ def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
     return "patched"
 
 
-def uninstall() -> None:
-    """Nothing is kept."""
-
-
-def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
+def _connecting(original: Method) -> Method:
     @functools.wraps(original)
     def connect(self: Any) -> None:
-        with holding():
+        with configuring():
             original(self)
 
     return connect
 
 
-def _returning(original: Callable[..., Any]) -> Callable[..., Any]:
+def _returning(original: Method) -> Method:
     """``checkin``: without its role or tenant no other borrower may get a connection."""
 
     @functools.wraps(original)
     def checkin(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if missing := missing_in(self.driver_connection):
-            logger.warning(DISCARDED, ", ".join(missing))
+        found = tracked(self.driver_connection)
+        if found is not None and is_refused(found[1], logger):
             self.invalidate()
         return original(self, *args, **kwargs)
 
     return checkin
 
 
-def _pinging(original: Callable[..., Any]) -> Callable[..., Any]:
+def _pinging(original: Method) -> Method:
     """The check before a connection is handed out: one that cannot be used as it was is replaced."""
 
     @functools.wraps(original)

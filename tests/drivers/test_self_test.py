@@ -35,7 +35,8 @@ PARTS = {
         _autocommit _character_set _charset_id _database _handshake _have_next_result _host _in_transaction
         _get_connection build_ssl_context
         _open_connection _password _port _sql_mode _time_zone _unix_socket _unread_result _user _socket _protocol
-        _executed _prepared _cnx""",
+        _executed _prepared""",
+    "mysql.connector.pooling": "_cnx",
 }
 
 # The driver is imported with one name replaced by another in all of its text; each time in a forked process.

@@ -142,6 +142,14 @@ class Blocking:
         """Return True if the physical connection is known to have ended."""
         return self._native.is_lost(connection, error)
 
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Return True if a transaction is open, also an aborted one."""
+        return self._native.phase(connection, _record(connection)) in (Phase.OPEN, Phase.FAILED)
+
+    def wants_reset(self, connection: Any) -> bool:
+        """Return True if a close or a return to a pool has something to reset."""
+        return not self._native.is_closed(connection) and _record(connection).wants_reset()
+
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open in a transaction of its own."""
         record = _record(connection)
@@ -235,6 +243,10 @@ class Blocking:
             self._native.shut(connection, for_good=True)
             record.refresh()
 
+    def end(self, connection: Any) -> None:
+        """End the physical connection of a connection that its pool must discard."""
+        self._close(connection)
+
     def discard(self, replacement: Replacement) -> None:
         """Close the physical connection that the replacement's object has."""
         self._close(replacement.connection)
@@ -269,14 +281,25 @@ class Blocking:
     def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
         """While inside, changes are not recorded, nothing is switched, and calls fail from `deadline` on."""
         record = _record(connection)
-        before = record.recording, record.returning, record.deadline
-        record.recording, record.returning, record.deadline = False, True, deadline
+        with self.returning(connection, deadline):
+            before, record.recording = record.recording, False
+            try:
+                yield
+            finally:
+                record.recording = before
+
+    @contextmanager
+    def returning(self, connection: Any, deadline: float | None = None) -> Iterator[None]:
+        """While inside, nothing is switched, and calls fail from `deadline` on, if there is one."""
+        record = _record(connection)
+        before = record.returning, record.deadline
+        record.returning, record.deadline = True, record.deadline if deadline is None else deadline
         record.refresh()
         try:
-            with bounded(self._native.socket(connection), deadline):
+            with nullcontext() if deadline is None else bounded(self._native.socket(connection), deadline):
                 yield
         finally:
-            record.recording, record.returning, record.deadline = before
+            record.returning, record.deadline = before
             record.refresh()
 
 

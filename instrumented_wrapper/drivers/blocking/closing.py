@@ -1,11 +1,10 @@
-"""The end of a connection, its return to a pool, and what changes a setting of the driver's own."""
+"""The end of a connection, and what changes a setting of the driver's own."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,11 +12,9 @@ from instrumented_wrapper import events, handlers
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.engine.deadlines import bounded, shut_same
-from instrumented_wrapper.failover import RESET_TIMEOUT
-from instrumented_wrapper.security import DISCARDED
+from instrumented_wrapper.drivers.engine.deadlines import shut_same
 
-__all__ = ["closing", "reset_on_return", "setting"]
+__all__ = ["closing", "setting"]
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
@@ -58,41 +55,10 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
 
 def _wants_reset(native: Native, driver: Driver, connection: Any, record: Record) -> bool:
     """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
-    if not resets(record) or native.is_closed(connection) or native.is_lost(connection, None):
+    if not record.wants_reset() or native.is_closed(connection) or native.is_lost(connection, None):
         return False
     handled = handlers.reset_handler() is not None
     return driver.is_idle(connection) or (handled and native.phase(connection, record) in (Phase.OPEN, Phase.FAILED))
-
-
-def resets(record: Record) -> bool:
-    """Tell whether there may be something to reset."""
-    if not record.options.reset_session_state_on_close or record.off or record.internal:
-        return False
-    record.talk.notice()
-    return record.changed or handlers.reset_handler() is not None
-
-
-def reset_on_return(native: Native, driver: Driver, flows: Flows, connection: Any, record: Record) -> bool:
-    """Roll back and reset a connection on its way into a pool; False: the pool must discard it."""
-    if record.refusal.error is not None:
-        logger.warning(DISCARDED, ", ".join(record.on_server.missing))
-        return False
-    if native.is_closed(connection) or not resets(record):
-        return True
-    record.returning, before = True, record.returning
-    record.refresh()
-    try:
-        with bounded(native.socket(connection), time.monotonic() + RESET_TIMEOUT):
-            if native.phase(connection, record) != Phase.IDLE:
-                connection.rollback()
-            record.returned = True
-            return driver.is_idle(connection) and flows.run(flows.reset(driver, connection, record, "pool_return"))
-    except native.raises as error:  # what cannot be rolled back is discarded, as the pool itself would
-        logger.warning("return of a connection failed: %s: discarding it", type(error).__name__)
-        return False
-    finally:
-        record.returning = before
-        record.refresh()
 
 
 def setting(

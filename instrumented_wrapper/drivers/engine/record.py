@@ -16,6 +16,7 @@ from weakref import ReferenceType, ref
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.drivers.watching import never, poll_of
 from instrumented_wrapper.errors import Address, FailoverError
+from instrumented_wrapper.handlers import reset_handler
 from instrumented_wrapper.operations import Site, SpanTemplates
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
@@ -40,7 +41,7 @@ class TrackedConnection(Session, ABC):
         foreign: it belongs to the parent process.
         recording: changes are the app's doing.
         returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
-        returned: it was reset on its way into a pool just now.
+        returned: a pool has reset it, and is about to take it back: a close meanwhile resets nothing.
         closed_by_app: it stays closed.
         loss_told: a loss that is not repaired was observed.
         asks: the server has to be asked before the next statement.
@@ -58,7 +59,6 @@ class TrackedConnection(Session, ABC):
         operations_wanted: telemetry wants the app's operations.
         spans_wanted: they have spans; False where another instrumentation makes these.
         templates: what is told of operations where they go now; None: where that is has to be found out.
-        lent: when the pool handed it out, on the clock of its metrics.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TrackedConnection(Session, ABC):
         self.called: set[str] = set()
         self.functions: Any = None
         self.was_standby: bool | None = None
-        self.heard = self.lent = 0.0
+        self.heard = 0.0
         self.poll: Callable[[int], Any] = never
         self.deadline: float | None = None
         self.moves = 0
@@ -102,6 +102,13 @@ class TrackedConnection(Session, ABC):
     @abstractmethod
     def keep_reported(self) -> None:
         """Take what the server has reported up to now as the baseline."""
+
+    def wants_reset(self) -> bool:
+        """Return True if a close or a return to a pool has something to reset. Sends nothing."""
+        if not self.options.reset_session_state_on_close or self.off or self.internal:
+            return False
+        self.take_reported()
+        return self.changed or reset_handler() is not None
 
     def would_switch(self, hosts: tuple[Address, ...]) -> bool:
         """Return True if a loss leads to a switch, where the server is looked for on `hosts`."""

@@ -1,4 +1,4 @@
-"""What is patched of mysql-connector-python, as a list: how it connects, what it sends, its pool."""
+"""What is patched of mysql-connector-python, as a list: how it connects, what it sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from mysql.connector import __version_info__
 from mysql.connector.connection import MySQLConnection
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.endings import Endings
@@ -23,12 +22,12 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
+from instrumented_wrapper.drivers.mysql_connector.driver import BlockingMySQLConnector
 from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
-from instrumented_wrapper.drivers.watching import KEY, drop_all
+from instrumented_wrapper.drivers.watching import KEY, checkout_deadline, drop_all
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools.mysql_connector import patch_pools
 from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SETTING, Effects
 
@@ -38,7 +37,7 @@ logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 OLDEST: Final = (8, 4)
 NATIVE: Final = MySQLConnector()
-DRIVER: Final = Blocking(NATIVE)
+DRIVER: Final = BlockingMySQLConnector(NATIVE)
 # The getters of these are questions to the server; what the setters do, where that is not read from the text they send.
 _PROPERTIES: Final = {"autocommit": sets_autocommit, "database": selects, "time_zone": None, "sql_mode": None}
 _DEFERRED: Final = "_instrumented_wrapper_options"  # in a connection's ``__dict__`` until it connects
@@ -64,7 +63,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     for kind in KINDS:
         _connections(patches, kind, calls, ending, spans, options, flows)
     patch_cursors(patches, calls, spans)
-    patch_pools(patches, KINDS, NATIVE, DRIVER, flows)
     return "patched"
 
 
@@ -109,6 +107,7 @@ def _connections(
     over("cmd_reset_connection", _beginning_anew)
     over("cmd_change_user", _changing_user)
     over("shutdown", _shutting_down)
+    over("is_connected", _checked)
     over("close", _closed)
     over("close", closing(NATIVE, DRIVER, flows))
     patches.replace(kind, "disconnect", kind.close)
@@ -324,3 +323,19 @@ def _shutting_down(original: Method) -> Method:
         NATIVE.mark_closed(self)
 
     return shutdown
+
+
+def _checked(original: Method) -> Method:
+    """``is_connected``: the first statement replaces what a pool finds lost, as that keeps no other client waiting."""
+
+    @functools.wraps(original)
+    def is_connected(self: Any) -> Any:
+        connected, record = original(self), record_of(self)
+        if connected or checkout_deadline.get() is None or record is None:
+            return connected
+        if not record.switchable or NATIVE.is_closed(self):
+            return connected
+        NATIVE.mark_lost(self)
+        return True
+
+    return is_connected

@@ -15,7 +15,6 @@ from mysql.connector.connection import MySQLConnection
 from mysql.connector.constants import ClientFlag
 from mysql.connector.cursor import MySQLCursor, MySQLCursorPrepared
 from mysql.connector.network import MySQLTCPSocket
-from mysql.connector.pooling import PooledMySQLConnection
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.blocking.native import Phase
@@ -57,7 +56,6 @@ PARTS: Final[dict[type[Any], list[str]]] = {
     MySQLTCPSocket: ["build_ssl_context", ".sock"],
     MySQLCursor: ["._connection", "._executed"],
     MySQLCursorPrepared: ["._prepared"],
-    PooledMySQLConnection: ["._cnx"],
 }
 _SENDING: Final = ("__init__", "cmd_change_user", "cmd_ping", "cmd_reset_connection")
 

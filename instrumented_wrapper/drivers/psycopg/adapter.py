@@ -29,6 +29,7 @@ __all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
 
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _IDLE, _INTRANS = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
+_IN_TRANSACTION: Final = (_INTRANS, pq.TransactionStatus.INERROR)
 _FORKED_AWAY: Final = os.devnull
 
 
@@ -84,6 +85,15 @@ class Psycopg(Asking):
     def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
         """Return True if libpq knows that it has ended."""
         return bool(connection.pgconn.status == pq.ConnStatus.BAD)
+
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Return True if a transaction is open, also an aborted one."""
+        return bool(connection.pgconn.transaction_status in _IN_TRANSACTION)
+
+    def wants_reset(self, connection: Any) -> bool:
+        """Return True if a close or a return to a pool has something to reset."""
+        record: Any = record_of(connection)
+        return bool(record.wants_reset())
 
     def check_outside_transaction(self, connection: Any, verb: str) -> None:
         """Raise where the connection is closed, or a transaction is open, or something is under way."""
@@ -187,6 +197,10 @@ class Psycopg(Asking):
             connection.pgconn.finish()
             record.refresh()
 
+    def end(self, connection: Any) -> None:
+        """End the physical connection of a connection that its pool must discard."""
+        connection.pgconn.finish()
+
     def discard(self, replacement: Replacement) -> None:
         """Close the physical connection that the replacement's object has."""
         replacement.connection._closed = True
@@ -196,13 +210,24 @@ class Psycopg(Asking):
     def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
         """While inside, changes are not recorded, nothing is switched, and waits end at `deadline`."""
         record: Any = record_of(connection)
-        before = record.recording, record.returning, record.deadline
-        record.recording, record.returning, record.deadline = False, True, deadline
+        with self.returning(connection, deadline):
+            before, record.recording = record.recording, False
+            try:
+                yield
+            finally:
+                record.recording = before
+
+    @contextmanager
+    def returning(self, connection: Any, deadline: float | None = None) -> Iterator[None]:
+        """While inside, nothing is switched, and waits end at `deadline`, if there is one."""
+        record: Any = record_of(connection)
+        before = record.returning, record.deadline
+        record.returning, record.deadline = True, record.deadline if deadline is None else deadline
         record.refresh()
         try:
             yield
         finally:
-            record.recording, record.returning, record.deadline = before
+            record.returning, record.deadline = before
             record.refresh()
 
 

@@ -55,7 +55,7 @@ class Asking:
     def notice(self, connection: Any, will_ask: bool = False) -> None:
         """Take what the server has reported of settings that no statement named: a trigger, a view has set them."""
         if (known := record_of(connection)) is not None:
-            known.notice()
+            known.take_reported()
 
     def present(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask for the values of settings."""

@@ -1,6 +1,7 @@
 """Where the baseline ends: what is set before the app first has the connection is no change of the app's.
 
-Until ``connect`` returns, a subclass's own included; in a pool, until the pool first hands the connection out.
+Until ``connect`` returns, a subclass's own included; in a pool, until the pool first hands the connection out
+(`watching.configuring`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ def is_before_the_app(connection: Any, record: Record) -> bool:
     """Tell whether the connection is still being configured."""
     if record.held:
         return True
-    if hasattr(connection, "_pool"):
-        return not record.handed_out  # the pool's ``configure`` or ``check``
     record.baseline_done = record.baseline_done or not _inside_connect(type(connection))
     return not record.baseline_done
 

@@ -1,4 +1,4 @@
-"""What is patched in psycopg and in psycopg_pool, as a list."""
+"""What is patched in psycopg, as a list."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ from instrumented_wrapper.drivers.psycopg.parts import (
 from instrumented_wrapper.drivers.watching import drop_all
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools import psycopg_pool as pools
 
-__all__ = ["DRIVER", "install", "install_pools", "uninstall"]
+__all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 DRIVER = Psycopg()
@@ -88,21 +87,6 @@ def _look_after(patches: Patches, flows: Flows, spans: QuerySpans) -> None:
     patches.close_over(psycopg.Transaction, "__exit__", transactions.leaving)
     patches.close_over(psycopg.AsyncTransaction, "__aenter__", transactions.entering_async)
     patches.close_over(psycopg.AsyncTransaction, "__aexit__", transactions.leaving_async)
-
-
-def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch psycopg_pool's classes."""
-    from instrumented_wrapper.pools import (
-        psycopg_pool_metrics as pool_metrics,  # imports psycopg_pool, which not every app has
-    )
-
-    if lacking := ", ".join(pools.missing_parts()):
-        logger.warning("psycopg_pool lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
-    pools.install(patches, DRIVER, flows)
-    if options.metrics:
-        pool_metrics.install(patches, flows.pools)
-    return "patched"
 
 
 def uninstall() -> None:

@@ -45,7 +45,6 @@ class Record(TrackedConnection):
 
     Attributes:
         phase: transaction status when the server was last heard.
-        handed_out: a pool has given it to the app.
         baseline_done: `connect` has returned it.
         muted: psycopg converts a query without sending it.
         broken: something in the pipeline has failed, and what came after it was not done.
@@ -62,7 +61,7 @@ class Record(TrackedConnection):
         self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]
     ) -> None:
         super().__init__("psycopg", connection, options, postgresql, arguments, hosts)
-        self.handed_out = self.baseline_done = self.muted = self.broken = self.in_vain = False
+        self.baseline_done = self.muted = self.broken = self.in_vain = False
         self.operation: Operation | None = None
         self.unfinished: Operation | None = None
         self.parameters: dict[str, Any] | None = None
@@ -94,11 +93,6 @@ class Record(TrackedConnection):
             return () if watched is None else tuple(map(watched.pgconn.parameter_status, _WATCHED))
         except psycopg.OperationalError:  # closed: nothing more is heard
             return self.reported_first
-
-    def notice(self) -> bool:
-        """Take what the server has reported; return True if there is anything to reset."""
-        self.take_reported()
-        return self.changed
 
     def take_reported(self) -> None:
         """Update the settings from what the server has reported outside a transaction."""

@@ -30,7 +30,6 @@ __all__ = [
     "giving_up",
     "leaving_pipeline",
     "leaving_pipeline_async",
-    "resets_on_close",
     "setting",
 ]
 
@@ -219,7 +218,7 @@ def _last_steps(driver: Driver, flows: Flows, connection: Any, record: Record) -
         if not connection.closed:
             silence(connection)
         return None
-    wanted = resets_on_close(record) and not record.returned and _may_reset(driver, connection)
+    wanted = record.wants_reset() and not record.returned and _may_reset(driver, connection)
     return flows.reset(driver, connection, record, "close") if wanted else None
 
 
@@ -227,9 +226,3 @@ def _may_reset(driver: Driver, connection: Any) -> bool:
     """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
     in_transaction = connection.pgconn.transaction_status in _IN_TRANSACTION
     return driver.is_idle(connection) or (in_transaction and handlers.reset_handler() is not None)
-
-
-def resets_on_close(record: Record) -> bool:
-    """Tell whether there may be something to reset."""
-    wanted = record.options.reset_session_state_on_close and not (record.off or record.internal)
-    return wanted and (record.notice() or handlers.reset_handler() is not None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ from instrumented_wrapper.drivers.psycopg.facts import (
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
 from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS
 from instrumented_wrapper.drivers.psycopg.records import Record
+from instrumented_wrapper.drivers.watching import checkout_deadline
 from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
@@ -59,13 +59,10 @@ _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
 _UNDEFINED_FUNCTION: Final = "42883"
 _STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
-# When a pool waits for a health check: the moment (monotonic seconds) until which a switch may last.
-pool_deadline: ContextVar[float | None] = ContextVar("pool_deadline", default=None)
-
 
 def seconds_left() -> float | None:
     """Return how long a switch may take because a pool waits for it; None where only the option limits it."""
-    moment = pool_deadline.get()
+    moment = checkout_deadline.get()
     return None if moment is None else max(0.0, moment - time.monotonic())
 
 

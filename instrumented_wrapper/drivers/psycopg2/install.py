@@ -1,4 +1,4 @@
-"""What is patched of psycopg2, as a list: how it connects, the calls of our subclasses, its pools."""
+"""What is patched of psycopg2, as a list: how it connects, the calls of our subclasses."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ from instrumented_wrapper.operations import Words
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.pages import leaving
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools import psycopg2 as pools
 from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SET, SETTING, Effects, Step
 
-__all__ = ["DRIVER", "install", "install_pools", "uninstall"]
+__all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
@@ -78,12 +77,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     for cursor, named in ((WatchedCursor, NamedCursor), (ShellCursor, NamedShellCursor)):
         _cursors(patches, cursor, named, calls, spans)
     return f"only observed: it lacks {absent}" if absent else "patched"
-
-
-def install_pools(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch psycopg2's pools."""
-    pools.install(patches, NATIVE, DRIVER, flows)
-    return "patched"
 
 
 def uninstall() -> None:
