@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from instrumented_wrapper import events, statement
+from instrumented_wrapper import statement
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.blocking.facts import facts_after, facts_before
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.parts import has_run_in_part
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.engine import loss_rules
+from instrumented_wrapper.drivers.engine import decisions, loss_rules
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
@@ -71,7 +71,8 @@ class Steps:
             self._ask_first(connection, record)
         if done is not None and done.sets and not reads_last and record.phase in (Phase.IDLE, Phase.OPEN):
             self._read_first(connection, record, call, done)
-        self._note(record, done)
+        if done is not None and done is not _NOTHING:
+            decisions.note(record, decisions.attributed(record, done))
         moves = record.moves
         record.busy = self._native.nests
         try:
@@ -93,15 +94,13 @@ class Steps:
         """Tell what is owed; refuse what would go on with a transaction that was lost."""
         rolls_back = call is Request.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
         given_up = record.phase == Phase.IDLE if self._database.aborts_transactions else rolls_back
-        if record.lost is not None and given_up:
-            record.lost = None
-            record.refresh()
+        if given_up:
+            decisions.transaction_was_left(record)
         if rolls_back:
             record.refusal.has_refused = False
             return
-        if (owed := record.owed) is not None:
-            record.owe(None)
-            raise again(owed)
+        if (error := decisions.pending_error(record)) is not None:
+            raise error
         ends = call in (Request.COMMIT, Request.TWO_PHASE) or (effects is not None and effects.in_doubt)
         if ends and record.failed is not None:
             raise again(record.failed)
@@ -116,13 +115,13 @@ class Steps:
         Raises:
             FailoverSuccessError: again.
         """
-        error, ends = record.refusal.error, call in (Request.COMMIT, Request.TWO_PHASE)
-        if error is None or call in (Request.READ, Request.ROLLBACK) or self._native.is_closed(connection):
+        aborted = record.phase == Phase.FAILED  # the server refuses all but the end
+        if record.refusal.error is None or aborted or self._native.is_closed(connection):
             return
-        if record.phase == Phase.FAILED or self._has_ended(connection, record):  # the server refuses what it is
+        if self._has_ended(connection, record):
             return
-        if record.refusal.refuses_commit() if ends else record.refusal.refuses(effects):
-            raise again(error)
+        if (error := decisions.refusal_of(record, call, effects, aborted)) is not None:
+            raise error
 
     def _found_dead(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> Loss | None:
         """Look whether the physical connection has ended, before anything is sent."""
@@ -143,8 +142,7 @@ class Steps:
 
     def _read_first(self, connection: Any, record: Record, call: Request, effects: Effects) -> None:
         """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
-        names = record.on_server.unfetched(effects.steps) if record.recording else ()
-        if not names or record.internal or record.configuring:
+        if not (names := decisions.unread(record, effects.steps)):
             return
         moves, busy = record.moves, record.busy
         record.busy = threading.get_ident()
@@ -158,20 +156,6 @@ class Steps:
         finally:
             record.busy = busy
 
-    def _note(self, record: Record, effects: Effects | None) -> None:
-        if effects is None or effects is _NOTHING:
-            return
-        if effects.defines and record.functions is not None:
-            record.functions.forget()
-        if not record.recording:
-            steps = tuple(step for step in effects.steps if step.kind in statement.OF_TRANSACTIONS)
-            effects = replace(effects, steps=steps)
-        elif effects.sets and (origin := events.origin()) is not None:
-            effects = replace(effects, origin=origin)
-        if record.configuring:
-            effects = replace(effects, configured=True)
-        record.noted.append(effects)
-
     # --- after ---------------------------------------------------------------------------------------------------
 
     def answered(self, connection: Any, record: Record) -> None:
@@ -184,18 +168,14 @@ class Steps:
         record.talk.notice()
         if record.unsure:
             self._ask(connection, record)
-        if record.lost is not None and self._native.phase(connection, record) == Phase.IDLE:
-            self._given_up(record)
+        aborts = self._database.aborts_transactions
+        if record.lost is not None and aborts and self._native.phase(connection, record) == Phase.IDLE:
+            decisions.transaction_was_left(record)
 
     def _only_sets(self, record: Record) -> bool:
         """Tell whether nothing but SET was answered, where that is of no transaction and begins none."""
         kinds = [step.kind for effects in record.noted for step in effects.steps]
         return bool(kinds) and set(kinds) == {statement.SET} and not self._database.set_begins_transaction
-
-    def _given_up(self, record: Record) -> None:
-        if self._database.aborts_transactions:
-            record.lost = None
-            record.refresh()
 
     def _settle(self, connection: Any, record: Record, certain: bool) -> None:
         self._follow(record)
@@ -220,8 +200,7 @@ class Steps:
 
     def _ask(self, connection: Any, record: Record) -> None:
         """Ask now, where that disturbs nothing; where it fails the doubts stay, and are told at a loss."""
-        quiet = record.shared or record.internal or record.returning or not record.recording
-        if not record.on_server.wants_asking or quiet:
+        if not decisions.may_resync(record):
             record.unsure = False
         elif self._database.asking_disturbs_diagnostics:
             record.unsure, record.asks = False, True
@@ -297,10 +276,8 @@ class Steps:
 
     def _tell(self, connection: Any, record: Record, loss: Loss | None) -> None:
         """Tell of a loss that is not repaired, once."""
-        if loss is None or record.loss_told or record.foreign or record.internal or record.returning:
-            return
-        record.loss_told = True
-        self._flows.observe_loss(self._driver, connection, record, loss)
+        if loss is not None and decisions.may_observe_loss(record):
+            self._flows.observe_loss(self._driver, connection, record, loss)
 
     def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> None:
         """Replace the physical connection; raise what the app must be told."""

@@ -16,6 +16,7 @@ import psycopg
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.databases.postgresql.knowledge import Functions
+from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.talking.postgresql import FUNCTIONS
 from instrumented_wrapper.drivers.watching import KEY, watch
@@ -111,8 +112,7 @@ class Record(TrackedConnection):
 
     def wants_to_ask(self) -> bool:
         """Tell whether the server has to be asked something, and may be."""
-        quiet = self.in_vain or self.off or self.shared or self.internal or self.returning or not self.recording
-        return self.on_server.wants_asking and not quiet
+        return not self.in_vain and decisions.may_resync(self)
 
     def refresh_changed(self) -> None:
         """Do as any session does; something was done, so that it may be asked again."""

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from psycopg import pq
 
+from instrumented_wrapper.drivers.engine import decisions
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.facts import owner_of
 from instrumented_wrapper.drivers.psycopg.liveness import has_ended
@@ -17,7 +19,6 @@ from instrumented_wrapper.drivers.psycopg.query_text import sent_text
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.psycopg.statements import effects_of, named
 from instrumented_wrapper.drivers.talking.postgresql import with_calls
-from instrumented_wrapper.errors import again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
@@ -32,8 +33,12 @@ _STATEMENTS: Final = {
     "_start_copy_gen": "statement",
     "_declare_gen": "query",
 }
-_ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
 _COMMITS: Final = ("_commit_gen", "_tpc_prepare_gen")
+_REQUESTS: Final = {
+    **dict.fromkeys(_STATEMENTS, Request.STATEMENT),
+    **dict.fromkeys(_COMMITS, Request.COMMIT),
+    **dict.fromkeys(("_rollback_gen", "rollback_alone"), Request.ROLLBACK),
+}
 _ACTIVE: Final = int(pq.TransactionStatus.ACTIVE)
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 
@@ -64,18 +69,12 @@ def _refuse(connection: Any, record: Record, gen: Any, step: str, phase: int) ->
     Raises:
         FailoverSuccessError: again.
     """
-    error = record.refusal.error
-    if error is None or connection._closed or phase == _INERROR:  # the server refuses all but the end
+    if record.refusal.error is None or connection._closed:
         return
-    if step in _STATEMENTS:
-        refused = record.refusal.refuses(_effects_of(record, gen, _STATEMENTS[step]))
-    else:
-        refused = step in _COMMITS and record.refusal.refuses_commit()
-        if step in _ROLLBACKS:
-            record.refusal.has_refused = False
-    if refused:
-        record.owe(None)
-        raise again(error)
+    request = _REQUESTS.get(step, Request.LISTEN)
+    effects = _effects_of(record, gen, _STATEMENTS[step]) if request is Request.STATEMENT else None
+    if (error := decisions.refusal_of(record, request, effects, phase == _INERROR)) is not None:
+        raise error
 
 
 def _effects_of(record: Record, gen: Any, argument: str) -> Effects | None:

@@ -20,6 +20,7 @@ from instrumented_wrapper.databases.postgresql.settings import boolean, is_state
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.databases.postgresql.tokens import folded
 from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
 from instrumented_wrapper.drivers.psycopg import steps
@@ -168,7 +169,7 @@ def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Eff
         nameless = any(step.kind == DOUBT and not step.name for step in steps_found)
         effects = replace(exact, steps=steps_found, leaves=(*exact.leaves, *((CUSTOM,) if nameless else ())))
     record.configuring = is_before_the_app(cursor._conn, record)
-    return steps.placed(record, effects)
+    return decisions.attributed(record, effects)
 
 
 def _filled(step: Step, sent: _Sent) -> Step:

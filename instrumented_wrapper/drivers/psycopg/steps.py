@@ -13,10 +13,9 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
-from instrumented_wrapper import events, statement
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.engine import loss_rules
+from instrumented_wrapper.drivers.engine import decisions, loss_rules
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.psycopg.facts import (
     LISTENING_STEPS,
@@ -44,7 +43,6 @@ __all__ = [
     "done_plainly",
     "note",
     "once_more",
-    "placed",
     "question_for",
     "repaired",
     "seconds_left",
@@ -76,21 +74,7 @@ def note(record: Record, effects: Effects) -> None:
         return
     if record.lost is not None and effects.in_doubt:
         raise again(record.lost)
-    if effects.defines:
-        record.functions.forget()
-    if effects.sets:
-        record.templates = None  # perhaps the search path
-    record.noted.append(effects)
-
-
-def placed(record: Record, effects: Effects) -> Effects:
-    """Say of effects on settings where in the app they come from; what a handler does is not the app's doing."""
-    if not record.recording:
-        return replace(effects, steps=tuple(step for step in effects.steps if step.kind in statement.OF_TRANSACTIONS))
-    origin = events.origin()
-    if origin is None and not record.configuring:
-        return effects
-    return replace(effects, origin=origin, configured=record.configuring)
+    decisions.note(record, effects)
 
 
 # --- before -----------------------------------------------------------------------------------------------------
@@ -114,15 +98,12 @@ def before(connection: Any, record: Record, gen: Any, phase: int, ended: bool) -
 
 
 def _in_trouble(connection: Any, record: Record, step: str, phase: int) -> None:
-    if record.lost is not None and phase == _IDLE:
-        record.lost = None  # the app has rolled back
-        record.refresh()
+    if phase == _IDLE:
+        decisions.transaction_was_left(record)
     if step in LISTENING_STEPS or step in _ROLLBACKS:
         return
-    if (owed := record.owed) is not None:
-        record.owed = None
-        record.refresh()
-        raise again(owed)
+    if (error := decisions.pending_error(record)) is not None:
+        raise error
     if record.pipeline_error is not None and _is_stale(connection):
         raise again(record.pipeline_error)
     record.pipeline_error = None
@@ -218,8 +199,7 @@ def after(
         return None
     if record.switchable:
         return loss
-    if not (record.loss_told or record.foreign or record.internal or record.returning):
-        record.loss_told = True
+    if decisions.may_observe_loss(record):
         with record.resumed():
             flows.observe_loss(driver, connection, record, loss)
     return None
@@ -303,9 +283,8 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
         outermost = record.under_way("rolls_back")
         record.settle(for_good=False)
         return Loss(transaction="rolled_back", refuse=not outermost, silent=outermost, later=True)
-    if record.lost is not None and status not in (_INERROR, _ACTIVE, _UNKNOWN):
-        record.lost = None  # rolled back
-        record.refresh()
+    if status not in (_INERROR, _ACTIVE, _UNKNOWN):
+        decisions.transaction_was_left(record)
     if status != _ACTIVE and not is_pending(connection):
         alone, certain, idle = len(record.noted) == 1, not record.broken, status == _IDLE
         record.broken = False
