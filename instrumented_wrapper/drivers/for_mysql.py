@@ -11,7 +11,7 @@ from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.engine.race_threads import WrongRole
+from instrumented_wrapper.drivers.engine.race import WrongRole
 from instrumented_wrapper.drivers.engine.search import ANY, PRIMARY, STANDBY
 from instrumented_wrapper.drivers.talking import Rows, Talk
 from instrumented_wrapper.drivers.talking.mysql import Speaking

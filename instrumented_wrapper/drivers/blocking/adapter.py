@@ -17,6 +17,7 @@ from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.engine import deadlines, race_threads
 from instrumented_wrapper.drivers.engine.deadlines import bounded
+from instrumented_wrapper.drivers.engine.race import Opening
 from instrumented_wrapper.drivers.engine.search import (
     Contest,
     Target,
@@ -175,7 +176,7 @@ class Blocking:
 
     def _contest(self, connection: Any, record: Record, asks: bool) -> Contest:
         attempt = partial(self._open, connection, record, asks)
-        return race_threads.contest(race_threads.Opening(attempt, self._native.answer, self._close))
+        return race_threads.contest(Opening(attempt, self._native.answer, self._close))
 
     def _open(self, connection: Any, record: Record, asks: bool, address: Address, role: str, seconds: float) -> Any:
         """Connect, and dress it as a connection that is ours alone, at the baseline of the app's."""

@@ -1,4 +1,7 @@
-"""Wait in an asyncio task for what another connection finds, while the event loop goes on."""
+"""Connect to several hosts at once in tasks of asyncio, and wait for another connection that does.
+
+The event loop goes on meanwhile. A task that nobody waits for any more is cancelled, and closes what it gets.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,70 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile
+from instrumented_wrapper.drivers import Flow
+from instrumented_wrapper.drivers.engine.race import Ended, Opening, race
+from instrumented_wrapper.drivers.engine.search import Contest, Target, Winner
+from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile, UnderWay
 from instrumented_wrapper.single_flight import result_of
 
-__all__ = ["wait_while_wanted"]
+__all__ = ["contest", "wait_while_wanted"]
 
 Result = TypeVar("Result")
+
+
+class _Tasks:
+    """Attempts, each in a task of its own."""
+
+    def __init__(self, opening: Opening) -> None:
+        self._opening = opening
+        self._attempts: dict[asyncio.Task[Any], UnderWay] = {}
+
+    def start(self, attempt: UnderWay, role: str, seconds: float) -> None:
+        """Begin to connect."""
+        self._attempts[asyncio.ensure_future(self._open(attempt, role, seconds))] = attempt
+
+    async def _open(self, attempt: UnderWay, role: str, seconds: float) -> Any:
+        async with asyncio.timeout(seconds):
+            return await self._opening.open(attempt.address, role, seconds)
+
+    async def next(self, seconds: float) -> Ended | None:
+        """Wait for a task."""
+        if not self._attempts:
+            await asyncio.sleep(seconds)
+            return None
+        done, _ = await asyncio.wait(self._attempts, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return self._ended(done.pop()) if done else None
+
+    def _ended(self, task: asyncio.Task[Any]) -> Ended:
+        attempt = self._attempts.pop(task)
+        if task.cancelled():
+            return Ended(attempt, None, asyncio.CancelledError())
+        error = task.exception()
+        return Ended(attempt, None if error else task.result(), error and error.with_traceback(None))
+
+    def close(self) -> None:
+        """Cancel each task; what it gets all the same is closed."""
+        for task in self._attempts:
+            task.cancel()
+            task.add_done_callback(partial(_close_late, self._opening.close))
+        self._attempts.clear()
+
+
+def _close_late(close: Callable[[Any], None], task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        close(task.result())
+
+
+def contest(opening: Opening) -> Contest:
+    """Return how to connect with `opening` to several hosts at once, in tasks."""
+
+    def race_in_tasks(target: Target, deadline: float) -> Flow[Winner]:
+        return race(_Tasks(opening), opening, target, deadline)
+
+    return Contest(race_in_tasks, wait_while_wanted, blocks=False)
 
 
 async def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callable[[], bool]) -> Result:

@@ -29,6 +29,7 @@ __all__ = [
     "STANDBY",
     "Contest",
     "Target",
+    "Winner",
     "find",
     "hosts_to_ask",
     "is_chosen",
@@ -67,12 +68,12 @@ class Contest(NamedTuple):
     """How a driver connects to several hosts at once, and waits for another connection that does.
 
     Attributes:
-        race: connects to the hosts of a `Target` until a moment (monotonic seconds). May wait.
+        race: connects to the hosts of a `Target` until a moment (monotonic seconds).
         wait: waits for a future until a moment, while somebody wants it. May wait.
         blocks: waiting blocks the thread, so that it must not wait for a task of an event loop there.
     """
 
-    race: Callable[[Target, float], Any]
+    race: Callable[[Target, float], Flow[Winner]]
     wait: Wait
     blocks: bool
 
@@ -142,7 +143,7 @@ def _follow(flight: Flight, target: Target, contest: Contest, deadline: float) -
 
 
 def _race(target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
-    connection, found = yield partial(contest.race, target, deadline)
+    connection, found = yield from contest.race(target, deadline)
     return connection, found._replace(role=target.role)
 
 

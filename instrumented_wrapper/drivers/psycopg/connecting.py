@@ -11,7 +11,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
@@ -22,10 +22,11 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
+from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine import race_tasks, race_threads
-from instrumented_wrapper.drivers.engine.search import Contest, Target
+from instrumented_wrapper.drivers.engine.search import Contest, Target, Winner
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, ClosedMeanwhile, Found, Search, UnderWay
+from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, ClosedMeanwhile, Search, UnderWay
 
 __all__ = ["Login", "asked_for", "contest", "hosts_of", "parameters_of"]
 
@@ -146,7 +147,7 @@ class _Race:
         limit = login.parameters.get("connect_timeout")
         self.limit = max(2.0, float(limit)) if limit and float(limit) > 0 else ATTEMPT_TIMEOUT
 
-    def step(self, ready: set[int] | None = None) -> tuple[Any, Found] | None:
+    def step(self, ready: set[int] | None = None) -> Winner | None:
         """Go on with what is ready, start what is due. Returns the PGconn that won, or None.
 
         Raises:
@@ -209,7 +210,7 @@ class _Race:
         self.attempts.remove(attempt)
         self.search.fail(attempt.under_way, now, answer)
 
-    def _won(self, attempt: _Attempt, now: float) -> tuple[Any, Found]:
+    def _won(self, attempt: _Attempt, now: float) -> Winner:
         self.attempts.remove(attempt)
         port = attempt.pgconn.port.decode()
         address = (attempt.pgconn.host.decode(), int(port) if port else None)
@@ -248,31 +249,19 @@ def _needs_no_lookup(host: str) -> bool:
 
 
 def contest(login: Login, is_async: bool) -> Contest:
-    """Return how to connect to several hosts at once with libpq, sync or async."""
+    """Return how libpq connects to several hosts at once, sync or async."""
     if is_async:
-        return Contest(partial(_race_async, login), race_tasks.wait_while_wanted, blocks=False)
-    return Contest(partial(_race, login), race_threads.wait_while_wanted, blocks=True)
+        return Contest(partial(_race, login, _select_async), race_tasks.wait_while_wanted, blocks=False)
+    return Contest(partial(_race, login, _select), race_threads.wait_while_wanted, blocks=True)
 
 
-def _race(login: Login, target: Target, deadline: float) -> tuple[Any, Found]:
-    """Ask all hosts until one answers as wanted. Returns its PGconn."""
+def _race(login: Login, select: Callable[[Waits, float], Any], target: Target, deadline: float) -> Flow[Winner]:
+    """Try all hosts until one answers as wanted. Returns its PGconn."""
     race = _Race(login, target, deadline)
     try:
         winner = race.step()
         while winner is None:
-            winner = race.step(_select(race.waits(), race.seconds()))
-        return winner
-    finally:
-        race.close()
-
-
-async def _race_async(login: Login, target: Target, deadline: float) -> tuple[Any, Found]:
-    """Do as `_race` does, while the event loop goes on."""
-    race = _Race(login, target, deadline)
-    try:
-        winner = race.step()
-        while winner is None:
-            winner = race.step(await _select_async(race.waits(), race.seconds()))
+            winner = race.step((yield partial(select, race.waits(), race.seconds())))
         return winner
     finally:
         race.close()
