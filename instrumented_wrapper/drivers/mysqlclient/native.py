@@ -87,7 +87,8 @@ class MySQLClient(ForMySQL):
     def version(self, connection: Any) -> str:
         """Return what the greeting said."""
         record = record_of(connection)
-        return str(C.get_server_info(physical(connection)) if record is None else record.kept["version"])
+        known = None if record is None else record.kept.get("version")  # a connection on its way in has none yet
+        return str(known or C.get_server_info(physical(connection)))
 
     def begins(self, connection: Any) -> bool:
         """Tell by the flag of the server's last answer."""
