@@ -6,7 +6,10 @@ passes a cursor, so that the app's adapters, row factories and prepared statemen
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import psycopg
@@ -23,6 +26,7 @@ from instrumented_wrapper.server_settings import Assignment
 __all__ = ["Asking", "fresh_prepared"]
 
 _IDLE: Final = pq.TransactionStatus.IDLE
+_IN_USE: Final = "the connection is in use"
 _FAILED: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
 
 
@@ -30,11 +34,20 @@ class Asking:
     """The part of the driver that talks with the server about settings."""
 
     def waiting(self, connection: Any, gen: Any) -> Any:
-        """Run a generator, alone on its connection. May wait."""
+        """Run a generator, alone on its connection. May wait, for the lock too, until the deadline of what is ours.
+
+        Raises:
+            OperationalError: the time is up.
+        """
+        seconds = _seconds_left(connection)
         if isinstance(connection, AsyncConnection):
-            return _alone_async(connection, gen)
-        with connection.lock:
+            return _alone_async(connection, gen, seconds)
+        if not connection.lock.acquire(timeout=-1 if seconds is None else seconds):
+            raise psycopg.OperationalError(_IN_USE)
+        try:
             return connection.wait(gen)
+        finally:
+            connection.lock.release()
 
     def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
         """Find out whether a pooler keeps the server session for `connection`."""
@@ -78,9 +91,23 @@ class Asking:
         return self.waiting(connection, _Line(connection).send(text))
 
 
-async def _alone_async(connection: Any, gen: Any) -> Any:
-    async with connection.lock:
+async def _alone_async(connection: Any, gen: Any, seconds: float | None) -> Any:
+    try:
+        async with asyncio.timeout(seconds) if connection.lock.locked() else nullcontext():
+            await connection.lock.acquire()
+    except TimeoutError:
+        raise psycopg.OperationalError(_IN_USE) from None
+    try:
         return await connection.wait(gen)
+    finally:
+        connection.lock.release()
+
+
+def _seconds_left(connection: Any) -> float | None:
+    """Return how long what is ours may still take; None where it has no deadline."""
+    record = record_of(connection)
+    limit = None if record is None else record.deadline
+    return None if limit is None else max(0.0, limit - time.monotonic())
 
 
 class _Line:

@@ -223,6 +223,11 @@ def _last_steps(driver: Driver, flows: Flows, connection: Any, record: Record) -
 
 
 def _may_reset(driver: Driver, connection: Any) -> bool:
-    """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
+    """With a transaction open only the app's own handler may do something; with a statement under way nobody.
+
+    Nor where the lock is held, by a loop over notifications or by a switch: ``close()`` takes none, and does not wait.
+    """
+    if connection.lock.locked():
+        return False
     in_transaction = connection.pgconn.transaction_status in _IN_TRANSACTION
     return driver.is_idle(connection) or (in_transaction and handlers.reset_handler() is not None)
