@@ -103,3 +103,33 @@ def test_what_metrics_leave_out(driver: DriverUnderTest, connect, spans, measure
     left_out = {{"namespace": "db.namespace", "summary": "db.query.summary"}[word] for word in without.split(",")}
     stays = {name: value for name, value in span.attributes.items() if name not in {"db.query.text", *left_out}}
     assert frozenset(stays.items()) in set(measured.operations()) - before
+
+
+def connects(spans: Any) -> list[dict[str, Any]]:
+    return [dict(span.attributes) for span in spans.all() if span.attributes.get("db.operation.name") == "CONNECT"]
+
+
+def test_a_connect_has_a_span_where_it_is_asked_for(driver: DriverUnderTest, connect, site, spans) -> None:
+    """It names the server that the app has asked for, as the spans of its statements do."""
+    where = (site.cluster.primary,) if driver.has("server") else ()
+    connect(site.dsn(*where))
+    assert connects(spans) == []
+    connection = connect(site.dsn(*where), instrumented_wrapper={"connect_spans": True})
+    (found,) = connects(spans)
+    driver.execute(connection, "SELECT 4711")
+    (statement,) = spans.named("SELECT")
+    names = {"server.address", "server.port"}
+    assert {name: found.get(name) for name in names} == {name: statement.attributes.get(name) for name in names}
+    assert statement.attributes["db.namespace"].startswith(found["db.namespace"])
+    assert "error.type" not in found
+
+
+def test_a_connect_that_fails_has_a_span_without_the_password(driver: DriverUnderTest, site, spans) -> None:
+    driver.needs("server")
+    with pytest.raises(Exception, match=r"."):  # not two drivers raise the same one
+        driver.connect(
+            site.dsn(site.cluster.primary, password="wrong-secret"), instrumented_wrapper={"connect_spans": True}
+        )
+    (found,) = connects(spans)
+    assert found["error.type"]
+    assert not [span for span in spans.all() if "wrong-secret" in span.to_json()]

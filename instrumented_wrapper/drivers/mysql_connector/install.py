@@ -6,11 +6,13 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 from mysql.connector import __version_info__
 from mysql.connector.connection import MySQLConnection
 
+from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing
@@ -203,8 +205,10 @@ def _connecting(options: Options, spans: QuerySpans, original: Method) -> Method
         busy = known is not None and known.busy
         if known is not None:
             known.busy = True
+        site = functools.partial(requested_site, {**self.__dict__.get(_GIVEN, {}), **kwargs})
         try:
-            original(self, **kwargs)
+            with nullcontext() if deferred is None else spans.connect(checked, site):
+                original(self, **kwargs)
         finally:
             if known is not None:
                 known.busy = busy

@@ -14,6 +14,7 @@ from MySQLdb import _mysql, cursors
 from MySQLdb.connections import Connection
 
 from instrumented_wrapper.batches import first_taken
+from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
@@ -27,7 +28,6 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, bind, keywords_of, note_where, physical
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
-from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
@@ -231,7 +231,7 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
         ours = take_keywords(kwargs)
         checked = options.with_keywords(ours, CONNECT) if ours else options
         given = keywords_of(args, kwargs)
-        with spans.connect(checked, lambda: _asked_for(given)):
+        with spans.connect(checked, functools.partial(requested_site, given)):
             original(self, *args, **kwargs)
         note_where(self, given)
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
@@ -240,8 +240,3 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
         spans.attend(record, checked)
 
     return __init__
-
-
-def _asked_for(given: dict[str, Any]) -> Site:
-    host, port = str(given.get("host") or "localhost"), int(given.get("port") or 3306)
-    return Site("mysql", str(given.get("database") or ""), host, port)

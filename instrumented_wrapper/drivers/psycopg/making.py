@@ -16,7 +16,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from instrumented_wrapper.databases.postgresql.conninfo import requested_site
+from instrumented_wrapper.databases.postgresql.connect_arguments import requested_site
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record

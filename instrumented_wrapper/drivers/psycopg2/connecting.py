@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
-from instrumented_wrapper.databases.postgresql.conninfo import requested_site
+from instrumented_wrapper.databases.postgresql.connect_arguments import requested_site
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, become, combined, is_left_alone

@@ -14,6 +14,7 @@ from pymysql import connections, cursors
 from pymysql.constants import CLIENT
 
 from instrumented_wrapper.batches import first_taken
+from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.adapter import Blocking
 from instrumented_wrapper.drivers.blocking.calls import Calls
@@ -28,7 +29,6 @@ from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, set
 from instrumented_wrapper.drivers.pymysql.hearing import ending, hearing, hearing_result, reading_on
 from instrumented_wrapper.drivers.pymysql.native import TRACKED, PyMySQL, track
 from instrumented_wrapper.drivers.watching import KEY, drop_all
-from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
@@ -196,7 +196,7 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
         record.configuring, record.off = True, True
         self.__dict__[KEY] = record
-        with spans.connect(checked, lambda: _asked_for(kwargs)):
+        with spans.connect(checked, functools.partial(requested_site, kwargs)):
             original(self, *args, **kwargs)
         _attach(self, record)
         spans.attend(record, checked)
@@ -228,12 +228,6 @@ def _connecting(original: Method) -> Method:
             record.began_anew(self)
 
     return connect
-
-
-def _asked_for(keywords: dict[str, Any]) -> Site:
-    host = str(keywords.get("unix_socket") or keywords.get("host") or "localhost")
-    port = None if keywords.get("unix_socket") else int(keywords.get("port") or 3306)
-    return Site("mysql", str(keywords.get("database") or keywords.get("db") or ""), host, port)
 
 
 def _authenticating(original: Method) -> Method:
