@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from instrumented_wrapper.options import Options
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 __all__ = [
     "Operation",
@@ -23,7 +20,6 @@ __all__ = [
     "SpanTemplate",
     "SpanTemplates",
     "Words",
-    "attention",
     "bounded_put",
     "has_parameters",
     "shown_text",
@@ -197,17 +193,6 @@ class Operations(Protocol):
 
     def within_recorded(self) -> bool:
         """Return True if the current span is recorded."""
-
-
-def attention(operations: Operations, driver: str, options: Options) -> tuple[bool, bool]:
-    """Return whether operations on a new connection have spans, and whether telemetry listens to them at all.
-
-    Another instrumentation of the driver makes the spans, and records the durations too if it does so.
-    """
-    alone = options.query_spans == "on" or not operations.has_rival(driver)
-    spans = options.traces and alone
-    measured = options.metrics and (alone or not operations.rival_measures(driver))
-    return spans, options.query_spans != "off" and (spans or measured)
 
 
 class PoolState(NamedTuple):

@@ -20,7 +20,7 @@ from weakref import ref
 
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["MOST", "Pages", "abandoned", "end_abandoned", "forget_all", "leaving", "of", "over"]
+__all__ = ["MOST", "Pages", "abandoned", "end_abandoned", "fetched", "forget_all", "leaving", "of", "over"]
 
 MOST: Final = 10  # of one result that have spans of their own
 Method = Callable[..., Any]
@@ -140,6 +140,12 @@ def over(cursor: Any) -> None:
     """End the pages of a cursor that is closed, or executes another statement."""
     if (pages := _known.pop(id(cursor), None)) is not None:
         pages.finish()
+
+
+def fetched(cursor: Any, asked: int | None, count: int) -> None:
+    """End the pages of a cursor if that was the last: all rows were asked for (None), or more than came."""
+    if asked is None or 0 <= count < asked:
+        of(cursor).finish()
 
 
 def leaving(nobody: Callable[[], bool], original: Method) -> Method:

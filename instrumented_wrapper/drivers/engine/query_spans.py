@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from time import time_ns
 from typing import Any, Final, Protocol
 
+from instrumented_wrapper import pages
 from instrumented_wrapper.batches import first_of, size_of
+from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.statement_cache import StatementCache
 from instrumented_wrapper.operations import (
     Operation,
     Operations,
-    Place,
     Site,
     SpanTemplate,
     SpanTemplates,
@@ -60,19 +61,10 @@ class Driver(Protocol):
         """Return the text of a query; a value in what was composed is a literal, or has a placeholder."""
 
 
-class Tracked(Place, Protocol):
-    """What is read and kept of a connection."""
-
-    options: Options
-    operations_wanted: bool
-    spans_wanted: bool
-    templates: SpanTemplates | None
-
-
 class QuerySpans:
     """Begin the operations of one driver, where somebody listens and the connection's options want it.
 
-    Callers look at `Tracked.operations_wanted` first. Each method returns None for what is not recorded.
+    Callers look at `TrackedConnection.operations_wanted` first. Each method returns None for what is not recorded.
 
     Attributes:
         nobody: returns True if nobody ever listens, for all that is known now. Costs next to nothing.
@@ -86,7 +78,7 @@ class QuerySpans:
         self.within_recorded = operations.within_recorded
         self._words = StatementCache(driver.room.words_of)
 
-    def attend(self, record: Tracked, options: Options) -> None:
+    def attend(self, record: TrackedConnection, options: Options) -> None:
         """Decide what telemetry records of operations on a new connection.
 
         Another instrumentation of the driver makes the spans, and records the durations too if it does so.
@@ -97,11 +89,11 @@ class QuerySpans:
         measured = options.metrics and (alone or not operations.rival_measures(name))
         record.operations_wanted = options.query_spans != "off" and (record.spans_wanted or measured)
 
-    def wanted(self, record: Tracked | None) -> bool:
+    def wanted(self, record: TrackedConnection | None) -> bool:
         """Return True if operations on a connection are recorded, here and now."""
         return record is not None and record.operations_wanted and self.listens()
 
-    def statement(self, record: Tracked, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
+    def statement(self, record: TrackedConnection, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
         """Begin a statement."""
         if not self.listens():
             return None
@@ -116,35 +108,38 @@ class QuerySpans:
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _failed(error)
 
-    def batch(self, record: Tracked, cursor: Any, query: Any, sets: Any = None) -> Operation | None:
+    def batch(self, record: TrackedConnection, cursor: Any, query: Any, sets: Any = None) -> Operation | None:
         """Begin an ``executemany``; None also where it has no parameter sets, and sends nothing."""
         return unless_it_fails(self._batch, record, cursor, query, sets)
 
-    def _batch(self, record: Tracked, cursor: Any, query: Any, sets: Any) -> Operation | None:
+    def _batch(self, record: TrackedConnection, cursor: Any, query: Any, sets: Any) -> Operation | None:
         size = size_of(sets)
         return self._started(record, record.spans_wanted, self._of_batch, cursor, query, sets, size) if size else None
 
-    def script(self, record: Tracked, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
+    def script(self, record: TrackedConnection, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
         """Begin several statements in one text, whatever else the method is given."""
         return self.statement(record, cursor, query)
 
-    def procedure(self, record: Tracked, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
+    def procedure(self, record: TrackedConnection, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a ``callproc``."""
         return unless_it_fails(self._started, record, record.spans_wanted, self._of_procedure, name)
 
-    def command(self, name: str, record: Tracked, *args: Any, **kwargs: Any) -> Operation | None:
+    def command(self, name: str, record: TrackedConnection, *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
         if (asked := record.options.transaction_spans) == "off":
             return None
         traces = record.spans_wanted and (asked == "on" or self.within_recorded())
         return unless_it_fails(self._started, record, traces, _of_words, _command(name))
 
-    def part(self, words: Words, record: Tracked, metrics: bool = True) -> Operation | None:
+    def part(self, words: Words, record: TrackedConnection, metrics: bool = True) -> Operation | None:
         """Begin what is no statement of the app's: a COPY by a method, what the driver sends on its own account."""
         return unless_it_fails(self._started, record, record.spans_wanted, _of_words, words, metrics=metrics)
 
-    def page(self, record: Tracked, traces: bool) -> Operation | None:
-        """Begin to fetch a page of a cursor on the server, with a span or only measured."""
+    def page(self, record: TrackedConnection, cursor: Any) -> Operation | None:
+        """Begin to fetch a page of a cursor on the server; of one result, only the first ones have spans."""
+        return pages.of(cursor).begin(functools.partial(self._page, record))
+
+    def _page(self, record: TrackedConnection, traces: bool) -> Operation | None:
         return unless_it_fails(self._started, record, traces and record.spans_wanted, _of_words, _FETCH)
 
     @contextmanager
@@ -167,7 +162,12 @@ class QuerySpans:
         return self._begin(self._operations.templates_at(site()).template(_CONNECT), True, False, started)
 
     def _started(
-        self, record: Tracked, traces: bool, template_of: Callable[..., SpanTemplate], *given: Any, metrics: bool = True
+        self,
+        record: TrackedConnection,
+        traces: bool,
+        template_of: Callable[..., SpanTemplate],
+        *given: Any,
+        metrics: bool = True,
     ) -> Operation | None:
         if not self.listens():
             return None
@@ -175,7 +175,7 @@ class QuerySpans:
         template = template_of(record.templates or self._templates_of(record), *given)
         return self._begin(template, traces, metrics and record.options.metrics, started, record)
 
-    def _templates_of(self, record: Tracked) -> SpanTemplates:
+    def _templates_of(self, record: TrackedConnection) -> SpanTemplates:
         options = record.options
         record.templates = self._operations.templates_at(record.site(), options.metrics_without, options.query_text)
         return record.templates

@@ -58,7 +58,7 @@ class TrackedConnection(Session, ABC):
         last_error: what the app was told of the last switch.
         operations_wanted: telemetry wants the app's operations.
         spans_wanted: they have spans; False where another instrumentation makes these.
-        templates: what is told of operations where they go now; None: where that is has to be found out.
+        templates: spans of operations on the present server; None: where these go has to be found out.
     """
 
     def __init__(

@@ -25,18 +25,14 @@ def fetching(spans: QuerySpans, original: Method) -> Method:
         steps, record = original(self, num), record_of(self._conn)
         if num == 1 or nobody() or record is None or not spans.wanted(record):
             return steps
-        fetched = pages.of(self)
-        operation = fetched.begin(functools.partial(spans.page, record))
-        return _rows(fetched, num, with_failover(operation, record, steps))
+        return _rows(self, num, with_failover(spans.page(record, self), record, steps))
 
     return _fetch_gen
 
 
-def _rows(fetched: pages.Pages, number: int | None, steps: Any) -> Any:
-    """Fetch a page; one with fewer rows than were asked for is the last."""
+def _rows(cursor: Any, number: int | None, steps: Any) -> Any:
     rows = yield from steps
-    if number is None or 0 <= len(rows) < number:
-        fetched.finish()
+    pages.fetched(cursor, number, len(rows))
     return rows
 
 

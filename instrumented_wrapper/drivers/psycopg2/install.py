@@ -33,7 +33,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     struct_of,
 )
 from instrumented_wrapper.drivers.psycopg2.driver import BlockingPsycopg2
-from instrumented_wrapper.drivers.psycopg2.named import iterating, sizes, told
+from instrumented_wrapper.drivers.psycopg2.named import iterating, paging, sizes
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
 from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
 from instrumented_wrapper.operations import Words
@@ -150,8 +150,8 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
         call(kind, name, functools.partial(_copies, spans, place))
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
         fetch = calls.plain(getattr(named, name), connection_of)
-        patches.replace(named, name, told(spans, sizes[name], fetch) if name in sizes else fetch)
-    page = told(spans, sizes["__next__"], calls.fetch(named.__next__, connection_of))
+        patches.replace(named, name, paging(spans, sizes[name], fetch) if name in sizes else fetch)
+    page = paging(spans, sizes["__next__"], calls.fetch(named.__next__, connection_of))
     patches.replace(named, "__next__", iterating(named.__next__, page))
     patches.replace(named, "execute", leaving(spans.nobody, holding.declaring(kind.execute)))
     close = calls.call(named.close, Request.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch

@@ -9,11 +9,11 @@ from typing import Any, Final
 from psycopg2 import extensions
 
 from instrumented_wrapper import pages
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.blocking.records import record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["iterating", "sizes", "told"]
+__all__ = ["iterating", "paging", "sizes"]
 
 Method = Callable[..., Any]
 Size = Callable[..., int | None]  # how many rows are asked for; None: all
@@ -31,33 +31,26 @@ def iterating(original: Method, page: Method) -> Method:
     return __next__
 
 
-def told(spans: QuerySpans, size: Size, fetch: Method) -> Method:
+def paging(spans: QuerySpans, size: Size, fetch: Method) -> Method:
     """Return `fetch`, recorded as a page unless it asks for a single row."""
     nobody = spans.nobody
 
     @functools.wraps(fetch)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if nobody() or (record := record_of(self.connection)) is None or not _is_told(spans, record):
+        record = None if nobody() else record_of(self.connection)
+        if record is None or (record.busy and record.is_within()) or not spans.wanted(record):
             return fetch(self, *args, **kwargs)
         number = size(self, *args, **kwargs)
         if number == 1:
             return fetch(self, *args, **kwargs)
-        fetched = pages.of(self)
-        operation = fetched.begin(functools.partial(spans.page, record))
-        rows = _to_its_end(operation, fetched, functools.partial(fetch, self, *args, **kwargs))
-        if number is None or (_rows(self) < number):
-            fetched.finish()
+        rows = _to_its_end(spans.page(record, self), self, functools.partial(fetch, self, *args, **kwargs))
+        pages.fetched(self, number, _rows(self))
         return rows
 
     return method
 
 
-def _is_told(spans: QuerySpans, record: Record) -> bool:
-    within = record.busy and record.is_within()
-    return record.operations_wanted and not within and spans.listens()
-
-
-def _to_its_end(operation: Operation | None, fetched: pages.Pages, fetch: Callable[[], Any]) -> Any:
+def _to_its_end(operation: Operation | None, cursor: Any, fetch: Callable[[], Any]) -> Any:
     try:
         rows = fetch()
     except BaseException as error:
@@ -65,7 +58,7 @@ def _to_its_end(operation: Operation | None, fetched: pages.Pages, fetch: Callab
         if operation is not None:
             operation.end(None if empty else error)
         if empty:
-            fetched.finish()
+            pages.of(cursor).finish()
         raise
     if operation is not None:
         operation.end()
