@@ -1,7 +1,7 @@
 """Around each call of the app: the frequent path, a plain statement on a healthy connection, and nothing else.
 
 One closure per method of the driver. It looks up what the text does to the session, and whether the server has said
-something unasked; all that is rare is done in `steps`.
+something unasked; all that is rare is a flow, in `steps`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.blocking.steps import PASSES, Steps
+from instrumented_wrapper.drivers.blocking.steps import PASSES, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
@@ -32,13 +32,25 @@ _NOT_GIVEN: Final = object()
 class Calls:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: Native, steps: Steps, spans: QuerySpans) -> None:
-        self._native, self._steps, self._spans = native, steps, spans
+    def __init__(self, native: Native, flow: StatementFlow, spans: QuerySpans) -> None:
+        self._native, self._flow, self._spans, self._run = native, flow, spans, flow.run
         self.effects: StatementCache[str, Effects | None] = StatementCache(native.room.scan)
 
     def effects_of(self, text: str) -> Effects | None:
         """Return what a text may do to the session, read once per text; None for nothing."""
         return self.effects.value_of(text)
+
+    def answered(self, connection: Any, record: Record) -> None:
+        """Keep what the statement did, and ask the server where only it can tell."""
+        if self._flow.answered(connection, record):
+            self._run(self._flow.resync(connection, record))
+
+    def failed(self, *given: Any) -> Any:
+        """Return what the app gets instead of an error, or `PASSES`."""
+        return self._run(self._flow.failed(*given))
+
+    def _carried_out(self, *given: Any) -> Any:
+        return self._run(self._flow.carry_out(*given))
 
     def statement(
         self,
@@ -54,7 +66,7 @@ class Calls:
         """
         known, nobody, begin = self.effects.known, self._spans.nobody, begin or self._spans.statement
         slow, failed, nests, at_once = self._slowly, self._failed, self._native.nests, direct or original
-        answered = self._steps.answered
+        answered = self.answered
 
         @functools.wraps(original)
         def execute(this: Any, query: Any = _NOT_GIVEN, /, *args: Any, **kwargs: Any) -> Any:
@@ -109,7 +121,7 @@ class Calls:
     def plain(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
         """Make the closure of a cursor's method that changes nothing in the session and that telemetry ignores."""
         slowly, failed = self.call(original, Request.STATEMENT, None, None, connection_of), self._failed
-        nests, answered = self._native.nests, self._steps.answered
+        nests, answered = self._native.nests, self.answered
 
         @functools.wraps(original)
         def method(this: Any, *args: Any, **kwargs: Any) -> Any:
@@ -155,7 +167,7 @@ class Calls:
         record.busy = False
         record.phase = self._native.phase(connection, record)
         given = (connection, record, Request.STATEMENT, None, error, run, moves)
-        return ended(operation, self._steps.failed, *given, error=error)
+        return ended(operation, self.failed, *given, error=error)
 
     def _slowly(
         self,
@@ -188,7 +200,7 @@ class Calls:
             effects = self._exact(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
         reads = self._native.room.reads_last(str([*args, *kwargs.values()][:1]))
-        return self._steps.carry_out(connection, record, Request.STATEMENT, effects, run, reads)
+        return self._run(self._flow.carry_out(connection, record, Request.STATEMENT, effects, run, reads))
 
     def _exact(self, cursor: Any, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Effects | None:
         """Return what a statement does with its parameters in it, and with what the functions do that it calls."""
@@ -257,7 +269,7 @@ class Calls:
         """Rows could not be read."""
         text = self._native.executed(cursor)
         effects = None if text is None else self.effects_of(text)
-        return self._steps.failed(record.connection(), record, Request.READ, effects, error, run, moves)
+        return self.failed(record.connection(), record, Request.READ, effects, error, run, moves)
 
     def call(
         self,
@@ -273,7 +285,7 @@ class Calls:
         `begin` begins an operation, and `effects` tells what the call does: both are given the record and the
         arguments of the method. `reads_last`: it reads what the last statement left to be read.
         """
-        nobody, steps = self._spans.nobody, self._steps
+        nobody, carry_out = self._spans.nobody, self._carried_out
 
         @functools.wraps(original)
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -291,7 +303,7 @@ class Calls:
                 None if begin is None or nobody() or not record.operations_wanted else begin(record, *args, **kwargs)
             )
             with record.turn:
-                return ended(operation, steps.carry_out, connection, record, call, does, run, reads_last)
+                return ended(operation, carry_out, connection, record, call, does, run, reads_last)
 
         return method
 

@@ -13,7 +13,7 @@ from typing import Any
 from instrumented_wrapper.drivers.blocking.calls import FRESH, Calls, ended
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.blocking.steps import OF_REQUEST, PASSES, Steps
+from instrumented_wrapper.drivers.blocking.steps import OF_REQUEST, PASSES
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.watching import KEY
@@ -27,8 +27,8 @@ Method = Callable[..., Any]
 class Endings:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: Native, steps: Steps, calls: Calls, spans: QuerySpans) -> None:
-        self._native, self._steps, self._calls, self._spans = native, steps, calls, spans
+    def __init__(self, native: Native, calls: Calls, spans: QuerySpans) -> None:
+        self._native, self._calls, self._spans = native, calls, spans
 
     def slow(self, original: Method, call: Request) -> Method:
         """Make the closure that looks at everything."""
@@ -44,7 +44,7 @@ class Endings:
         slowly = slowly or self.slow(original, call)
         clears = bool(done.clears)
         native, nobody, failed = self._native, self._spans.nobody, self._failed
-        phase_of, nests, answered = native.phase, native.nests, self._steps.answered
+        phase_of, nests, answered = native.phase, native.nests, self._calls.answered
         aborts = native.room.CAPABILITIES.aborts_transactions
 
         @functools.wraps(original)
@@ -99,4 +99,4 @@ class Endings:
         done = self._done(call)
         record.noted.append(done)
         given = (record.connection() or connection, record, call, done, error, run, moves)
-        return ended(operation, self._steps.failed, *given, error=error)
+        return ended(operation, self._calls.failed, *given, error=error)

@@ -1,4 +1,6 @@
-"""The rare steps around a call of the app: what comes before it, after it failed, and after it was answered.
+"""The order of steps around a call of the app that is not plain: before it, after it failed, after it was answered.
+
+A flow yields each call that may wait for the server, so that sync and async drivers have the same steps.
 
 The frequent path is in `calls`, what a loss means in ``engine/loss_rules.py``, a switch in ``switching.py``.
 """
@@ -9,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from instrumented_wrapper import statement
-from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.blocking.facts import facts_after, facts_before
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.parts import has_run_in_part
@@ -23,7 +26,7 @@ from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["OF_REQUEST", "PASSES", "Steps"]
+__all__ = ["OF_REQUEST", "PASSES", "StatementFlow"]
 
 _COMMIT: Final = Effects(steps=(statement.Step(statement.COMMIT),), in_doubt=True)
 _ROLLBACK: Final = Effects(steps=(statement.Step(statement.ROLLBACK),), rolls_back=True)
@@ -38,12 +41,16 @@ def _ends(call: Request, effects: Effects | None) -> bool:
     return call in OF_REQUEST or (effects is not None and (effects.in_doubt or effects.rolls_back))
 
 
-class Steps:
-    """What is done around the calls of one driver."""
+class StatementFlow:
+    """The steps around the calls of one driver.
+
+    Attributes:
+        run: carries a flow out.
+    """
 
     def __init__(self, native: Native, driver: Driver, flows: Flows) -> None:
         self._native, self._driver, self._flows = native, driver, flows
-        self._database = native.room.CAPABILITIES
+        self._database, self.run = native.room.CAPABILITIES, flows.run
 
     def carry_out(
         self,
@@ -53,7 +60,7 @@ class Steps:
         effects: Effects | None,
         run: Callable[[], Any],
         reads_last: bool = False,
-    ) -> Any:
+    ) -> Flow[Any]:
         """Do what the app calls, with all that may come before and after it.
 
         `reads_last`: it reads what the last statement left to be read, so that nothing is asked in between.
@@ -63,27 +70,28 @@ class Steps:
         if record.alert:
             self._in_trouble(connection, record, call, done)
         first = moves = record.moves
-        if loss := self._found_dead(connection, record, call, done):
-            self._repair(connection, record, loss, moves)
+        if loss := (yield from self._found_dead(connection, record, call, done)):
+            yield from self._repair(connection, record, loss, moves)
         if record.alert:
-            self._refuse(connection, record, call, done)
+            yield from self._refuse(connection, record, call, done)
         if record.asks and call is Request.STATEMENT and not reads_last:
-            self._ask_first(connection, record)
+            yield from self._resync_first(connection, record)
         if done is not None and done.sets and not reads_last and record.phase in (Phase.IDLE, Phase.OPEN):
-            self._read_first(connection, record, call, done)
+            yield from self._read_first(connection, record, call, done)
         if done is not None and done is not _NOTHING:
             decisions.note(record, decisions.attributed(record, done))
         moves = record.moves
         record.busy = self._native.nests
         try:
-            result = run()
+            result = yield run
         except BaseException as error:
             record.busy = False
-            if (instead := self.failed(connection, record, call, done, error, run, moves)) is PASSES:
+            if (instead := (yield from self.failed(connection, record, call, done, error, run, moves))) is PASSES:
                 raise
             return instead
         record.busy = False
-        self.answered(connection, record)
+        if self.answered(connection, record):
+            yield from self.resync(connection, record)
         if record.moves != first and _ends(call, done):
             self._native.ended(connection, record)
         return result
@@ -107,7 +115,7 @@ class Steps:
         if record.lost is not None and (ends or not self._database.aborts_transactions):
             raise again(record.lost)
 
-    def _refuse(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> None:
+    def _refuse(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> Flow[None]:
         """Let nothing use a session without its role, tenant or schema; and no COMMIT pass for what was refused.
 
         Where the session has ended and is not replaced, the driver's own error says so.
@@ -118,59 +126,59 @@ class Steps:
         aborted = record.phase == Phase.FAILED  # the server refuses all but the end
         if record.refusal.error is None or aborted or self._native.is_closed(connection):
             return
-        if self._has_ended(connection, record):
+        if (yield from self._has_ended(connection, record)):
             return
         if (error := decisions.refusal_of(record, call, effects, aborted)) is not None:
             raise error
 
-    def _found_dead(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> Loss | None:
+    def _found_dead(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> Flow[Loss | None]:
         """Look whether the physical connection has ended, before anything is sent."""
         if not record.switchable or self._native.is_closed(connection):
             return None
-        if not self._has_ended(connection, record):
+        if not (yield from self._has_ended(connection, record)):
             return None
         return loss_rules.found_before_sending(facts_before(record, call, effects))
 
-    def _has_ended(self, connection: Any, record: Record) -> bool:
+    def _has_ended(self, connection: Any, record: Record) -> Flow[bool]:
         """Return True if the session has ended, as far as this side can know."""
         native = self._native
         if native.is_lost(connection, None):
             return True
         is_quiet = record.phase != Phase.BUSY and not native.is_streaming(connection)
         poll = record.poll if record.refusal.error is None else record.poll_for(connection)  # with failover off, too
-        return is_quiet and bool(poll(0)) and not native.is_alive(connection)
+        return is_quiet and bool(poll(0)) and not (yield partial(native.is_alive, connection))
 
-    def _read_first(self, connection: Any, record: Record, call: Request, effects: Effects) -> None:
+    def _read_first(self, connection: Any, record: Record, call: Request, effects: Effects) -> Flow[None]:
         """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
         if not (names := decisions.unread(record, effects.steps)):
             return
         moves, busy = record.moves, record.busy
         record.busy = threading.get_ident()
         try:
-            self._flows.run(self._flows.note_changes(self._driver, connection, record, names))
+            yield from self._flows.note_changes(self._driver, connection, record, names)
         except self._native.raises as error:
             if not (record.switchable and self._native.is_lost(connection, error)):
                 return
             if loss := loss_rules.found_before_sending(facts_before(record, call, effects)):
-                self._repair(connection, record, replace(loss, cause=error), moves)
+                yield from self._repair(connection, record, replace(loss, cause=error), moves)
         finally:
             record.busy = busy
 
     # --- after ---------------------------------------------------------------------------------------------------
 
-    def answered(self, connection: Any, record: Record) -> None:
-        """It went well: keep what it did, and ask what only the server can tell."""
+    def answered(self, connection: Any, record: Record) -> bool:
+        """It went well: keep what it did. Return True if the server has to be asked now, by `resync`."""
         record.heard = time.monotonic()
         record.used = record.used or not self._only_sets(record)
         if record.noted:
             more_to_come = record.noted[-1].several and self._native.is_streaming(connection)
             self._settle(connection, record, certain=not more_to_come)
         record.talk.notice()
-        if record.unsure:
-            self._ask(connection, record)
+        asks = record.unsure and self._asks_now(connection, record)
         aborts = self._database.aborts_transactions
         if record.lost is not None and aborts and self._native.phase(connection, record) == Phase.IDLE:
             decisions.transaction_was_left(record)
+        return asks
 
     def _only_sets(self, record: Record) -> bool:
         """Tell whether nothing but SET was answered, where that is of no transaction and begins none."""
@@ -198,27 +206,29 @@ class Steps:
                 elif step.kind in (statement.COMMIT, statement.ROLLBACK):
                     record.begun = record.used = False
 
-    def _ask(self, connection: Any, record: Record) -> None:
-        """Ask now, where that disturbs nothing; where it fails the doubts stay, and are told at a loss."""
+    def _asks_now(self, connection: Any, record: Record) -> bool:
+        """Return True if the server is asked now, where that disturbs nothing; else the next statement asks first."""
         if not decisions.may_resync(record):
             record.unsure = False
         elif self._database.asking_disturbs_diagnostics:
             record.unsure, record.asks = False, True
             record.refresh()
-        elif self._native.phase(connection, record) == Phase.IDLE:
-            self._ask_now(connection, record)
+        else:
+            return self._native.phase(connection, record) == Phase.IDLE
+        return False
 
-    def _ask_first(self, connection: Any, record: Record) -> None:
+    def _resync_first(self, connection: Any, record: Record) -> Flow[None]:
         """Ask before the next statement, unless there is still something to be read."""
         if not self._native.is_streaming(connection):
             record.asks = False
             record.refresh()
-            self._ask_now(connection, record)
+            yield from self.resync(connection, record)
 
-    def _ask_now(self, connection: Any, record: Record) -> None:
+    def resync(self, connection: Any, record: Record) -> Flow[None]:
+        """Ask the server for what is in doubt; where it fails the doubts stay, and are told at a loss."""
         busy, record.busy = record.busy, threading.get_ident()
         try:
-            self._flows.run(self._flows.settle_doubts(self._driver, connection, record))
+            yield from self._flows.settle_doubts(self._driver, connection, record)
         except (self._native.error, ValueError):
             record.unsure = False
         finally:
@@ -233,7 +243,7 @@ class Steps:
         error: BaseException,
         run: Callable[[], Any],
         moves: int,
-    ) -> Any:
+    ) -> Flow[Any]:
         """It raised: a loss, a demotion, or a refusal that is the app's affair.
 
         Returns what the app gets instead, or `PASSES`: an error that is raised here would be kept by this very frame,
@@ -248,38 +258,38 @@ class Steps:
         if self._native.is_lost(connection, error):
             loss = None if self._native.is_closed(connection) else loss_rules.found_while_under_way(facts, error)
             if loss is None or not record.switchable:
-                self._tell(connection, record, loss)
+                self._observe(connection, record, loss)
                 if record.failed is not None and not isinstance(error, native.error):  # no error that the app expects
                     raise again(record.failed) from error
                 return PASSES
             if _ends(call, effects):
                 native.ended(connection, record)
-            self._repair(connection, record, loss, moves)
+            yield from self._repair(connection, record, loss, moves)
             return None
         doubtful = facts.in_doubt and facts.in_transaction and self._database.commits_implicitly
         if doubtful and not native.is_streaming(connection):
-            native.is_alive(connection)  # it may have committed before it failed: this answer tells
-        demoted = record.switchable and self._native.demoted(connection, record, error)
-        self._refused(connection, record)
+            yield partial(native.is_alive, connection)  # it may have committed before it failed: this answer tells
+        demoted = record.switchable and (yield partial(native.demoted, connection, record, error))
+        yield from self._refused(connection, record)
         if not demoted:
             return PASSES
         loss = loss_rules.found_demoted(facts, error)
-        self._repair(connection, record, loss, moves)
-        return run()
+        yield from self._repair(connection, record, loss, moves)
+        return (yield run)
 
-    def _refused(self, connection: Any, record: Record) -> None:
+    def _refused(self, connection: Any, record: Record) -> Flow[None]:
         idle = self._native.phase(connection, record) == Phase.IDLE
         self._follow(record)
         record.refused(idle=idle)
-        if record.unsure:
-            self._ask(connection, record)
+        if record.unsure and self._asks_now(connection, record):
+            yield from self.resync(connection, record)
 
-    def _tell(self, connection: Any, record: Record, loss: Loss | None) -> None:
-        """Tell of a loss that is not repaired, once."""
+    def _observe(self, connection: Any, record: Record, loss: Loss | None) -> None:
+        """Observe a loss that is not repaired, once."""
         if loss is not None and decisions.may_observe_loss(record):
             self._flows.observe_loss(self._driver, connection, record, loss)
 
-    def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> None:
+    def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> Flow[None]:
         """Replace the physical connection; raise what the app must be told."""
         with record.turn:
             if record.moves != moves and record.last_error is not None:
@@ -288,7 +298,7 @@ class Steps:
             if loss.transaction != "none":
                 record.talk.lost()
             try:
-                news = self._flows.run(self._flows.replace_lost(self._driver, connection, record, loss, None))
+                news = yield from self._flows.replace_lost(self._driver, connection, record, loss, None)
             finally:
                 record.busy = busy
                 record.refresh()

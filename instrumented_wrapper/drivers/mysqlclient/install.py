@@ -22,7 +22,7 @@ from instrumented_wrapper.drivers.blocking.closing import closing
 from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.parts import in_parts, mark
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
-from instrumented_wrapper.drivers.blocking.steps import Steps
+from instrumented_wrapper.drivers.blocking.steps import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
@@ -62,9 +62,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("mysqlclient lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
     spans = QuerySpans(NATIVE, flows.operations)
-    steps = Steps(NATIVE, DRIVER, flows)
-    calls = Calls(NATIVE, steps, spans)
-    ending = Endings(NATIVE, steps, calls, spans).ending
+    calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    ending = Endings(NATIVE, calls, spans).ending
     _connections(patches, calls, ending, spans, options, flows)
     _cursors(patches, calls, spans)
     return "patched"

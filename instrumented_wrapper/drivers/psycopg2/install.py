@@ -17,7 +17,7 @@ from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing, setting
 from instrumented_wrapper.drivers.blocking.endings import Endings
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.blocking.steps import Steps
+from instrumented_wrapper.drivers.blocking.steps import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, two_phase
@@ -66,12 +66,11 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("libpq of psycopg2 lacks %s: it is only observed", absent)
         options = options.with_keywords({"failover": "off", "reset_session_state_on_close": False}, "self-test")
     spans = QuerySpans(NATIVE, flows.operations)
-    steps = Steps(NATIVE, DRIVER, flows)
-    calls = Calls(NATIVE, steps, spans)
+    calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
     patches.replace(psycopg2, "connect", connecting.asked(options, spans, psycopg2.connect))
     patches.replace(psycopg2, "_connect", connecting.making(options, spans, known._connect))
     patches.replace(psycopg2, "_ext", connecting.Extensions(options))
-    endings = Endings(NATIVE, steps, calls, spans)
+    endings = Endings(NATIVE, calls, spans)
     for kind in (Watched, Shell):
         _connections(patches, kind, calls, endings, spans, flows)
     for cursor, named in ((WatchedCursor, NamedCursor), (ShellCursor, NamedShellCursor)):

@@ -17,7 +17,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.blocking.calls import Calls
 from instrumented_wrapper.drivers.blocking.closing import closing, setting
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.blocking.steps import Steps
+from instrumented_wrapper.drivers.blocking.steps import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
@@ -53,7 +53,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     patches.replace(Making, "__call__", maker.call(type.__call__))
     patches.replace(Watched, "__init__", maker.init(_C.__init__))
     _patch_settings(patches, flows)
-    _patch_calls(patches, Calls(NATIVE, Steps(NATIVE, DRIVER, flows), spans), spans)
+    _patch_calls(patches, Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans), spans)
     patches.replace(Watched, "close", closing(NATIVE, DRIVER, flows)(_C.close))
     patches.replace(Watched, "set_trace_callback", _tracing(_C.set_trace_callback))
     if _ADAPTERS_WARN:
