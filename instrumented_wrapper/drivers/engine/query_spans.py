@@ -32,11 +32,12 @@ __all__ = ["QuerySpans", "named_parameters", "unless_it_fails"]
 
 logger = logging.getLogger("instrumented_wrapper")
 _PARAMETERS: Final = ("params", "args", "vars", "parameters", "params_seq", "seq_params", "vars_list")  # their keywords
+TemplateOf = Callable[..., SpanTemplate]  # with the templates at the present server, and what is given
 _CONNECT: Final = Words("", operation="CONNECT")
 _FETCH: Final = Words("FETCH", operation="FETCH")
 
 
-class Texts(Protocol):
+class DatabaseTexts(Protocol):
     """What telemetry needs of a database's texts."""
 
     def words_of(self, text: str) -> Words:
@@ -46,15 +47,15 @@ class Texts(Protocol):
         """Return a text, at most as long as telemetry shows one."""
 
 
-class Driver(Protocol):
-    """What a driver says of itself."""
+class DriverTexts(Protocol):
+    """What a driver says of itself and of its queries."""
 
     @property
     def name(self) -> str:
         """Return its name, as telemetry and the option `drivers` have it."""
 
     @property
-    def room(self) -> Texts:
+    def room(self) -> DatabaseTexts:
         """Return the module of its database."""
 
     def text_of(self, cursor: Any, query: Any) -> str:
@@ -72,7 +73,7 @@ class QuerySpans:
         within_recorded: returns True if the current span is recorded.
     """
 
-    def __init__(self, driver: Driver, operations: Operations) -> None:
+    def __init__(self, driver: DriverTexts, operations: Operations) -> None:
         self._driver, self._operations = driver, operations
         self.nobody, self.listens, self._begin = operations.nobody, operations.listens, operations.begin
         self.within_recorded = operations.within_recorded
@@ -162,12 +163,7 @@ class QuerySpans:
         return self._begin(self._operations.templates_at(site()).template(_CONNECT), True, False, started)
 
     def _started(
-        self,
-        record: TrackedConnection,
-        traces: bool,
-        template_of: Callable[..., SpanTemplate],
-        *given: Any,
-        metrics: bool = True,
+        self, record: TrackedConnection, traces: bool, template_of: TemplateOf, *given: Any, metrics: bool = True
     ) -> Operation | None:
         if not self.listens():
             return None

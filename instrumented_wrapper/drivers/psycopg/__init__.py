@@ -8,5 +8,6 @@ Private parts of psycopg are used in this folder only. The rooms:
   `facts` of what was under way; `losses`: what a loss means, as a table; `limits`: deadlines for psycopg's generators;
 - `adapter`: what the lifecycle asks of the driver; `connecting`: libpq connects to several hosts at once;
 - `seams`, `transactions`: the other patched methods;
-- `operations`: what the app calls, timed (`streaming`: what lasts); `telling`: their spans.
+- `operations`: what the app calls, timed; `streaming`: what lasts; `server_cursors`: pages; `generator_spans`: what
+  psycopg sends by itself; `query_text`: the text of a query, for telemetry and as it is sent.
 """
