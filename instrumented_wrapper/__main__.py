@@ -9,9 +9,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from importlib.util import find_spec
 
-from instrumented_wrapper import ConfigurationError, __version__, instrument, uninstrument
+from instrumented_wrapper import ConfigurationError, __version__, instrument, supported, uninstrument
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.instrument import PATCHERS, report
+from instrumented_wrapper.instrument import report
 from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
 
 _NEVER_SHOWN = ("enabled",)
@@ -39,7 +39,7 @@ def _drivers(options: Options) -> Iterator[str]:
     if not options.enabled:
         yield f"nothing is patched: {PREFIX}ENABLED is false"
     packages = packages_distributions()
-    found = {module: _version_of(module, packages) for module in PATCHERS}
+    found = {module: _version_of(module, packages) for module in supported.entries()}
     done = _patched([module for module, number in found.items() if number is not None])
     for module, number in found.items():
         yield f"{module:28} {number or 'not installed':14} {done.get(module, 'not patched') if number else ''}".rstrip()

@@ -9,15 +9,15 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from instrumented_wrapper import events, lifecycle, options, resets, switching
+from instrumented_wrapper import events, lifecycle, options, resets, supported, switching
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.drivers.watching import know, unwrapped
 from instrumented_wrapper.errors import Address
@@ -46,28 +46,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("instrumented_wrapper")
-
-
-class _Patcher(NamedTuple):
-    """What patches a module that the app imports: the function ``install`` of a room. No driver: for all of them."""
-
-    driver: str
-    room: str
-
-
-PATCHERS: Final[Mapping[str, _Patcher]] = {
-    "psycopg": _Patcher("psycopg", "instrumented_wrapper.drivers.psycopg.install"),
-    "psycopg_pool": _Patcher("psycopg", "instrumented_wrapper.pools.psycopg_pool"),
-    "psycopg2": _Patcher("psycopg2", "instrumented_wrapper.drivers.psycopg2.install"),
-    "pymysql": _Patcher("pymysql", "instrumented_wrapper.drivers.pymysql.install"),
-    "MySQLdb": _Patcher("MySQLdb", "instrumented_wrapper.drivers.mysqlclient.install"),
-    "mysql.connector": _Patcher("mysql.connector", "instrumented_wrapper.drivers.mysql_connector.install"),
-    "sqlite3": _Patcher("sqlite3", "instrumented_wrapper.drivers.sqlite3.install"),
-    "psycopg2.pool": _Patcher("psycopg2", "instrumented_wrapper.pools.psycopg2"),
-    "mysql.connector.pooling": _Patcher("mysql.connector", "instrumented_wrapper.pools.mysql_connector"),
-    "sqlalchemy": _Patcher("", "instrumented_wrapper.pools.sqlalchemy"),
-    "django.db.backends.base.base": _Patcher("", "instrumented_wrapper.pools.django"),
-}
 
 
 class Flows:
@@ -114,7 +92,7 @@ def instrument(
     """Patch every supported driver (or those named), in place; also those that are imported later.
 
     Args:
-        drivers: names out of `options.DRIVERS`; all by default.
+        drivers: names out of `supported.driver_names()`; all by default.
         tracer_provider: for spans; the global one by default.
         meter_provider: for metrics; the global one by default.
         **given: options over the environment's, see the README.
@@ -150,8 +128,8 @@ def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
     for listener in _state.listeners:
         events.subscribe(listener)
     events.locate_with(telemetry.locator if chosen.traces else None)
-    for module, patcher in PATCHERS.items():
-        if patcher.driver in ("", *chosen.drivers):
+    for module, entry in supported.entries().items():
+        if entry.driver in ("", *chosen.drivers):
             _patch_when_imported(module)
 
 
@@ -165,20 +143,31 @@ def _patch_when_imported(module: str) -> None:
 
 def _imported(name: str, module: Any) -> None:
     """Patch a module that was imported. It must not fail: the import is the app's."""
-    patcher = PATCHERS[name]
+    entry = supported.entries()[name]
     with _lock:
-        if not _state.active or name in _state.patches or patcher.driver not in ("", *_state.options.drivers):
+        if not _state.active or name in _state.patches or entry.driver not in ("", *_state.options.drivers):
             return
         patches = _state.patches[name] = Patches()
         try:
-            room = import_module(patcher.room)
-            if name == patcher.driver:
-                know(room.DRIVER)
-            _state.done[name] = room.install(patches, _state.options, _state.flows)
+            _state.done[name] = _patch(entry, module, patches)
         except Exception as error:  # noqa: BLE001 - the app's import goes on, whatever we cannot do
             patches.undo()
             _state.done[name] = f"left alone: {type(error).__name__}"
             logger.warning("%s could not be patched and is left alone: %s: %s", name, type(error).__name__, error)
+
+
+def _patch(entry: supported.Entry, module: Any, patches: Patches) -> str:
+    """Have the room of an entry patch its module, and return what was done."""
+    chosen = _state.options
+    if isinstance(entry, supported.DriverEntry):
+        if version := entry.too_old(module):
+            oldest = ".".join(map(str, entry.oldest))
+            text = "%s %s is not supported, %s or newer is: it is left alone"
+            logger.warning(text, entry.project, version, oldest)
+            return f"left alone: older than {oldest}"
+        know(import_module(entry.room).DRIVER)
+        chosen = chosen if entry.has_server else replace(chosen, failover="off")
+    return import_module(entry.room).install(patches, chosen, _state.flows)  # type: ignore[no-any-return]
 
 
 def uninstrument() -> None:
@@ -195,8 +184,8 @@ def uninstrument() -> None:
         for patches in reversed(patched.values()):
             patches.undo()
         for name in patched:
-            if name == PATCHERS[name].driver:
-                import_module(PATCHERS[name].room).uninstall()
+            if name in supported.driver_names() and (room := sys.modules.get(supported.entries()[name].room)):
+                room.uninstall()
 
 
 # --- asking a session -------------------------------------------------------------------------------------------
@@ -329,12 +318,11 @@ def _driver_of(connection: Any) -> Driver | None:
     Raises:
         TypeError: not a connection.
     """
-    for module, patcher in PATCHERS.items():
-        if module == patcher.driver and module in sys.modules:
-            driver = _driver_in(patcher.room)
-            if driver is not None and driver.owns(connection):
-                return driver
-    raise TypeError(f"not a connection of {', '.join(options.DRIVERS)}: {type(connection).__name__}")
+    for name, entry in supported.driver_entries().items():
+        driver = _driver_in(entry.room) if name in sys.modules else None
+        if driver is not None and driver.owns(connection):
+            return driver
+    raise TypeError(f"not a connection of {', '.join(supported.driver_names())}: {type(connection).__name__}")
 
 
 def _driver_in(room: str) -> Driver | None:

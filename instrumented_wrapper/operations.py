@@ -185,10 +185,10 @@ class Operations(Protocol):
         `place`: if it moves meanwhile and the operation succeeds, the span names the server where it ended.
         """
 
-    def has_rival(self, driver: str) -> bool:
+    def is_instrumented(self, driver: str) -> bool:
         """Return True if another instrumentation of `driver` makes spans of its statements already."""
 
-    def rival_measures(self, driver: str) -> bool:
+    def is_measured(self, driver: str) -> bool:
         """Return True if it also records how long they take."""
 
     def within_recorded(self) -> bool:

@@ -16,11 +16,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from instrumented_wrapper.errors import Address, ConfigurationError
+from instrumented_wrapper.supported import driver_names
 
-__all__ = ["CONNECT", "DRIVERS", "PREFIX", "SEED_KEYWORDS", "Options", "from_environment", "take_keywords"]
+__all__ = ["CONNECT", "PREFIX", "SEED_KEYWORDS", "Options", "from_environment", "take_keywords"]
 
 PREFIX: Final = "INSTRUMENTED_WRAPPER_"
-DRIVERS: Final = ("psycopg", "psycopg2", "pymysql", "mysql.connector", "MySQLdb", "sqlite3")
 SEED_KEYWORDS: Final = ("reset_session_state_on_close", "transfer_session_state_on_switch")
 _BAG: Final = "instrumented_wrapper"
 _FOR_SERVERS: Final = ("PG_BIN", "MYSQL_BIN")  # where tests and demo find servers' programs: no options of the package
@@ -40,7 +40,7 @@ class Options:
     """One option per attribute; contract and README give their meaning. `sources` tells where each one came from."""
 
     enabled: bool = True
-    drivers: tuple[str, ...] = DRIVERS
+    drivers: tuple[str, ...] = field(default_factory=driver_names)
     reset_session_state_on_close: bool = True
     transfer_session_state_on_switch: bool = True
     failover: str = "auto"
@@ -157,9 +157,9 @@ def _seconds(name: str, value: Any) -> float:
 
 def _drivers(name: str, value: Any) -> tuple[str, ...]:
     names = tuple(_words(value)) if isinstance(value, (str, list, tuple)) else ()
-    if names and all(driver in DRIVERS for driver in names):
+    if names and all(driver in driver_names() for driver in names):
         return names
-    raise ConfigurationError(name, value, f"a comma list of {', '.join(DRIVERS)}")
+    raise ConfigurationError(name, value, f"a comma list of {', '.join(driver_names())}")
 
 
 def _left_out(name: str, value: Any) -> tuple[str, ...]:

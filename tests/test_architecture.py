@@ -36,11 +36,12 @@ PURE = {
     "errors": set(),
     "events": set(),
     "operations": set(),
-    "options": {"errors"},
+    "options": {"errors", "supported"},
     "pages": {"operations"},
     "failover": {"errors"},
     "single_flight": {"errors", "failover"},
     "statement": set(),
+    "supported": set(),
     "snapshot": set(),
     "savepoints": {"statement"},
     "plans": set(),
@@ -190,7 +191,7 @@ def test_drivers_know_no_pool(module):
 
 @pytest.mark.parametrize("module", in_room("telemetry"))
 def test_telemetry_knows_only_the_events(module):
-    assert {room(name) for name in ours(module)} <= {"events", "operations", "pages", "telemetry"}
+    assert {room(name) for name in ours(module)} <= {"events", "operations", "pages", "supported", "telemetry"}
     assert outside(module) <= {"opentelemetry"}
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from instrumented_wrapper.instrument import PATCHERS
-from instrumented_wrapper.options import DRIVERS
+from instrumented_wrapper.supported import driver_entries, driver_names, entries
 
 ROOT = Path(__file__).parents[1]
 ROWS = {
@@ -15,7 +14,6 @@ ROWS = {
     for line in (ROOT / "README.md").read_text().splitlines()
     if (cells := [cell.strip() for cell in line.strip("|").split("|")])[0].startswith("[`")
 }
-ROOMS = {name: patcher.room for name, patcher in PATCHERS.items() if name == patcher.driver}
 
 
 def row(driver: str) -> list[str]:
@@ -23,29 +21,27 @@ def row(driver: str) -> list[str]:
 
 
 def test_every_driver_has_a_row() -> None:
-    assert len(ROWS) == len(ROOMS) == len(DRIVERS)
-    assert set(ROOMS) == set(DRIVERS)
+    assert len(ROWS) == len(driver_names())
+    assert all(map(row, driver_names()))
+    assert f"comma list: `{','.join(driver_names())}`" in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("driver", sorted(ROOMS))
+@pytest.mark.parametrize("driver", driver_names())
 def test_a_row_says_what_the_code_does(driver: str) -> None:
     try:
         import_module(driver)  # the app's own import comes first, and is what patches
-        room = import_module(ROOMS[driver])
+        room = import_module(driver_entries()[driver].room)
     except ImportError as error:
         pytest.skip(f"{driver} is not installed: {error}")
-    name, _, version, settings, failover, _ = row(driver)
-    oldest = getattr(room, "OLDEST", None)
-    if oldest is not None:
-        assert version == ".".join(map(str, oldest))
-    told = set(re.findall(r"`(\w+)`", settings))
-    native = getattr(room, "NATIVE", None)
-    known = set(native.settings) if native is not None else set(room.SETTINGS)
-    assert known <= told
-    assert (failover == "yes") is (driver != "sqlite3")
+    entry = driver_entries()[driver]
+    name, _, version, settings, failover, pools = row(driver)
+    assert version == (".".join(map(str, entry.oldest)) or "Python 3.11")
+    assert set(room.DRIVER.settings) <= set(re.findall(r"`(\w+)`", settings))
+    assert (failover == "yes") is entry.has_server
+    assert pools == ", ".join(pool.module for pool in entries().values() if pool != entry and pool.driver == driver)
     (page,) = re.findall(r"\]\((docs/drivers/[\w-]+\.md)\)", name)
     assert (ROOT / page).exists()
 
 
 def test_every_driver_has_an_example() -> None:
-    assert len(list((ROOT / "examples" / "drivers").glob("*_app.py"))) == len(DRIVERS)
+    assert len(list((ROOT / "examples" / "drivers").glob("*_app.py"))) == len(driver_names())

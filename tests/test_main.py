@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 import instrumented_wrapper
-from instrumented_wrapper.instrument import PATCHERS
+from instrumented_wrapper.supported import entries
 
 ROOT = Path(__file__).parents[1]
 VERDICT = "under opentelemetry-instrument"
@@ -52,7 +52,7 @@ def test_defaults() -> None:
     assert line(said, "configured in this process")[0] == "no"
 
 
-@pytest.mark.parametrize("module", list(PATCHERS))
+@pytest.mark.parametrize("module", list(entries()))
 def test_every_driver_is_found_by_the_name_that_the_app_imports(module: str) -> None:
     try:
         import_module(module)

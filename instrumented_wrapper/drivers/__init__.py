@@ -75,6 +75,10 @@ class Driver(Protocol):
     name: str
 
     @property
+    def settings(self) -> Sequence[str]:
+        """The names of the settings that the driver itself keeps."""
+
+    @property
     def within(self) -> Driver:
         """The same driver for calls within one of its own operations, where waiting is that operation's affair."""
 

@@ -26,8 +26,8 @@ from instrumented_wrapper.operations import Place, Site, Words, bounded_put
 from instrumented_wrapper.pages import abandoned, end_abandoned
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
 from instrumented_wrapper.telemetry.listening import nobody_listens
+from instrumented_wrapper.telemetry.other_instrumentations import DURATION, is_instrumented, is_measured
 from instrumented_wrapper.telemetry.quietly import quietly
-from instrumented_wrapper.telemetry.rivals import DURATION, has_rival, rival_measures
 
 __all__ = ["SECONDS", "DatabaseOperations"]
 
@@ -93,13 +93,13 @@ class DatabaseOperations:
             return None
         return DatabaseOperation(span, template, duration, place)
 
-    def has_rival(self, driver: str) -> bool:
+    def is_instrumented(self, driver: str) -> bool:
         """Tell whether another instrumentation of `driver` is active."""
-        return has_rival(driver)
+        return is_instrumented(driver)
 
-    def rival_measures(self, driver: str) -> bool:
+    def is_measured(self, driver: str) -> bool:
         """Return True if another instrumentation of `driver` records durations."""
-        return rival_measures(driver)
+        return is_measured(driver)
 
     def within_recorded(self) -> bool:
         """Tell whether the current span is recorded."""

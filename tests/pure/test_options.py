@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instrumented_wrapper import ConfigurationError
-from instrumented_wrapper.options import DRIVERS, PREFIX, Options, from_environment, take_keywords
+from instrumented_wrapper.options import PREFIX, Options, from_environment, take_keywords
+from instrumented_wrapper.supported import driver_names
+
+DRIVERS = driver_names()
 
 BOOLEANS = ["reset_session_state_on_close", "transfer_session_state_on_switch", "traces", "metrics", "capture_values"]
 BOOLEANS += ["connect_spans"]

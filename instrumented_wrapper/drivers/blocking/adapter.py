@@ -45,6 +45,11 @@ class Blocking:
         self.name = native.name
 
     @property
+    def settings(self) -> Sequence[str]:
+        """The names of the settings that the driver itself keeps."""
+        return self._native.settings
+
+    @property
     def within(self) -> Blocking:
         """The same: its calls wait for the server wherever they are made."""
         return self

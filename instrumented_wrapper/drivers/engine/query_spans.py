@@ -85,9 +85,9 @@ class QuerySpans:
         Another instrumentation of the driver makes the spans, and records the durations too if it does so.
         """
         name, operations = self._driver.name, self._operations
-        alone = options.query_spans == "on" or not operations.has_rival(name)
+        alone = options.query_spans == "on" or not operations.is_instrumented(name)
         record.spans_wanted = options.traces and alone
-        measured = options.metrics and (alone or not operations.rival_measures(name))
+        measured = options.metrics and (alone or not operations.is_measured(name))
         record.operations_wanted = options.query_spans != "off" and (record.spans_wanted or measured)
 
     def wanted(self, record: TrackedConnection | None) -> bool:

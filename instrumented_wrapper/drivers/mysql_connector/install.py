@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final
 
-from mysql.connector import __version_info__
 from mysql.connector.connection import MySQLConnection
 
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
@@ -37,7 +36,6 @@ __all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-OLDEST: Final = (8, 4)
 NATIVE: Final = MySQLConnector()
 DRIVER: Final = BlockingMySQLConnector(NATIVE)
 # The getters of these are questions to the server; what the setters do, where that is not read from the text they send.
@@ -50,11 +48,6 @@ _ALIASES: Final = {"db": "database", "username": "user", "passwd": "password", "
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch the connections and cursors. Returns what was done, for a user who asks."""
-    version = __version_info__[:2]
-    if version < OLDEST:
-        number = ".".join(map(str, version))
-        logger.warning("mysql-connector-python %s is not supported, 8.4 or newer is: it is left alone", number)
-        return "left alone: older than 8.4"
     if lacking := ", ".join(missing(PARTS)):
         logger.warning("mysql-connector-python lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"

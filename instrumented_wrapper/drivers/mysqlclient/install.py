@@ -9,7 +9,6 @@ from operator import attrgetter
 from typing import Any, Final
 from weakref import ref
 
-import MySQLdb
 from MySQLdb import _mysql, cursors
 from MySQLdb.connections import Connection
 
@@ -36,7 +35,6 @@ __all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-OLDEST: Final = (2, 2)
 NATIVE: Final = MySQLClient()
 DRIVER: Final = Blocking(NATIVE)
 C: Final[Any] = _mysql.connection
@@ -54,10 +52,6 @@ _PYTHON: Final = ("query", "autocommit", "set_character_set")  # Python methods 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch mysqlclient's classes. Returns what was done, for a user who asks."""
-    if MySQLdb.version_info[:2] < OLDEST:
-        version = ".".join(map(str, MySQLdb.version_info[:3]))
-        logger.warning("mysqlclient %s is not supported, 2.2 or newer is: it is left alone", version)
-        return "left alone: older than 2.2"
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("mysqlclient lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"

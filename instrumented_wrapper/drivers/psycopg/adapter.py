@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,7 @@ class Psycopg(Asking):
     """`Driver` for psycopg 3."""
 
     name = "psycopg"
+    settings: Sequence[str] = SETTINGS
     room = postgresql
     operational_error = psycopg.OperationalError
     raises: tuple[type[Exception], ...] = (psycopg.Error,)

@@ -14,7 +14,6 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg import making, operations, seams, statements, transactions, waiting
 from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
 from instrumented_wrapper.drivers.psycopg.parts import (
-    OLDEST,
     AsyncConnection,
     BaseConnection,
     BaseCursor,
@@ -34,10 +33,6 @@ DRIVER = Psycopg()
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch psycopg's classes. Returns what was done, for a user who asks."""
-    version = tuple(int(part) for part in psycopg.__version__.split(".")[:2])
-    if version < OLDEST:
-        logger.warning("psycopg %s is not supported, 3.2 or newer is: it is left alone", psycopg.__version__)
-        return "left alone: older than 3.2"
     spans = QuerySpans(DRIVER, flows.operations)
     if missing := missing_parts():
         logger.warning("psycopg %s lacks %s: it is only observed", psycopg.__version__, ", ".join(missing))

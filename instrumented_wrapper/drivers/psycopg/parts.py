@@ -17,7 +17,6 @@ from psycopg.generators import execute
 from instrumented_wrapper.self_test import missing
 
 __all__ = [
-    "OLDEST",
     "PARTS",
     "AsyncConnection",
     "BaseConnection",
@@ -30,7 +29,6 @@ __all__ = [
     "missing_parts",
 ]
 
-OLDEST: Final = (3, 2)
 BaseCursor: Any = next(kind for kind in psycopg.Cursor.__mro__ if kind.__name__ == "BaseCursor")  # 3.1: elsewhere
 BaseTransaction: Any = Transaction.__mro__[1]
 ClientCursorMixin: Any = next(kind for kind in psycopg.ClientCursor.__mro__ if "mogrify" in vars(kind))

@@ -47,18 +47,12 @@ __all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-OLDEST: Final = (2, 9)
 DRIVER: Final = BlockingPsycopg2(NATIVE)
 _K: Final[Any] = extensions.cursor
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch psycopg2. Returns what was done, for a user who asks."""
-    known: Any = psycopg2
-    version = tuple(int(part) for part in known.__version__.split()[0].split(".")[:2])
-    if version < OLDEST:
-        logger.warning("psycopg2 %s is not supported, 2.9 or newer is: it is left alone", known.__version__)
-        return "left alone: older than 2.9"
     if lacking := ", ".join(missing({psycopg2: ["connect", "_connect", "_ext", "_psycopg"]})):
         logger.warning("psycopg2 lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
@@ -67,6 +61,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         options = options.with_keywords({"failover": "off", "reset_session_state_on_close": False}, "self-test")
     spans = QuerySpans(NATIVE, flows.operations)
     calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    known: Any = psycopg2
     patches.replace(psycopg2, "connect", connecting.asked(options, spans, psycopg2.connect))
     patches.replace(psycopg2, "_connect", connecting.making(options, spans, known._connect))
     patches.replace(psycopg2, "_ext", connecting.Extensions(options))

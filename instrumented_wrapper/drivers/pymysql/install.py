@@ -9,7 +9,6 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
 
-import pymysql
 from pymysql import connections, cursors
 from pymysql.constants import CLIENT
 
@@ -37,7 +36,6 @@ __all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-OLDEST: Final = (1, 1)
 _PARTS: Final = {
     connections.Connection: """_execute_command _read_ok_packet _read_query_result _request_authentication _force_close
     _create_ssl_ctx query ._affected_rows ._closed ._next_seq_id ._read_timeout ._result ._rfile ._secure ._sock .ctx
@@ -55,10 +53,6 @@ DRIVER: Final = Blocking(NATIVE)
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch PyMySQL's classes. Returns what was done, for a user who asks."""
-    if pymysql.VERSION[:2] < OLDEST:
-        version = ".".join(map(str, pymysql.VERSION[:3]))
-        logger.warning("PyMySQL %s is not supported, 1.1 or newer is: it is left alone", version)
-        return "left alone: older than 1.1"
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("PyMySQL lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"

@@ -9,7 +9,6 @@ import sqlite3.dbapi2
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 from instrumented_wrapper.databases import sqlite
@@ -42,7 +41,6 @@ _ADAPTED: Final = (datetime.date, datetime.datetime)
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch sqlite3. Returns what was done, for a user who asks."""
-    options = replace(options, failover="off")  # there is no server
     spans = QuerySpans(NATIVE, flows.operations)
     maker = Maker(NATIVE, spans, options)
     connect = maker.connect(sqlite3.connect)

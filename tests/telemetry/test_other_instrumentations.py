@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from instrumented_wrapper.telemetry.rivals import has_rival, rival_measures
+from instrumented_wrapper.telemetry.other_instrumentations import is_instrumented, is_measured
 
 OPENTELEMETRYS = {
     "psycopg": ("psycopg", "PsycopgInstrumentor"),
@@ -24,27 +24,27 @@ def test_opentelemetrys_own(driver: str) -> None:
     module, name = OPENTELEMETRYS[driver]
     pytest.importorskip(driver)
     instrumentor = getattr(pytest.importorskip(f"opentelemetry.instrumentation.{module}"), name)()
-    assert not has_rival(driver)
+    assert not is_instrumented(driver)
     instrumentor.instrument(skip_dep_check=True)
     try:
-        assert has_rival(driver)
+        assert is_instrumented(driver)
     finally:
         instrumentor.uninstrument()
-    assert not has_rival(driver)
+    assert not is_instrumented(driver)
 
 
 def test_the_tracer_that_mysql_connector_has() -> None:
     pytest.importorskip("mysql.connector")
     from mysql.connector.opentelemetry.instrumentation import MySQLInstrumentor
 
-    assert not has_rival("mysql.connector")
+    assert not is_instrumented("mysql.connector")
     MySQLInstrumentor().instrument()
     try:
-        assert has_rival("mysql.connector")
-        assert not has_rival("pymysql")
+        assert is_instrumented("mysql.connector")
+        assert not is_instrumented("pymysql")
     finally:
         MySQLInstrumentor().uninstrument()
-    assert not has_rival("mysql.connector")
+    assert not is_instrumented("mysql.connector")
 
 
 # Runs both instrumentations and an SDK, and prints how many spans and durations of a SELECT each scope has.
@@ -106,5 +106,5 @@ def test_older_ones_that_take_no_meter_provider_measure_nothing(monkeypatch) -> 
             raise AssertionError("is not made")
 
     monkeypatch.setattr("opentelemetry.instrumentation.dbapi.DatabaseApiIntegration", Integration)
-    monkeypatch.setattr("instrumented_wrapper.telemetry.rivals._is_instrumented", lambda driver: True)
-    assert not rival_measures("psycopg")
+    monkeypatch.setattr("instrumented_wrapper.telemetry.other_instrumentations._has_instrumentor", lambda driver: True)
+    assert not is_measured("psycopg")

@@ -1,0 +1,155 @@
+"""The supported drivers and pools, one entry each: the only place where a driver or a pool is registered.
+
+Pure: an entry has names only, and nothing is imported for its sake. Options, patching, telemetry, the report of
+``python -m instrumented_wrapper`` and the tests of the documentation read the entries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+__all__ = ["DriverEntry", "PoolEntry", "driver_entries", "driver_names", "entries", "register", "unregister"]
+
+_NUMBERS: Final = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class DriverEntry:
+    """One driver.
+
+    Attributes:
+        module: the module that the app imports. The option `drivers` and telemetry use it as the driver's name.
+        room: the module that patches it, with ``install(patches, options, flows)``, ``uninstall()`` and ``DRIVER``.
+        project: the name under which its project is known.
+        oldest: the oldest version that is supported; empty for a module of Python's own.
+        version_in: the attribute of `module` that has its version, as text or as a tuple.
+        has_server: False if a database is a file, so that there is no failover.
+        instrumentor: OpenTelemetry's instrumentation of it, as module and class.
+        tracer: the driver's own instrumentation, as module and class.
+    """
+
+    module: str
+    room: str
+    project: str
+    oldest: tuple[int, ...] = ()
+    version_in: str = "__version__"
+    has_server: bool = True
+    instrumentor: tuple[str, str] | None = None
+    tracer: tuple[str, str] | None = None
+
+    @property
+    def driver(self) -> str:
+        """Return the driver's name."""
+        return self.module
+
+    def too_old(self, module: Any) -> str:
+        """Return the version of the imported `module` if it is not supported, else an empty string."""
+        found = _NUMBERS.findall(str(getattr(module, self.version_in, "")))[:3]
+        numbers = tuple(map(int, found))[: len(self.oldest)]
+        return ".".join(found) if numbers < self.oldest and found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEntry:
+    """One connection pool.
+
+    Attributes:
+        module: the module that the app imports.
+        room: the module that patches it, with ``install(patches, options, flows)``.
+        driver: the driver whose connections it has; empty if it takes those of any driver.
+    """
+
+    module: str
+    room: str
+    driver: str = ""
+
+
+Entry: TypeAlias = DriverEntry | PoolEntry
+_entries: dict[str, Entry] = {}
+
+
+def register(*added: Entry) -> None:
+    """Add drivers or pools; those that `instrument()` patches have to be registered before it is called."""
+    _entries.update((entry.module, entry) for entry in added)
+
+
+def unregister(module: str) -> None:
+    """Remove the driver or pool of a module."""
+    del _entries[module]
+
+
+def entries() -> Mapping[str, Entry]:
+    """Return all entries by the module that the app imports, drivers before the pools over them."""
+    return MappingProxyType(_entries)
+
+
+def driver_entries() -> dict[str, DriverEntry]:
+    """Return the entries of drivers, by name."""
+    return {name: entry for name, entry in _entries.items() if isinstance(entry, DriverEntry)}
+
+
+def driver_names() -> tuple[str, ...]:
+    """Return the names of the drivers that the option `drivers` accepts."""
+    return tuple(driver_entries())
+
+
+_DRIVERS: Final = "instrumented_wrapper.drivers."
+_POOLS: Final = "instrumented_wrapper.pools."
+_OTEL: Final = "opentelemetry.instrumentation."
+
+register(
+    DriverEntry(
+        "psycopg",
+        _DRIVERS + "psycopg.install",
+        project="psycopg",
+        oldest=(3, 2),
+        instrumentor=(_OTEL + "psycopg", "PsycopgInstrumentor"),
+    ),
+    DriverEntry(
+        "psycopg2",
+        _DRIVERS + "psycopg2.install",
+        project="psycopg2",
+        oldest=(2, 9),
+        instrumentor=(_OTEL + "psycopg2", "Psycopg2Instrumentor"),
+    ),
+    DriverEntry(
+        "pymysql",
+        _DRIVERS + "pymysql.install",
+        project="PyMySQL",
+        oldest=(1, 1),
+        version_in="VERSION",  # its ``__version__`` is one of mysqlclient's
+        instrumentor=(_OTEL + "pymysql", "PyMySQLInstrumentor"),
+    ),
+    DriverEntry(
+        "mysql.connector",
+        _DRIVERS + "mysql_connector.install",
+        project="mysql-connector-python",
+        oldest=(8, 4),
+        instrumentor=(_OTEL + "mysql", "MySQLInstrumentor"),
+        tracer=("mysql.connector.opentelemetry.instrumentation", "MySQLInstrumentor"),
+    ),
+    DriverEntry(
+        "MySQLdb",
+        _DRIVERS + "mysqlclient.install",
+        project="mysqlclient",
+        oldest=(2, 2),
+        version_in="version_info",
+        instrumentor=(_OTEL + "mysqlclient", "MySQLClientInstrumentor"),
+    ),
+    DriverEntry(
+        "sqlite3",
+        _DRIVERS + "sqlite3.install",
+        project="sqlite3",
+        has_server=False,
+        instrumentor=(_OTEL + "sqlite3", "SQLite3Instrumentor"),
+    ),
+    PoolEntry("psycopg_pool", _POOLS + "psycopg_pool", driver="psycopg"),
+    PoolEntry("psycopg2.pool", _POOLS + "psycopg2", driver="psycopg2"),
+    PoolEntry("mysql.connector.pooling", _POOLS + "mysql_connector", driver="mysql.connector"),
+    PoolEntry("sqlalchemy", _POOLS + "sqlalchemy"),
+    PoolEntry("django.db.backends.base.base", _POOLS + "django"),
+)
