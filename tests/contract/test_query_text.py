@@ -80,12 +80,12 @@ def test_a_batch_is_shown_as_written_where_its_first_set_has_parameters(
 ) -> None:
     cursor = driver.cursor(connect())
     spans.clear()
-    driver.execute_many(cursor, f"INSERT INTO {table} VALUES (%s + 17)", [(1,), (2,)])
+    driver.execute_many(cursor, f"INSERT INTO {table} VALUES (%s + 987654)", [(1,), (2,)])
     with suppress(Exception):  # not every driver takes a text without parameters there
-        driver.execute_many(cursor, f"INSERT INTO {table} VALUES (17)", [(), ()])
+        driver.execute_many(cursor, f"INSERT INTO {table} VALUES (987654)", [(), ()])
     written, *_, bare = shown(driver, spans)
-    assert written is not None and "+ 17" in written
-    assert bare is not None and "17" not in bare
+    assert written is not None and "+ 987654" in written
+    assert bare is not None and "987654" not in bare
 
 
 @pytest.mark.parametrize("query_text", ["auto", "sanitized", "off"])
