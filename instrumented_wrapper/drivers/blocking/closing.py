@@ -6,13 +6,14 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from instrumented_wrapper import events, handlers
+from instrumented_wrapper import events
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.blocking.native import Native, Phase
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.engine.deadlines import shut_same
+from instrumented_wrapper.drivers.blocking.native import Native
+from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 
 __all__ = ["closing", "setting"]
 
@@ -29,20 +30,11 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
             record = record_of(self)
             if record is None or record.busy is True:
                 return original(self, *args, **kwargs)
-            with record.mutex:
-                record.closed_by_app = True
-                abandoned, record.abandoned = record.abandoned, False
-                record.refresh()
-            if (successor := record.successor) is not None and not record.is_within():
-                shut_same(*successor)  # a switch elsewhere waits for it, perhaps for long
-            within = record.busy and record.is_within()  # by a handler of the app's, in a switch
-            if not (within or record.returned) and _wants_reset(native, driver, self, record):
-                try:
-                    flows.run(flows.reset(driver, self, record, "close"))
-                except BaseException:  # the app is interrupted, and its connection is closed all the same
-                    with contextlib.suppress(*native.raises):
-                        original(self, *args, **kwargs)
-                    raise
+            flow = last_reset(driver, flows, self, record, within=record.is_within())
+            abandoned, record.abandoned = record.abandoned, False
+            if flow is not None:
+                with closed_if_interrupted(partial(_close_quietly, native, original, self)):
+                    flows.run(flow)
                 if native.is_closed(self):  # by the app's own handler
                     return None
             with contextlib.suppress(*([native.error] if abandoned else [])):  # for the app it is the first close
@@ -53,12 +45,9 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
     return make
 
 
-def _wants_reset(native: Native, driver: Driver, connection: Any, record: Record) -> bool:
-    """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
-    if not record.wants_reset() or native.is_closed(connection) or native.is_lost(connection, None):
-        return False
-    handled = handlers.reset_handler() is not None
-    return driver.is_idle(connection) or (handled and native.phase(connection, record) in (Phase.OPEN, Phase.FAILED))
+def _close_quietly(native: Native, original: Method, connection: Any) -> None:
+    with contextlib.suppress(*native.raises):  # what interrupts the app is raised
+        original(connection)
 
 
 def setting(

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
 from psycopg import pq
 
-from instrumented_wrapper import events, handlers
+from instrumented_wrapper import events
 from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.engine import deadlines
+from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.adapter import silence
 from instrumented_wrapper.drivers.psycopg.baseline import is_the_apps_doing
@@ -35,7 +35,6 @@ __all__ = [
 
 Method = Callable[..., Any]
 _OK: Final = int(pq.ConnStatus.OK)
-_IN_TRANSACTION: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 
 
 # --- the physical connection -------------------------------------------------------------------------------------
@@ -141,8 +140,8 @@ def closing(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
             record = record_of(self)
             if record is None or _goes_to_pool(self):
                 return original(self)  # type: ignore[no-any-return]
-            if flow := _last_steps(driver, flows, self, record):
-                with _closed_if_interrupted(driver, self):
+            if flow := _last_reset(driver, flows, self, record):
+                with closed_if_interrupted(partial(driver.abandon, self)):
                     flows.run(flow)
             return original(self)  # type: ignore[no-any-return]
 
@@ -160,24 +159,14 @@ def closing_async(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
             record = record_of(self)
             if record is None or _goes_to_pool(self):
                 return await original(self)  # type: ignore[no-any-return]
-            if flow := _last_steps(driver, flows, self, record):
-                with _closed_if_interrupted(driver, self):
+            if flow := _last_reset(driver, flows, self, record):
+                with closed_if_interrupted(partial(driver.abandon, self)):
                     await flows.run_async(flow)
             return await original(self)  # type: ignore[no-any-return]
 
         return close
 
     return make
-
-
-@contextmanager
-def _closed_if_interrupted(driver: Driver, connection: Any) -> Iterator[None]:
-    """While inside, whatever interrupts the app (Ctrl-C, a task that is cancelled) closes its connection and passes."""
-    try:
-        yield
-    except BaseException:
-        driver.abandon(connection)
-        raise
 
 
 def giving_up(original: Method) -> Method:
@@ -206,28 +195,9 @@ def _goes_to_pool(connection: Any) -> bool:
     return bool(pool and getattr(pool, "close_returns", False) and not connection.closed)
 
 
-def _last_steps(driver: Driver, flows: Flows, connection: Any, record: Record) -> Flow[bool] | None:
-    """From now on it stays closed. Returns the reset, where there is one to do."""
-    with record.mutex:
-        record.closed_by_app = True
-        record.refresh()
-        successor, record.successor = record.successor, None
-    if successor is not None:  # a switch elsewhere waits for it, perhaps for long
-        deadlines.shut_same(*successor)
-    if record.foreign:
-        if not connection.closed:
-            silence(connection)
-        return None
-    wanted = record.wants_reset() and not record.returned and _may_reset(driver, connection)
-    return flows.reset(driver, connection, record, "close") if wanted else None
-
-
-def _may_reset(driver: Driver, connection: Any) -> bool:
-    """With a transaction open only the app's own handler may do something; with a statement under way nobody.
-
-    Nor where the lock is held, by a loop over notifications or by a switch: ``close()`` takes none, and does not wait.
-    """
-    if connection.lock.locked():
-        return False
-    in_transaction = connection.pgconn.transaction_status in _IN_TRANSACTION
-    return driver.is_idle(connection) or (in_transaction and handlers.reset_handler() is not None)
+def _last_reset(driver: Driver, flows: Flows, connection: Any, record: Record) -> Flow[bool] | None:
+    """``close()`` takes no lock: where a loop over notifications or a switch holds it, a reset would wait for it."""
+    flow = last_reset(driver, flows, connection, record, in_use=connection.lock.locked())
+    if record.foreign and not connection.closed:
+        silence(connection)
+    return flow
