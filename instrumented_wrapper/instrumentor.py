@@ -7,39 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import make_dataclass
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined, unused-ignore]
 
 from instrumented_wrapper.errors import ConfigurationError
 from instrumented_wrapper.instrument import instrument, uninstrument
+from instrumented_wrapper.options import OPTION_NAMES
 
 __all__ = ["InstrumentedWrapperInstrumentor"]
 
 logger = logging.getLogger("instrumented_wrapper")
 
 
-@dataclass
-class Configuration:
-    """The options, as declarative configuration (``OTEL_CONFIG_FILE``) hands them over."""
-
-    drivers: list[str] | str | None = None
-    reset_session_state_on_close: bool | str | None = None
-    transfer_session_state_on_switch: bool | str | None = None
-    failover: bool | str | None = None
-    failover_hosts: list[str] | str | None = None
-    failover_timeout: float | str | None = None
-    traces: bool | str | None = None
-    metrics: bool | str | None = None
-    reset_scope: str | None = None
-    pooler: str | None = None
-    query_spans: bool | str | None = None
-    query_text: str | None = None
-    transaction_spans: bool | str | None = None
-    connect_spans: bool | str | None = None
-    metrics_without: list[str] | str | None = None
-    capture_values: bool | str | None = None
+# The options, as declarative configuration (``OTEL_CONFIG_FILE``) hands them over; `options` checks their values.
+Configuration = make_dataclass("Configuration", [(name, Any, None) for name in OPTION_NAMES if name != "enabled"])
 
 
 class InstrumentedWrapperInstrumentor(BaseInstrumentor):  # type: ignore[misc, unused-ignore]

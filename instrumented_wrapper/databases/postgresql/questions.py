@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from instrumented_wrapper.databases.postgresql.settings import IDENTITY, NOT_STATE
 from instrumented_wrapper.databases.postgresql.state import ADVISORY, HELD, LISTEN, PREPARED, TEMPORARY, clearing
 from instrumented_wrapper.server_settings import Assignment
 
@@ -45,10 +46,6 @@ REPORTED: Final = {
     "standard_conforming_strings": "standard_conforming_strings",
     "timezone": "TimeZone",
 }
-# Who the session is: set last, for the rights to set the others may go with it, and put back first.
-_IDENTITY: Final = ("session_authorization", "role")
-# Shown as set by the session, but not settings that outlast a transaction or could be read again.
-_NOT_STATE: Final = ("seed", "transaction_isolation", "transaction_read_only", "transaction_deferrable")
 # A question is no transaction of the app's: it neither waits for a safe snapshot nor fails to serialize.
 _PLAIN: Final = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; "
 _SAVEPOINT: Final = "instrumented_wrapper"
@@ -57,12 +54,12 @@ SETTING, STATE, FUNCTION, SESSION = "setting", "state", "function", "session"
 
 def survives_reset_all(name: str) -> bool:
     """Tell whether ``RESET ALL`` leaves the setting alone."""
-    return name in _IDENTITY
+    return name in IDENTITY
 
 
 def ordered(assignments: Iterable[Assignment], back: bool = False) -> list[Assignment]:
     """Sort for the rights that are needed: who the session is comes last, on the way back first."""
-    places = {name: place for place, name in enumerate(_IDENTITY, start=1)}
+    places = {name: place for place, name in enumerate(IDENTITY, start=1)}
     given = sorted(assignments, key=lambda a: places.get(a.name, 0))
     return sorted(given, key=lambda a: a.name not in places) if back else given
 
@@ -172,7 +169,7 @@ _RESET_VALUE: Final = (
 _ALL_SETTINGS: Final = (
     f"SELECT '{SETTING}', {_NAME}, pg_catalog.current_setting(name, true), {_RESET_VALUE}"
     " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'"
-    f" AND name OPERATOR(pg_catalog.<>) ALL ({_array(_NOT_STATE)})"
+    f" AND name OPERATOR(pg_catalog.<>) ALL ({_array(NOT_STATE)})"
 )
 _ALL_STATE: Final = (
     f"SELECT '{STATE}', s, NULL, NULL FROM (VALUES"
@@ -206,7 +203,7 @@ def ask(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str], 
     parts += [_functions(functions)] if functions else []
     others = f"{_ALL_SETTINGS} AND {_NAME} OPERATOR(pg_catalog.<>) ALL ({_array(names)})"
     parts += [_ALL_STATE, others] if everything else []
-    last = sorted(unknown, key=_IDENTITY.__contains__)
+    last = sorted(unknown, key=IDENTITY.__contains__)
     last.sort(key="session_authorization".__eq__)  # to ask for its default ends the role, which is read before
     parts += [_settings(last, _DEFAULT)] if last else []
     cells = ", ".join(map(_armored, ("n", "v", "d")))

@@ -14,6 +14,7 @@ from instrumented_wrapper.statement import DOUBT, RESET_ALL, SET, SET_LOCAL, Pla
 
 __all__ = [
     "IDENTITY",
+    "NOT_STATE",
     "asks_read_only",
     "boolean",
     "first_schema",
@@ -24,10 +25,11 @@ __all__ = [
     "setting_name",
 ]
 
+# Who the session is: set last, for the rights to set the others may go with it, and put back first.
 IDENTITY: Final = ("session_authorization", "role")
+# Shown as set by the session, but what is set there ends with the transaction, or cannot be read again.
+NOT_STATE: Final = ("seed", "transaction_isolation", "transaction_read_only", "transaction_deferrable")
 _SETTING_NAME: Final = re.compile(r"[^\W\d][\w$]*(?:\.[^\W\d][\w$]*)*")
-# What is set there ends with the transaction, or cannot be read again.
-_NO_STATE: Final = frozenset({"seed", "transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 # Lists of identifiers: each element is quoted by itself (PostgreSQL's GUC_LIST_QUOTE).
 _LISTS: Final = frozenset(
     {
@@ -66,7 +68,7 @@ def setting_name(text: str) -> str:
 
 def is_state(name: str) -> bool:
     """Tell whether a setting outlasts the transaction and can be put back."""
-    return name not in _NO_STATE
+    return name not in NOT_STATE
 
 
 def boolean(text: str) -> bool | None:
@@ -104,7 +106,7 @@ _CHARACTERISTICS: Final = ["characteristics"]
 
 def _assignment(rest: list[Token], words: list[str], kind: str) -> Iterator[Step]:
     name, value = _split(rest, words)
-    if name in _NO_STATE:
+    if name in NOT_STATE:
         return
     try:
         text = _value(name, value)
