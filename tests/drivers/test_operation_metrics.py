@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from .operation_spans import attributes, operations
 from .side import done, dsn
-from .told import attributes, operations
 
 TRACER = TracerProvider().get_tracer("app")
 NAME = "db.client.operation.duration"

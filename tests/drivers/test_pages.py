@@ -14,8 +14,8 @@ import psycopg2
 import pytest
 from opentelemetry.trace import StatusCode
 
+from .operation_spans import attributes, names, span_of
 from .side import done, dsn, listed
-from .told import attributes, names, span_of
 
 MOST = 10  # spans
 

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 from psycopg import sql
 
+from .operation_spans import attributes, names, operations, span_of, tree
 from .side import done, dsn, inside, listed
-from .told import attributes, names, operations, span_of, tree
 
 TRACER = TracerProvider().get_tracer("app")
 MANY = "INSERT INTO t VALUES (%s, %s)"

@@ -12,8 +12,8 @@ from opentelemetry.trace import StatusCode
 
 from instrumented_wrapper import FailoverError, FailoverFailedError
 
+from .operation_spans import attributes, operations, span_of, tree
 from .side import done, dsn, inside
-from .told import attributes, operations, span_of, tree
 
 TRACER = TracerProvider().get_tracer("app")
 OURS = "instrumented_wrapper."

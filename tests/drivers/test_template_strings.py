@@ -14,8 +14,8 @@ from instrumented_wrapper import reset_session, reset_session_async, switch, swi
 from instrumented_wrapper.databases.postgresql.summary import words_of
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
 
+from .operation_spans import attributes, operations
 from .side import done, dsn, rows
-from .told import attributes, operations
 
 since_3_14 = pytest.mark.skipif(sys.version_info < (3, 14), reason="template strings came with Python 3.14")
 

@@ -1,4 +1,4 @@
-"""What was told of operations: spans as trees, with only what a test is about."""
+"""Spans of operations as trees, with only what a test is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told is so: after interruptions, in aborted transactions, of what psycopg refuses, of apps' own oddities."""
+"""Spans are accurate: after interruptions, in aborted transactions, of what psycopg refuses, of apps' own oddities."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import StatusCode
 
+from .operation_spans import attributes, names, operations, span_of, tree
 from .side import done, dsn, inside
-from .told import attributes, names, operations, span_of, tree
 
 TRACER = TracerProvider().get_tracer("app")
 SLOW_PAGES = "SELECT pg_sleep(20) FROM generate_series(1, 2)"
