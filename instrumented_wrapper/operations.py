@@ -29,16 +29,16 @@ _HUGE = 65_536  # characters
 
 
 class Place(Protocol):
-    """What operations are sent through: a connection, which may be moved to another server."""
+    """A connection that operations go through, and that may be moved to another server."""
 
     moves: int
 
     def site(self) -> Site:
-        """Return where it leads now."""
+        """Return the site of its present server."""
 
 
 class Words(NamedTuple):
-    """What the text of a statement says, without any value.
+    """Describe a statement by its text, without any value.
 
     Attributes:
         summary: operations and their targets in their order (``SELECT songs artists``); empty where nothing is known.
@@ -115,13 +115,13 @@ class Operation(Protocol):
     """An operation that has begun."""
 
     def end(self, error: BaseException | None = None) -> None:
-        """Tell that it is over, and with which error."""
+        """End it, with the error that it raised if there is one."""
 
     def pause(self) -> None:
-        """Until it is resumed or ends, what happens is not part of it: the app goes on meanwhile."""
+        """Leave its span until it is resumed or ends: what the app does meanwhile is not below it."""
 
     def resumed(self) -> AbstractContextManager[None]:
-        """While inside, what happens belongs to it; it goes on."""
+        """Make its span the current one again while inside."""
 
     def hold(self) -> bool:
         """Record its duration and leave its span open for later pages; return False if it has no span."""
@@ -196,7 +196,7 @@ class Operations(Protocol):
 
 
 class PoolState(NamedTuple):
-    """What a pool has: idle and used connections, the fewest and the most that it keeps, requests that wait."""
+    """State of a pool: idle and used connections, the fewest and the most that it holds, requests that wait."""
 
     idle: int
     used: int
@@ -206,22 +206,22 @@ class PoolState(NamedTuple):
 
 
 class Pools(Protocol):
-    """Who is told of connection pools, by their names; times in seconds. Nothing here raises."""
+    """Record connection pools, by their names; times in seconds. Nothing here raises."""
 
     def listens(self) -> bool:
-        """Tell whether anybody does."""
+        """Return True if somebody listens."""
 
     def watch(self, pool: Any, name: str, state: Callable[[Any], PoolState | None]) -> None:
-        """Ask `pool` for its state from now on, as long as it lives; None: there is nothing to tell."""
+        """Observe the state of `pool` as long as it lives; `state` returns None where there is nothing to record."""
 
     def waited(self, name: str, seconds: float) -> None:
-        """The pool handed a connection out."""
+        """Record how long a checkout took."""
 
     def timed_out(self, name: str) -> None:
-        """The pool had no connection in time."""
+        """Record a checkout that found no connection in time."""
 
     def used(self, name: str, seconds: float) -> None:
-        """A connection came back."""
+        """Record how long a connection was checked out, at its check-in."""
 
     def created(self, name: str, seconds: float) -> None:
-        """The pool made a connection."""
+        """Record how long it took to make a connection for the pool."""

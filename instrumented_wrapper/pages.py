@@ -40,11 +40,11 @@ class Pages:
         self._cursor = ref(cursor, functools.partial(self._given_up, id(cursor)))
 
     def belong_to(self, cursor: Any) -> bool:
-        """Return True if they are those of `cursor`."""
+        """Return True if they are pages of `cursor`."""
         return self._cursor() is cursor
 
     def begin(self, begin: Begin) -> Operation | None:
-        """Begin to fetch another one."""
+        """Begin to fetch another page."""
         self._count += 1
         operation = begin(self._count <= MOST)
         if self._count == MOST and operation is not None:
@@ -52,20 +52,20 @@ class Pages:
         return operation if self._last is None else _Page(self, operation, self._last)
 
     def hold(self, operation: Operation) -> None:
-        """The last page that has a span is here."""
+        """Leave the span of the last page that has one open, now that this page was fetched."""
         self._ended = time_ns()
         if operation.hold():
             self._last = operation
             _end_at_exit()
 
     def add(self, seconds: float, error: BaseException | None) -> None:
-        """Another page is here, or could not be fetched."""
+        """Count a page that has no span of its own, and that was fetched or raised `error`."""
         self._rest, self._seconds, self._ended = self._rest + 1, self._seconds + seconds, time_ns()
         if error is not None:
             self.finish(error)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """There are no more."""
+        """End the span that was left open: no pages follow."""
         last, self._last = self._last, None
         if last is not None:
             last.complete(self._rest, self._seconds, self._ended, error)
@@ -92,7 +92,7 @@ class _Page:
             self._inside.__enter__()
 
     def end(self, error: BaseException | None = None) -> None:
-        """It is here, or could not be fetched."""
+        """End the page: it was fetched, or raised `error`."""
         seconds, operation = perf_counter() - self._started, self._operation
         self._leave()
         if self._last is None and operation is not None and error is None:

@@ -66,7 +66,7 @@ class DatabaseOperations:
         self._not_measured: Final = nobody_listens(meter)
 
     def listens(self) -> bool:
-        """Tell whether anybody does: an SDK is there, and the app has not suppressed instrumentation."""
+        """Return True if an SDK is there and the app has not suppressed instrumentation."""
         return not self.nobody() and is_instrumentation_enabled()
 
     def templates_at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> _Templates:
@@ -102,7 +102,7 @@ class DatabaseOperations:
         return is_measured(driver)
 
     def within_recorded(self) -> bool:
-        """Tell whether the current span is recorded."""
+        """Return True if the current span is recorded."""
         return trace.get_current_span().is_recording()
 
 
@@ -140,7 +140,7 @@ class DatabaseOperation:
             self._token = context.attach(self._within)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Tell that it is over: an error by its code, never by its text."""
+        """End the span and record the duration; an error is recorded by its code, never by its text."""
         ended = time_ns()
         try:
             self._measure(error)
@@ -174,14 +174,14 @@ class DatabaseOperation:
             self._duration.record(perf_counter() - self._started, measured, self._within)
 
     def pause(self) -> None:
-        """Until it is resumed or ends, what happens is not part of it: the app goes on meanwhile."""
+        """Leave the span until it is resumed or ends: what the app does meanwhile is not below it."""
         if self._token is not None:
             context.detach(self._token)
             self._token = None
 
     @contextmanager
     def resumed(self) -> Iterator[None]:
-        """While inside, what happens belongs to it."""
+        """Make the span the current one again while inside."""
         token = None if self._within is None else context.attach(self._within)
         try:
             yield
@@ -190,13 +190,13 @@ class DatabaseOperation:
                 context.detach(token)
 
     def _moved(self, site: Site) -> Mapping[str, Any]:
-        """It was not sent to where it was going, as that was lost: say where it was carried out."""
+        """Record the server that carried it out: the one it was meant for was lost."""
         server = _server_of(site)
         self._span.set_attributes(server)
         return {**self._template.measured, **server}
 
     def _failed(self, error: BaseException) -> Mapping[str, Any]:
-        """Say on the span that it failed; return what the metric is to say."""
+        """Record on the span that it failed; return the attributes of the metric."""
         failure = _failure(error)
         if self._within is not None:
             self._span.set_attributes(failure)

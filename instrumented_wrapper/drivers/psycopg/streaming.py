@@ -16,7 +16,7 @@ _END: Final = object()
 
 
 class _Lasting:
-    """An operation that lasts while the app does other things. Its connection is locked meanwhile."""
+    """Record an operation that lasts while the app does other things. Its connection is locked meanwhile."""
 
     def __init__(self, operation: Operation | None, cursor: Any) -> None:
         self._operation = operation
@@ -26,7 +26,7 @@ class _Lasting:
         return self
 
     def goes_on(self) -> None:
-        """It has begun: from now on a failover belongs to it, and nothing else."""
+        """Leave the span, now that the operation has begun: only a failover is below it from here on."""
         if self._operation is not None:
             self._operation.pause()
             self._record.operation = self._operation
