@@ -23,7 +23,6 @@ class Patches:
 
     def __init__(self) -> None:
         self._undo: list[tuple[Any, str, Any, Any]] = []
-        self._items: list[tuple[dict[Any, Any], Any, Any, Any]] = []
         self.undone = False
 
     def close_over(self, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -45,18 +44,9 @@ class Patches:
         wrapt.apply_patch(owner, name, value)
         self._undo.append((owner, name, found, value))
 
-    def replace_item(self, owner: dict[Any, Any], key: Any, value: Any) -> None:
-        """Put another object in the place of one that is in a dictionary."""
-        self._items.append((owner, key, owner[key], value))
-        owner[key] = value
-
     def undo(self) -> None:
         """Put back what was there, last patch first. What somebody else has wrapped since then is theirs: it stays."""
         self.undone = True
-        while self._items:
-            mapping, key, found, ours = self._items.pop()
-            if mapping.get(key) is ours:
-                mapping[key] = found
         while self._undo:
             owner, name, found, ours = self._undo.pop()
             if vars(owner).get(name) is not ours:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import sqlite3
 import sqlite3.dbapi2
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,7 +20,6 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR as _K
 from instrumented_wrapper.drivers.sqlite3.classes import Making, Watched, WatchedCursor, combined
-from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
 from instrumented_wrapper.drivers.sqlite3.making import Maker
 from instrumented_wrapper.drivers.sqlite3.native import HIDDEN, SETTINGS, Files, SQLite
 from instrumented_wrapper.drivers.sqlite3.statements import Statements
@@ -35,8 +32,6 @@ __all__ = ["DRIVER", "install", "uninstall"]
 Method = Callable[..., Any]
 NATIVE: Final = SQLite()
 DRIVER: Final = Files(NATIVE)
-_ADAPTERS_WARN: Final = sys.version_info >= (3, 12)
-_ADAPTED: Final = (datetime.date, datetime.datetime)
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
@@ -54,8 +49,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     _patch_calls(patches, Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans), spans)
     patches.replace(Watched, "close", closing(NATIVE, DRIVER, flows)(_C.close))
     patches.replace(Watched, "set_trace_callback", _tracing(_C.set_trace_callback))
-    if _ADAPTERS_WARN:
-        _patch_adapters(patches)
     return "patched"
 
 
@@ -132,10 +125,7 @@ def _tracing(original: Method) -> Method:
     def set_trace_callback(self: Any, /, *args: Any, **kwargs: Any) -> None:
         hidden = getattr(self, "__dict__", {}).setdefault(HIDDEN, set())
         given = [_hiding(hidden, one) for one in args]
-        if not kwargs:
-            original(self, *given)
-        else:  # a deprecated way
-            as_from_the_app(original, self, *given, **{name: _hiding(hidden, one) for name, one in kwargs.items()})
+        original(self, *given, **{name: _hiding(hidden, one) for name, one in kwargs.items()})
 
     return set_trace_callback
 
@@ -149,19 +139,3 @@ def _hiding(hidden: set[int], callback: Any) -> Any:
         return None if threading.get_ident() in hidden else callback(text)
 
     return traced
-
-
-def _patch_adapters(patches: Patches) -> None:
-    """The adapters of Python's own, which are deprecated, warn of the line that calls them."""
-    for kind in _ADAPTED:
-        key = (kind, sqlite3.PrepareProtocol)
-        adapter = sqlite3.adapters.get(key)
-        if adapter is not None and adapter.__module__ == "sqlite3.dbapi2":
-            patches.replace_item(sqlite3.adapters, key, functools.wraps(adapter)(_adapting(adapter)))
-
-
-def _adapting(adapter: Method) -> Method:
-    def adapt(value: Any) -> Any:
-        return as_from_the_app(adapter, value)
-
-    return adapt

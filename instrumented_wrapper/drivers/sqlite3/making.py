@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -13,7 +12,6 @@ from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, combined
-from instrumented_wrapper.drivers.sqlite3.frames import as_from_the_app
 from instrumented_wrapper.drivers.sqlite3.native import readable
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Site
@@ -23,7 +21,6 @@ __all__ = ["Maker"]
 
 Method = Callable[..., Any]
 _FACTORY: Final = 5  # the place of ``factory`` among the positional arguments of ``connect``
-_POSITIONS_WARN: Final = (3, 13) <= sys.version_info < (3, 15)  # of all arguments but the first; then an error
 _NAME: Final = "_instrumented_wrapper_name"  # in a connection's ``__dict__``: the database, until it is watched
 
 
@@ -45,7 +42,7 @@ class Maker:
                 args = (*args[:_FACTORY], combined(given, Watched), *args[_FACTORY + 1 :])
             else:
                 kwargs["factory"] = combined(given, Watched)
-            return _called(original, args, kwargs, len(args))
+            return original(*args, **kwargs)
 
         return connect
 
@@ -79,7 +76,7 @@ class Maker:
         @functools.wraps(original)
         def init(self: Any, /, *args: Any, **kwargs: Any) -> None:
             record = record_of(self)  # a second time clears the object's ``__dict__``
-            _called(original, (self, *args), kwargs, len(args))
+            original(self, *args, **kwargs)
             name = readable(args[0] if args else kwargs.get("database"))
             if record is None:
                 self.__dict__[_NAME] = name
@@ -88,9 +85,3 @@ class Maker:
                 record.began_anew(self)
 
         return init
-
-
-def _called(original: Method, args: tuple[Any, ...], kwargs: dict[str, Any], positions: int) -> Any:
-    if _POSITIONS_WARN and positions > 1:
-        return as_from_the_app(original, *args, **kwargs)
-    return original(*args, **kwargs)
