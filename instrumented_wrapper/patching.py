@@ -6,8 +6,10 @@ attribute that was only inherited is taken away again.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final
 
 import wrapt
@@ -41,6 +43,7 @@ class Patches:
     def replace(self, owner: Any, name: str, value: Any) -> None:
         """Put another object in the place of an attribute."""
         found = vars(owner).get(name, _ABSENT)
+        _keep_signature(value)
         wrapt.apply_patch(owner, name, value)
         self._undo.append((owner, name, found, value))
 
@@ -55,3 +58,11 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, found)
+
+
+def _keep_signature(value: Any) -> None:
+    """Let a closure show the arguments of what it wraps also to who does not look through wrappers."""
+    closure = value.__func__ if isinstance(value, classmethod) else value
+    if isinstance(closure, FunctionType) and hasattr(closure, "__wrapped__"):
+        with contextlib.suppress(Exception):  # a method in C that shows none, an annotation that cannot be evaluated
+            closure.__signature__ = inspect.signature(closure)  # type: ignore[attr-defined]

@@ -309,3 +309,9 @@ def test_without_a_transfer_all_is_at_the_baseline(connect, cluster, driver: Mod
     assert ask(connection, question) == before
     assert ask(connection, "SELECT HEX(%s)", "\u00e9") == [("E9",)]  # the driver's side of it, too
     assert not session_state(connection)
+
+
+def test_wrong_arguments_are_the_drivers_affair(connect, driver) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        connect().cursor().callproc("zone", None)
+    assert caught.traceback[-1].frame.f_globals["__name__"].startswith(driver.__name__)

@@ -136,6 +136,13 @@ def test_a_wrapped_method_tells_what_it_wraps(owner, patches):
     assert owner.function.__name__ == "function"
 
 
+def test_a_method_that_is_closed_over_shows_the_same_arguments(owner, patches):
+    for name in ("function", "class_method"):
+        patches.close_over(owner, name, lambda original: functools.wraps(original)(passing(original)))
+        shown = inspect.getfullargspec(getattr(owner, name))  # which does not look through wrappers
+        assert shown == inspect.getfullargspec(getattr(make_owner(), name))
+
+
 def test_patches_over_patches_come_off_in_the_right_order(owner, patches):
     before = vars(owner)["function"]
     patches.close_over(owner, "function", passing)

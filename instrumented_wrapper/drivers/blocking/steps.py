@@ -156,6 +156,8 @@ class StatementFlow:
         record.busy = threading.get_ident()
         try:
             yield from self._flows.note_changes(self._driver, connection, record, names)
+        except ValueError:  # something between us and the server answers otherwise than the server does
+            return
         except self._native.raises as error:
             if not (record.switchable and self._native.is_lost(connection, error)):
                 return
