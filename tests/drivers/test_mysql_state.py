@@ -448,3 +448,16 @@ def test_the_pool_of_mysql_connector_hands_out_no_database_of_others(pair, kind)
     second = pool.get_connection()
     assert ask(second, "SELECT DATABASE()") == [(None,)]
     second.close()
+
+
+def test_an_app_that_limits_its_selects_to_no_row_at_all(connect, pair) -> None:
+    connection = connect(options={"failover": "on"})
+    ask(connection, "SET sql_select_limit = 0")
+    ask(connection, "SET time_zone = '+02:00'")
+    ask(connection, "SET @n = 5")
+    shown = "SELECT @@sql_select_limit, @@time_zone, @n LIMIT 1"
+    assert ask(connection, shown) == [(0, "+02:00", 5)]
+    end(pair.primary, ask(connection, "SELECT CONNECTION_ID() LIMIT 1")[0][0])
+    assert ask(connection, shown) == [(0, "+02:00", 5)]
+    assert reset_session(connection)
+    assert ask(connection, shown) == [(2**64 - 1, "SYSTEM", None)]

@@ -7,7 +7,7 @@ which the app may have changed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from typing import Final, NamedTuple
 
@@ -28,6 +28,7 @@ __all__ = [
     "is_outside_its_group",
     "is_read_only",
     "nothing",
+    "one_row",
     "present",
     "serves",
 ]
@@ -95,7 +96,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def present(names: Sequence[str], dialect: Dialect) -> str:
     """Ask for the values of settings, in one row."""
-    return f"SELECT {', '.join(map(partial(_asked, dialect), names))}"
+    return one_row(map(partial(_asked, dialect), names))
 
 
 def _asked(dialect: Dialect, name: str) -> str:
@@ -117,7 +118,12 @@ def _typed(variable: str, dialect: Dialect) -> str:
 
 def defaults(names: Sequence[str], dialect: Dialect) -> str:
     """Ask for what a new session begins with, in one row."""
-    return f"SELECT {', '.join(_armored(_expression(name, dialect, 'global')) for name in names)}"
+    return one_row(_armored(_expression(name, dialect, "global")) for name in names)
+
+
+def one_row(expressions: Iterable[str]) -> str:
+    """Ask for values in one row. The LIMIT goes before the app's ``sql_select_limit``, which may be 0."""
+    return f"SELECT {', '.join(expressions)} LIMIT 1"
 
 
 def _expression(name: str, dialect: Dialect, scope: str) -> str:
@@ -204,7 +210,7 @@ def clear(names: Sequence[str]) -> dict[str, str]:
 
 def is_read_only() -> str:
     """Ask whether the server takes no writes but from those with special rights."""
-    return "SELECT @@global.read_only"
+    return one_row(["@@global.read_only"])
 
 
 def serves() -> list[str]:
@@ -226,7 +232,7 @@ def is_outside_its_group(version: str) -> str | None:
     status = "SELECT 1 FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Gr_last_consensus_end_timestamp'"
     name = "VARIABLE_NAME = 'group_replication_group_name' AND VARIABLE_VALUE <> ''"
     configured = f"EXISTS (SELECT 1 FROM performance_schema.global_variables WHERE {name})"
-    return f"{status} AND VARIABLE_VALUE = '' AND {configured}"
+    return f"{status} AND VARIABLE_VALUE = '' AND {configured} LIMIT 1"
 
 
 def nothing() -> str:

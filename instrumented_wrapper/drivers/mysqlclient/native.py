@@ -256,7 +256,7 @@ class MySQLClient(ForMySQL):
 def _write_in(here: Any, charset: str) -> None:
     """Have the library write and quote in a character set; it changes those of the session, which are put back."""
     if charset and charset != C.character_set_name(here):
-        ((kept,),) = _answers(here, f"SELECT {', '.join(f'@@session.{name}' for name in _CHARACTER_SETS)}", _run)
+        ((kept,),) = _answers(here, questions.one_row(f"@@session.{name}" for name in _CHARACTER_SETS), _run)
         _choose(here, charset)
         values = ("NULL" if value is None else f"'{value}'" for value in kept)
         given = (f"@@session.{name} = {value}" for name, value in zip(_CHARACTER_SETS, values, strict=True))
