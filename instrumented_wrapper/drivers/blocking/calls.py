@@ -16,7 +16,7 @@ from instrumented_wrapper.drivers.blocking.native import Native
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.blocking.steps import PASSES, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, understood
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Operation
@@ -297,7 +297,7 @@ class Calls:
             if record is None or record.off or (record.busy and record.is_within()):
                 return original(self, *args, **kwargs)
             connection = record.connection() or connection
-            does = None if effects is None else _understood(effects, record, args, kwargs)
+            does = None if effects is None else understood(effects, record, args, kwargs)
             run = functools.partial(original, self, *args, **kwargs)
             operation = (
                 None if begin is None or nobody() or not record.operations_wanted else begin(record, *args, **kwargs)
@@ -320,16 +320,6 @@ def _watching(connection_of: Callable[[Any], Any], cursor: Any) -> Record | None
     except ReferenceError:  # a weak one, which is gone: the driver says so
         return None
     return None if record is None or record.off or (record.busy and record.is_within()) else record
-
-
-def _understood(
-    effects: Callable[..., Effects | None], record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Effects | None:
-    """Return what a call does by its arguments, which may be any objects."""
-    try:
-        return effects(record, *args, **kwargs)
-    except Exception:  # noqa: BLE001 - the driver is given the same arguments, and says what is wrong with them
-        return None
 
 
 def _doubtful(effects: Effects) -> Effects:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
-__all__ = ["Request"]
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["Request", "understood"]
 
 
 class Request(Enum):
@@ -25,3 +29,13 @@ class Request(Enum):
     ROLLBACK = "rollback"
     TWO_PHASE = "two-phase"
     LISTEN = "listen"
+
+
+def understood(
+    effects: Callable[..., Effects | None], record: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Effects | None:
+    """Return what a call does by its arguments, which may be any objects."""
+    try:
+        return effects(record, *args, **kwargs)
+    except Exception:  # noqa: BLE001 - the driver is given the same arguments, and says what is wrong with them
+        return None
