@@ -1,0 +1,98 @@
+"""What it takes to register a driver: what it is like (`ToyDB`), and what is patched of it (`install`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any
+
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.blocking.calls import Calls
+from instrumented_wrapper.drivers.blocking.closing import closing, setting
+from instrumented_wrapper.drivers.blocking.endings import Endings
+from instrumented_wrapper.drivers.blocking.native import Phase
+from instrumented_wrapper.drivers.blocking.records import Arguments, Record
+from instrumented_wrapper.drivers.blocking.steps import StatementFlow
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.sqlite3.native import Files, SQLite
+from instrumented_wrapper.drivers.watching import drop_all
+from instrumented_wrapper.options import CONNECT, Options, take_keywords
+from instrumented_wrapper.patching import Patches
+
+from . import toydb
+
+NAME = "tests.toy.toydb"
+
+
+class ToyDB(SQLite):
+    """The toy driver: SQLite's settings and texts, over objects of its own."""
+
+    name = NAME
+    settings = ("timeout",)
+    aliases = MappingProxyType({})
+    kinds = (toydb.Connection,)
+
+    def phase(self, connection: Any, record: Any) -> Phase:
+        return Phase.OPEN if connection.session.in_transaction else Phase.IDLE
+
+    def is_closed(self, connection: Any) -> bool:
+        return bool(connection.closed)
+
+    def read(self, connection: Any, setting: str) -> Any:
+        return connection._timeout
+
+    def write(self, connection: Any, setting: str, value: Any) -> None:
+        connection._timeout = value
+
+    def query(self, connection: Any, text: str) -> Any:
+        return [list(row) for row in connection.session.execute(text).fetchall()]
+
+    @contextmanager
+    def outside(self, connection: Any) -> Iterator[None]:
+        yield
+
+    def finish(self, connection: Any, command: str) -> None:
+        connection.session.commit() if command == "COMMIT" else connection.session.rollback()
+
+
+NATIVE = ToyDB()
+DRIVER = Files(NATIVE)
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    spans = QuerySpans(NATIVE, flows.operations)
+    calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    ending = Endings(NATIVE, calls, spans).ending
+    kind = toydb.Connection
+    patches.close_over(kind, "__init__", functools.partial(_making, options, spans))
+    patches.close_over(kind, "close", closing(NATIVE, DRIVER, flows))
+    for request in (Request.COMMIT, Request.ROLLBACK):
+        patches.close_over(kind, request.value, functools.partial(ending, call=request))
+    member = vars(kind)["timeout"]
+    change = setting(DRIVER, flows, lambda value: ("timeout",))(member.fset)
+    patches.replace(kind, "timeout", property(member.fget, change))
+    patches.close_over(
+        toydb.Cursor, "execute", lambda original: calls.statement(original, attrgetter("connection"), "sql")
+    )
+    return "patched"
+
+
+def uninstall() -> None:
+    drop_all(NAME)
+
+
+def _making(options: Options, spans: QuerySpans, original: Any) -> Any:
+    @functools.wraps(original)
+    def __init__(self: Any, database: str, **keywords: Any) -> None:
+        ours = take_keywords(keywords)
+        chosen = options.with_keywords(ours, CONNECT) if ours else options
+        original(self, database, **keywords)
+        record = Record(NATIVE, self, chosen, Arguments((database,), {}))
+        record.attach(self, ())
+        spans.attend(record, chosen)
+
+    return __init__
