@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -15,7 +14,8 @@ from weakref import ref
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.engine import deadlines, race_threads
+from instrumented_wrapper.drivers.engine import race_threads
+from instrumented_wrapper.drivers.engine.closing import closing_for_good
 from instrumented_wrapper.drivers.engine.deadlines import bounded
 from instrumented_wrapper.drivers.engine.race import Opening
 from instrumented_wrapper.drivers.engine.search import (
@@ -23,14 +23,20 @@ from instrumented_wrapper.drivers.engine.search import (
     Target,
     find,
     hosts_to_ask,
-    is_chosen,
     pause,
     role_wanted,
+)
+from instrumented_wrapper.drivers.engine.takeover import (
+    candidate,
+    exchanging,
+    make_internal,
+    options_of_candidate,
+    taking_over,
 )
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import ClosedMeanwhile, Loss
+from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
 
@@ -175,9 +181,7 @@ class Blocking:
         login = (self.name, *native.key(connection, record))
         target = Target(hosts, role, login, lambda: not record.closed_by_app)
         new, found = yield from find(target, self._contest(connection, record, loss.asks), deadline)
-        _record(new).deadline, _record(new).chosen = deadline, is_chosen(found.role, record.chosen)
-        record.successor = deadlines.which(native.socket(new))
-        return Replacement(new, found.address, found.attempts, found.tried, found.led_by)
+        return candidate(new, _record(new), record, found, native.socket(new), deadline)
 
     def _contest(self, connection: Any, record: Record, asks: bool) -> Contest:
         attempt = partial(self._open, connection, record, asks)
@@ -199,14 +203,11 @@ class Blocking:
 
     def _dress(self, new: Any, connection: Any, record: Record, address: Address) -> None:
         native = self._native
-        options = replace(record.options, failover="off")
-        internal = Record(native, new, options, record.arguments)
-        internal.internal, internal.recording = True, False
+        internal = Record(native, new, options_of_candidate(record), record.arguments)
+        make_internal(internal, record)
         internal.attach(new, (address,))
         for setting in native.settings:
             native.write(new, setting, record.pristine(setting, native.read(connection, setting)))
-        internal.operations_wanted = record.operations_wanted  # of what the app's transfer handler does
-        internal.spans_wanted = record.spans_wanted
 
     def _close(self, connection: Any) -> None:
         with contextlib.suppress(Exception):  # nobody wants it any more
@@ -227,27 +228,21 @@ class Blocking:
         record, other = _record(connection), _record(replacement.connection)
         if other.closed_by_app:
             raise self._native.operational_error("the transfer handler has closed the new connection")
-        with record.mutex:
-            if record.closed_by_app:
-                raise ClosedMeanwhile
-            record.successor = None
+        with taking_over(record):
             with _busy(record), _busy(other):
                 del replacement.connection.__dict__[KEY]
                 replacement.connection = old = self._native.swap(connection, replacement.connection)
             old.__dict__[KEY], other.connection = other, ref(old)
-            record.was_standby, record.chosen = other.was_standby, other.chosen
-            ours, theirs = (record.shared, record.process), (other.shared, other.process)
-            record.look_at(connection)
-            other.look_at(old)
-            (record.shared, record.process), (other.shared, other.process) = theirs, ours
+            with exchanging(record, other):
+                record.look_at(connection)
+                other.look_at(old)
 
     def abandon(self, connection: Any) -> None:
         """Close the app's object for good."""
         record = _record(connection)
-        with record.mutex, _busy(record):
-            record.closed_by_app = record.abandoned = True
+        with closing_for_good(record), _busy(record):
+            record.abandoned = True
             self._native.shut(connection, for_good=True)
-            record.refresh()
 
     def end(self, connection: Any) -> None:
         """End the physical connection of a connection that its pool must discard."""
@@ -286,27 +281,15 @@ class Blocking:
     @contextmanager
     def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
         """While inside, changes are not recorded, nothing is switched, and calls fail from `deadline` on."""
-        record = _record(connection)
-        with self.returning(connection, deadline):
-            before, record.recording = record.recording, False
-            try:
-                yield
-            finally:
-                record.recording = before
+        with _record(connection).unobserved(deadline), bounded(self._native.socket(connection), deadline):
+            yield
 
     @contextmanager
     def returning(self, connection: Any, deadline: float | None = None) -> Iterator[None]:
         """While inside, nothing is switched, and calls fail from `deadline` on, if there is one."""
-        record = _record(connection)
-        before = record.returning, record.deadline
-        record.returning, record.deadline = True, record.deadline if deadline is None else deadline
-        record.refresh()
-        try:
-            with nullcontext() if deadline is None else bounded(self._native.socket(connection), deadline):
-                yield
-        finally:
-            record.returning, record.deadline = before
-            record.refresh()
+        limit = nullcontext() if deadline is None else bounded(self._native.socket(connection), deadline)
+        with _record(connection).on_its_way_back(deadline), limit:
+            yield
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from typing import Any
 
 from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.engine.deadlines import shut_same
+from instrumented_wrapper.drivers.engine.deadlines import shut_if_same
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 
-__all__ = ["closed_if_interrupted", "last_reset"]
+__all__ = ["closed_if_interrupted", "closing_for_good", "last_reset"]
 
 
 def last_reset(
@@ -38,12 +38,19 @@ def last_reset(
 
 def _mark_closed(record: TrackedConnection, within: bool) -> None:
     """Have it stay closed, and end a switch in another thread, which may wait for its new server for long."""
+    with closing_for_good(record):
+        successor = None if within else record.successor
+    if successor is not None:
+        shut_if_same(*successor)
+
+
+@contextmanager
+def closing_for_good(record: TrackedConnection) -> Iterator[None]:
+    """While inside, no new physical connection takes over; nor afterwards."""
     with record.mutex:
         record.closed_by_app = True
         record.refresh()
-        successor = None if within else record.successor
-    if successor is not None:
-        shut_same(*successor)
+        yield
 
 
 def _may_reset(driver: Driver, connection: Any) -> bool:

@@ -1,4 +1,4 @@
-"""How long a call of a driver that blocks may take: when the time is up its socket is shut, and the call fails.
+"""End a call that blocks at a deadline: its socket is shut then, and the call fails.
 
 One thread for the whole process watches the moments; a call that is in time costs a lock and an entry in a list.
 """
@@ -15,18 +15,18 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-__all__ = ["bounded", "shut", "shut_same", "which"]
+__all__ = ["bounded", "identity_of", "shut", "shut_if_same"]
 
 _NUMBERS: Final = count()
 
 
 class _Watch:
-    """What is to be shut, and when."""
+    """The sockets to shut, and when."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._due: list[tuple[float, int]] = []
-        self._sockets: dict[int, tuple[int, int]] = {}  # descriptor, and which socket it is
+        self._sockets: dict[int, tuple[int, int]] = {}  # descriptor, inode
         self._thread: threading.Thread | None = None
 
     def add(self, descriptor: int, inode: int, deadline: float) -> int:
@@ -36,7 +36,7 @@ class _Watch:
             heapq.heappush(self._due, (deadline, number))
             self._sockets[number] = descriptor, inode
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="bounds", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
             elif first is None or deadline < first:
                 self._changed.notify()
@@ -54,14 +54,14 @@ class _Watch:
                 while self._due and (self._due[0][0] <= now or self._due[0][1] not in self._sockets):
                     _, number = heapq.heappop(self._due)
                     if (found := self._sockets.pop(number, None)) is not None:
-                        shut_same(*found)
+                        shut_if_same(*found)
 
     def _seconds(self) -> float | None:
         return max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
 
 
 def shut(descriptor: int) -> None:
-    """Shut a socket whose object we do not have; it stays the driver's to close."""
+    """Shut a socket by its descriptor; the driver closes it."""
     with contextlib.suppress(OSError):  # closed meanwhile, or not connected any more
         connection = socket.socket(fileno=os.dup(descriptor))
         try:
@@ -70,20 +70,20 @@ def shut(descriptor: int) -> None:
             connection.close()
 
 
-def shut_same(descriptor: int, inode: int) -> None:
-    """Shut a socket, unless it was closed and its number is another one's by now."""
+def shut_if_same(descriptor: int, inode: int) -> None:
+    """Shut a socket, unless it was closed and another one has its descriptor now."""
     if _inode(descriptor) == inode:
         shut(descriptor)
 
 
-def which(descriptor: int | None) -> tuple[int, int] | None:
-    """Return what `shut_same` needs to know of a socket; None where there is none."""
+def identity_of(descriptor: int | None) -> tuple[int, int] | None:
+    """Return the arguments of `shut_if_same` for a socket; None where there is none."""
     inode = _inode(descriptor)
     return None if descriptor is None or inode is None else (descriptor, inode)
 
 
 def _inode(descriptor: int | None) -> int | None:
-    """Return which socket it is; None where there is none, or the system does not tell (Windows)."""
+    """Return the inode of a socket; None where there is none, or the system does not expose it (Windows)."""
     if descriptor is not None and descriptor >= 0:
         with contextlib.suppress(OSError):  # closed
             return os.fstat(descriptor).st_ino
@@ -105,7 +105,7 @@ if hasattr(os, "register_at_fork"):
 @contextlib.contextmanager
 def bounded(descriptor: int | None, deadline: float) -> Iterator[None]:
     """While inside, calls on the socket `descriptor` fail from `deadline` (monotonic seconds) on."""
-    if (found := which(descriptor)) is None:
+    if (found := identity_of(descriptor)) is None:
         yield
         return
     number = _watch.add(*found, deadline)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -155,6 +155,28 @@ class TrackedConnection(Session, ABC):
         """This is a forked child: the connection is the parent's."""
         self.mutex, self.foreign = threading.RLock(), True
         self.refresh()
+
+    @contextmanager
+    def on_its_way_back(self, deadline: float | None) -> Iterator[None]:
+        """While inside, a loss starts no switch, and what is ours to be sent ends at `deadline`, if there is one."""
+        before = self.returning, self.deadline
+        self.returning, self.deadline = True, self.deadline if deadline is None else deadline
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.returning, self.deadline = before
+            self.refresh()
+
+    @contextmanager
+    def unobserved(self, deadline: float) -> Iterator[None]:
+        """While inside, changes are not recorded either."""
+        with self.on_its_way_back(deadline):
+            before, self.recording = self.recording, False
+            try:
+                yield
+            finally:
+                self.recording = before
 
     def refresh(self) -> None:
         """Compute anew the flags that the frequent path reads."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 from weakref import ref
@@ -15,15 +14,23 @@ from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Flow, Replacement
-from instrumented_wrapper.drivers.engine import deadlines, race_tasks, race_threads
-from instrumented_wrapper.drivers.engine.search import Target, find, hosts_to_ask, is_chosen, pause, role_wanted
+from instrumented_wrapper.drivers.engine import race_tasks, race_threads
+from instrumented_wrapper.drivers.engine.closing import closing_for_good
+from instrumented_wrapper.drivers.engine.search import Target, find, hosts_to_ask, pause, role_wanted
+from instrumented_wrapper.drivers.engine.takeover import (
+    candidate,
+    exchanging,
+    make_internal,
+    options_of_candidate,
+    taking_over,
+)
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
 from instrumented_wrapper.drivers.psycopg.connecting import Login, asked_for, contest, hosts_of
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
 from instrumented_wrapper.events import Peer
-from instrumented_wrapper.failover import ClosedMeanwhile, Found, Loss
+from instrumented_wrapper.failover import Found, Loss
 
 __all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
 
@@ -139,19 +146,13 @@ class Psycopg(Asking):
     def _dressed(self, connection: Any, record: Record, pgconn: Any, found: Found, deadline: float) -> Replacement:
         """Dress a new physical connection in a plain connection object, at the baseline of the app's."""
         dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
-        options = replace(record.options, failover="off")
-        internal = Record(dressed, options, None, (found.address,))
-        internal.chosen = is_chosen(found.role, record.chosen)
-        record.successor = deadlines.which(pgconn.socket)
-        internal.operations_wanted = record.operations_wanted  # of what the app's transfer handler does
-        internal.spans_wanted = record.spans_wanted
-        internal.internal, internal.recording, internal.deadline = True, False, deadline
-        internal.refresh()
+        internal = Record(dressed, options_of_candidate(record), None, (found.address,))
+        make_internal(internal, record)
         vars(dressed)[KEY] = internal
         dressed.row_factory, dressed._adapters = connection.row_factory, connection._adapters
         for setting in SETTINGS:
             self.write(dressed, setting, record.pristine(setting, self.read(connection, setting)))
-        return Replacement(dressed, found.address, found.attempts, found.tried, found.led_by)
+        return candidate(dressed, internal, record, found, pgconn.socket, deadline)
 
     def pause(self, connection: Any, seconds: float) -> Flow[None]:
         """Wait, unless the app closes its connection meanwhile."""
@@ -168,10 +169,7 @@ class Psycopg(Asking):
         """Swap the physical connections of the app's object and the replacement's, in one step."""
         record: Any = record_of(connection)
         other = replacement.connection
-        with record.mutex:
-            if record.closed_by_app:
-                raise ClosedMeanwhile
-            record.successor = None
+        with taking_over(record):
             for setting in SETTINGS:
                 ours, theirs = self.read(connection, setting), self.read(other, setting)
                 self.write(connection, setting, theirs)
@@ -181,22 +179,17 @@ class Psycopg(Asking):
             _own(other)
             connection._closed = False
             connection._prepared = fresh_prepared(connection._prepared)
-            internal: Record = vars(other)[KEY]
-            ours = record.shared, record.process
-            record.look_at(connection.pgconn)
-            record.shared, record.process, record.chosen = internal.shared, internal.process, internal.chosen
-            internal.shared, internal.process = ours
+            with exchanging(record, vars(other)[KEY]):
+                record.look_at(connection.pgconn)
             record.keep_reported()  # what the app's transfer handler has set included
             record.loss_told = False
 
     def abandon(self, connection: Any) -> None:
         """Close the app's object for good; its cursors fail from now on."""
         record: Any = record_of(connection)
-        with record.mutex:
-            record.closed_by_app = True
+        with closing_for_good(record):
             connection._closed = True
             connection.pgconn.finish()
-            record.refresh()
 
     def end(self, connection: Any) -> None:
         """End the physical connection of a connection that its pool must discard."""
@@ -207,29 +200,15 @@ class Psycopg(Asking):
         replacement.connection._closed = True
         replacement.connection.pgconn.finish()
 
-    @contextmanager
-    def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
+    def unobserved(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
         """While inside, changes are not recorded, nothing is switched, and waits end at `deadline`."""
-        record: Any = record_of(connection)
-        with self.returning(connection, deadline):
-            before, record.recording = record.recording, False
-            try:
-                yield
-            finally:
-                record.recording = before
+        record: Record = vars(connection)[KEY]
+        return record.unobserved(deadline)
 
-    @contextmanager
-    def returning(self, connection: Any, deadline: float | None = None) -> Iterator[None]:
+    def returning(self, connection: Any, deadline: float | None = None) -> AbstractContextManager[None]:
         """While inside, nothing is switched, and waits end at `deadline`, if there is one."""
-        record: Any = record_of(connection)
-        before = record.returning, record.deadline
-        record.returning, record.deadline = True, record.deadline if deadline is None else deadline
-        record.refresh()
-        try:
-            yield
-        finally:
-            record.returning, record.deadline = before
-            record.refresh()
+        record: Record = vars(connection)[KEY]
+        return record.on_its_way_back(deadline)
 
 
 class PsycopgWithin(Psycopg):
