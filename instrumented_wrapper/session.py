@@ -35,6 +35,7 @@ class Session:
         configuring: what is being set belongs to the baseline.
         held: a pool or a framework configures the connection, and has not handed it out yet.
         shared: others use the server session too, between our transactions (a pooler): its settings are left alone.
+        closed_by_app: it stays closed.
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
         refusal: what each statement raises while security state is missing that a switch could not carry.
@@ -51,7 +52,7 @@ class Session:
         self.left: dict[str, None] = {}
         self.built: set[str] = set()
         self.noted: list[Effects] = []
-        self.configuring = self.held = self.shared = False
+        self.configuring = self.held = self.shared = self.closed_by_app = False
         self.lost: FailoverError | None = None
         self.owed: FailoverError | None = None
         self.failed: FailoverError | None = None

@@ -31,7 +31,7 @@ from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer, Tried
 from instrumented_wrapper.lifecycle import settle_doubts, where
 from instrumented_wrapper.resets import reset
 from instrumented_wrapper.session import Session
-from instrumented_wrapper.transfer import Switch, configure, gives_settings
+from instrumented_wrapper.transfer import Switch, configure, gives_settings, is_closed_by_app
 
 __all__ = ["before_switch", "observe_loss", "planned_switch", "replace_lost"]
 
@@ -161,7 +161,8 @@ def _try(this: Switch) -> Flow[Replacement | None]:
             yield partial(driver.abort_transaction, new)
         driver.graft(this.connection, new)
     except BaseException as error:
-        lost = isinstance(error, Exception) and driver.is_lost(new.connection)
+        closed = is_closed_by_app(driver, new.connection)  # by the transfer handler, which would do so again
+        lost = isinstance(error, Exception) and not closed and driver.is_lost(new.connection)
         driver.discard(new)
         seconds = backoff_delay(this.seconds())
         if not lost or time.monotonic() + seconds >= this.deadline:
@@ -205,7 +206,11 @@ def _why(this: Switch, error: Exception) -> str:
         said = "; ".join(f"{_named(host)} {answer}" for host, answer in error.answers.items())
         return f"no server took over ({said or 'none answered'})"
     if isinstance(error, ClosedMeanwhile):
-        return "the app called close() meanwhile"
+        return (
+            "the transfer handler has closed the new connection"
+            if this.asks_handler
+            else "the app called close() meanwhile"
+        )
     if this.asks_handler:
         return f"the transfer handler raised {type(error).__name__}"
     if isinstance(error, Refused):

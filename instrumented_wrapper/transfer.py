@@ -13,7 +13,7 @@ from typing import Any
 from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused, Replacement
 from instrumented_wrapper.events import SettingChange, SettingsEnd, Transfer, error_type, observe
-from instrumented_wrapper.failover import Attempts, Loss
+from instrumented_wrapper.failover import Attempts, ClosedMeanwhile, Loss
 from instrumented_wrapper.lifecycle import ask, fetch, keep_present, read_anew, restore, tell_fetched, where
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
@@ -106,6 +106,8 @@ def _carry(this: Switch, new: Replacement, handler: handlers.Handler | None) -> 
         trips = (yield from _to_baseline(this, new))[2]
     this.asks_handler = True
     handled = yield from ask(driver, handler, session, new.connection, this.deadline)
+    if is_closed_by_app(driver, new.connection):
+        raise ClosedMeanwhile
     this.asks_handler, session.on_server.handled = False, True
     if not handled:
         done, _, more = yield from _to_values(this, new, ())
@@ -114,6 +116,12 @@ def _carry(this: Switch, new: Replacement, handler: handlers.Handler | None) -> 
     keep_present(session, partial(driver.read, new.connection))
     _handled(this)
     return (), True, trips + more
+
+
+def is_closed_by_app(driver: Driver, connection: Any) -> bool:
+    """Return True if the app itself, or its handler, has closed a connection."""
+    session = driver.session_of(connection)
+    return session is not None and session.closed_by_app
 
 
 def _handled(this: Switch) -> None:

@@ -18,6 +18,7 @@ class Callback:
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     statement: str = ""
+    closes: bool = False
     returns: Any = None
     raises: BaseException | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)

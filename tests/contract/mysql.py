@@ -163,6 +163,8 @@ class ForMySQL(Needs):
                 self.set(arguments[-1], setting, value)
             if what.statement:
                 self.execute(arguments[-1], what.statement)
+            if what.closes:
+                arguments[-1].close()
             if what.raises:
                 raise what.raises
             return what.returns

@@ -274,6 +274,21 @@ def test_a_transfer_handler_that_raises_fails_the_switch(driver: DriverUnderTest
     assert failed == ["session_state.transfer", "failover", "SELECT"]
 
 
+@pytest.mark.parametrize("returns", [False, True])
+def test_a_transfer_handler_that_closes_the_connection_fails_the_switch_at_once(
+    driver: DriverUnderTest, connect, site, returns: bool
+) -> None:
+    """It would close each new one."""
+    connection = changed(driver, connect())
+    set_transfer(driver.callback(what := Callback(closes=True, returns=returns)))
+    site.end_sessions()
+    with pytest.raises(FailoverFailedError, match="the transfer handler has closed the new connection"):
+        driver.execute(connection, "SELECT 1")
+    assert len(what.calls) == 1
+    assert driver.is_closed(connection)
+    assert site.none_left()
+
+
 def test_no_transfer_handler_runs_where_transfer_is_off(driver: DriverUnderTest, connect, site) -> None:
     set_transfer(handler := Handler())
     connection = connect(transfer_session_state_on_switch=False)

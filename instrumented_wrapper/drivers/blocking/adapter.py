@@ -226,8 +226,6 @@ class Blocking:
     def graft(self, connection: Any, replacement: Replacement) -> None:
         """Exchange the physical connections of the app's object and the replacement's."""
         record, other = _record(connection), _record(replacement.connection)
-        if other.closed_by_app:
-            raise self._native.operational_error("the transfer handler has closed the new connection")
         with taking_over(record):
             with _busy(record), _busy(other):
                 del replacement.connection.__dict__[KEY]

@@ -42,7 +42,6 @@ class TrackedConnection(Session, ABC):
         recording: changes are the app's doing.
         returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
         returned: a pool has reset it, and is about to take it back: a close meanwhile resets nothing.
-        closed_by_app: it stays closed.
         loss_told: a loss that is not repaired was observed.
         asks: the server has to be asked before the next statement.
         called: functions of which the server has to be asked what they may do.
@@ -77,7 +76,7 @@ class TrackedConnection(Session, ABC):
         self.mutex: AbstractContextManager[Any] = threading.RLock()
         self.off = self.alert = self.internal = self.foreign = self.switchable = False
         self.recording, self.returning, self.returned = True, False, False
-        self.closed_by_app = self.loss_told = self.asks = self.chosen = False
+        self.loss_told = self.asks = self.chosen = False
         self.called: set[str] = set()
         self.functions: Any = None
         self.was_standby: bool | None = None

@@ -146,6 +146,8 @@ class Psycopg2(Needs):
                 change(arguments[-1], setting, value)
             if what.statement:
                 self.execute(arguments[-1], what.statement)
+            if what.closes:
+                arguments[-1].close()
             if what.raises:
                 raise what.raises
             return what.returns

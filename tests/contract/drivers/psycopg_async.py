@@ -45,6 +45,8 @@ class PsycopgAsync(PsycopgSync):
                 await getattr(arguments[-1], f"set_{setting}")(value)
             if what.statement:
                 await arguments[-1].execute(what.statement)
+            if what.closes:
+                await arguments[-1].close()
             if what.raises:
                 raise what.raises
             return what.returns

@@ -150,6 +150,8 @@ class PsycopgSync(Needs):
                 getattr(arguments[-1], f"set_{setting}")(value)
             if what.statement:
                 arguments[-1].execute(what.statement)
+            if what.closes:
+                arguments[-1].close()
             if what.raises:
                 raise what.raises
             return what.returns
