@@ -58,7 +58,7 @@ class Session:
         self.failed: FailoverError | None = None
         self.asked_read_only, self.resetting = "", False
         self.aliases: Mapping[str, str] = {}
-        self.reported: Callable[[str], str | None] = _not_reported
+        self.reported: Callable[[str], str | None] = dict[str, str]().get  # nothing is
         self._database = database
         self._settings: dict[str, SettingState] = {}
         self._origins: dict[str, object] = {}
@@ -344,7 +344,3 @@ class Session:
         """Return the names of state that a switch cannot carry over; of a setting in doubt, its own name."""
         doubts = (name or why for name, why in self.on_server.doubts.items())
         return tuple(dict.fromkeys((*self.left, *doubts, *self.on_server.missing, *self.on_server.not_carried())))
-
-
-def _not_reported(name: str) -> str | None:
-    return None
