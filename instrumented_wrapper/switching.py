@@ -206,11 +206,7 @@ def _why(this: Switch, error: Exception) -> str:
         said = "; ".join(f"{_named(host)} {answer}" for host, answer in error.answers.items())
         return f"no server took over ({said or 'none answered'})"
     if isinstance(error, ClosedMeanwhile):
-        return (
-            "the transfer handler has closed the new connection"
-            if this.asks_handler
-            else "the app called close() meanwhile"
-        )
+        return "the transfer handler called close()" if this.asks_handler else "the app called close() meanwhile"
     if this.asks_handler:
         return f"the transfer handler raised {type(error).__name__}"
     if isinstance(error, Refused):
