@@ -115,7 +115,7 @@ class QuerySpans:
 
     def _batch(self, record: TrackedConnection, cursor: Any, query: Any, sets: Any) -> Operation | None:
         size = size_of(sets)
-        return self._started(record, record.spans_wanted, self._of_batch, cursor, query, sets, size) if size else None
+        return self._begun(record, record.spans_wanted, self._of_batch, cursor, query, sets, size) if size else None
 
     def script(self, record: TrackedConnection, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
         """Begin several statements in one text, whatever else the method is given."""
@@ -123,25 +123,25 @@ class QuerySpans:
 
     def procedure(self, record: TrackedConnection, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a ``callproc``."""
-        return unless_it_fails(self._started, record, record.spans_wanted, self._of_procedure, name)
+        return self._begun(record, record.spans_wanted, self._of_procedure, name)
 
     def command(self, name: str, record: TrackedConnection, *args: Any, **kwargs: Any) -> Operation | None:
         """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
         if (asked := record.options.transaction_spans) == "off":
             return None
         traces = record.spans_wanted and (asked == "on" or self.within_recorded())
-        return unless_it_fails(self._started, record, traces, _of_words, _command(name))
+        return self._begun(record, traces, _of_words, _command(name))
 
     def part(self, words: Words, record: TrackedConnection, metrics: bool = True) -> Operation | None:
         """Begin what is no statement of the app's: a COPY by a method, what the driver sends on its own account."""
-        return unless_it_fails(self._started, record, record.spans_wanted, _of_words, words, metrics=metrics)
+        return self._begun(record, record.spans_wanted, _of_words, words, metrics=metrics)
 
     def page(self, record: TrackedConnection, cursor: Any) -> Operation | None:
         """Begin to fetch a page of a cursor on the server; of one result, only the first ones have spans."""
         return pages.of(cursor).begin(functools.partial(self._page, record))
 
     def _page(self, record: TrackedConnection, traces: bool) -> Operation | None:
-        return unless_it_fails(self._started, record, traces and record.spans_wanted, _of_words, _FETCH)
+        return self._begun(record, traces and record.spans_wanted, _of_words, _FETCH)
 
     @contextmanager
     def connect(self, options: Options, site: Callable[[], Site]) -> Iterator[None]:
@@ -162,14 +162,17 @@ class QuerySpans:
         started = time_ns()
         return self._begin(self._operations.templates_at(site()).template(_CONNECT), True, False, started)
 
-    def _started(
+    def _begun(
         self, record: TrackedConnection, traces: bool, template_of: TemplateOf, *given: Any, metrics: bool = True
     ) -> Operation | None:
         if not self.listens():
             return None
         started = time_ns()
-        template = template_of(record.templates or self._templates_of(record), *given)
-        return self._begin(template, traces, metrics and record.options.metrics, started, record)
+        try:
+            template = template_of(record.templates or self._templates_of(record), *given)
+            return self._begin(template, traces, metrics and record.options.metrics, started, record)
+        except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
+            return _failed(error)
 
     def _templates_of(self, record: TrackedConnection) -> SpanTemplates:
         options = record.options
@@ -200,7 +203,7 @@ def named_parameters(keywords: Mapping[str, Any]) -> Any:
 
 
 def _of_words(templates: SpanTemplates, words: Words) -> SpanTemplate:
-    """Return the template of what has no text of the app's."""
+    """Return the template of what is not described by a text."""
     return templates.bare.get(words) or templates.put(templates.bare, words, words, None)
 
 
