@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from instrumented_wrapper import FailoverSuccessError, reset_session, session_state, switch
 from servers import Proxy
@@ -287,3 +288,26 @@ def test_two_hundred_switches(connect, cluster) -> None:
     mine = "SELECT id FROM information_schema.processlist WHERE user = 'app'"
     assert cluster.primary.sql(mine) == [(str(session(connection)),)]
     assert ask(connection, "SELECT @x, @@time_zone") == [(1, "+02:00")]
+
+
+# --- the current span, as a query attribute -----------------------------------------------------------------------
+
+
+def test_a_character_set_for_which_python_has_no_codec(connect) -> None:
+    with TracerProvider().get_tracer("app").start_as_current_span("app"):  # as each of our query spans is
+        connection = connect(autocommit=True)
+        sends_spans = connection.otel_context_propagation
+        connection.set_charset_collation("binary")
+        assert ask(connection, "SELECT 1") == [(1,)]
+        switch(connection)
+        assert ask(connection, "SELECT 1") == [(1,)]
+        connection.set_charset_collation("utf8mb4")
+        assert connection.otel_context_propagation == sends_spans
+
+
+def test_what_the_app_has_turned_off_stays_off(connect) -> None:
+    connection = connect()
+    connection.otel_context_propagation = False
+    for charset in ("binary", "utf8mb4"):
+        connection.set_charset_collation(charset)
+    assert connection.otel_context_propagation is False

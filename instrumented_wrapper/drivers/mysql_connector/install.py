@@ -24,7 +24,7 @@ from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.driver import BlockingMySQLConnector
-from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew
+from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew, choosing
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
 from instrumented_wrapper.drivers.watching import KEY, checkout_deadline, drop_all
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
@@ -100,6 +100,7 @@ def _connections(
     over("cursor", functools.partial(_pinging, calls))
     over("cmd_reset_connection", _beginning_anew)
     over("cmd_change_user", _changing_user)
+    over("set_charset_collation", functools.partial(choosing, NATIVE.keep_context))
     over("shutdown", _shutting_down)
     over("is_connected", _checked)
     over("close", _closed)
@@ -265,6 +266,7 @@ def _changing_user(original: Method) -> Method:
         record = record_of(self)
         if record is not None and not (record.busy and record.is_within()):
             _keep(self, {"user": username, "password": password, "database": database})
+            NATIVE.keep_context(self)
             begin_anew(self, record)
             NATIVE.look(self, record)
         return result

@@ -6,17 +6,21 @@ connection whose values outlive its session. What is put back on the server has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import codecs
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from mysql.connector import __version_info__
+from mysql.connector.connection import MySQLConnection
 
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.server_settings import Assignment
 
-__all__ = ["begin_anew", "give"]
+__all__ = ["begin_anew", "choosing", "give", "keep_context"]
 
 _CHARACTER_SETS: Final = ("character_set_client", "character_set_results", "character_set_connection")
+_OFF: Final = "_instrumented_wrapper_context_off"  # in a connection's ``__dict__``: we have turned it off, not the app
 
 
 def give(connection: Any, assignments: Sequence[Assignment]) -> None:
@@ -61,3 +65,40 @@ def begin_anew(connection: Any, record: Record) -> None:
         if (before := pristine.get(name)) is not None:
             record.on_server.noticed(name, before, value)
     record.refresh_changed()
+
+
+def keep_context(connection: Any, knows: bool) -> None:
+    """Have the driver not send the current span, which may be ours, where each statement would fail or be mixed up.
+
+    It sends the span with each statement as a query attribute: a server that `knows` none takes it for a parameter, and
+    a pure connection raises LookupError where Python has no codec of the character set's name.
+    """
+    if not (knows and _writes_attributes(connection)):
+        connection.__dict__.setdefault(_OFF, connection.otel_context_propagation)
+        connection.otel_context_propagation = False
+    elif connection.__dict__.pop(_OFF, False):
+        connection.otel_context_propagation = True
+
+
+def _writes_attributes(connection: Any) -> bool:
+    if not isinstance(connection, MySQLConnection):
+        return True
+    try:
+        return connection.charset == "utf8mb4" or bool(codecs.lookup(connection.charset))
+    except LookupError:
+        return False
+
+
+def choosing(keep: Callable[[Any], None], original: Callable[..., None]) -> Callable[..., None]:
+    """``set_charset_collation``: the driver writes what it sends there in the new character set already."""
+
+    @functools.wraps(original)
+    def set_charset_collation(self: Any, *args: Any, **kwargs: Any) -> None:
+        wanted, self.otel_context_propagation = self.otel_context_propagation, False
+        try:
+            original(self, *args, **kwargs)
+        finally:
+            self.otel_context_propagation = wanted
+            keep(self)
+
+    return set_charset_collation

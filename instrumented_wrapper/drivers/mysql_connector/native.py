@@ -158,12 +158,8 @@ class MySQLConnector(ForMySQL):
         return None if sock is None or sock.fileno() < 0 else int(sock.fileno())
 
     def keep_context(self, connection: Any) -> None:
-        """Have the driver not send our spans to a server that does not know of query attributes.
-
-        It sends the current span with each statement as one, and in MariaDB they are taken for parameters.
-        """
-        if mysql.system_of(self.version(connection)) == "mariadb":
-            connection.otel_context_propagation = False
+        """Have the driver not send our spans where it cannot, see `keeping`."""
+        keeping.keep_context(connection, knows=mysql.system_of(self.version(connection)) != "mariadb")
 
     def look(self, connection: Any, record: Record) -> None:
         """Where there is no socket to look at, have the server asked after a pause."""
@@ -206,6 +202,7 @@ class MySQLConnector(ForMySQL):
     def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The driver keeps some of these itself."""
         keeping.give(connection, assignments)
+        self.keep_context(connection)
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """The driver puts parameters into the text on its way: that one is read in `cmd_query`."""
