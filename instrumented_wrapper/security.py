@@ -52,7 +52,8 @@ class Refusal:
         unnamed = [name for name, is_named in missing.items() if not is_named]
         self._unnamed = frozenset((*unnamed, *(because for name, because in doubts.items() if not name)))
         named = (name for name, because in under_way.items() if name and because != UNSEEN)
-        self.found = self.security_state((*left, *missing, *(n or doubts[n] for n in doubts), *named))
+        doubted = (name or because for name, because in doubts.items() if not name or because != UNSEEN)
+        self.found = self.security_state((*left, *missing, *doubted, *named))
 
     def security_state(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of the names that cannot be carried over without which no statement may run."""

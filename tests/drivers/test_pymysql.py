@@ -109,11 +109,21 @@ def test_they_are_reset(connect, procedure: str) -> None:
     assert ask(connection, "SELECT @@time_zone, @@lock_wait_timeout") == before
 
 
+def ask_after_loss(connection: Any, sql: str) -> Any:
+    """Ask; whether a procedure has set user variables, too, MySQL does not tell this account."""
+    try:
+        return ask(connection, sql)
+    except FailoverSuccessError as error:
+        if error.not_restored != ("user variables",):
+            raise
+        return ask(connection, sql)
+
+
 def test_they_are_carried_over(switching, server, procedure: str) -> None:
     connection = switching()
     ask(connection, procedure)
     end(server, connection)
-    assert ask(connection, "SELECT @@time_zone, @@lock_wait_timeout") == (("+03:00", 77),)
+    assert ask_after_loss(connection, "SELECT @@time_zone, @@lock_wait_timeout") == (("+03:00", 77),)
 
 
 @pytest.mark.parametrize("flags", [0, CLIENT.SESSION_TRACK])
@@ -124,7 +134,7 @@ def test_they_are_seen_after_a_switch(switching, server, procedure: str, flags: 
     ask(connection, "SELECT 1")
     assert session_state(connection)["time_zone"].value == "+03:00"
     end(server, connection)
-    assert ask(connection, "SELECT @@time_zone, @@lock_wait_timeout") == (("+03:00", 77),)
+    assert ask_after_loss(connection, "SELECT @@time_zone, @@lock_wait_timeout") == (("+03:00", 77),)
 
 
 def test_what_has_no_name_is_told(switching, server) -> None:

@@ -1,8 +1,8 @@
-"""Functions of MySQL that set nothing. Pure.
+"""Functions of MySQL and MariaDB that set nothing. Pure.
 
 Which others a text calls matters where the server does not report at once what they set: to the rows of a query MySQL
 adds nothing. The list is what MySQL 9.7 takes in ``SELECT name()`` without looking for a stored function, keywords
-included; a name that is missing costs a question.
+included, and what MariaDB's manual has besides; a name that is missing costs a question.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ __all__ = ["calls"]
 
 _QUERY: Final = re.compile(
     r"(?:\A|;)(?:[\s(]|/\*.{0,200}?\*/|(?:--|\#)[^\n]{0,200}+\n)*+(?:/\*M?!\d*\s*)?"
-    r"(?:select|with|values|table|explain|analyze|desc(?:ribe)?)\b",
+    r"(?:select|with|values|table|explain|analyze|desc(?:ribe)?|call|do|set|insert|replace|update|delete)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+# Strings; tables and procedures with something in parentheses after their names.
+_OTHERS: Final = re.compile(
+    r"'(?:[^'\\]|\\.|'')*+'|\"(?:[^\"\\]|\\.|\"\")*+\""
+    r"|\b(?:into|insert|replace|call)\s++(?:(?:\w++|`[^`]++`)\s*+\.\s*+)?(?:\w++|`[^`]++`)(?=\s*+\()",
     re.IGNORECASE | re.DOTALL,
 )
 _CALL: Final = re.compile(r"(\.\s*+)?+(?<!\w)(\w++|`[^`]++`)\s*+\(")
@@ -27,5 +33,9 @@ def calls(text: str) -> frozenset[str]:
     """Return the names of functions that a query may call, and that may be stored ones (lower case)."""
     if not _QUERY.search(text):
         return frozenset()
+    return _called(_OTHERS.sub(" ", text)) if _called(text) else frozenset()
+
+
+def _called(text: str) -> frozenset[str]:
     found = ((qualified, name.lower()) for qualified, name in _CALL.findall(text))
     return frozenset(name for qualified, name in found if qualified or name not in _HARMLESS)

@@ -31,6 +31,8 @@ __all__ = [
     "one_row",
     "present",
     "serves",
+    "text_of",
+    "user_variables",
 ]
 
 # What is looked at where anything may have been set, and the server does not report it.
@@ -116,6 +118,18 @@ def _typed(variable: str, dialect: Dialect) -> str:
     return f"IF({variable} IS NULL, NULL, COALESCE({value}, '{_UNREADABLE}'))"
 
 
+def user_variables(dialect: Dialect) -> list[str]:
+    """Ask for the names of the user variables that the session has, and for what each session begins with."""
+    listed = "performance_schema.user_variables_by_thread WHERE THREAD_ID = PS_CURRENT_THREAD_ID()"
+    where = "information_schema.USER_VARIABLES" if dialect.mariadb else listed
+    return [f"SELECT {_armored('VARIABLE_NAME')} FROM {where}", f"SELECT {_armored('@@global.init_connect')}"]
+
+
+def text_of(cell: str | None) -> str:
+    """Return the text of an answer that is in hexadecimal."""
+    return "" if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape")
+
+
 def defaults(names: Sequence[str], dialect: Dialect) -> str:
     """Ask for what a new session begins with, in one row."""
     return one_row(_armored(_expression(name, dialect, "global")) for name in names)
@@ -161,7 +175,7 @@ def answers(names: Sequence[str], row: Sequence[str | None]) -> dict[str, str | 
         elif name.startswith("@"):
             found[name] = None if cell is None else value_of(cell)
         else:
-            text = None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape")
+            text = None if cell is None else text_of(cell)
             found[name] = _roles(text) if name == "role" else canonical(name, text)[1]
     return found
 

@@ -16,6 +16,7 @@ __all__ = [
     "RESOURCE_GROUP",
     "TEMPORARY",
     "UNNAMED",
+    "USER_VARIABLES",
     "covers",
     "is_listed",
     "is_security_state",
@@ -29,7 +30,8 @@ HANDLERS: Final = "handlers"
 NEXT: Final = "SET TRANSACTION"  # characteristics of the next transaction only
 RESOURCE_GROUP: Final = "resource group"  # which one it is, a session is not told
 UNNAMED: Final = "session state"  # the server reports that there is some, without a name
-_CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT, UNNAMED})
+USER_VARIABLES: Final = "user variables"  # code on the server may have set some, and nobody tells which
+_CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT, UNNAMED, USER_VARIABLES})
 # What a reset of settings clears, too: among what has no name may be user variables, a tenant's for one.
 _LIKE_SETTINGS: Final = (RESOURCE_GROUP, UNNAMED)
 

@@ -23,6 +23,7 @@ from instrumented_wrapper.databases.mysql.state import (
     PREPARED,
     RESOURCE_GROUP,
     TEMPORARY,
+    USER_VARIABLES,
 )
 from instrumented_wrapper.databases.mysql.tokens import Token, tokens_of
 from instrumented_wrapper.statement import (
@@ -295,7 +296,8 @@ def _quoted_statement(tokens: Sequence[Token]) -> Effects | None:
 
 def _unseen(statement: list[Token], because: str, several: bool) -> Effects:
     """What runs there is not read."""
-    return Effects(steps=(Step(DOUBT, "", because), *_named(statement, because)), in_doubt=True, several=several)
+    steps = (Step(DOUBT, "", because), *_named(statement, because))
+    return Effects(steps=steps, leaves=(USER_VARIABLES,), in_doubt=True, several=several)
 
 
 def _named(statement: list[Token], because: str) -> tuple[Step, ...]:

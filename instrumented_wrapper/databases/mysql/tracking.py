@@ -7,11 +7,11 @@ several pairs of name and value in one entry.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from instrumented_wrapper.databases.mysql.settings import OWN, canonical
 
-__all__ = ["ALL", "BEGIN", "ENABLE", "LISTEN", "LISTEN_MARIADB", "WHICH", "changes", "parts"]
+__all__ = ["ALL", "BEGIN", "ENABLE", "LISTEN", "LISTEN_MARIADB", "WHICH", "Changes", "changes", "parts"]
 
 ENABLE: Final = "SET SESSION session_track_system_variables='*', session_track_state_change=1"
 # The same for a session that is new: what is set to what it is, is reported.
@@ -47,8 +47,22 @@ def _is_only_number(state: bytes) -> bool:
     return state[2:15] == _STATEMENT_ID and state[1] == len(state) - 2
 
 
-def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool]:
-    """Return what was reported: settings with their values, and whether there is more of which no name is told."""
+class Changes(NamedTuple):
+    """What was reported.
+
+    Attributes:
+        settings: those that have changed, with their values.
+        unnamed: there is more, of which no name is reported.
+        others: something else has changed than what the wrapper has had reported, were it only by the server itself.
+    """
+
+    settings: list[tuple[str, str | None]]
+    unnamed: bool
+    others: bool
+
+
+def changes(state: bytes) -> Changes:
+    """Read what a server has reported."""
     reported: list[tuple[str, str | None]] = []
     unnamed = False
     while state:
@@ -61,7 +75,8 @@ def changes(state: bytes) -> tuple[list[tuple[str, str | None]], bool]:
             unnamed = True
     theirs = [pair for pair in reported if pair[0] not in OWN]
     named = any(not name.startswith("session_track") for name, _ in theirs)  # of these it is said, too
-    return theirs, unnamed and not named
+    others = any(not name.startswith("session_track") for name, _ in reported)
+    return Changes(theirs, unnamed and not named, others)
 
 
 def _variables(data: bytes) -> Iterator[tuple[str, str | None]]:

@@ -13,6 +13,7 @@ from instrumented_wrapper.drivers.watching import KEY
 __all__ = ["ending", "hearing", "hearing_result", "reading_on"]
 
 Method = Callable[..., Any]
+_LAST = KEY + "_last"  # in the connection's `__dict__`: the answer that follows the rows reports all there is
 
 
 def hearing(original: Method) -> Method:
@@ -49,6 +50,8 @@ def _heard(connection: Any, message: bytes, status: int) -> bytes:
     info, state = tracking.parts(message, bool(status & STATE_CHANGED))
     if state:
         hear(connection, state)
+    if connection.__dict__.pop(_LAST, None):
+        connection.__dict__[KEY].talk.heard_all()
     return info
 
 
@@ -102,5 +105,7 @@ def _ended(connection: Any, result: Any) -> None:
         return
     if record.talk.called:
         record.talk.had_rows()
+        if result.has_next:
+            connection.__dict__[_LAST] = True
     elif status & STATE_CHANGED:
         record.talk.rows_changed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pymysql
 from pymysql import connections
@@ -284,7 +284,8 @@ def hear(connection: Any, state: bytes) -> None:
     record: Record | None = connection.__dict__.get(KEY)
     if record is None or record.foreign:
         return
-    settings, unnamed = tracking.changes(state)
-    if settings or unnamed:
-        talk: Any = record.talk
-        talk.heard(settings, unnamed)
+    changes, talk = tracking.changes(state), cast(Any, record.talk)
+    if changes.settings or changes.unnamed:
+        talk.heard(changes)
+    else:
+        talk.heard_all()

@@ -1,0 +1,184 @@
+"""What servers of MySQL and MariaDB report unasked (``session_track_system_variables``), and what it means.
+
+A report names system variables and the database. Of user variables, temporary tables and prepared statements it says
+only that something has changed; of what a query sets while it has rows, a later answer tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from instrumented_wrapper.databases.mysql import tracking
+from instrumented_wrapper.databases.mysql.settings import HIDDEN, TIMESTAMP, TOGETHER
+from instrumented_wrapper.databases.mysql.state import UNNAMED
+from instrumented_wrapper.drivers.talking.line import Line
+from instrumented_wrapper.drivers.talking.user_variables import UserVariables
+from instrumented_wrapper.server_settings import ANY
+from instrumented_wrapper.statement import SET_LOCAL, Effects
+
+__all__ = ["Reports", "runs_code"]
+
+_CODE: Final = ("call", "execute")  # what they run is not read
+
+
+class Reports:
+    """What the server of one session has reported, and what it has still to report."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._first: dict[str, str | None] = {}  # reported while the connection was made
+        self._pending: dict[str, str | None] = {}  # reported by an answer that is not settled yet
+        self.called = False  # a query calls a function that may set something
+        self._unnamed = self._more = False  # something without a name was reported; something will be
+        self._unsure: set[str] = set()  # was reported with a value that is not to be believed
+        self._own: frozenset[str] = frozenset()  # no session can be given it
+        self._of_rows: Sequence[Effects] = ()  # effects of the statement whose rows were the last
+        self._listening = False  # what is reported now was asked for
+        self._perhaps: bool | None = None  # user variables may have been set; True: nothing else explains the report
+        self._variables = UserVariables(line)
+
+    def moved(self) -> None:
+        """The physical connection is another one now."""
+        self._pending.clear()
+        self._more = False
+        self._line.record.reported = self._reported
+
+    def _reported(self, name: str) -> str | None:
+        """What was reported before may be old: of ``SET @@x = 1``, without a scope, nothing is reported."""
+        told = self._pending.get(name)
+        return told if told is not None else self._line.known(name)
+
+    def reported(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what the client knows without asking."""
+        told = {name: self._reported(name) for name in names}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def heard(self, changes: tracking.Changes) -> None:
+        """The server has reported with an answer what has changed."""
+        if self._line.record.configuring:
+            self._first.update(changes.settings)
+            return
+        noted = self._reported_about()
+        steps = [step for effects in noted for step in effects.steps] if noted else []
+        of_one = {step.name for step in steps if step.kind == SET_LOCAL}  # SET STATEMENT: they are back by now
+        named = {step.name for step in steps}
+        for name, value in changes.settings:
+            if name == TIMESTAMP or name in HIDDEN:
+                self._unsure |= {name} - named
+            elif name not in of_one:
+                self._pending[name] = value
+        self._heard_unnamed(changes, noted, named)
+        self._line.record.unsure = True  # the frequent path looks
+
+    def _reported_about(self) -> Sequence[Effects]:
+        """Return the effects of the statement that a report is about, which may be an earlier one that had rows."""
+        late = self._more or self._listening
+        self.heard_all()
+        return self._of_rows if late else self._line.record.noted
+
+    def heard_all(self) -> None:
+        """The server has answered with room for all that it has to report."""
+        more, self._more = self._more, False
+        if more and self._line.record.on_server.doubts.get(ANY) == UNNAMED:
+            del self._line.record.on_server.doubts[ANY]
+
+    def _heard_unnamed(self, changes: tracking.Changes, noted: Sequence[Effects], named: set[Any]) -> None:
+        """Tell a change without a name from one that the statement explains, or that is of our own listening."""
+        explained = any(effects.leaves or effects.sets or effects.is_told for effects in noted)
+        unread = not explained or any(map(runs_code, noted))
+        of_code = {name for name, _ in changes.settings if not name.startswith("session_track")} - named
+        ours = self._listening and changes.others and self._line.dialect().mariadb  # the SET that listens is one, too
+        if changes.unnamed and not explained and not ours:
+            self._unnamed = True
+        elif unread and of_code:
+            self._perhaps = True
+        elif changes.unnamed and unread:
+            self._perhaps = self._perhaps or False
+
+    def will_hear(self) -> None:
+        """The answer to a query, which has no room for it, says that something has changed: a later one tells what."""
+        record = self._line.record
+        self._more, self._of_rows = True, tuple(record.noted)
+        if record.recording and not record.configuring:
+            record.on_server.doubts[ANY] = UNNAMED
+            record.asks = True
+            record.refresh()
+
+    def rows_changed(self) -> None:
+        """Listen for what the end of rows reports as changed, unless the statement's own effects are known."""
+        noted = self._line.record.noted
+        if not noted or not all(effects.is_told and not effects.several for effects in noted):
+            self.will_hear()
+
+    def had_rows(self) -> None:
+        """A query that called a function, or a procedure, was answered: what that may have set is reported later."""
+        self.called = False
+        self.will_hear()
+
+    def expect(self) -> None:
+        """Something depends on all that was set: have what no answer had room for reported, if there may be some."""
+        if self._line.owes() and self._adds_nothing_to_rows():
+            self.will_hear()
+
+    def _adds_nothing_to_rows(self) -> bool:
+        """MariaDB says with the rows that something is to be reported; MySQL does not."""
+        return self._line.tracks() and not self._line.dialect().mariadb
+
+    def keep_reported(self) -> None:
+        """What was reported belongs to the baseline."""
+        if self._more:
+            self._hear_all()
+        self._forget_pending()
+
+    def _forget_pending(self) -> None:
+        self._pending.clear()
+        self._unnamed, self._perhaps = False, None
+
+    def _hear_all(self) -> None:
+        self._more, self._listening = False, True
+        try:
+            self._line.listen()
+        finally:
+            self._listening = False
+
+    def notice(self) -> None:
+        """Take what was reported with the answers; the text of the statement need not have said it."""
+        self.called = self.called and self._line.owes()
+        if self._line.record.recording and not self._line.record.configuring:
+            self._take()
+        self._forget_pending()
+
+    def lost(self) -> None:
+        """What is reported is taken after each answer."""
+
+    def _take(self) -> None:
+        record = self._line.record
+        pending, self._pending = self._pending, {}
+        unnamed, perhaps = self._unnamed, self._perhaps
+        if perhaps is None and self._variables.is_in_doubt():
+            perhaps = True
+        unsure, self._unsure = self._unsure, set()
+        record.left.update(dict.fromkeys(sorted(unsure & HIDDEN)))
+        record.on_server.doubts.update(dict.fromkeys(unsure - HIDDEN, "reported"))
+        for name, value in pending.items():
+            if name in self._own:
+                continue
+            if (first := self._first.get(name)) is not None and value is not None:
+                record.on_server.noticed(name, first, value)
+            else:
+                record.on_server.reported(name, value)
+            if (other := TOGETHER.get(name)) is not None and other not in pending:
+                record.on_server.doubts[other] = name
+        if unnamed:
+            self._variables.have_changed()
+        if perhaps is not None:
+            self._variables.may_have_changed(explained=not perhaps)
+        self._forget_pending()
+        if pending or unnamed or unsure or perhaps is not None:
+            record.refresh_changed()
+
+
+def runs_code(effects: Effects) -> bool:
+    """Tell whether a statement runs code on the server that its text does not show."""
+    return bool(effects.calls) or any(part.word in _CODE or part.calls for part in effects.parts)

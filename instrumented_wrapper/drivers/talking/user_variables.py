@@ -1,0 +1,98 @@
+"""User variables that no text of the app names: routines, triggers and prepared statements may set them.
+
+MariaDB lists the variables of a session to anybody (``information_schema.USER_VARIABLES``), MySQL to accounts that may
+read ``performance_schema.user_variables_by_thread``. What is listed is read and carried. Elsewhere a switch lists them
+in ``.not_restored``, unless it is certain that none was set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from instrumented_wrapper.databases import mysql
+from instrumented_wrapper.databases.mysql import questions
+from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
+from instrumented_wrapper.drivers.talking.line import Line
+from instrumented_wrapper.statement import DOUBT, SET, UNSEEN, Step
+
+__all__ = ["UserVariables"]
+
+Shown = Mapping[str, tuple[str | None, str | None]]
+
+
+class UserVariables:
+    """Which user variables one session has."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._listable = True  # as far as is known
+        self._listed: tuple[str, ...] = ()
+        self._found: set[str] = set()  # set by what no text names
+        self._explains = False  # a change without a name was reported that these may explain
+
+    def have_changed(self) -> None:
+        """The server has reported a change without a name: these, temporary tables or prepared statements."""
+        record = self._line.record
+        self._explains = self._explains or (self._listable and UNNAMED not in record.left)
+        record.left[UNNAMED] = None
+        if self._listable:
+            record.on_server.doubts[UNNAMED] = UNSEEN
+
+    def may_have_changed(self, explained: bool) -> None:
+        """Some may have been set; `explained`: what the server has reported has a reason without that."""
+        record = self._line.record
+        if not explained:
+            record.left[USER_VARIABLES] = None
+        if self._listable:
+            record.on_server.doubts[USER_VARIABLES] = UNSEEN
+
+    def is_in_doubt(self) -> bool:
+        """Return True if a statement was answered that may have set some, and the server can be asked."""
+        record = self._line.record
+        return self._listable and USER_VARIABLES in record.left and USER_VARIABLES not in record.built
+
+    def list(self) -> dict[str, str | None]:
+        """Ask for their names where any may have been set.
+
+        Returns what those of which nothing is known had after connecting; None where that was no literal.
+        """
+        record, self._listed = self._line.record, ()
+        wanted = self._explains or self.is_in_doubt() or USER_VARIABLES in record.on_server.doubts
+        if not (wanted and self._listable):
+            return {}
+        try:
+            rows, at_first = self._line.send(questions.user_variables(self._line.dialect()))
+        except self._line.raises as error:
+            if self._line.is_lost(error):
+                raise
+            self._listable = self._explains = False
+            return {}
+        if USER_VARIABLES not in record.built:
+            record.left.pop(USER_VARIABLES, None)
+        self._listed = tuple(f"@{questions.text_of(name)}".lower() for (name,) in rows)
+        return self._given_at_first(questions.text_of(at_first[0][0]))
+
+    def _given_at_first(self, init_connect: str) -> dict[str, str | None]:
+        """Return the values that the server's and the app's text for each new connection give: no text of ours did."""
+        keywords = self._line.record.arguments.keywords
+        effects = [mysql.scan(text) for text in (init_connect, str(keywords.get("init_command") or ""))]
+        steps: list[Step] = [step for found in effects if found is not None for step in found.steps]
+        known = self._line.record.on_server
+        own = {str(s.name): s for s in steps if s.kind in (SET, DOUBT) and not known.has_pristine(str(s.name))}
+        return {
+            name: step.value if step.kind == SET and isinstance(step.value, str) else None
+            for name, step in own.items()
+            if name in self._listed
+        }
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names that the server has listed."""
+        return self._listed
+
+    def settle(self, before: Shown) -> None:
+        """Their values are known: one that is not as `before` explains what was reported without a name."""
+        after = self._line.record.on_server.shown
+        self._found |= {name for name in self._listed if after.get(name, (None,))[0] != before.get(name, (None,))[0]}
+        if self._explains and self._found & {*self._listed}:
+            self._line.record.left.pop(UNNAMED, None)
+        self._explains = False
