@@ -319,6 +319,14 @@ class ForMySQL:
     def refuse(self, connection: Any) -> None:
         """MySQL has no aborted transactions: it is the engine that refuses."""
 
+    def refused_elsewhere(self, connection: Any, effects: Effects | None, error: BaseException) -> str:
+        """Return what the number of the error of an ``XA COMMIT`` or ``XA ROLLBACK`` means there."""
+        if effects is None or [part.word for part in effects.parts] != ["xa"]:
+            return ""
+        if code_of(error) == mysql.XA_OUTSIDE and self.begins(connection):
+            return "autocommit"
+        return "gone" if code_of(error) == mysql.XA_UNKNOWN and effects.rolls_back else ""
+
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server executes no statements any more, or refused a write because it is read-only now."""
         if (code := code_of(error)) in mysql.NOT_SERVING:

@@ -18,6 +18,8 @@ from instrumented_wrapper.databases.mysql.answers import (
     NOT_SERVING,
     READ_ONLY_ERRORS,
     TLS_FAILED,
+    XA_OUTSIDE,
+    XA_UNKNOWN,
     answer_to,
 )
 from instrumented_wrapper.databases.mysql.settings import NO_ROLE, NOT_CARRIED
@@ -35,6 +37,8 @@ __all__ = [
     "READ_ONLY_ERRORS",
     "TLS_FAILED",
     "UNNAMED",
+    "XA_OUTSIDE",
+    "XA_UNKNOWN",
     "answer_to",
     "covers",
     "cut",

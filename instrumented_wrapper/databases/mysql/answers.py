@@ -17,6 +17,8 @@ __all__ = [
     "NOT_SERVING",
     "READ_ONLY_ERRORS",
     "TLS_FAILED",
+    "XA_OUTSIDE",
+    "XA_UNKNOWN",
     "answer_to",
 ]
 
@@ -28,6 +30,7 @@ READ_ONLY_ERRORS: Final = (1290, 1836)
 LOST_ERRORS: Final = (2006, 2013, 2026, 2055, 1053, 1158, 1159, 1160, 1161, 1927, 3032, 3169, 4031, 4081, 4082)
 # ER_QUERY_INTERRUPTED: by KILL QUERY, after which the session goes on; on MySQL also by KILL, which ends the session.
 INTERRUPTED: Final = 1317
+XA_UNKNOWN, XA_OUTSIDE = 1397, 1400  # XAER_NOTA; XAER_OUTSIDE: not within a transaction, nor outside of autocommit
 TLS_FAILED: Final = "tls_failed"  # an outcome
 # The session goes on, and the server does nothing for it: a node of Galera that is not ready (ER_UNKNOWN_COM_ERROR).
 NOT_SERVING: Final = (1047,)

@@ -11,9 +11,10 @@ from time import monotonic
 from typing import Any
 
 from instrumented_wrapper.drivers.blocking.calls import FRESH, Calls, ended
+from instrumented_wrapper.drivers.blocking.facts import OF_REQUEST
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.blocking.steps import OF_REQUEST, PASSES
+from instrumented_wrapper.drivers.blocking.steps import PASSES
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.watching import KEY

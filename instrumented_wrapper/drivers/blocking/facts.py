@@ -8,11 +8,19 @@ from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.statement import Effects
+from instrumented_wrapper.statement import COMMIT, ROLLBACK, Effects, Step
 
-__all__ = ["facts_after", "facts_before"]
+__all__ = ["OF_REQUEST", "ends", "facts_after", "facts_before"]
 
 _NOTHING: Final = Effects()
+_COMMIT: Final = Effects(steps=(Step(COMMIT),), in_doubt=True)
+_ROLLBACK: Final = Effects(steps=(Step(ROLLBACK),), rolls_back=True)
+OF_REQUEST: Final = {Request.COMMIT: _COMMIT, Request.ROLLBACK: _ROLLBACK, Request.TWO_PHASE: _COMMIT}
+
+
+def ends(call: Request, effects: Effects | None) -> bool:
+    """Return True if a call ends a transaction, by its kind or by a text."""
+    return call in OF_REQUEST or (effects is not None and (effects.in_doubt or effects.rolls_back))
 
 
 def facts_before(record: Record, request: Request, effects: Effects | None) -> Facts:

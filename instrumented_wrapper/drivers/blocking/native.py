@@ -151,6 +151,12 @@ class Native(Protocol):
     def shut(self, connection: Any, for_good: bool) -> None:
         """End the physical connection; `for_good`: whoever uses the object is told that it is closed."""
 
+    def refused_elsewhere(self, connection: Any, effects: Effects | None, error: BaseException) -> str:
+        """Return why a statement about a two-phase transaction fails on another session than that which began it.
+
+        ``autocommit``: only a session in autocommit may end it; ``gone``: the server does not have it; or nothing.
+        """
+
     def demoted(self, connection: Any, record: Kept, error: BaseException) -> bool:
         """Tell whether a write was refused because the server is not a primary any more. May ask."""
 

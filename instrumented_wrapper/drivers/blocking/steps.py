@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from instrumented_wrapper import statement
 from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.blocking.facts import facts_after, facts_before
+from instrumented_wrapper.drivers.blocking.facts import OF_REQUEST, ends, facts_after, facts_before
 from instrumented_wrapper.drivers.blocking.native import Native, Phase
 from instrumented_wrapper.drivers.blocking.parts import has_run_in_part
 from instrumented_wrapper.drivers.blocking.records import Record
@@ -26,19 +26,11 @@ from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["OF_REQUEST", "PASSES", "StatementFlow"]
+__all__ = ["PASSES", "StatementFlow"]
 
-_COMMIT: Final = Effects(steps=(statement.Step(statement.COMMIT),), in_doubt=True)
-_ROLLBACK: Final = Effects(steps=(statement.Step(statement.ROLLBACK),), rolls_back=True)
-OF_REQUEST: Final = {Request.COMMIT: _COMMIT, Request.ROLLBACK: _ROLLBACK, Request.TWO_PHASE: _COMMIT}
 _PREPARE: Final = statement.Step(statement.COMMIT, statement.OUTLIVES)
 _NOTHING: Final = Effects()
 PASSES: Final = object()  # instead of a result: the error that was raised is the app's
-
-
-def _ends(call: Request, effects: Effects | None) -> bool:
-    """Return True if a call ends a transaction, by its kind or by a text."""
-    return call in OF_REQUEST or (effects is not None and (effects.in_doubt or effects.rolls_back))
 
 
 class StatementFlow:
@@ -66,7 +58,7 @@ class StatementFlow:
         `reads_last`: it reads what the last statement left to be read, so that nothing is asked in between.
         """
         done = effects or OF_REQUEST.get(call)
-        record.phase = self._native.phase(connection, record)
+        record.phase, left_one = self._native.phase(connection, record), record.lost is not None
         if record.alert:
             self._in_trouble(connection, record, call, done)
         first = moves = record.moves
@@ -86,13 +78,17 @@ class StatementFlow:
             result = yield run
         except BaseException as error:
             record.busy = False
-            if (instead := (yield from self.failed(connection, record, call, done, error, run, moves))) is PASSES:
+            lost = left_one or record.moves != first
+            instead = yield from self._failed_elsewhere(connection, record, call, done, error, run, lost)
+            if instead is PASSES:
+                instead = yield from self.failed(connection, record, call, done, error, run, moves)
+            if instead is PASSES:
                 raise
             return instead
         record.busy = False
         if self.answered(connection, record):
             yield from self.resync(connection, record)
-        if record.moves != first and _ends(call, done):
+        if record.moves != first and ends(call, done):
             self._native.ended(connection, record)
         return result
 
@@ -264,7 +260,7 @@ class StatementFlow:
                 if record.failed is not None and not isinstance(error, native.error):  # no error that the app expects
                     raise again(record.failed) from error
                 return PASSES
-            if _ends(call, effects):
+            if ends(call, effects):
                 native.ended(connection, record)
             yield from self._repair(connection, record, loss, moves)
             return None
@@ -278,6 +274,46 @@ class StatementFlow:
         loss = loss_rules.found_demoted(facts, error)
         yield from self._repair(connection, record, loss, moves)
         return (yield run)
+
+    def _failed_elsewhere(
+        self,
+        connection: Any,
+        record: Record,
+        call: Request,
+        effects: Effects | None,
+        error: BaseException,
+        run: Callable[[], Any],
+        lost: bool,
+    ) -> Flow[Any]:
+        """End a two-phase transaction that another session has begun; `lost`: that one was lost with it.
+
+        Returns `PASSES` where the error is about something else.
+        """
+        native = self._native
+        why = native.refused_elsewhere(connection, effects, error) if record.moves > 1 else ""
+        if why == "gone" and lost:  # it is rolled back already
+            return (yield from self._refused(connection, record))
+        if why != "autocommit" or native.phase(connection, record) != Phase.IDLE:
+            return PASSES
+        moves, record.busy = record.moves, threading.get_ident()
+        try:
+            yield partial(native.finish, connection, "SET autocommit=1")
+            result = yield run
+            yield partial(native.finish, connection, "SET autocommit=0")
+        except BaseException as later:
+            if not native.is_lost(connection, later):
+                yield partial(native.finish, connection, "SET autocommit=0")
+            record.busy = False
+            if lost and native.refused_elsewhere(connection, effects, later) == "gone":
+                return (yield from self._refused(connection, record))
+            if (instead := (yield from self.failed(connection, record, call, effects, later, run, moves))) is PASSES:
+                raise
+            return instead
+        record.busy = False
+        record.talk.keep_reported()
+        if self.answered(connection, record):
+            yield from self.resync(connection, record)
+        return result
 
     def _refused(self, connection: Any, record: Record) -> Flow[None]:
         idle = self._native.phase(connection, record) == Phase.IDLE

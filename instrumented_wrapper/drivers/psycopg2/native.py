@@ -295,6 +295,10 @@ class Psycopg2:
                 end.close()
             libpq.listen(C.pgconn_ptr.__get__(here))
 
+    def refused_elsewhere(self, connection: Any, effects: Any, error: BaseException) -> str:
+        """What is prepared belongs to no session."""
+        return ""
+
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now, and that is not what the app asked for."""
         state, where = getattr(error, "pgcode", None), getattr(getattr(error, "diag", None), "source_function", None)

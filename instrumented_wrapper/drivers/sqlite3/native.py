@@ -195,6 +195,10 @@ class SQLite:
     def shut(self, connection: Any, for_good: bool) -> None:
         """Nothing is shut."""
 
+    def refused_elsewhere(self, connection: Any, effects: Any, error: BaseException) -> str:
+        """What is prepared belongs to no session."""
+        return ""
+
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """A file has no role."""
         return False
