@@ -122,7 +122,8 @@ def user_variables(dialect: Dialect) -> list[str]:
     """Ask for the names of the user variables that the session has, and for what each session begins with."""
     listed = "performance_schema.user_variables_by_thread WHERE THREAD_ID = PS_CURRENT_THREAD_ID()"
     where = "information_schema.USER_VARIABLES" if dialect.mariadb else listed
-    return [f"SELECT {_armored('VARIABLE_NAME')} FROM {where}", f"SELECT {_armored('@@global.init_connect')}"]
+    names = f"SELECT {_armored('VARIABLE_NAME')} FROM {where} LIMIT {2**64 - 1}"  # see `one_row`
+    return [names, one_row([_armored("@@global.init_connect")])]
 
 
 def text_of(cell: str | None) -> str:
