@@ -49,9 +49,9 @@ heard = []
 
 class Renamed(importlib.machinery.SourceFileLoader):
     part = ""
-    def source_to_code(self, data, path, *, _optimize=-1):
+    def source_to_code(self, data, path, *rest, **options):  # Python 3.15 gives more than a path
         text = re.sub(rf"\\b{self.part}\\b", f"{self.part}_renamed", bytes(data).decode())
-        return super().source_to_code(text.encode(), path)
+        return super().source_to_code(text.encode(), path, *rest, **options)
     def path_stats(self, path):
         raise OSError  # no compiled copy is read
 
