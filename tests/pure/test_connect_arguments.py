@@ -32,6 +32,21 @@ def test_postgresql(given: dict[str, Any], environment: dict[str, str], site: tu
 
 
 @pytest.mark.parametrize(
+    ("given", "environment", "hosts"),
+    [
+        ({"host": "one,two", "port": "1,2"}, {}, [("one", 1), ("two", 2)]),
+        ({"host": "one,two", "port": 5433}, {}, [("one", 5433), ("two", 5433)]),
+        ({"host": "one,two", "port": ",2"}, {"PGPORT": "9"}, [("one", None), ("two", 2)]),
+        ({"hostaddr": "10.0.0.7"}, {"PGHOST": "db", "PGPORT": "5433"}, [("10.0.0.7", 5433)]),
+        ({}, {"PGHOST": "one,two"}, [("one", None), ("two", None)]),
+        ({"dbname": "app"}, {"PGPORT": "5433"}, []),
+    ],
+)
+def test_hosts_of_postgresql(given: dict[str, Any], environment: dict[str, str], hosts: list[Any]) -> None:
+    assert of_postgresql.hosts_of(given, environment) == tuple(hosts)
+
+
+@pytest.mark.parametrize(
     ("given", "site"),
     [
         ({}, ("", "localhost", 3306)),

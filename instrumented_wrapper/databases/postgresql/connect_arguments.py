@@ -1,4 +1,7 @@
-"""What parameters of libpq say of the server, before a connection is there."""
+"""What parameters of libpq say of the server, before a connection is there.
+
+`given` has them by name; `environment` is where libpq looks for what is not given.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,31 @@ from typing import Any
 from instrumented_wrapper.databases.postgresql import SYSTEM
 from instrumented_wrapper.operations import Site
 
-__all__ = ["requested_site"]
+__all__ = ["asked_for", "hosts_of", "requested_site"]
+
+
+def hosts_of(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[tuple[str, int | None], ...]:
+    """Return the hosts that are asked for, in their order; empty where libpq finds one by itself."""
+    host, port = _where(given, environment)
+    hosts, ports = host.split(",") if host else [], port.split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return tuple((name, int(number) if number else None) for name, number in zip(hosts, ports, strict=False))
+
+
+def asked_for(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return the kind of server that is asked for (``target_session_attrs``), or an empty string."""
+    return str(given.get("target_session_attrs") or environment.get("PGTARGETSESSIONATTRS") or "")
 
 
 def requested_site(given: Mapping[str, Any], environment: Mapping[str, str]) -> Site:
-    """Return where a connection is asked for; of several hosts none is named, as libpq chooses later.
-
-    Args:
-        given: parameters of libpq, by name.
-        environment: where libpq looks for the host and the port that are not given.
-    """
+    """Return where a connection is asked for; of several hosts none is named, as libpq chooses later."""
     database = str(given.get("dbname") or given.get("user") or "")
     database = "" if "=" in database or "://" in database else database  # a connection string, with its password
-    host = str(given.get("host") or given.get("hostaddr") or environment.get("PGHOST") or "")
-    port = str(given.get("port") or environment.get("PGPORT") or "")
+    host, port = _where(given, environment)
     host = "" if "," in host else host
     return Site(SYSTEM, database, host, int(port) if host and port.isdigit() else None)
+
+
+def _where(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str]:
+    host = given.get("host") or given.get("hostaddr") or environment.get("PGHOST") or ""
+    return str(host), str(given.get("port") or environment.get("PGPORT") or "")

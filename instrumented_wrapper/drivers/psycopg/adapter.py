@@ -13,6 +13,7 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine import race_tasks, race_threads
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
@@ -25,7 +26,7 @@ from instrumented_wrapper.drivers.engine.takeover import (
     taking_over,
 )
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
-from instrumented_wrapper.drivers.psycopg.connecting import Login, asked_for, contest, hosts_of
+from instrumented_wrapper.drivers.psycopg.connecting import Login, contest
 from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
@@ -137,8 +138,8 @@ class Psycopg(Asking):
         record: Any = record_of(connection)
         parameters = yield partial(_parameters, connection, record)
         login = Login(parameters, loss.asks)
-        hosts = hosts_to_ask(loss, record.options, hosts_of(parameters))
-        role = role_wanted(loss, asked_for(parameters), _was_standby(connection, record))
+        hosts = hosts_to_ask(loss, record.options, hosts_of(parameters, os.environ))
+        role = role_wanted(loss, asked_for(parameters, os.environ), _was_standby(connection, record))
         target = Target(hosts, role, login.identity, lambda: not record.closed_by_app)
         pgconn, found = yield from find(target, contest(login, self.is_async(connection)), deadline)
         return self._dressed(connection, record, pgconn, found, deadline)

@@ -6,7 +6,6 @@ Uses psycopg's public ``pq`` interface to libpq; `failover.Search` decides when 
 from __future__ import annotations
 
 import asyncio
-import os
 import selectors
 import socket
 import threading
@@ -28,7 +27,7 @@ from instrumented_wrapper.drivers.engine.search import Contest, Target, Winner
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, ClosedMeanwhile, Search, UnderWay
 
-__all__ = ["Login", "asked_for", "contest", "hosts_of", "parameters_of"]
+__all__ = ["Login", "contest", "parameters_of"]
 
 _READING, _WRITING, _OK = pq.PollingStatus.READING, pq.PollingStatus.WRITING, pq.PollingStatus.OK
 _NAME_PERIOD: Final = 0.003  # seconds; a name that is being resolved is looked at this often
@@ -37,27 +36,11 @@ Parameters = dict[str, Any]
 Waits = dict[int, bool]
 
 
-def hosts_of(parameters: Parameters) -> tuple[Address, ...]:
-    """Return the hosts that libpq parameters name, in their order; empty where libpq finds one by itself."""
-    host = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST") or ""
-    if not host:
-        return ()
-    hosts = str(host).split(",")
-    ports = str(parameters.get("port") or os.environ.get("PGPORT") or "").split(",")
-    ports = ports * len(hosts) if len(ports) == 1 else ports
-    return tuple((name, int(port) if port else None) for name, port in zip(hosts, ports, strict=False))
-
-
 def parameters_of(info: Any) -> Parameters:
     """Return the libpq parameters of a physical connection, where the app's own arguments are not known."""
     known: Parameters = info.get_parameters()
     known.pop("hostaddr", None)  # psycopg's own lookup of the name: it may be another one by the time of a switch
     return {**known, "password": info.password} if info.password else known
-
-
-def asked_for(parameters: Parameters) -> str:
-    """Return the kind of server that the app asks for (``target_session_attrs``), or an empty string."""
-    return str(parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
 
 
 def pinned(parameters: Parameters) -> dict[str, str]:

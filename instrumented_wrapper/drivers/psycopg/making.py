@@ -16,7 +16,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from instrumented_wrapper.databases.postgresql.connect_arguments import requested_site
+from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, requested_site
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
@@ -50,7 +50,7 @@ def connecting_with(options: Options, spans: QuerySpans) -> Callable[..., Any]:
         pending = _asked(options, args, kwargs)
         token = _pending.set(pending)
         try:
-            with spans.connect(pending.options, functools.partial(_asked_for, *pending.arguments)):
+            with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
                 return wrapped(*args, **kwargs)
         finally:
             _pending.reset(token)
@@ -65,7 +65,7 @@ def connecting_with_async(options: Options, spans: QuerySpans) -> Callable[..., 
         pending = _asked(options, args, kwargs)
         token = _pending.set(pending)
         try:
-            with spans.connect(pending.options, functools.partial(_asked_for, *pending.arguments)):
+            with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
                 return await wrapped(*args, **kwargs)
         finally:
             _pending.reset(token)
@@ -73,7 +73,7 @@ def connecting_with_async(options: Options, spans: QuerySpans) -> Callable[..., 
     return connect
 
 
-def _asked_for(conninfo: Any, keywords: dict[str, Any]) -> Site:
+def _site(conninfo: Any, keywords: dict[str, Any]) -> Site:
     return requested_site(conninfo_to_dict(conninfo, **keywords), os.environ)
 
 
@@ -158,14 +158,14 @@ def _record(connection: Any, pgconn: Any, options: Options) -> Record:
         return record
     if not pending.outermost:
         _pending.set(None)
-    record = Record(connection, pending.options, pending.arguments, connecting.hosts_of(pending.parameters))
-    record.wanted = connecting.asked_for(pending.parameters)
+    record = Record(connection, pending.options, pending.arguments, hosts_of(pending.parameters, os.environ))
+    record.wanted = asked_for(pending.parameters, os.environ)
     return record
 
 
 def _made_for(pgconn: Any, parameters: Mapping[str, Any]) -> bool:
     """Tell whether the physical connection is the one that was asked for: an attempt before it may have failed."""
-    asked = {host for host, _ in connecting.hosts_of(dict(parameters))}
+    asked = {host for host, _ in hosts_of(parameters, os.environ)}
     return not asked or pgconn.host.decode() in asked
 
 

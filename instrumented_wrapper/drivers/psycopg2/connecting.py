@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
-from instrumented_wrapper.databases.postgresql.connect_arguments import requested_site
+from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, requested_site
 from instrumented_wrapper.drivers.blocking.records import Arguments, Record
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, become, combined, is_left_alone
-from instrumented_wrapper.drivers.psycopg2.native import NATIVE, hosts_of
+from instrumented_wrapper.drivers.psycopg2.native import NATIVE
 from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
@@ -93,7 +93,7 @@ def making(options: Options, spans: QuerySpans, original: Method) -> Method:
 def _may_switch(record: Record, given: dict[str, Any]) -> bool:
     """Which hosts a service has is known when its connection is there."""
     by_service = bool(given.get("service") or os.environ.get("PGSERVICE"))
-    return record.would_switch(hosts_of(given)) or (by_service and record.options.failover == "auto")
+    return record.would_switch(hosts_of(given, os.environ)) or (by_service and record.options.failover == "auto")
 
 
 def _born(record: Record, connection: Any, spans: QuerySpans) -> None:

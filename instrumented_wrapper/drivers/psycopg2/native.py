@@ -16,6 +16,7 @@ from psycopg2 import extensions
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
+from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.psycopg2 import libpq
@@ -38,7 +39,7 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.operations import Site
 
-__all__ = ["NATIVE", "SETTINGS", "IsolationLevel", "Psycopg2", "hosts_of"]
+__all__ = ["NATIVE", "SETTINGS", "IsolationLevel", "Psycopg2"]
 
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
@@ -64,15 +65,6 @@ class IsolationLevel(IntEnum):
     READ_UNCOMMITTED = extensions.ISOLATION_LEVEL_READ_UNCOMMITTED
 
 
-def hosts_of(given: Mapping[str, Any]) -> tuple[Address, ...]:
-    """Return the hosts that parameters of libpq name, in their order."""
-    host = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or ""
-    hosts = host.split(",") if host else []
-    ports = str(given.get("port") or os.environ.get("PGPORT") or "").split(",")
-    ports = ports * len(hosts) if len(ports) == 1 else ports
-    return tuple((name, int(port) if port else None) for name, port in zip(hosts, ports, strict=False))
-
-
 class Psycopg2:
     """`Native` for psycopg2."""
 
@@ -92,7 +84,7 @@ class Psycopg2:
         """Watch a connection, whose parameters may come from a service or the environment, too."""
         given = C.get_dsn_parameters(connection)
         record.kept[_WANTED] = given.get("target_session_attrs")
-        record.attach(connection, hosts_of(given))
+        record.attach(connection, hosts_of(given, os.environ))
 
     def talk(self, connection: Any, record: Record) -> Talk:
         """Talk with PostgreSQL."""
@@ -228,7 +220,7 @@ class Psycopg2:
     def wish(record: Record) -> str:
         """Return the same, where the app has spelled it."""
         given = extensions.parse_dsn(record.arguments.positional[0])
-        return str(given.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS") or "")
+        return asked_for(given, os.environ)
 
     def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect to one host with the app's own parameters."""
