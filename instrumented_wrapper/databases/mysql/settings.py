@@ -17,16 +17,19 @@ from instrumented_wrapper.statement import DOUBT, SET, Step
 
 __all__ = [
     "ANEW",
+    "COMPLETION",
     "HIDDEN",
     "NAMES",
     "NOT_CARRIED",
     "NO_ROLE",
     "NULLABLE",
     "OWN",
+    "SAID",
     "SESSION_ONLY",
     "TIMESTAMP",
     "TOGETHER",
     "canonical",
+    "chains",
     "is_of_next_transaction",
     "set_steps",
     "switched",
@@ -51,6 +54,8 @@ NOT_CARRIED: Final = frozenset(
 )
 # They cannot be read: neither what they were nor what they are.
 HIDDEN: Final = frozenset({"rand_seed1", "rand_seed2"})
+COMPLETION: Final = "completion_type"  # what COMMIT and ROLLBACK do besides
+SAID: Final = "said"  # the name of a commit or rollback whose text says whether it chains
 TIMESTAMP: Final = "timestamp"  # where nobody has set it, it is the present time; what is reported of it is old
 _RUNNING: Final = "0"
 # They have no global value (errno 1238; MySQL 9.7, MariaDB 10.11): what each session begins with, where that is known.
@@ -79,6 +84,11 @@ TOGETHER: Final = {
 _TARGETS: Final = ("word", "system", "name", "string")  # a string there is a name under ANSI_QUOTES
 NULLABLE: Final = "character_set_results"  # what is NULL there is reported, and kept, as nothing
 _COLLATION: Final = "collation_connection"
+
+
+def chains(completion_type: str | None) -> bool:
+    """Return True if a COMMIT or ROLLBACK that does not say otherwise begins the next transaction."""
+    return completion_type is not None and completion_type.upper() in ("1", "CHAIN")
 
 
 def switched(text: str) -> str:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 from instrumented_wrapper.databases.mysql.functions import calls
-from instrumented_wrapper.databases.mysql.settings import HIDDEN, is_of_next_transaction, set_steps
+from instrumented_wrapper.databases.mysql.settings import HIDDEN, SAID, is_of_next_transaction, set_steps
 from instrumented_wrapper.databases.mysql.state import (
     HANDLERS,
     LOCKED,
@@ -235,13 +235,19 @@ def _begin(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _commit(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(steps=(Step(COMMIT), *_chained(words)), in_doubt=True, clears=(NEXT,))
+    return Effects(steps=(Step(COMMIT, _told_to(words)), *_chained(words)), in_doubt=True, clears=(NEXT,))
 
 
 def _rollback(statement: list[Token], words: list[str]) -> Effects:
     if "to" in words:
         return Effects(steps=(Step(ROLLBACK_TO, statement[-1].text.lower()),))
-    return Effects(steps=(Step(ROLLBACK), *_chained(words)), rolls_back=True, clears=(NEXT,))
+    return Effects(steps=(Step(ROLLBACK, _told_to(words)), *_chained(words)), rolls_back=True, clears=(NEXT,))
+
+
+def _told_to(words: list[str]) -> str:
+    """Return the name of an end that ``completion_type`` does not decide about: its text does."""
+    releases = "release" in words and ("no", "release") not in pairwise(words)
+    return SAID if releases or "chain" in words else ""
 
 
 def _chained(words: list[str]) -> tuple[Step, ...]:

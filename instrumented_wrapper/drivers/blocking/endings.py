@@ -33,8 +33,12 @@ class Endings:
 
     def slow(self, original: Method, call: Request) -> Method:
         """Make the closure that looks at everything."""
-        done = self._done(call)
-        return self._calls.call(original, call, functools.partial(self._spans.command, call.name), lambda _: done)
+        done, begin = self._done(call), functools.partial(self._spans.command, call.name)
+
+        def effects(record: Record) -> Effects | None:
+            return record.talk.understood(done) if record.chains else done
+
+        return self._calls.call(original, call, begin, effects)
 
     def _done(self, call: Request) -> Effects:
         return self._calls.effects_of(call.name) or OF_REQUEST[call]
@@ -57,6 +61,7 @@ class Endings:
                 if (
                     record.alert
                     or record.noted
+                    or record.chains
                     or record.asked_read_only
                     or record.on_server.open.levels
                     or (clears and record.left)

@@ -40,6 +40,7 @@ class Record(TrackedConnection):
         turn: held by the thread that uses the physical connection, or looks for another one.
         busy: a call of the app is under way, and what the driver calls within it is part of it; or, as the thread's
             number, something of ours is.
+        chains: ``commit()`` and ``rollback()`` begin the next transaction.
         phase: where the connection was before the call that is under way.
         used: something was sent since the last transaction ended.
         begun: the app has opened a transaction by SQL.
@@ -58,7 +59,7 @@ class Record(TrackedConnection):
         self.turn = threading.RLock()
         self.busy: bool | int = False
         self.abandoned = self.used = self.begun = self.outlived = self.late = False
-        self.phase: Phase = Phase.IDLE
+        self.phase, self.chains = Phase.IDLE, False
         self.seen: Peer | None = None
         self.live: ref[Any] | None = None
         self.kept: dict[str, Any] = {}
@@ -72,6 +73,11 @@ class Record(TrackedConnection):
         """Tell whether a change now is one of the app's."""
         ours = self.off or self.configuring or (self.busy and self.is_within())
         return self.recording and not ours
+
+    def refresh_changed(self) -> None:
+        """Do as any session does; the app may have set what an end of a transaction does besides."""
+        super().refresh_changed()
+        self.chains = self.talk.chains()
 
     def belongs_to(self, connection: Any) -> None:
         """It is the record of this object."""

@@ -137,12 +137,11 @@ class StatementFlow:
 
     def _has_ended(self, connection: Any, record: Record) -> Flow[bool]:
         """Return True if the session has ended, as far as this side can know."""
-        native = self._native
-        if native.is_lost(connection, None):
+        if self._native.is_lost(connection, None):
             return True
-        is_quiet = record.phase != Phase.BUSY and not native.is_streaming(connection)
+        is_quiet = record.phase != Phase.BUSY and not self._native.is_streaming(connection)
         poll = record.poll if record.refusal.error is None else record.poll_for(connection)  # with failover off, too
-        return is_quiet and bool(poll(0)) and not (yield partial(native.is_alive, connection))
+        return is_quiet and bool(poll(0)) and not (yield partial(self._native.is_alive, connection))
 
     def _read_first(self, connection: Any, record: Record, call: Request, effects: Effects) -> Flow[None]:
         """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
@@ -263,6 +262,8 @@ class StatementFlow:
             if ends(call, effects):
                 native.ended(connection, record)
             yield from self._repair(connection, record, loss, moves)
+            if call is Request.ROLLBACK and record.chains:  # it begins the next transaction, too
+                return (yield from self.carry_out(connection, record, call, effects, run))
             return None
         doubtful = facts.in_doubt and facts.in_transaction and self._database.commits_implicitly
         if doubtful and not native.is_streaming(connection):
@@ -271,8 +272,7 @@ class StatementFlow:
         yield from self._refused(connection, record)
         if not demoted:
             return PASSES
-        loss = loss_rules.found_demoted(facts, error)
-        yield from self._repair(connection, record, loss, moves)
+        yield from self._repair(connection, record, loss_rules.found_demoted(facts, error), moves)
         return (yield run)
 
     def _failed_elsewhere(

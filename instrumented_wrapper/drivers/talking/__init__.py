@@ -52,5 +52,8 @@ class Talk(Protocol):
     def understood(self, effects: Effects) -> Effects | None:
         """Add what is known of the functions that a statement calls; None where nothing is left that matters."""
 
+    def chains(self) -> bool:
+        """Return True if ``commit()`` and ``rollback()`` begin the next transaction."""
+
     def moved(self) -> None:
         """The physical connection is another one now."""

@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from instrumented_wrapper.databases.mysql import questions, tracking
-from instrumented_wrapper.databases.mysql.settings import TIMESTAMP
+from instrumented_wrapper.databases.mysql.settings import COMPLETION, TIMESTAMP, chains
 from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
 from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.talking import Values
 from instrumented_wrapper.drivers.talking.reports import Reports, runs_code
 from instrumented_wrapper.server_settings import ANY, Assignment, Told
-from instrumented_wrapper.statement import DOUBT, SET, UNSEEN, Effects, Step
+from instrumented_wrapper.statement import BEGIN, COMMIT, DOUBT, ROLLBACK, SET, UNSEEN, Effects, Step
 
 __all__ = ["Speaking"]
 
@@ -27,6 +27,9 @@ _READ_ONLY: Final = (_OTHER_SCOPE, _SET_GLOBALLY)  # no session can be given it,
 # Others cannot be set here: no right to, no default, no such character set or collation; no such resource group.
 _CANNOT_BE_SET: Final = (_UNKNOWN_VARIABLE, *_READ_ONLY, 1227, 1230, 1115, 1273, 3651)
 _COLLATION: Final = "collation_connection"
+
+
+_COMMITS, _ROLLS_BACK = (Step(COMMIT),), (Step(ROLLBACK),)
 
 
 class Speaking(Reports):
@@ -157,7 +160,7 @@ class Speaking(Reports):
 
         The server may report it, and then nothing is looked at.
         """
-        effects = self._in_collation(effects)
+        effects = self._chained(self._in_collation(effects))
         known = self._line.record.on_server
         chosen, _ = known.shown.get(tracking.WHICH, (tracking.ALL, None))
         if self._line.tracks() and chosen == tracking.ALL:
@@ -183,6 +186,17 @@ class Speaking(Reports):
         kept = tuple(step for step in effects.steps if step.name or step.kind != DOUBT)
         return effects if kept == effects.steps else replace(effects, steps=(*kept, *steps))
 
+    def chains(self) -> bool:
+        """Tell whether the app has set ``completion_type`` to CHAIN."""
+        known = self._line.record.on_server
+        return known.knows(COMPLETION) and chains(known.shown.get(COMPLETION, (None, None))[0])
+
+    def _chained(self, effects: Effects) -> Effects:
+        """Add the transaction that begins with an end of one."""
+        if effects.steps[-1:] not in (_COMMITS, _ROLLS_BACK) or not _is_end(effects) or not self.chains():
+            return effects
+        return replace(effects, steps=(*effects.steps, Step(BEGIN)))
+
     def _in_collation(self, effects: Effects) -> Effects:
         """A literal has the collation of the connection: where a new connection has another one, it is asked for."""
         texts = [s for s in effects.steps if s.kind == SET and str(s.name)[:1] == "@" and type(s.value) is str]
@@ -195,6 +209,10 @@ class Speaking(Reports):
             return effects
         steps = (Step(DOUBT, s.name, "collation") if s in texts else s for s in effects.steps)
         return replace(effects, steps=tuple(steps))
+
+
+def _is_end(effects: Effects) -> bool:
+    return effects.parts[-1:] != () and effects.parts[-1].word in ("commit", "rollback")
 
 
 def _code(error: BaseException) -> Any:

@@ -207,6 +207,10 @@ class Speaking:
         self._first: Sequence[str | None] = ()  # of `questions.REPORTED`
         self._noticed: Sequence[str | None] = ()
 
+    def chains(self) -> bool:
+        """Only a text says so."""
+        return False
+
     def moved(self) -> None:
         """The physical connection is another one now."""
         self._record = record = self._line.record

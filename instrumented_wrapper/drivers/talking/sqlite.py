@@ -63,6 +63,10 @@ class Speaking:
     def expect(self) -> None:
         """Nothing is reported."""
 
+    def chains(self) -> bool:
+        """Only a text says so."""
+        return False
+
     def moved(self) -> None:
         """It is another database."""
         self._built.clear()
