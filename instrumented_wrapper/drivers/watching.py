@@ -26,6 +26,7 @@ __all__ = [
     "never",
     "poll_of",
     "tracked",
+    "tracked_as",
     "unwrapped",
     "wait_for",
     "watch",
@@ -111,8 +112,14 @@ def know(driver: Driver) -> None:
 
 def tracked(connection: Any) -> tuple[Driver, TrackedConnection] | None:
     """Return the driver of a connection and its session; None if it is not tracked."""
-    record: Any = getattr(connection, "__dict__", _EMPTY).get(KEY)
+    record = tracked_as(connection)
     return None if record is None else (_drivers[record.driver_name], record)
+
+
+def tracked_as(connection: Any) -> TrackedConnection | None:
+    """Return the session of a connection; None if it is not tracked. Cheap."""
+    record: TrackedConnection | None = getattr(connection, "__dict__", _EMPTY).get(KEY)
+    return record
 
 
 def unwrapped(connection: Any) -> Any:

@@ -10,14 +10,14 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import psycopg_pool
 
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.watching import checking_out, configuring, tracked
+from instrumented_wrapper.drivers.watching import checking_out, configuring, tracked, tracked_as
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import psycopg_pool_metrics
@@ -30,6 +30,7 @@ Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 pool_logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there
 _POOLS: Final = (psycopg_pool.ConnectionPool, psycopg_pool.AsyncConnectionPool)  # the null pools inherit
+_IDLE: Final = 0  # psycopg.pq.TransactionStatus
 _PARTS: Final = "getconn putconn _reset_connection _connect ._check ._reset ._pool".split()
 
 
@@ -109,9 +110,9 @@ def _checked(pool: Any, timeout: float | None) -> AbstractContextManager[None]:
 
 
 def _hand_out(connection: Any) -> None:
-    found = tracked(connection)
-    if found is not None and found[1].held:
-        found[1].hand_out()
+    session = tracked_as(connection)
+    if session is not None and session.held:
+        session.hand_out()
 
 
 # --- a return ---------------------------------------------------------------------------------------------------
@@ -169,7 +170,9 @@ def _cleaning(original: Method) -> Method:
 
     @functools.wraps(original)
     def _reset_connection(self: Any, conn: Any) -> None:
-        with _own_steps(self, conn):
+        if (driver := _sender(self, conn)) is None:
+            return original(self, conn)  # type: ignore[no-any-return]
+        with driver.returning(conn):
             return original(self, conn)  # type: ignore[no-any-return]
 
     return _reset_connection
@@ -178,15 +181,17 @@ def _cleaning(original: Method) -> Method:
 def _cleaning_async(original: Method) -> Method:
     @functools.wraps(original)
     async def _reset_connection(self: Any, conn: Any) -> None:
-        with _own_steps(self, conn):
+        if (driver := _sender(self, conn)) is None:
+            return await original(self, conn)  # type: ignore[no-any-return]
+        with driver.returning(conn):
             return await original(self, conn)  # type: ignore[no-any-return]
 
     return _reset_connection
 
 
-def _own_steps(pool: Any, connection: Any) -> AbstractContextManager[None]:
-    """Return a context for the pool's own steps. On an idle connection, without a callback, it sends nothing."""
+def _sender(pool: Any, connection: Any) -> Driver | None:
+    """Return the driver if the pool may send something; None on an idle connection without a callback."""
+    if pool._reset is None and connection.pgconn.transaction_status == _IDLE:  # as the pool itself looks at it
+        return None
     found = tracked(connection)
-    if found is None or (pool._reset is None and found[0].is_idle(connection)):
-        return nullcontext()
-    return found[0].returning(connection)
+    return None if found is None else found[0]

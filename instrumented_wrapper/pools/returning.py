@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.watching import tracked
+from instrumented_wrapper.drivers.watching import tracked, tracked_as
 from instrumented_wrapper.failover import RESET_TIMEOUT
 
 __all__ = ["is_refused", "take_back", "to_take_back"]
@@ -22,10 +22,12 @@ _DISCARDED: Final = "a pool discards a connection whose session was moved withou
 
 def to_take_back(connection: Any) -> tuple[Driver, TrackedConnection] | None:
     """Return the driver and the session of a connection if its return has something to do, else None."""
-    if (found := tracked(connection)) is None:
-        return None
-    driver, session = found
-    return found if session.refusal.error is not None or driver.wants_reset(connection) else None
+    session = tracked_as(connection)
+    if session is None or (session.refusal.error is None and not session.wants_reset()):
+        return None  # at little cost: the frequent path
+    found = tracked(connection)
+    refused = session.refusal.error is not None
+    return found if found is not None and (refused or found[0].wants_reset(connection)) else None
 
 
 def take_back(
