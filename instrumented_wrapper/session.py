@@ -13,6 +13,7 @@ from typing import Any
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.errors import FailoverError, remembered
 from instrumented_wrapper.options import Options
+from instrumented_wrapper.residual_state import ResidualState
 from instrumented_wrapper.security import Refusal
 from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerSettings, Told
 from instrumented_wrapper.snapshot import SessionState, SettingState
@@ -29,8 +30,7 @@ class Session:
         changed: True while a reset has something to do.
         unsure: True while something has to be asked of the server.
         on_server: the settings that live on the server.
-        left: names of session state that may have been left by statements, in the order in which they came.
-        built: what of it was there before the app had the connection, and belongs to the baseline.
+        residual: state other than settings that statements may have left.
         noted: effects of the statements that were sent since the last answer.
         configuring: what is being set belongs to the baseline.
         held: a pool or a framework configures the connection, and has not handed it out yet.
@@ -49,8 +49,7 @@ class Session:
         self.changed = self.unsure = False
         can, keeps = database.CAPABILITIES, database.survives_reset_all
         self.on_server = ServerSettings(keeps, can.rollback_undoes_set, can.has_defaults, database.NOT_CARRIED)
-        self.left: dict[str, None] = {}
-        self.built: set[str] = set()
+        self.residual = ResidualState(database)
         self.noted: list[Effects] = []
         self.configuring = self.held = self.shared = self.closed_by_app = False
         self.lost: FailoverError | None = None
@@ -100,8 +99,8 @@ class Session:
     def twin(self) -> Session:
         """Return a session with the same settings, for the physical connection that is left behind in a switch."""
         twin = Session(self.options, self._database)
-        twin._settings, twin._origins, twin.left = dict(self._settings), dict(self._origins), dict(self.left)
-        twin.on_server, twin.changed, twin.built = self.on_server.twin(), self.changed, set(self.built)
+        twin._settings, twin._origins, twin.residual = dict(self._settings), dict(self._origins), self.residual.twin()
+        twin.on_server, twin.changed = self.on_server.twin(), self.changed
         return twin
 
     # --- settings of the driver ----------------------------------------------------------------------------------
@@ -176,7 +175,7 @@ class Session:
         self.on_server.were_reset(names)
         for name in self.to_clear():
             if name in names:
-                self.left.pop(name, None)
+                self.residual.kinds.pop(name, None)
         self.refresh_changed()
 
     def reset_assignments(self, clears: tuple[str, ...]) -> tuple[Assignment, ...]:
@@ -190,7 +189,8 @@ class Session:
     def to_clear(self) -> tuple[str, ...]:
         """Return the names of what a reset has to clear besides settings."""
         scope = "*" if self.options.reset_scope == "session" else "settings"
-        return tuple(n for n in self.left if n not in self.built and self._database.covers(scope, n))
+        built, covers = self.residual.built, self._database.covers
+        return tuple(n for n in self.residual.kinds if n not in built and covers(scope, n))
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Take the present values as the baseline; what cannot be carried is still told of."""
@@ -223,7 +223,7 @@ class Session:
         if certain and noted:
             noted[-1] = self._last_as_reported(noted)
         for effects in noted:
-            self._settle(effects, for_good)
+            self._settle(effects, for_good, certain)
             if certain:
                 self.on_server.apply(effects.steps, effects.origin, effects.configured, aborted)
         if not certain:
@@ -232,12 +232,11 @@ class Session:
             self.on_server.end(commit=True) if certain else self.on_server.unclear(UNANSWERED)
         self.refresh_changed()
 
-    def _settle(self, effects: Effects, for_good: bool) -> None:
-        if effects.clears and for_good:
-            self._clear(effects.clears)
-        if effects.leaves:
-            self.left.update(dict.fromkeys(effects.leaves))
-            self.built.update(effects.leaves if effects.configured else ())
+    def _settle(self, effects: Effects, for_good: bool, certain: bool = False) -> None:
+        if effects.sets and any(step.kind == DOUBT and not step.name for step in effects.steps):
+            self.residual.blur()
+        if effects.concerns_state and (kind := self.residual.settle(effects, for_good, certain, self.refusal.cleared)):
+            self.on_server.doubts[ANY] = kind
         if effects.read_only or self.asked_read_only:
             self.asked_read_only = self._asked_after(effects)
 
@@ -266,11 +265,6 @@ class Session:
         value = self.reported(name)
         return step if value is None or (step.kind == SET and step.value is None) else Step(SET, name, value)
 
-    def _clear(self, cleared: tuple[str, ...]) -> None:
-        covers = self._database.covers
-        self.left = {name: None for name in self.left if not any(covers(by, name) for by in cleared)}
-        self.refusal.cleared(cleared)
-
     def _asked_after(self, effects: Effects) -> str:
         if effects.read_only:
             return effects.read_only.removesuffix("ended")
@@ -289,7 +283,7 @@ class Session:
         if not self.noted and idle:
             self.on_server.end(commit=False)
         self.settle(for_good=False, certain=False, idle=idle)
-        self.left.update(dict.fromkeys(lasting))
+        self.residual.add(lasting)
         if unseen:  # a lock that a function has taken outlasts its failure
             self.on_server.doubts[ANY] = str(unseen[-1])
         if lasting or unseen:
@@ -299,9 +293,7 @@ class Session:
         """Take what the server said when it was asked: settings and, unless `left` is None, all other state."""
         self.on_server.told(told, self.configuring)
         if left is not None:
-            kept = (name for name in self.left if not self._database.is_listed(name))
-            self.left = dict.fromkeys((*left, *kept))
-            self.built.update(self.left if self.configuring else ())
+            self.residual.listed(left, self.configuring)
         self.refresh_changed()
 
     def take_left(self, transaction: str) -> tuple[str, ...]:
@@ -319,10 +311,10 @@ class Session:
         doubts = self.on_server.doubts
         before = dict(doubts)
         self.on_server.unclear("COMMIT") if transaction == "unknown" else self.on_server.end(commit=False)
-        self.refusal.lost(self.left, before if undone else doubts, under_way)
+        self.refusal.lost(self.residual.kinds, before if undone else doubts, under_way)
         doubts.update(under_way)
         names = self.not_carried()
-        self.forget_left()
+        self.residual.forget()
         doubts.clear()
         return names
 
@@ -335,12 +327,8 @@ class Session:
             elif step.kind in (SET, DOUBT) and self._database.is_security_state(name):
                 yield name, UNANSWERED
 
-    def forget_left(self) -> None:
-        """The session that had it is gone."""
-        self.left.clear()
-        self.built.clear()
-
     def not_carried(self) -> tuple[str, ...]:
         """Return the names of state that a switch cannot carry over; of a setting in doubt, its own name."""
         doubts = (name or why for name, why in self.on_server.doubts.items())
-        return tuple(dict.fromkeys((*self.left, *doubts, *self.on_server.missing, *self.on_server.not_carried())))
+        known = self.on_server
+        return tuple(dict.fromkeys((*self.residual.kinds, *doubts, *known.missing, *known.not_carried())))

@@ -29,6 +29,7 @@ __all__ = [
     "UNANSWERED",
     "UNSEEN",
     "Effects",
+    "Named",
     "Part",
     "Placeholder",
     "Step",
@@ -82,6 +83,27 @@ class Step(NamedTuple):
     local: Placeholder | None = None
 
 
+class Named(NamedTuple):
+    """Session state that is no setting, by kind and name.
+
+    Attributes:
+        kind: one of the names that `Effects.leaves` has.
+        key: what tells it from others of its kind; empty where the text does not tell.
+        whole: there is one of that name at most; otherwise as many as were made (locks).
+        asks: the server is asked what is left, where that is not known.
+    """
+
+    kind: str
+    key: tuple[str | Placeholder, ...] = ()
+    whole: bool = False
+    asks: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """True where the text, with its parameters, names it."""
+        return bool(self.key) and not any(isinstance(part, Placeholder) for part in self.key)
+
+
 class Part(NamedTuple):
     """One statement of a text.
 
@@ -109,6 +131,9 @@ class Effects:
         leaves: names of session state, other than settings, that may be there afterwards.
         lasting: what of `leaves` may be there even if the statement fails.
         clears: names of such state that are gone afterwards; ``*`` is all of it.
+        makes: what of `leaves` has a name.
+        ends: what is gone afterwards, one by one.
+        blurs: names of such state of which one may have another name afterwards.
         in_doubt: it ends a transaction in a way whose outcome is unknown if the answer is lost.
         begins: it opens a transaction.
         rolls_back: it rolls a transaction back as a whole.
@@ -128,6 +153,9 @@ class Effects:
     leaves: tuple[str, ...] = ()
     lasting: tuple[str, ...] = ()
     clears: tuple[str, ...] = ()
+    makes: tuple[Named, ...] = ()
+    ends: tuple[Named, ...] = ()
+    blurs: tuple[str, ...] = ()
     in_doubt: bool = False
     begins: bool = False
     rolls_back: bool = False
@@ -151,10 +179,15 @@ class Effects:
         """True for code that may have committed something before it failed."""
         return any(step.kind == DOUBT and step.value in ("DO", "CALL", UNSEEN) for step in self.steps)
 
+    @property
+    def concerns_state(self) -> bool:
+        """True where session state that is no setting may be made or ended."""
+        return bool(self.leaves or self.clears or self.ends or self.blurs)
+
     def __post_init__(self) -> None:
         sets = any(step.kind not in _WHOLE for step in self.steps)
         object.__setattr__(self, "sets", sets)
-        object.__setattr__(self, "is_plain", not (sets or self.leaves or self.clears or self.read_only))
+        object.__setattr__(self, "is_plain", not (sets or self.concerns_state or self.read_only))
 
 
 SETTING: Final = Effects(parts=(Part("set", frozenset(), calls=False),))  # what a driver's method sends that sets

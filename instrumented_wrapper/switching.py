@@ -92,7 +92,7 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
     session.settle(for_good=True)
     driver.notice(connection)
     loss = Loss("requested", silent=True, hosts=hosts)
-    session.refusal.lost(session.left, session.on_server.doubts, {})
+    session.refusal.lost(session.residual.kinds, session.on_server.doubts, {})
     this = _begin(driver, connection, session, loss, session.not_carried(), None)
     with observe(_failover(this)) as observed:
         left_behind = session.twin()
@@ -103,7 +103,7 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
             if isinstance(error, Exception):
                 raise _failure(this, error) from error
             raise
-        session.forget_left()
+        session.residual.forget()
         after = driver.peer(connection)
         observed.outcome = FailoverEnd("success", "requested", after, old.attempts, tried=this.tried)
         news = _news(this, old.address)

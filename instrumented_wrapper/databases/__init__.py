@@ -53,6 +53,9 @@ class Database(Protocol):
     def is_listed(self, name: str) -> bool:
         """Return True if the server lists the state `name` when the wrapper asks for it."""
 
+    def outlives_rollback(self, name: str) -> bool:
+        """Return True if a rollback does not bring back what was ended of the state `name`."""
+
     def is_security_state(self, name: str) -> bool:
         """Return True if the state `name` may decide whose data a statement sees."""
 

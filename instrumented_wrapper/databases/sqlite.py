@@ -33,6 +33,7 @@ __all__ = [
     "cut",
     "is_listed",
     "is_security_state",
+    "outlives_rollback",
     "present",
     "reads_last",
     "scan",
@@ -248,6 +249,11 @@ def _cleared(kind: str, name: str) -> str:
 
 def is_security_state(name: str) -> bool:
     """No connection is switched, so that nothing can be lost."""
+    return False
+
+
+def outlives_rollback(name: str) -> bool:
+    """Return True if a rollback does not bring back what was ended of the state `name`: all is transactional."""
     return False
 
 

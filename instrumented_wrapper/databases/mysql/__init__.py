@@ -23,7 +23,7 @@ from instrumented_wrapper.databases.mysql.answers import (
     answer_to,
 )
 from instrumented_wrapper.databases.mysql.settings import NO_ROLE, NOT_CARRIED
-from instrumented_wrapper.databases.mysql.state import UNNAMED, covers, is_listed, is_security_state
+from instrumented_wrapper.databases.mysql.state import UNNAMED, covers, is_listed, is_security_state, outlives_rollback
 from instrumented_wrapper.databases.mysql.statements import scan
 from instrumented_wrapper.databases.mysql.summary import cut, words_of
 
@@ -44,6 +44,7 @@ __all__ = [
     "cut",
     "is_listed",
     "is_security_state",
+    "outlives_rollback",
     "reads_last",
     "scan",
     "shown",

@@ -20,6 +20,7 @@ __all__ = [
     "covers",
     "is_listed",
     "is_security_state",
+    "outlives_rollback",
 ]
 
 TEMPORARY: Final = "temporary tables"
@@ -41,6 +42,11 @@ def covers(cleared: str, name: str) -> bool:
     if cleared == "settings":
         return name in _LIKE_SETTINGS
     return name in _CLEARED or name == RESOURCE_GROUP if cleared == "*" else cleared == name
+
+
+def outlives_rollback(name: str) -> bool:
+    """Return True if a rollback does not bring back what was ended of the state `name`."""
+    return name in (TEMPORARY, LOCKS, LOCKED, PREPARED)
 
 
 def is_listed(name: str) -> bool:

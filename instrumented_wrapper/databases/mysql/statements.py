@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 from instrumented_wrapper.databases.mysql.functions import calls
+from instrumented_wrapper.databases.mysql.named import deallocated, lock_of, temporary
 from instrumented_wrapper.databases.mysql.settings import HIDDEN, SAID, is_of_next_transaction, set_steps
 from instrumented_wrapper.databases.mysql.state import (
     HANDLERS,
@@ -39,6 +40,7 @@ from instrumented_wrapper.statement import (
     SET,
     SET_LOCAL,
     Effects,
+    Named,
     Step,
     part_of,
 )
@@ -52,7 +54,7 @@ _BEGINNINGS: Final = (
 )
 _INTO: Final = r"\binto(?:\s|/\*.{0,200}?\*/)*+@"
 _TRIGGERS: Final = re.compile(
-    rf"{_BEGINNINGS}|:=|{_INTO}|\bget_lock\b|\brelease_all_locks\b", re.IGNORECASE | re.DOTALL
+    rf"{_BEGINNINGS}|:=|{_INTO}|\bget_lock\b|\brelease_(?:all_)?locks?\b", re.IGNORECASE | re.DOTALL
 )
 _COMMENTED: Final = re.compile(r"(?:\A|;)\s*(?:/\*|--|\#)")
 _VERSIONS: Final = re.compile(r"/\*M?!(\d{5,6})")
@@ -98,6 +100,9 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         leaves=leaves,
         lasting=tuple(name for name in leaves if name == LOCKS),
         clears=() if several else tuple(dict.fromkeys(name for effects in found for name in effects.clears)),
+        makes=tuple(one for effects in found for one in effects.makes),
+        ends=() if several else tuple(one for effects in found for one in effects.ends),
+        blurs=tuple(dict.fromkeys(name for effects in found for name in effects.blurs)),
         in_doubt=any(effects.in_doubt for effects in found),
         begins=any(effects.begins for effects in found),
         rolls_back=any(effects.rolls_back for effects in found),
@@ -162,6 +167,8 @@ def _effects_of(statement: list[Token]) -> Iterator[Effects]:
         yield from _anywhere(statement, words)
     elif "get_lock" in words:
         yield Effects(leaves=(LOCKS,))
+    if words[0] in ("alter", "rename"):  # a temporary table may have another name now
+        yield Effects(blurs=(TEMPORARY,))
 
 
 def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
@@ -179,7 +186,9 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
     if words[0] in _INTO_VARIABLES:
         yield Effects(steps=_named(statement, words[0].upper()))
     if "get_lock" in words:
-        yield Effects(leaves=(LOCKS,))
+        yield Effects(leaves=(LOCKS,), makes=(Named(LOCKS, lock_of(statement)),))
+    if words[1:2] == ["release_lock"]:
+        yield Effects(ends=(Named(LOCKS, lock_of(statement)),))
     if words[0] in ("select", "do") and words[1:2] == ["release_all_locks"] and len(words) == 4:
         yield Effects(clears=(LOCKS,))
 
@@ -218,9 +227,12 @@ def _set(statement: list[Token], words: list[str]) -> Effects:
 def _committed(statement: list[Token], words: list[str]) -> Effects:
     is_temporary = words[0] in ("create", "drop") and "temporary" in words[1:4]
     if is_temporary:
-        return Effects(leaves=(TEMPORARY,)) if words[0] == "create" else Effects()
+        return temporary(statement)
+    if words[:2] == ["drop", "prepare"]:
+        return deallocated(statement)
     locked = words[0] == "flush" and words[-3:] == ["with", "read", "lock"]
-    return Effects(steps=(Step(COMMIT),), in_doubt=True, clears=(NEXT,), leaves=(LOCKED,) if locked else ())
+    ends = temporary(statement).ends if words[:2] == ["drop", "table"] else ()
+    return Effects(steps=(Step(COMMIT),), in_doubt=True, clears=(NEXT,), leaves=(LOCKED,) if locked else (), ends=ends)
 
 
 def _begin(statement: list[Token], words: list[str]) -> Effects:
@@ -284,7 +296,8 @@ def _prepare(statement: list[Token], words: list[str]) -> Effects:
     """The settings that a prepared statement names are set when it is executed."""
     found = (_quoted_statement(statement[3:]) if words[2:3] == ["from"] else None) or Effects()
     names = (str(step.name) for step in found.steps if step.kind in (SET, DOUBT) and step.name)
-    return Effects(steps=tuple(Step(NAMED, name) for name in dict.fromkeys(names)), leaves=(PREPARED,))
+    steps = tuple(Step(NAMED, name) for name in dict.fromkeys(names))
+    return Effects(steps=steps, leaves=(PREPARED,), makes=(Named(PREPARED, (statement[1].text.lower(),)),))
 
 
 def _quoted_statement(tokens: Sequence[Token]) -> Effects | None:
@@ -312,15 +325,8 @@ def _named(statement: list[Token], because: str) -> tuple[Step, ...]:
 
 
 def _use(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(steps=(Step(SET, "database", statement[1].text),)) if len(statement) == 2 else Effects()
-
-
-def _lock(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(steps=(Step(COMMIT),), in_doubt=True, leaves=(LOCKED,))
-
-
-def _unlock(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(steps=(Step(COMMIT),), in_doubt=True, clears=(LOCKED,))
+    steps = (Step(SET, "database", statement[1].text),)
+    return Effects(steps=steps, blurs=(TEMPORARY,)) if len(statement) == 2 else Effects()
 
 
 _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = {
@@ -334,9 +340,10 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "xa": _xa,
     "call": _call,
     "execute": _execute,
+    "deallocate": lambda statement, words: deallocated(statement),
     "use": _use,
-    "lock": _lock,
-    "unlock": _unlock,
+    "lock": lambda statement, words: Effects(steps=(Step(COMMIT),), in_doubt=True, leaves=(LOCKED,)),
+    "unlock": lambda statement, words: Effects(steps=(Step(COMMIT),), in_doubt=True, clears=(LOCKED,)),
     "prepare": _prepare,
     "handler": lambda statement, words: Effects(leaves=(HANDLERS,) if "open" in words else ()),
 }

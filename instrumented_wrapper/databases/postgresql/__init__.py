@@ -9,7 +9,13 @@ from typing import Final
 from instrumented_wrapper.databases import Capabilities
 from instrumented_wrapper.databases.postgresql.questions import survives_reset_all
 from instrumented_wrapper.databases.postgresql.settings import first_schema
-from instrumented_wrapper.databases.postgresql.state import CUSTOM, covers, is_listed, is_security_state
+from instrumented_wrapper.databases.postgresql.state import (
+    CUSTOM,
+    covers,
+    is_listed,
+    is_security_state,
+    outlives_rollback,
+)
 from instrumented_wrapper.databases.postgresql.statements import scan
 from instrumented_wrapper.databases.postgresql.summary import cut, words_of
 
@@ -26,6 +32,7 @@ __all__ = [
     "is_listed",
     "is_security_state",
     "needs_primary",
+    "outlives_rollback",
     "reads_last",
     "scan",
     "shown",

@@ -223,16 +223,26 @@ def _settings(names: Sequence[str], default: str) -> str:
     return f"{asked} FROM pg_catalog.unnest({_array(names)}) AS s(n)"
 
 
-# The body of a routine by the SQL standard (BEGIN ATOMIC) is not kept as text.
+# The body of a routine by the SQL standard (BEGIN ATOMIC) is not kept as text; an aggregate has functions for a body.
+_OF_AGGREGATE: Final = (
+    "(SELECT 'SELECT ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(pg_catalog.quote_ident(f.proname)"
+    " OPERATOR(pg_catalog.||) '()', ', ') FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f"
+    " ON f.oid OPERATOR(pg_catalog.=) ANY (ARRAY[a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid,"
+    " a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])"
+    " WHERE a.aggfnoid OPERATOR(pg_catalog.=) p.oid)"
+)
 _BODY: Final = (
-    "CASE WHEN lanname OPERATOR(pg_catalog.=) 'sql' AND prosrc OPERATOR(pg_catalog.=) ''"
+    f"CASE WHEN prokind OPERATOR(pg_catalog.=) 'a' THEN {_OF_AGGREGATE}"
+    " WHEN lanname OPERATOR(pg_catalog.=) 'sql' AND prosrc OPERATOR(pg_catalog.=) ''"
     " THEN pg_catalog.pg_get_functiondef(p.oid) ELSE prosrc END"
 )
 
 
 def _functions(names: Sequence[str]) -> str:
     return (
-        f"SELECT '{FUNCTION}', proname::pg_catalog.text, lanname::pg_catalog.text, {_BODY} FROM pg_catalog.pg_proc p"
+        f"SELECT '{FUNCTION}', proname::pg_catalog.text,"
+        " CASE WHEN prokind OPERATOR(pg_catalog.=) 'a' THEN 'sql' ELSE lanname::pg_catalog.text END,"
+        f" {_BODY} FROM pg_catalog.pg_proc p"
         " JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang"
         f" WHERE proname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ({_array(names)})"
     )

@@ -19,6 +19,7 @@ __all__ = [
     "covers",
     "is_listed",
     "is_security_state",
+    "outlives_rollback",
 ]
 
 LISTEN: Final = "LISTEN"
@@ -45,6 +46,11 @@ def covers(cleared: str, name: str) -> bool:
     if cleared == "settings":
         return name == CUSTOM
     return name in _CLEARING if cleared == "*" else cleared == name
+
+
+def outlives_rollback(name: str) -> bool:
+    """Return True if a rollback does not bring back what was ended of the state `name`."""
+    return name in (HELD, PREPARED, ADVISORY)
 
 
 def is_listed(name: str) -> bool:

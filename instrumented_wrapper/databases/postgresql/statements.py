@@ -14,6 +14,7 @@ from typing import Final
 
 from instrumented_wrapper.databases.postgresql.config_calls import config_steps, view_steps
 from instrumented_wrapper.databases.postgresql.functions import calls_of, judge, may_call
+from instrumented_wrapper.databases.postgresql.locks import lock_of
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY, asks_read_only, reset_steps, set_steps
 from instrumented_wrapper.databases.postgresql.state import ADVISORY, CUSTOM, HELD, LISTEN, LOADED, PREPARED, TEMPORARY
 from instrumented_wrapper.databases.postgresql.tokens import Token, tokens_of
@@ -30,6 +31,7 @@ from instrumented_wrapper.statement import (
     SAVEPOINT,
     SET,
     Effects,
+    Named,
     Step,
     part_of,
 )
@@ -38,7 +40,7 @@ __all__ = ["scan"]
 
 _TRIGGERS: Final = re.compile(
     r"\b(set|reset|set_config|listen|unlisten|prepare|prepared|deallocate|discard|temp|temporary|pg_temp|declare|close"
-    r"|pg_(try_)?advisory_\w+|do|call|execute|load|commit|end|begin|start|rollback|abort|savepoint|release|(create|replace|alter)\s+(function|procedure|routine))\b",
+    r"|pg_(try_)?advisory_\w+|do|call|execute|load|commit|end|begin|start|rollback|abort|savepoint|release|drop|(create|replace|alter)\s+(function|procedure|routine))\b",
     re.IGNORECASE,
 )
 _LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
@@ -84,6 +86,8 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         leaves=leaves,
         lasting=tuple(name for name in leaves if name in _LASTING),
         clears=clears,
+        makes=tuple(one for effects in found for one in effects.makes),
+        ends=() if several else tuple(one for effects in found for one in effects.ends),
         in_doubt=any(e.in_doubt for e in found),
         begins=any(e.begins for e in found),
         rolls_back=any(e.rolls_back for e in found),
@@ -150,9 +154,11 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
     yield from (Effects(steps=(Step(DOUBT, "", CUSTOM),), leaves=(CUSTOM,)) for name in _RUN_TEXT.intersection(names))
     for index, word in enumerate(names):
         if word.startswith(("pg_advisory_lock", "pg_try_advisory_lock")):
-            yield Effects(leaves=(ADVISORY,))
-        elif word == "pg_advisory_unlock_all" and words[0] == "select" and len(words) == 4:
+            yield Effects(leaves=(ADVISORY,), makes=(Named(ADVISORY, lock_of(statement)),))
+        elif word == "pg_advisory_unlock_all" and lock_of(statement):
             yield Effects(clears=(ADVISORY,))
+        elif word in ("pg_advisory_unlock", "pg_advisory_unlock_shared"):
+            yield Effects(ends=(Named(ADVISORY, lock_of(statement)),))
         elif (word == "pg_temp" and words[0] not in ("set", "reset")) or (
             word in ("temp", "temporary") and "into" in words[max(0, index - 2) : index]
         ):
@@ -201,11 +207,14 @@ def _prepare(statement: list[Token], words: list[str]) -> Effects:
     named = (Step(NAMED, step.name) for step in steps if step.name)
     left = (PREPARED,) if all(isinstance(step.name, str) and step.name for step in steps) else (PREPARED, CUSTOM)
     what = statement[words.index("as") + 1 :] if "as" in words else []
-    return Effects(steps=tuple(named), calls=calls_of(what), leaves=left)
+    made = (Named(PREPARED, (statement[1].text,)),) if len(statement) > 1 else ()
+    return Effects(steps=tuple(named), calls=calls_of(what), leaves=left, makes=made)
 
 
 def _deallocate(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(clears=(PREPARED,)) if words[-1] == "all" else Effects()
+    if words[-1] == "all":
+        return Effects(clears=(PREPARED,))
+    return Effects(ends=(Named(PREPARED, (statement[-1].text,), whole=True, asks=True),))
 
 
 def _create(statement: list[Token], words: list[str]) -> Effects:
@@ -217,7 +226,30 @@ def _create(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _declare(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(leaves=(HELD,)) if "with hold" in " ".join(words) else Effects()
+    if "with hold" not in " ".join(words):
+        return Effects()
+    return Effects(leaves=(HELD,), makes=(Named(HELD, (statement[1].text,)),))
+
+
+def _close(statement: list[Token], words: list[str]) -> Effects:
+    if words[1:2] == ["all"]:
+        return Effects(clears=(HELD,))
+    return Effects(ends=(Named(HELD, (statement[-1].text,), whole=True, asks=True),))
+
+
+def _listen(statement: list[Token], words: list[str]) -> Effects:
+    return Effects(leaves=(LISTEN,), makes=(Named(LISTEN, (statement[-1].text,)),))
+
+
+def _unlisten(statement: list[Token], words: list[str]) -> Effects:
+    if statement[-1].text == "*":
+        return Effects(clears=(LISTEN,))
+    return Effects(ends=(Named(LISTEN, (statement[-1].text,), whole=True, asks=True),))
+
+
+def _drop(statement: list[Token], words: list[str]) -> Effects:
+    """Only the server knows which table goes, a temporary one or another: that depends on the search path."""
+    return Effects(ends=(Named(TEMPORARY, asks=True),))
 
 
 def _rollback(statement: list[Token], words: list[str]) -> Effects:
@@ -274,9 +306,10 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "rollback": _rollback,
     "abort": _rollback,
     "alter": lambda statement, words: Effects(defines=_defines_routine(statement)),
-    "listen": lambda statement, words: Effects(leaves=(LISTEN,)),
-    "unlisten": lambda statement, words: Effects(clears=(LISTEN,) if statement[-1].text == "*" else ()),
-    "close": lambda statement, words: Effects(clears=(HELD,) if words[1:2] == ["all"] else ()),
+    "listen": _listen,
+    "unlisten": _unlisten,
+    "close": _close,
+    "drop": _drop,
     "do": _do,
     "call": _call,
     "execute": lambda statement, words: Effects(steps=(Step(DOUBT, "", "EXECUTE"),)),

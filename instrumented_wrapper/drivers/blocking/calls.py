@@ -207,7 +207,7 @@ class Calls:
         given = [*args, *kwargs.values()]
         text = self._native.text_of(cursor, given[0]) if given else ""
         effects = self.effects_of(text)
-        if effects is not None and len(given) > 1 and (effects.sets or effects.leaves):
+        if effects is not None and len(given) > 1 and (effects.sets or effects.concerns_state):
             whole = self._native.exact(cursor, given[0], given[1])
             effects = _doubtful(effects) if whole is None else self._native.room.scan(whole)
         return None if effects is None else record.talk.understood(effects)

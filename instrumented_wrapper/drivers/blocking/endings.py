@@ -64,7 +64,7 @@ class Endings:
                     or record.chains
                     or record.asked_read_only
                     or record.on_server.open.levels
-                    or (clears and record.left)
+                    or (clears and record.residual.kinds)
                     or ((phase := phase_of(self, record)) is not Phase.OPEN and aborts)
                     or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
                 ):

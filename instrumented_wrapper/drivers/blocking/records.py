@@ -100,7 +100,7 @@ class Record(TrackedConnection):
     def began_anew(self, connection: Any) -> None:
         """The app has had the driver connect again: the session is a new one, at what connecting gives it."""
         self.forget()
-        self.forget_left()
+        self.residual.forget()
         self.noted.clear()
         self.lost = self.owed = None
         self.accept()

@@ -29,7 +29,7 @@ from instrumented_wrapper.drivers.psycopg.generator_spans import implicit_begin
 from instrumented_wrapper.drivers.psycopg.query_text import readable, sent_text
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
 from instrumented_wrapper.drivers.talking.postgresql import with_calls
-from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Placeholder, Step
+from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
 
 __all__ = ["commanding", "converting", "effects_of", "mogrifying", "named", "starting"]
 
@@ -152,7 +152,9 @@ def converting(original: Method) -> Method:
         if record is not None and effects.calls:
             effects = with_calls(record, effects)
         if record is not None and effects is not None:
-            steps.note(record, _exact(self, record, effects, converted) if effects.sets or effects.leaves else effects)
+            steps.note(
+                record, _exact(self, record, effects, converted) if effects.sets or effects.concerns_state else effects
+            )
         return converted
 
     return _convert_query
@@ -160,16 +162,23 @@ def converting(original: Method) -> Method:
 
 def _exact(cursor: Any, record: Record, effects: Effects, converted: Any) -> Effects:
     """Return the effects with the parameters in them, and where they come from."""
-    if any(isinstance(part, Placeholder) for step in effects.steps for part in step):
+    if _has_parameters(effects):
         rows = sys._getframe(2).f_locals.get("params_seq")  # executemany: converted are those of the first
         exact = effects_of(readable(cursor._conn, converted.query)) or effects
         sent = _Sent(converted, encoding_of(cursor._conn))
         found = (_filled(step, sent) for step in exact.steps) if rows is None else _of_many(effects, rows)
         steps_found = tuple(step for step in found if is_state(str(step.name)))
         nameless = any(step.kind == DOUBT and not step.name for step in steps_found)
-        effects = replace(exact, steps=steps_found, leaves=(*exact.leaves, *((CUSTOM,) if nameless else ())))
+        makes, ends = (tuple(sent.named(one, rows is None) for one in each) for each in (exact.makes, exact.ends))
+        leaves = (*exact.leaves, *((CUSTOM,) if nameless else ()))
+        effects = replace(exact, steps=steps_found, leaves=leaves, makes=makes, ends=ends)
     record.configuring = is_before_the_app(cursor._conn, record)
     return decisions.attributed(record, effects)
+
+
+def _has_parameters(effects: Effects) -> bool:
+    named = (one.key for one in (*effects.makes, *effects.ends))
+    return any(isinstance(part, Placeholder) for parts in (*effects.steps, *named) for part in parts)
 
 
 def _filled(step: Step, sent: _Sent) -> Step:
@@ -198,6 +207,12 @@ class _Sent:
             return raw.decode(self._encoding) if kind in _TEXTS else _OPAQUE
         except UnicodeDecodeError:  # bytes that the app means to be a text
             return _OPAQUE
+
+    def named(self, one: Named, once: bool) -> Named:
+        """Return what is named with its parameters, as they are sent; without a name where it ran more than `once`."""
+        key = tuple(repr(self._raw(part)) if isinstance(part, Placeholder) else part for part in one.key)
+        known = once and all(self._raw(part)[1] >= 0 for part in one.key if isinstance(part, Placeholder))
+        return one._replace(key=key if known else ())
 
     def boolean(self, part: Placeholder) -> bool | None:
         """Return the boolean that a parameter brings; None where it cannot be read."""

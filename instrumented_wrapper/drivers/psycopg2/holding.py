@@ -25,7 +25,7 @@ def declaring(original: Method) -> Method:
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         if _withhold(self) and (record := record_of(self.connection)) is not None:
-            record.left[HELD] = None
+            record.residual.add((HELD,))
             record.refresh_changed()
         return result
 
@@ -39,7 +39,7 @@ def closing(original: Method) -> Method:
     def close(self: Any) -> None:
         original(self)
         record = record_of(self.connection) if _withhold(self) else None
-        if record is not None and HELD in record.left:
+        if record is not None and HELD in record.residual.kinds:
             record.on_server.doubts[ANY] = "CLOSE"
             record.refresh_changed()
 

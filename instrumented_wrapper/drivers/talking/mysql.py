@@ -83,9 +83,9 @@ class Speaking(Reports):
             named = {assignment.name for assignment in assignments}
             baseline = [a for a in known.on_server.baseline_assignments() if a.name not in named]
             rest = [a for a in (*assignments, *baseline) if a.name != "database" or a.text]
-            gone = {name for name in known.left if name not in questions.BY_TEXT_ONLY}
+            gone = {name for name in known.residual.kinds if name not in questions.BY_TEXT_ONLY}
             for name in gone:
-                known.left.pop(name)
+                known.residual.kinds.pop(name)
             cleared = {*at_once, *gone, *(["database"] if no_database else [])}
             texts = {name: text for name, text in texts.items() if name in questions.BY_TEXT_ONLY}
             assignments = rest

@@ -149,7 +149,7 @@ def _ask_further(record: Any) -> None:
     """A function may call others, which are asked about next, or its body name a setting that no list shows."""
     known = record.on_server
     if record.functions.set_nameless(record.called):
-        record.left[CUSTOM] = None
+        record.residual.add((CUSTOM,))
     for step in record.functions.doubts(record.called):
         if step.name and not known.knows(str(step.name)):
             known.doubts[str(step.name)] = str(step.value)

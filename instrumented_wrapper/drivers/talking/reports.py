@@ -159,7 +159,7 @@ class Reports:
         if perhaps is None and self._variables.is_in_doubt():
             perhaps = True
         unsure, self._unsure = self._unsure, set()
-        record.left.update(dict.fromkeys(sorted(unsure & HIDDEN)))
+        record.residual.add(sorted(unsure & HIDDEN))
         record.on_server.doubts.update(dict.fromkeys(unsure - HIDDEN, "reported"))
         for name, value in pending.items():
             if name in self._own:

@@ -49,7 +49,7 @@ class Speaking:
     def keep_reported(self) -> None:
         """What is there now belongs to the baseline."""
         self._built.clear()
-        self._record.forget_left()
+        self._record.residual.forget()
 
     def notice(self) -> None:
         """Ask what is in doubt; where SQLite does not say (an authorizer of the app's), it stays in doubt."""

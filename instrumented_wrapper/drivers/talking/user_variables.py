@@ -33,8 +33,8 @@ class UserVariables:
     def have_changed(self) -> None:
         """The server has reported a change without a name: these, temporary tables or prepared statements."""
         record = self._line.record
-        self._explains = self._explains or (self._listable and UNNAMED not in record.left)
-        record.left[UNNAMED] = None
+        self._explains = self._explains or (self._listable and UNNAMED not in record.residual.kinds)
+        record.residual.add((UNNAMED,))
         if self._listable:
             record.on_server.doubts[UNNAMED] = UNSEEN
 
@@ -42,14 +42,16 @@ class UserVariables:
         """Some may have been set; `explained`: what the server has reported has a reason without that."""
         record = self._line.record
         if not explained:
-            record.left[USER_VARIABLES] = None
+            record.residual.add((USER_VARIABLES,))
         if self._listable:
             record.on_server.doubts[USER_VARIABLES] = UNSEEN
 
     def is_in_doubt(self) -> bool:
         """Return True if a statement was answered that may have set some, and the server can be asked."""
         record = self._line.record
-        return self._listable and USER_VARIABLES in record.left and USER_VARIABLES not in record.built
+        return (
+            self._listable and USER_VARIABLES in record.residual.kinds and USER_VARIABLES not in record.residual.built
+        )
 
     def list(self) -> dict[str, str | None]:
         """Ask for their names where any may have been set.
@@ -67,8 +69,8 @@ class UserVariables:
                 raise
             self._listable = self._explains = False
             return {}
-        if USER_VARIABLES not in record.built:
-            record.left.pop(USER_VARIABLES, None)
+        if USER_VARIABLES not in record.residual.built:
+            record.residual.kinds.pop(USER_VARIABLES, None)
         self._listed = tuple(f"@{questions.text_of(name)}".lower() for (name,) in rows)
         return self._given_at_first(questions.text_of(at_first[0][0]))
 
@@ -94,5 +96,5 @@ class UserVariables:
         after = self._line.record.on_server.shown
         self._found |= {name for name in self._listed if after.get(name, (None,))[0] != before.get(name, (None,))[0]}
         if self._explains and self._found & {*self._listed}:
-            self._line.record.left.pop(UNNAMED, None)
+            self._line.record.residual.kinds.pop(UNNAMED, None)
         self._explains = False

@@ -24,7 +24,7 @@ class MySQLConnector(ForMySQL):
     closed_error: ClassVar[type[Exception]] = mysql.connector.Error
     unknown_keyword_error = AttributeError
     own_keywords = frozenset({"failover"})
-    lacks = ForMySQL.lacks - {"pools"}
+    lacks = (ForMySQL.lacks - {"pools"}) | {"text with its parameters"}
     pool_timeout = mysql.connector.errors.PoolError
     pure = True
     connection: Any = MySQLConnection

@@ -1,7 +1,7 @@
 """MariaDB, as its administrator sees it."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -48,6 +48,33 @@ class MariaDB:
             "CREATE TEMPORARY TABLE scratch (id int)": "temporary tables",
             "SELECT GET_LOCK('held', 0)": "locks",
         }
+    )
+    locks, lock = ("SELECT GET_LOCK(%s, 0)", "SELECT RELEASE_LOCK(%s)"), "held"
+    # texts after which nothing of all that is left, and after which something is
+    ended: Sequence[Sequence[str]] = (
+        ("PREPARE plan FROM 'SELECT 1'", "DEALLOCATE PREPARE Plan"),
+        ("PREPARE plan FROM 'SELECT 1'", "DROP PREPARE plan"),
+        ("CREATE TEMPORARY TABLE scratch (id int)", "DROP TEMPORARY TABLE scratch"),
+        ("CREATE TEMPORARY TABLE scratch (id int)", "BEGIN", "DROP TEMPORARY TABLE IF EXISTS `scratch`", "ROLLBACK"),
+        ("CREATE TEMPORARY TABLE scratch (id int)", "DROP TABLE scratch"),
+        ("SELECT GET_LOCK('held', 0)", "SELECT RELEASE_LOCK('Held')"),
+        ("SELECT GET_LOCK('held', 0)", "BEGIN", "DO RELEASE_LOCK('held')", "ROLLBACK"),
+        ("SELECT GET_LOCK('held', 0)", "SELECT GET_LOCK('other', 0)", "BEGIN", "DO RELEASE_ALL_LOCKS()", "ROLLBACK"),
+    )
+    not_ended: Sequence[Sequence[str]] = (
+        ("PREPARE plan FROM 'SELECT 1'", "PREPARE other FROM 'SELECT 1'", "DEALLOCATE PREPARE plan"),
+        *(
+            (f"CREATE TEMPORARY TABLE {first} (id int)", *others, f"DROP TEMPORARY TABLE IF EXISTS {last}")
+            for first, others, last in (
+                ("one", ("CREATE TEMPORARY TABLE two (id int)",), "one"),
+                ("one", ("ALTER TABLE one RENAME TO two",), "one"),
+                ("one", (f"USE {DATABASES[1]}",), "one"),
+                ("one", (f"USE {DATABASES[1]}", "CREATE TEMPORARY TABLE one (id int)"), "one"),
+            )
+        ),
+        ("SELECT GET_LOCK('held', 0)", "SELECT GET_LOCK('held', 0)", "SELECT RELEASE_LOCK('held')"),
+        ("SELECT GET_LOCK('held', 0)", "SELECT RELEASE_LOCK('other')"),
+        ("SELECT GET_LOCK('held', 0), GET_LOCK('other', 0)", "SELECT RELEASE_LOCK('held')"),
     )
     tenant = "@tenant"
     sets_tenant = "SET @tenant = 'acme'"

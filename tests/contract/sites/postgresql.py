@@ -1,7 +1,7 @@
 """PostgreSQL, as its superuser sees it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -43,6 +43,40 @@ class PostgreSQL:
             "CREATE TEMP TABLE scratch (id int)": "temporary tables",
             "SELECT pg_advisory_lock(42)": "advisory locks",
         }
+    )
+    locks, lock = ("SELECT pg_advisory_lock(%s)", "SELECT pg_advisory_unlock(%s)"), 4711
+    # texts after which nothing of all that is left, and after which something is
+    ended: Sequence[Sequence[str]] = (
+        ("BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "COMMIT", "CLOSE c"),
+        ("BEGIN", 'DECLARE "C" CURSOR WITH HOLD FOR SELECT 1', "COMMIT", "CLOSE ALL"),
+        ("BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "COMMIT", "BEGIN", "CLOSE C", "ROLLBACK"),
+        ("BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "COMMIT", "DISCARD ALL"),
+        ("LISTEN news", "UNLISTEN news"),
+        ("LISTEN news", "LISTEN news", "LISTEN more", "UNLISTEN more", "UNLISTEN News"),
+        ("LISTEN news", "BEGIN", "UNLISTEN news", "COMMIT"),
+        ("LISTEN news", "BEGIN", "UNLISTEN *", "COMMIT"),
+        ("PREPARE plan AS SELECT 1", "DEALLOCATE plan"),
+        ("PREPARE plan AS SELECT 1", "BEGIN", "DEALLOCATE PREPARE plan", "ROLLBACK"),
+        ("PREPARE plan AS SELECT 1", "DEALLOCATE ALL"),
+        ("CREATE TEMP TABLE scratch (id int)", "DROP TABLE scratch"),
+        ("CREATE TEMP VIEW sight AS SELECT 1", "BEGIN", "DROP VIEW sight", "COMMIT"),
+        ("CREATE TEMP TABLE scratch (id int)", "BEGIN", "DISCARD TEMP", "COMMIT"),
+        ("SELECT pg_advisory_lock(42)", "SELECT pg_advisory_unlock(42)"),
+        ("SELECT pg_advisory_lock(42)", "BEGIN", "SELECT pg_advisory_unlock(42)", "ROLLBACK"),
+        ("SELECT pg_advisory_lock(1, 2)", "SELECT pg_try_advisory_lock_shared(3)", "SELECT pg_advisory_unlock_all()"),
+        ("SELECT pg_advisory_lock(hashtext('a'))", "SELECT pg_catalog.pg_advisory_unlock(hashtext('a'))"),
+    )
+    not_ended: Sequence[Sequence[str]] = (
+        ("BEGIN", *(f"DECLARE {c} CURSOR WITH HOLD FOR SELECT 1" for c in "ab"), "COMMIT", "CLOSE a"),
+        ("LISTEN news", "BEGIN", "UNLISTEN news", "ROLLBACK"),
+        ("LISTEN news", "LISTEN more", "UNLISTEN news"),
+        ("PREPARE plan AS SELECT 1", "PREPARE other AS SELECT 1", "DEALLOCATE plan"),
+        ("CREATE TEMP TABLE a (id int)", "CREATE TEMP TABLE b (id int)", "DROP TABLE a"),
+        ("CREATE TEMP TABLE scratch (id int)", "BEGIN", "DROP TABLE scratch", "ROLLBACK"),
+        ("SELECT pg_advisory_lock(42)", "SELECT pg_advisory_lock(42)", "SELECT pg_advisory_unlock(42)"),
+        ("SELECT pg_advisory_lock(42)", "SELECT pg_advisory_unlock(43)"),
+        ("SELECT pg_advisory_lock(42)", "SELECT pg_advisory_unlock_shared(42)"),
+        ("SELECT pg_advisory_lock(n) FROM generate_series(1, 2) n", "SELECT pg_advisory_unlock(1)"),
     )
     tenant = "app.tenant"  # the name of security state, and what sets and shows it
     sets_tenant = "SET app.tenant = 'acme'"
