@@ -76,13 +76,9 @@ class ResidualState:
             self._names.blur((kind,))
             self.kinds[kind] = None
 
-    def blur(self) -> None:
-        """Take that something ran that nobody has read: other names may stand for what there is."""
-        self._names.blur(tuple(self.kinds))
-
     def listed(self, kinds: Iterable[str], configuring: bool) -> None:
         """Take what the server lists; what it does not list stays."""
-        self.blur()
+        self._names.blur(tuple(self.kinds))
         unlisted = (name for name in self.kinds if not self._database.is_listed(name))
         self.kinds = dict.fromkeys((*kinds, *unlisted))
         self.built.update(self.kinds if configuring else ())

@@ -233,8 +233,6 @@ class Session:
         self.refresh_changed()
 
     def _settle(self, effects: Effects, for_good: bool, certain: bool = False) -> None:
-        if effects.sets and any(step.kind == DOUBT and not step.name for step in effects.steps):
-            self.residual.blur()
         if effects.concerns_state and (kind := self.residual.settle(effects, for_good, certain, self.refusal.cleared)):
             self.on_server.doubts[ANY] = kind
         if effects.read_only or self.asked_read_only:

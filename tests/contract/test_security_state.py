@@ -252,7 +252,7 @@ def test_a_loss_without_failover(driver: DriverUnderTest, site, table, connect, 
         lacking = error.not_restored
     else:
         lacking = ()
-    if not lacking:
+    if not {*lacking} - {"prepared statements", "user variables"}:
         pytest.skip("all that the texts set is carried over, and nothing else is known to be set")
     refused(driver, driver.execute, connection, insert(table, 1))
     end_session(site)

@@ -225,8 +225,7 @@ def _set(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _committed(statement: list[Token], words: list[str]) -> Effects:
-    is_temporary = words[0] in ("create", "drop") and "temporary" in words[1:4]
-    if is_temporary:
+    if words[0] in ("create", "drop") and "temporary" in words[1:4]:
         return temporary(statement)
     if words[:2] == ["drop", "prepare"]:
         return deallocated(statement)
@@ -316,7 +315,8 @@ def _quoted_statement(tokens: Sequence[Token]) -> Effects | None:
 def _unseen(statement: list[Token], because: str, several: bool) -> Effects:
     """What runs there is not read."""
     steps = (Step(DOUBT, "", because), *_named(statement, because))
-    return Effects(steps=steps, leaves=(USER_VARIABLES,), in_doubt=True, several=several)
+    blurs = (TEMPORARY, LOCKS, *((PREPARED,) if several else ()))  # a prepared statement prepares no other
+    return Effects(steps=steps, leaves=(USER_VARIABLES,), blurs=blurs, in_doubt=True, several=several)
 
 
 def _named(statement: list[Token], because: str) -> tuple[Step, ...]:
