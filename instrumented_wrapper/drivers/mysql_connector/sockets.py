@@ -1,7 +1,8 @@
-"""Which socket a connection of the C extension has: it shows none, but its number is among those of the process.
+"""Find the socket of a connection of the C extension, which exposes none, among those that the process has open.
 
-Where that cannot be told for certain (another thread connects to the same server at that moment, or the system does not
-list what a process has open), it is not told.
+The time limits need it: C code that waits for a server ends only if its socket is shut. Without it a `close()` that
+resets waits for a frozen server without end (`test_close_on_a_frozen_server`). Where it is not certain (another thread
+connects to the same server at that moment, or the system has no list of open files), it is taken as unknown.
 """
 
 from __future__ import annotations
