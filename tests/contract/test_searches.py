@@ -45,6 +45,16 @@ def endpoint(driver: DriverUnderTest, cluster: Any) -> Iterator[Callable[[], End
         yield lambda: stack.enter_context(Endpoint(cluster.primary.host, cluster.primary.port))
 
 
+def test_a_host_without_a_port_has_the_port_of_the_connection(driver, connect, site, endpoint) -> None:
+    one = endpoint()
+    options = {**FORGIVING, "failover_hosts": one.host}
+    connection = connect(site.dsn(one), autocommit=True, instrumented_wrapper=options)
+    one.cut()
+    one.clear()
+    assert driver.execute(connection, "SELECT 1") == [(1,)]
+    assert one.connections == 1
+
+
 # --- endpoints that take a login and serve nobody -----------------------------------------------------------------
 
 

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from instrumented_wrapper.databases.postgresql import SYSTEM
 from instrumented_wrapper.operations import Site
 
-__all__ = ["asked_for", "hosts_of", "requested_site"]
+__all__ = ["asked_for", "hosts_of", "parameters_for", "requested_site"]
+
+_OF_ONE_SERVER: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
 
 
 def hosts_of(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[tuple[str, int | None], ...]:
@@ -39,3 +41,12 @@ def requested_site(given: Mapping[str, Any], environment: Mapping[str, str]) -> 
 def _where(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str]:
     host = given.get("host") or given.get("hostaddr") or environment.get("PGHOST") or ""
     return str(host), str(given.get("port") or environment.get("PGPORT") or "")
+
+
+def parameters_for(given: Mapping[str, Any], address: tuple[str, int | None], role: str) -> dict[str, Any]:
+    """Return parameters of libpq for one server and role, and what else is `given`."""
+    host, port = address
+    common = str(given.get("port") or "")
+    chosen = {"host": host, "port": port or ("" if "," in common else common), "target_session_attrs": role}
+    others = {name: value for name, value in given.items() if name not in _OF_ONE_SERVER}
+    return {**others, **{name: value for name, value in chosen.items() if value}}

@@ -30,6 +30,7 @@ __all__ = [
     "Contest",
     "Target",
     "Winner",
+    "accepts_standby",
     "find",
     "hosts_to_ask",
     "is_chosen",
@@ -41,6 +42,8 @@ ANY: Final = "any"
 PRIMARY: Final = "primary"
 STANDBY: Final = "standby"
 PREFER_STANDBY: Final = "prefer-standby"
+_ANY_HOST: Final = ("", None)
+_ACCEPTING: Final = ("read-only", STANDBY, PREFER_STANDBY)
 FLIGHTS: Final = SingleFlight()
 
 Wait: TypeAlias = Callable[[Future[Any], float, Callable[[], bool]], Any]
@@ -79,8 +82,14 @@ class Contest(NamedTuple):
 
 
 def hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tuple[Address, ...]:
-    """Return where to look: where the app has said, else on `own`, the hosts of its connection."""
-    return loss.hosts or options.failover_hosts or own
+    """Return where to look: where the app has said, else on `own`, the hosts of its connection.
+
+    A host without a port has the one that all `own` hosts have. Where none is known, the client library finds one.
+    """
+    ports = {port for _, port in own}
+    common = ports.pop() if len(ports) == 1 else None
+    asked = tuple((host, port or common) for host, port in loss.hosts or options.failover_hosts)
+    return asked or own or (_ANY_HOST,)
 
 
 def role_wanted(loss: Loss, asked_for: str, was_standby: bool) -> str:
@@ -92,6 +101,11 @@ def role_wanted(loss: Loss, asked_for: str, was_standby: bool) -> str:
     if loss.trigger == "requested" and loss.hosts:
         return ANY
     return STANDBY if was_standby else PRIMARY
+
+
+def accepts_standby(asked_for: str, was_standby: bool) -> bool:
+    """Return True if the app asks for a server that may be a standby, and got one: it was not demoted."""
+    return asked_for in _ACCEPTING or (asked_for == ANY and was_standby)
 
 
 def is_chosen(role: str, was_chosen: bool) -> bool:

@@ -21,6 +21,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
+from instrumented_wrapper.databases.postgresql.connect_arguments import parameters_for
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine import race_tasks, race_threads
 from instrumented_wrapper.drivers.engine.search import Contest, Target, Winner
@@ -31,7 +32,6 @@ __all__ = ["Login", "contest", "parameters_of"]
 
 _READING, _WRITING, _OK = pq.PollingStatus.READING, pq.PollingStatus.WRITING, pq.PollingStatus.OK
 _NAME_PERIOD: Final = 0.003  # seconds; a name that is being resolved is looked at this often
-_OURS_TO_CHOOSE: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
 Parameters = dict[str, Any]
 Waits = dict[int, bool]
 
@@ -62,19 +62,13 @@ class Login:
 
     def conninfo(self, host: Address, hostaddr: str | None, role: str) -> bytes:
         """Return the connection string for one attempt."""
-        chosen = {name: value for name, value in self.parameters.items() if name not in _OURS_TO_CHOOSE}
-        port = host[1] or _single(self.parameters.get("port"))
-        named = {"host": host[0] or None, "hostaddr": hostaddr, "port": port, "target_session_attrs": role}
-        return make_conninfo("", **chosen, **named).encode()
+        one = parameters_for(self.parameters, host, role)
+        return make_conninfo("", **one, hostaddr=hostaddr).encode()
 
     @property
     def identity(self) -> Hashable:
         """What distinguishes it; the password itself is not kept."""
         return "psycopg", hash(tuple(sorted((name, str(value)) for name, value in self.parameters.items())))
-
-
-def _single(port: Any) -> Any:
-    return None if port is None or "," in str(port) else port
 
 
 @dataclass(slots=True)
@@ -123,7 +117,7 @@ class _Race:
 
     def __init__(self, login: Login, target: Target, deadline: float) -> None:
         self.login, self.target = login, target
-        self.search = Search(target.hosts or (("", None),), time.monotonic(), deadline)
+        self.search = Search(target.hosts, time.monotonic(), deadline)
         self.attempts: list[_Attempt] = []
         self.names: dict[Address, _Resolution] = {}
         self.pinned = pinned(login.parameters)

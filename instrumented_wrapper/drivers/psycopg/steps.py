@@ -17,6 +17,7 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine import decisions, loss_rules
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
+from instrumented_wrapper.drivers.engine.search import accepts_standby
 from instrumented_wrapper.drivers.psycopg.facts import (
     LISTENING_STEPS,
     belongs_to_old,
@@ -55,7 +56,6 @@ _SETTLED: Final = frozenset({_IDLE, pq.TransactionStatus.INTRANS})
 _ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
 _UNDEFINED_FUNCTION: Final = "42883"
-_STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
 
 def seconds_left() -> float | None:
@@ -237,7 +237,7 @@ def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
     read_only = bool(connection._read_only or record.asked_read_only)
     if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
         return False
-    asked = record.wanted in _STANDBYS or (record.wanted == "any" and bool(record.was_standby))
+    asked = accepts_standby(record.wanted, bool(record.was_standby))
     here = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
     return here and not asked and record.may_be_demoted()
 

@@ -16,9 +16,10 @@ from psycopg2 import extensions
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
-from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of
+from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, parameters_for
 from instrumented_wrapper.drivers.blocking.native import Phase, Room
 from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.engine.search import accepts_standby
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import (
     ENTERED,
@@ -53,7 +54,6 @@ _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
 _state: Final = vars(C)["status"].__get__
 _WANTED: Final = "target_session_attrs"  # what libpq took it to be
-_STANDBYS: Final = ("read-only", "standby", "prefer-standby")
 
 
 class IsolationLevel(IntEnum):
@@ -224,13 +224,9 @@ class Psycopg2:
 
     def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect to one host with the app's own parameters."""
-        given = extensions.parse_dsn(record.arguments.positional[0])
-        for name in ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts"):
-            given.pop(name, None)
-        host, port = address
+        given = parameters_for(extensions.parse_dsn(record.arguments.positional[0]), address, role)
         given.setdefault("connect_timeout", str(max(2, round(seconds))))
-        where = {"host": host, "port": port, "target_session_attrs": role}
-        dsn = extensions.make_dsn("", **given, **{name: value for name, value in where.items() if value})
+        dsn = extensions.make_dsn("", **given)
         new = combined(C, Watched)(dsn)
         new.cursor_factory = C.cursor_factory.__get__(connection)  # for the app's transfer handler
         return new
@@ -298,7 +294,7 @@ class Psycopg2:
         if not postgresql.needs_primary(state, where, read_only):
             return False
         wish = self.wish(record)
-        asked = wish in _STANDBYS or (wish == "any" and record.was_standby)
+        asked = accepts_standby(wish, bool(record.was_standby))
         return not asked and record.may_be_demoted() and self.is_standby(connection)
 
     def is_standby(self, connection: Any) -> bool:
