@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from instrumented_wrapper import events
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.blocking.native import Native
-from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 
 __all__ = ["closing", "setting"]
@@ -31,18 +31,29 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
             if record is None or record.busy is True:
                 return original(self, *args, **kwargs)
             flow = last_reset(driver, flows, self, record, within=record.is_within())
-            abandoned, record.abandoned = record.abandoned, False
             if flow is not None:
                 with closed_if_interrupted(partial(_close_quietly, native, original, self)):
                     flows.run(flow)
                 if native.is_closed(self):  # by the app's own handler
                     return None
-            with contextlib.suppress(*([native.error] if abandoned else [])):  # for the app it is the first close
+            with _first_for_the_app(native, record):
                 return original(self, *args, **kwargs)
 
         return close
 
     return make
+
+
+@contextlib.contextmanager
+def _first_for_the_app(native: Native, record: Record) -> Iterator[None]:
+    """Suppress the driver's error of a second close if the wrapper has closed the connection, also just now."""
+    try:
+        yield
+    except native.error:
+        if not record.abandoned:
+            raise
+    finally:
+        record.abandoned = False
 
 
 def _close_quietly(native: Native, original: Method, connection: Any) -> None:

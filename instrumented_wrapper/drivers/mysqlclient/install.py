@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any, Final
 from weakref import ref
@@ -94,7 +95,7 @@ def _connections(
     call("ping", Request.STATEMENT)
     over("set_character_set", calls.call(_choosing(Connection.set_character_set), Request.STATEMENT, None, sets_names))
     over("change_user", _changing_user(_on_live("change_user")))
-    over("close", closing(NATIVE, DRIVER, flows)(_on_live("close")))
+    over("close", closing(NATIVE, DRIVER, flows)(_alone(_on_live("close"))))
     for name in _MEMBERS:
         patches.replace(Connection, name, _member(name))
 
@@ -126,6 +127,18 @@ def _on_live(name: str) -> Method:
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return original(self.__dict__.get(LIVE) or self, *args, **kwargs)
+
+    return method
+
+
+def _alone(close: Method) -> Method:
+    """Keep a switch that fails in another thread from closing the struct at the same time: C would free it twice."""
+
+    @functools.wraps(close)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        record = record_of(self)
+        with nullcontext() if record is None else record.mutex:
+            return close(self, *args, **kwargs)
 
     return method
 
