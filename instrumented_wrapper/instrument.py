@@ -19,7 +19,7 @@ import wrapt
 
 from instrumented_wrapper import events, lifecycle, options, resets, supported, switching
 from instrumented_wrapper.drivers import Driver, Flow
-from instrumented_wrapper.drivers.watching import know, unwrapped
+from instrumented_wrapper.drivers.registry import know, unwrapped
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.options import Options

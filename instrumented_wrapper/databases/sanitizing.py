@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from instrumented_wrapper.databases.pieces import Statement
+from instrumented_wrapper.databases.lexer import Statement
 from instrumented_wrapper.databases.targets import is_scoped
 
 __all__ = ["is_plain", "shown_parts"]

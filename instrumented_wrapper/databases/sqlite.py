@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from instrumented_wrapper.databases import Capabilities, summary
-from instrumented_wrapper.databases.pieces import Piece, Reading
+from instrumented_wrapper.databases.lexer import Piece, Reading
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
 from instrumented_wrapper.server_settings import Assignment

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from instrumented_wrapper.databases.pieces import Piece, Reading, Statement, split
+from instrumented_wrapper.databases.lexer import Piece, Reading, Statement, split
 from instrumented_wrapper.databases.sanitizing import is_plain, shown_parts
 from instrumented_wrapper.databases.targets import Groups, groups_of
 from instrumented_wrapper.operations import Words

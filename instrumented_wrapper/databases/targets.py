@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from instrumented_wrapper.databases.pieces import Reading, Statement
+from instrumented_wrapper.databases.lexer import Reading, Statement
 
 __all__ = ["Groups", "groups_of", "is_scoped"]
 

@@ -9,12 +9,12 @@ from weakref import ref
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
-from instrumented_wrapper.drivers.blocking.native import Phase, Room
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.adapter import Phase, Room
 from instrumented_wrapper.drivers.engine.race import WrongRole
 from instrumented_wrapper.drivers.engine.search import ANY, PRIMARY, STANDBY
-from instrumented_wrapper.drivers.talking import Rows, Talk
-from instrumented_wrapper.drivers.talking.mysql import Speaking
+from instrumented_wrapper.drivers.server_session import Rows, Talk
+from instrumented_wrapper.drivers.server_session.mysql import Speaking
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.server_settings import Assignment

@@ -13,7 +13,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.watching import configuring
+from instrumented_wrapper.drivers.registry import configuring
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 

@@ -13,7 +13,7 @@ from typing import Any
 from mysql.connector import pooling
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.watching import checking_out, tracked
+from instrumented_wrapper.drivers.registry import checking_out, tracked
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools.returning import take_back, to_take_back

@@ -17,7 +17,7 @@ import psycopg_pool
 
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.watching import checking_out, configuring, tracked, tracked_as
+from instrumented_wrapper.drivers.registry import checking_out, configuring, tracked, tracked_as
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import psycopg_pool_metrics

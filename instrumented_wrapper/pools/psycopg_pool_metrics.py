@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psycopg_pool
 
-from instrumented_wrapper.drivers.watching import tracked
+from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.operations import Pools, PoolState
 from instrumented_wrapper.patching import Patches
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.watching import tracked, tracked_as
+from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.failover import RESET_TIMEOUT
 
 __all__ = ["is_refused", "take_back", "to_take_back"]

@@ -17,7 +17,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.watching import configuring, tracked
+from instrumented_wrapper.drivers.registry import configuring, tracked
 from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches

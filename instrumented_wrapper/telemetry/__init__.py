@@ -9,9 +9,9 @@ from opentelemetry.trace import Tracer, TracerProvider, get_tracer
 from instrumented_wrapper.events import Event, Finish, Listener
 from instrumented_wrapper.telemetry.attributes import SCHEMA, SCOPE
 from instrumented_wrapper.telemetry.metrics import measuring
+from instrumented_wrapper.telemetry.never_raise import quietly
 from instrumented_wrapper.telemetry.operations import DatabaseOperations
 from instrumented_wrapper.telemetry.pools import PoolMetrics
-from instrumented_wrapper.telemetry.quietly import quietly
 from instrumented_wrapper.telemetry.spans import here, tracing
 
 __all__ = ["DatabaseOperations", "PoolMetrics", "listeners", "locator", "operations"]

@@ -25,9 +25,9 @@ from instrumented_wrapper.events import error_type
 from instrumented_wrapper.operations import Place, Site, Words, bounded_put
 from instrumented_wrapper.pages import abandoned, end_abandoned
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
-from instrumented_wrapper.telemetry.listening import nobody_listens
+from instrumented_wrapper.telemetry.never_raise import quietly
 from instrumented_wrapper.telemetry.other_instrumentations import DURATION, is_instrumented, is_measured
-from instrumented_wrapper.telemetry.quietly import quietly
+from instrumented_wrapper.telemetry.sdk_present import nobody_listens
 
 __all__ = ["SECONDS", "DatabaseOperations"]
 

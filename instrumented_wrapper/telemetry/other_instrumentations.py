@@ -15,7 +15,7 @@ from opentelemetry.metrics import Meter, MeterProvider, NoOpMeter
 from opentelemetry.trace import NoOpTracerProvider
 
 from instrumented_wrapper.supported import driver_entries
-from instrumented_wrapper.telemetry.quietly import quietly
+from instrumented_wrapper.telemetry.never_raise import quietly
 
 __all__ = ["DURATION", "is_instrumented", "is_measured"]
 

@@ -13,9 +13,9 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from instrumented_wrapper.operations import PoolState
-from instrumented_wrapper.telemetry.listening import nobody_listens
+from instrumented_wrapper.telemetry.never_raise import quietly
 from instrumented_wrapper.telemetry.operations import SECONDS
-from instrumented_wrapper.telemetry.quietly import quietly
+from instrumented_wrapper.telemetry.sdk_present import nobody_listens
 
 __all__ = ["PoolMetrics"]
 

@@ -11,7 +11,7 @@ import pytest
 
 import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError
-from instrumented_wrapper.drivers.talking import pooler as asking
+from instrumented_wrapper.drivers.server_session import pooler as asking
 from servers import Cluster, PgBouncer, guard
 from servers.pgbouncer import available
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from instrumented_wrapper import lifecycle
-from instrumented_wrapper.databases.postgresql.answers import answer_to
+from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
 from instrumented_wrapper.drivers.engine import race_tasks, race_threads
 from instrumented_wrapper.drivers.engine.race import Opening
 from instrumented_wrapper.drivers.engine.search import Target

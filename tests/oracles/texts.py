@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from instrumented_wrapper.databases.pieces import Reading, split
+from instrumented_wrapper.databases.lexer import Reading, split
 from instrumented_wrapper.databases.targets import groups_of
 from instrumented_wrapper.operations import Words
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instrumented_wrapper.databases import mysql, postgresql
-from instrumented_wrapper.databases.postgresql.answers import answer_to
+from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
 
 FAILED = 'connection to server at "127.0.0.1", port 5432 failed: '
 

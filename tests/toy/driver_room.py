@@ -10,16 +10,16 @@ from types import MappingProxyType
 from typing import Any
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.blocking.calls import Calls
-from instrumented_wrapper.drivers.blocking.closing import closing, setting
-from instrumented_wrapper.drivers.blocking.endings import Endings
-from instrumented_wrapper.drivers.blocking.native import Phase
-from instrumented_wrapper.drivers.blocking.records import Arguments, Record
-from instrumented_wrapper.drivers.blocking.steps import StatementFlow
+from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
+from instrumented_wrapper.drivers.engine.adapter import Phase
+from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
+from instrumented_wrapper.drivers.engine.sync_endings import Endings
+from instrumented_wrapper.drivers.registry import drop_all
 from instrumented_wrapper.drivers.sqlite3.native import Files, SQLite
-from instrumented_wrapper.drivers.watching import drop_all
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 

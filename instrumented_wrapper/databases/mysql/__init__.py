@@ -11,7 +11,7 @@ import re
 from typing import Any, Final
 
 from instrumented_wrapper.databases import Capabilities
-from instrumented_wrapper.databases.mysql.answers import (
+from instrumented_wrapper.databases.mysql.connect_errors import (
     CANNOT_LOG_IN,
     INTERRUPTED,
     LOST_ERRORS,

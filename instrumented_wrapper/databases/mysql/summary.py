@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from instrumented_wrapper.databases import summary
+from instrumented_wrapper.databases.lexer import Piece, Reading
 from instrumented_wrapper.databases.mysql.tokens import pieces_of
-from instrumented_wrapper.databases.pieces import Piece, Reading
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
 

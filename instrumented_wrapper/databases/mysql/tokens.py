@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from instrumented_wrapper.databases.pieces import Piece
+from instrumented_wrapper.databases.lexer import Piece
 
 __all__ = ["Piece", "Token", "pieces_of", "tokens_of"]
 

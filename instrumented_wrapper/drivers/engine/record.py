@@ -14,7 +14,7 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 from instrumented_wrapper.databases import Database
-from instrumented_wrapper.drivers.watching import never, poll_of
+from instrumented_wrapper.drivers.registry import never, poll_of
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.handlers import reset_handler
 from instrumented_wrapper.operations import Site, SpanTemplates

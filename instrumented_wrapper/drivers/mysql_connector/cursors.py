@@ -11,11 +11,11 @@ from mysql.connector import __version_info__
 from mysql.connector import cursor as pure
 
 from instrumented_wrapper.batches import first_taken
-from instrumented_wrapper.drivers.blocking.calls import Calls
-from instrumented_wrapper.drivers.blocking.parts import in_parts
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.partial_execution import in_parts
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.sync_calls import Calls
 from instrumented_wrapper.drivers.for_mysql import does_as
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS
 from instrumented_wrapper.patching import Patches

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from instrumented_wrapper.drivers.blocking.adapter import Blocking
-from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.engine.adapted_record import record_of
+from instrumented_wrapper.drivers.engine.driver import Blocking
 from instrumented_wrapper.drivers.mysql_connector import keeping
 from instrumented_wrapper.server_settings import Assignment
 

@@ -13,20 +13,20 @@ from mysql.connector.connection import MySQLConnection
 
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.blocking.calls import Calls
-from instrumented_wrapper.drivers.blocking.closing import closing
-from instrumented_wrapper.drivers.blocking.endings import Endings
-from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
-from instrumented_wrapper.drivers.blocking.steps import StatementFlow
+from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
+from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_closing import closing
+from instrumented_wrapper.drivers.engine.sync_endings import Endings
 from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.driver import BlockingMySQLConnector
-from instrumented_wrapper.drivers.mysql_connector.keeping import begin_anew, choosing
+from instrumented_wrapper.drivers.mysql_connector.driver_defaults import begin_anew, choosing
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
-from instrumented_wrapper.drivers.watching import KEY, checkout_deadline, drop_all
+from instrumented_wrapper.drivers.registry import KEY, checkout_deadline, drop_all
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing

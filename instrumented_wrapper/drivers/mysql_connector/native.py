@@ -17,11 +17,11 @@ from mysql.connector.cursor import MySQLCursor, MySQLCursorPrepared
 from mysql.connector.network import MySQLTCPSocket
 
 from instrumented_wrapper.databases import mysql
-from instrumented_wrapper.drivers.blocking.native import Phase
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.adapter import Phase
 from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL, code_of
 from instrumented_wrapper.drivers.mysql_connector import keeping, sockets
-from instrumented_wrapper.drivers.talking import Rows
+from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.server_settings import Assignment
 

@@ -11,10 +11,10 @@ from MySQLdb.connections import Connection
 from MySQLdb.constants import CLIENT
 
 from instrumented_wrapper.databases.mysql import questions
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
-from instrumented_wrapper.drivers.talking import Rows
-from instrumented_wrapper.drivers.watching import wait_for
+from instrumented_wrapper.drivers.registry import wait_for
+from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.server_settings import Assignment
 

@@ -27,7 +27,7 @@ from instrumented_wrapper.drivers.engine.takeover import (
 )
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
 from instrumented_wrapper.drivers.psycopg.connecting import Login, contest
-from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, BaseConnection, Connection
+from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
 from instrumented_wrapper.events import Peer

@@ -16,11 +16,11 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.drivers import Flow
-from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection, PrepareManager, execute
+from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, PrepareManager, execute
 from instrumented_wrapper.drivers.psycopg.records import encoding_of, record_of
-from instrumented_wrapper.drivers.talking import Rows
-from instrumented_wrapper.drivers.talking.pooler import find_out
-from instrumented_wrapper.drivers.talking.postgresql import asked, assigned, present, shown
+from instrumented_wrapper.drivers.server_session import Rows
+from instrumented_wrapper.drivers.server_session.pooler import find_out
+from instrumented_wrapper.drivers.server_session.postgresql import asked, assigned, present, shown
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["Asking", "fresh_prepared"]

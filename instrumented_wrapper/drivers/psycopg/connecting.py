@@ -20,8 +20,8 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
 from instrumented_wrapper.databases.postgresql.connect_arguments import parameters_for
+from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine import race_tasks, race_threads
 from instrumented_wrapper.drivers.engine.search import Contest, Target, Winner

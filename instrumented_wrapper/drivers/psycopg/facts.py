@@ -14,7 +14,7 @@ from psycopg import pq
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.psycopg.parts import BaseTransaction
+from instrumented_wrapper.drivers.psycopg.private_api import BaseTransaction
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.statement import Effects
 

@@ -13,7 +13,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg import making, operations, seams, statements, transactions, waiting
 from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
-from instrumented_wrapper.drivers.psycopg.parts import (
+from instrumented_wrapper.drivers.psycopg.private_api import (
     AsyncConnection,
     BaseConnection,
     BaseCursor,
@@ -21,7 +21,7 @@ from instrumented_wrapper.drivers.psycopg.parts import (
     Connection,
     missing_parts,
 )
-from instrumented_wrapper.drivers.watching import drop_all
+from instrumented_wrapper.drivers.registry import drop_all
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 

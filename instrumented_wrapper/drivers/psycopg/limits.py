@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psycopg
 
-from instrumented_wrapper.drivers.psycopg.parts import AsyncConnection
+from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection
 
 __all__ = ["rollback_alone", "until"]
 

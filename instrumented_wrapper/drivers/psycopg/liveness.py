@@ -9,7 +9,7 @@ from psycopg import pq
 
 from instrumented_wrapper.drivers.psycopg.facts import LISTENING_STEPS
 from instrumented_wrapper.drivers.psycopg.records import Record
-from instrumented_wrapper.drivers.watching import poll_of
+from instrumented_wrapper.drivers.registry import poll_of
 
 __all__ = ["LAST_WORDS", "has_ended"]
 

@@ -18,8 +18,8 @@ from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.databases.postgresql.knowledge import Functions
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.talking.postgresql import FUNCTIONS
-from instrumented_wrapper.drivers.watching import KEY, watch
+from instrumented_wrapper.drivers.registry import KEY, watch
+from instrumented_wrapper.drivers.server_session.postgresql import FUNCTIONS
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.operations import Operation, Site

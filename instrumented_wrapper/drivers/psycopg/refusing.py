@@ -18,7 +18,7 @@ from instrumented_wrapper.drivers.psycopg.liveness import has_ended
 from instrumented_wrapper.drivers.psycopg.query_text import sent_text
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.psycopg.statements import effects_of, named
-from instrumented_wrapper.drivers.talking.postgresql import with_calls
+from instrumented_wrapper.drivers.server_session.postgresql import with_calls
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 

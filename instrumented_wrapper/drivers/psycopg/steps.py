@@ -31,7 +31,7 @@ from instrumented_wrapper.drivers.psycopg.facts import (
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
 from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS
 from instrumented_wrapper.drivers.psycopg.records import Record
-from instrumented_wrapper.drivers.watching import checkout_deadline
+from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects

@@ -11,11 +11,11 @@ from typing import Any, Final
 from psycopg2 import extensions
 
 from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, requested_site
-from instrumented_wrapper.drivers.blocking.records import Arguments, Record
+from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, become, combined, is_left_alone
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 

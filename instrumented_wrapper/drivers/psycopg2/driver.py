@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from instrumented_wrapper.drivers import Driver, Flow
-from instrumented_wrapper.drivers.blocking.adapter import Blocking
-from instrumented_wrapper.drivers.talking import pooler
+from instrumented_wrapper.drivers.engine.driver import Blocking
+from instrumented_wrapper.drivers.server_session import pooler
 
 __all__ = ["BlockingPsycopg2"]
 

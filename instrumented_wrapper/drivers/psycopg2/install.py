@@ -13,13 +13,13 @@ from psycopg2 import extensions
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.blocking.calls import Calls
-from instrumented_wrapper.drivers.blocking.closing import closing, setting
-from instrumented_wrapper.drivers.blocking.endings import Endings
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.blocking.steps import StatementFlow
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
+from instrumented_wrapper.drivers.engine.sync_endings import Endings
 from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
@@ -35,7 +35,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
 from instrumented_wrapper.drivers.psycopg2.driver import BlockingPsycopg2
 from instrumented_wrapper.drivers.psycopg2.named import iterating, paging, sizes
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
-from instrumented_wrapper.drivers.watching import KEY, drop_all, watched
+from instrumented_wrapper.drivers.registry import KEY, drop_all, watched
 from instrumented_wrapper.operations import Words
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.pages import leaving

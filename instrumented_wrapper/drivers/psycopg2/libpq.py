@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg2
 from psycopg2 import errorcodes, errors
 
-from instrumented_wrapper.drivers.watching import wait_for
+from instrumented_wrapper.drivers.registry import wait_for
 
 __all__ = ["listen", "missing_functions", "reported", "send"]
 

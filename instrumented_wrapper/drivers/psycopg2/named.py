@@ -9,7 +9,7 @@ from typing import Any, Final
 from psycopg2 import extensions
 
 from instrumented_wrapper import pages
-from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.operations import Operation
 

@@ -15,10 +15,10 @@ import psycopg2
 from psycopg2 import extensions
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.databases.postgresql.answers import QUESTION, answer_to
 from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, parameters_for
-from instrumented_wrapper.drivers.blocking.native import Phase, Room
-from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import Phase, Room
 from instrumented_wrapper.drivers.engine.search import accepts_standby
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import (
@@ -33,9 +33,9 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     make_movable,
     physical,
 )
-from instrumented_wrapper.drivers.psycopg2.line import Line, Talking
-from instrumented_wrapper.drivers.talking import Rows, Talk
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.psycopg2.libpq_channel import Line, Talking
+from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.drivers.server_session import Rows, Talk
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.operations import Site

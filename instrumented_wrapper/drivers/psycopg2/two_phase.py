@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
-from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.psycopg2.classes import C, physical
 from instrumented_wrapper.statement import Effects

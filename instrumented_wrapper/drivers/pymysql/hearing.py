@@ -8,7 +8,7 @@ from typing import Any
 
 from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.drivers.pymysql.native import STATE_CHANGED, TRACKED, hear
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.registry import KEY
 
 __all__ = ["ending", "hearing", "hearing_result", "reading_on"]
 

@@ -12,11 +12,11 @@ from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions, tracking
-from instrumented_wrapper.drivers.blocking.native import Phase
-from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import Phase
 from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL
-from instrumented_wrapper.drivers.talking import Rows
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
 
 __all__ = ["STATE_CHANGED", "TRACKED", "PyMySQL", "hear", "track"]

@@ -11,19 +11,19 @@ from typing import Any, Final
 
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.blocking.calls import Calls
-from instrumented_wrapper.drivers.blocking.closing import closing, setting
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
-from instrumented_wrapper.drivers.blocking.steps import StatementFlow
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
+from instrumented_wrapper.drivers.registry import drop_all
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR as _K
 from instrumented_wrapper.drivers.sqlite3.classes import Making, Watched, WatchedCursor, combined
-from instrumented_wrapper.drivers.sqlite3.making import Maker
+from instrumented_wrapper.drivers.sqlite3.connect import Maker
 from instrumented_wrapper.drivers.sqlite3.native import HIDDEN, SETTINGS, Files, SQLite
 from instrumented_wrapper.drivers.sqlite3.statements import Statements
-from instrumented_wrapper.drivers.watching import drop_all
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 

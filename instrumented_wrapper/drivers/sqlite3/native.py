@@ -14,15 +14,15 @@ from typing import Any, Final
 
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Flow, Replacement
-from instrumented_wrapper.drivers.blocking.adapter import Blocking
-from instrumented_wrapper.drivers.blocking.native import Phase, Room
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.adapter import Phase, Room
+from instrumented_wrapper.drivers.engine.driver import Blocking
 from instrumented_wrapper.drivers.engine.search import ANY
+from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.drivers.server_session import Rows, Talk
+from instrumented_wrapper.drivers.server_session.sqlite import Line, Speaking
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR
-from instrumented_wrapper.drivers.talking import Rows, Talk
-from instrumented_wrapper.drivers.talking.sqlite import Line, Speaking
-from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Loss, NoServer

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from instrumented_wrapper.batches import first_taken
-from instrumented_wrapper.drivers.blocking.calls import Calls, ended
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
+from instrumented_wrapper.drivers.engine.sync_calls import Calls, ended
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched
 from instrumented_wrapper.drivers.sqlite3.native import HAS_AUTOCOMMIT
-from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Operation
 
 __all__ = ["Statements"]

@@ -10,12 +10,12 @@ from psycopg2 import extensions
 
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers import Assigned
-from instrumented_wrapper.drivers.blocking.native import Native, Phase
-from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import Native, Phase
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import LOST, C, physical
-from instrumented_wrapper.drivers.talking import Rows
-from instrumented_wrapper.drivers.talking.postgresql import Speaking
+from instrumented_wrapper.drivers.server_session import Rows
+from instrumented_wrapper.drivers.server_session.postgresql import Speaking
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["Line", "Talking"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from instrumented_wrapper.drivers.blocking.native import Native, Phase
-from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import Native, Phase
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.statement import COMMIT, ROLLBACK, Effects, Step

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from instrumented_wrapper.databases.mysql import questions
-from instrumented_wrapper.drivers.talking import Rows
+from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["Line"]

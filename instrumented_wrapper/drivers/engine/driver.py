@@ -12,9 +12,9 @@ from typing import Any
 from weakref import ref
 
 from instrumented_wrapper.drivers import Flow, Replacement
-from instrumented_wrapper.drivers.blocking.native import Native, Phase
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
 from instrumented_wrapper.drivers.engine import race_threads
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.adapter import Native, Phase
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
 from instrumented_wrapper.drivers.engine.deadlines import bounded
 from instrumented_wrapper.drivers.engine.race import Opening
@@ -33,7 +33,7 @@ from instrumented_wrapper.drivers.engine.takeover import (
     options_of_candidate,
     taking_over,
 )
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.failover import Loss

@@ -12,8 +12,8 @@ from typing import Any, Final
 from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.databases.mysql.settings import HIDDEN, TIMESTAMP, TOGETHER
 from instrumented_wrapper.databases.mysql.state import UNNAMED
-from instrumented_wrapper.drivers.talking.line import Line
-from instrumented_wrapper.drivers.talking.user_variables import UserVariables
+from instrumented_wrapper.drivers.server_session.channel import Line
+from instrumented_wrapper.drivers.server_session.user_variables import UserVariables
 from instrumented_wrapper.server_settings import ANY
 from instrumented_wrapper.statement import SET_LOCAL, Effects
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
-from instrumented_wrapper.drivers.blocking.native import Native
-from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.blocking.steps import PASSES, StatementFlow
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import Native
+from instrumented_wrapper.drivers.engine.flow import PASSES, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
 from instrumented_wrapper.drivers.engine.request import Request, understood
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step
 

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from instrumented_wrapper import statement
 from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.blocking.facts import OF_REQUEST, ends, facts_after, facts_before
-from instrumented_wrapper.drivers.blocking.native import Native, Phase
-from instrumented_wrapper.drivers.blocking.parts import has_run_in_part
-from instrumented_wrapper.drivers.blocking.records import Record
 from instrumented_wrapper.drivers.engine import decisions, loss_rules
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import Native, Phase
+from instrumented_wrapper.drivers.engine.facts import OF_REQUEST, ends, facts_after, facts_before
+from instrumented_wrapper.drivers.engine.partial_execution import has_run_in_part
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss

@@ -16,7 +16,7 @@ from instrumented_wrapper.databases.postgresql.questions import readable
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.databases.postgresql.state import CUSTOM, PREPARED
 from instrumented_wrapper.drivers import Assigned, Refused
-from instrumented_wrapper.drivers.talking import Rows, Values
+from instrumented_wrapper.drivers.server_session import Rows, Values
 from instrumented_wrapper.server_settings import ANY, Assignment, Told
 from instrumented_wrapper.statement import DOUBT, Effects, Step
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from instrumented_wrapper import events
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.blocking.native import Native
-from instrumented_wrapper.drivers.blocking.records import Record, record_of
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.adapter import Native
 from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 
 __all__ = ["closing", "setting"]

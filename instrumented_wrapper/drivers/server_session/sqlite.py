@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Assigned, Refused
-from instrumented_wrapper.drivers.talking import Rows, Values
+from instrumented_wrapper.drivers.server_session import Rows, Values
 from instrumented_wrapper.server_settings import Assignment, Told
 from instrumented_wrapper.statement import Effects
 

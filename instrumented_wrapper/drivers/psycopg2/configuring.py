@@ -9,7 +9,7 @@ from typing import Any
 from psycopg2 import extensions
 
 from instrumented_wrapper.databases.postgresql.state import HELD
-from instrumented_wrapper.drivers.blocking.records import record_of
+from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.server_settings import ANY
 
 __all__ = ["closing", "declaring"]

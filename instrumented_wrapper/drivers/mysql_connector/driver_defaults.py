@@ -14,7 +14,7 @@ from typing import Any, Final
 from mysql.connector import __version_info__
 from mysql.connector.connection import MySQLConnection
 
-from instrumented_wrapper.drivers.blocking.records import Record
+from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["begin_anew", "choosing", "give", "keep_context"]

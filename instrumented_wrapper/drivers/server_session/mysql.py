@@ -14,8 +14,8 @@ from instrumented_wrapper.databases.mysql import questions, tracking
 from instrumented_wrapper.databases.mysql.settings import COMPLETION, TIMESTAMP, chains
 from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
 from instrumented_wrapper.drivers import Assigned, Refused
-from instrumented_wrapper.drivers.talking import Values
-from instrumented_wrapper.drivers.talking.reports import Reports, runs_code
+from instrumented_wrapper.drivers.server_session import Values
+from instrumented_wrapper.drivers.server_session.reports import Reports, runs_code
 from instrumented_wrapper.server_settings import ANY, Assignment, Told
 from instrumented_wrapper.statement import BEGIN, COMMIT, DOUBT, ROLLBACK, SET, UNSEEN, Effects, Step
 

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
 
 from instrumented_wrapper.databases import Database
-from instrumented_wrapper.drivers.talking import Talk
+from instrumented_wrapper.drivers.server_session import Talk
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.operations import Site, Words

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
-from instrumented_wrapper.drivers.talking.line import Line
+from instrumented_wrapper.drivers.server_session.channel import Line
 from instrumented_wrapper.statement import DOUBT, SET, UNSEEN, Step
 
 __all__ = ["UserVariables"]

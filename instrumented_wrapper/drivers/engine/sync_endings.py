@@ -10,14 +10,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from instrumented_wrapper.drivers.blocking.calls import FRESH, Calls, ended
-from instrumented_wrapper.drivers.blocking.facts import OF_REQUEST
-from instrumented_wrapper.drivers.blocking.native import Native, Phase
-from instrumented_wrapper.drivers.blocking.records import Record
-from instrumented_wrapper.drivers.blocking.steps import PASSES
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import Native, Phase
+from instrumented_wrapper.drivers.engine.facts import OF_REQUEST
+from instrumented_wrapper.drivers.engine.flow import PASSES
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.watching import KEY
+from instrumented_wrapper.drivers.engine.sync_calls import FRESH, Calls, ended
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
 
 __all__ = ["Endings"]

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from weakref import ref
 
-from instrumented_wrapper.drivers.blocking.native import Native, Phase
+from instrumented_wrapper.drivers.engine.adapter import Native, Phase
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.watching import KEY, never, poll_of, watch
+from instrumented_wrapper.drivers.registry import KEY, never, poll_of, watch
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Peer
 from instrumented_wrapper.operations import Site

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from instrumented_wrapper.databases import sqlite
-from instrumented_wrapper.drivers.blocking.native import Native
-from instrumented_wrapper.drivers.blocking.records import Arguments, Record, record_of
+from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
+from instrumented_wrapper.drivers.engine.adapter import Native
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, combined
 from instrumented_wrapper.drivers.sqlite3.native import readable
-from instrumented_wrapper.drivers.watching import KEY
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 
