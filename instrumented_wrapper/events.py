@@ -21,9 +21,9 @@ __all__ = [
     "Listener",
     "Observation",
     "Outcome",
-    "Peer",
     "PristineFetch",
     "Reset",
+    "ServerAddress",
     "SettingChange",
     "SettingsEnd",
     "Signals",
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-class Peer(NamedTuple):
+class ServerAddress(NamedTuple):
     """The server of a physical connection: database system, database, host (or socket path) and port."""
 
     system: str
@@ -69,7 +69,7 @@ class PristineFetch(NamedTuple):
     """The value of one setting is read before the app first changes it. ``source``: driver, reported, server."""
 
     driver: str
-    peer: Peer
+    peer: ServerAddress
     signals: Signals
     setting: str
     source: str
@@ -82,7 +82,7 @@ class Reset(NamedTuple):
     """
 
     driver: str
-    peer: Peer
+    peer: ServerAddress
     signals: Signals
     trigger: str
     settings: tuple[str, ...]
@@ -93,7 +93,7 @@ class Transfer(NamedTuple):
     """Settings are applied to a new physical connection to `peer`."""
 
     driver: str
-    peer: Peer
+    peer: ServerAddress
     signals: Signals
     settings: tuple[str, ...]
 
@@ -106,7 +106,7 @@ class Failover(NamedTuple):
     """
 
     driver: str
-    peer: Peer
+    peer: ServerAddress
     signals: Signals
     trigger: str
     transaction: str
@@ -138,7 +138,7 @@ class FailoverEnd(NamedTuple):
 
     outcome: str
     trigger: str
-    peer: Peer | None
+    peer: ServerAddress | None
     attempts: int
     error: str | None = None
     tried: tuple[Attempts, ...] = ()

@@ -17,7 +17,7 @@ from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.events import Fetched, PristineFetch, SettingChange, Signals, observe
 from instrumented_wrapper.failover import STATEMENT_MARGIN
-from instrumented_wrapper.server_settings import Change, Told
+from instrumented_wrapper.server_settings import Change, ServerAnswer
 from instrumented_wrapper.session import Session
 
 __all__ = [
@@ -137,7 +137,7 @@ def note_changes(driver: Driver, connection: Any, session: Session, names: Seque
 def settle_doubts(driver: Driver, connection: Any, session: Session) -> Flow[None]:
     """Ask the server what it alone can tell: what is in doubt, and pristine values that could not be read before."""
     for _ in range(_MOST_QUESTIONS):
-        if not session.on_server.wants_asking or session.shared:
+        if not session.on_server.has_doubts or session.shared:
             return
         found = yield partial(driver.ask, connection)
         for name, value in found.items():
@@ -172,7 +172,7 @@ def read_anew(driver: Driver, connection: Any, session: Session) -> Flow[int]:
     if not names or session.shared or not driver.is_idle(connection):
         return 0
     values = yield partial(driver.present, connection, names)
-    session.told(Told(values, {}), None)
+    session.told(ServerAnswer(values, {}), None)
     return 1
 
 

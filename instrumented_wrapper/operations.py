@@ -31,7 +31,7 @@ _HUGE = 65_536  # characters
 class Place(Protocol):
     """A connection that operations go through, and that may be moved to another server."""
 
-    moves: int
+    generation: int
 
     def site(self) -> Site:
         """Return the site of its present server."""

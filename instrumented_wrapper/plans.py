@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Assignment", "Change", "Told"]
+__all__ = ["Assignment", "Change", "ServerAnswer"]
 
 
 class Change(NamedTuple):
@@ -23,7 +23,7 @@ class Assignment(NamedTuple):
     text: str | None
 
 
-class Told(NamedTuple):
+class ServerAnswer(NamedTuple):
     """A server's answer: present values by name, and what the settings would be without any SQL."""
 
     values: Mapping[str, str | None]

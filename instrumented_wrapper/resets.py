@@ -38,7 +38,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     unanswered: SettingsEnd | None = None
     if not session.resetting and idle:
         driver.notice(connection, will_ask=True)
-        if session.shared or session.on_server.wants_asking:
+        if session.shared or session.on_server.has_doubts:
             unanswered = yield from _ask_first(driver, connection, session, deadline)
     plan = _reset_plan(session, read, idle)
     if unanswered and unanswered.lost and not plan:

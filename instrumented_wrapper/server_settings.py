@@ -10,11 +10,11 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from instrumented_wrapper import statement
-from instrumented_wrapper.plans import Assignment, Change, Told
+from instrumented_wrapper.plans import Assignment, Change, ServerAnswer
 from instrumented_wrapper.savepoints import ANY, Held, Savepoints, set_by_name
 from instrumented_wrapper.statement import Step
 
-__all__ = ["ANY", "Assignment", "Change", "ServerSettings", "Told"]
+__all__ = ["ANY", "Assignment", "Change", "ServerAnswer", "ServerSettings"]
 
 _ENDS: Final = (statement.COMMIT, statement.ROLLBACK)
 _OF_TRANSACTIONS: Final = statement.OF_TRANSACTIONS - {statement.BEGIN}
@@ -82,7 +82,7 @@ class ServerSettings:
         return bool(self.doubts or any(True for _ in self.reset_plan()))
 
     @property
-    def wants_asking(self) -> bool:
+    def has_doubts(self) -> bool:
         """True where only the server can tell: a doubt, or a pristine value that could not be fetched before."""
         return bool(self.doubts) or any(name not in self._pristine for name in self._values)
 
@@ -228,7 +228,7 @@ class ServerSettings:
         """Nobody knows how far what was sent has come: everything that the transaction touched is in doubt."""
         self.doubts.update(self.open.end().touched(because))
 
-    def told(self, told: Told, configured: bool) -> None:
+    def told(self, told: ServerAnswer, configured: bool) -> None:
         """Take what the server said as it is; no doubt is left."""
         for name, default in told.defaults.items():
             if name not in self._pristine and not configured:

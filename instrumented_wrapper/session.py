@@ -15,7 +15,7 @@ from instrumented_wrapper.errors import FailoverError, remembered
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.residual_state import ResidualState
 from instrumented_wrapper.security import Refusal
-from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerSettings, Told
+from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerAnswer, ServerSettings
 from instrumented_wrapper.snapshot import SessionState, SettingState
 from instrumented_wrapper.statement import DOUBT, SET, UNANSWERED, Effects, Step
 
@@ -31,7 +31,7 @@ class Session:
         unsure: True while something has to be asked of the server.
         on_server: the settings that live on the server.
         residual: state other than settings that statements may have left.
-        noted: effects of the statements that were sent since the last answer.
+        in_flight: effects of the statements that were sent since the last answer.
         configuring: what is being set belongs to the baseline.
         held: a pool or a framework configures the connection, and has not handed it out yet.
         shared: others use the server session too, between our transactions (a pooler): its settings are left alone.
@@ -39,7 +39,7 @@ class Session:
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
         refusal: what each statement raises while security state is missing that a switch could not carry.
-        owed: an error that the app has not been told yet; the next statement tells it.
+        pending_error: an error that the app has not been told yet; the next statement tells it.
         aliases: the driver's own names of settings, where they are not ours.
         reported: returns the value of a setting where the server tells it unasked.
     """
@@ -50,10 +50,10 @@ class Session:
         can, keeps = database.CAPABILITIES, database.survives_reset_all
         self.on_server = ServerSettings(keeps, can.rollback_undoes_set, can.has_defaults, database.NOT_CARRIED)
         self.residual = ResidualState(database)
-        self.noted: list[Effects] = []
+        self.in_flight: list[Effects] = []
         self.configuring = self.held = self.shared = self.closed_by_app = False
         self.lost: FailoverError | None = None
-        self.owed: FailoverError | None = None
+        self.pending_error: FailoverError | None = None
         self.failed: FailoverError | None = None
         self.asked_read_only, self.resetting = "", False
         self.aliases: Mapping[str, str] = {}
@@ -80,9 +80,9 @@ class Session:
         finally:
             self.resetting = False
 
-    def owe(self, error: FailoverError | None) -> None:
+    def set_pending_error(self, error: FailoverError | None) -> None:
         """The app has to be told `error` by its next statement; None: there is nothing to tell."""
-        self.owed = None if error is None else remembered(error)
+        self.pending_error = None if error is None else remembered(error)
 
     def accept(self) -> None:
         """The app takes the session as it is, whatever a switch could not carry."""
@@ -140,7 +140,7 @@ class Session:
         """Recompute `changed`, which returns to pools look at, and `unsure`."""
         self._look_at_refusal()
         self.changed = bool(self.to_clear()) or self.on_server.is_changed or bool(self.transfer_plan())
-        self.unsure = self.on_server.wants_asking
+        self.unsure = self.on_server.has_doubts
 
     def changed_settings(self) -> tuple[str, ...]:
         """Return the names of the settings that are not pristine."""
@@ -217,7 +217,7 @@ class Session:
             idle: no transaction is open afterwards.
             aborted: the transaction in which they ran had failed before.
         """
-        noted, self.noted = self.noted, []
+        noted, self.in_flight = self.in_flight, []
         if self._is_plain(noted):
             return
         if certain and noted:
@@ -266,19 +266,19 @@ class Session:
     def _asked_after(self, effects: Effects) -> str:
         if effects.read_only:
             return effects.read_only.removesuffix("ended")
-        ended = (effects.in_doubt or effects.rolls_back) and self.asked_read_only == "transaction"
+        ended = (effects.outcome_unknown_if_lost or effects.rolls_back) and self.asked_read_only == "transaction"
         return "" if ended else self.asked_read_only
 
     def under_way(self, fact: str) -> bool:
         """Tell whether a statement that was sent and not answered has the effect `fact`."""
-        return any(getattr(effects, fact) for effects in self.noted)
+        return any(getattr(effects, fact) for effects in self.in_flight)
 
     def refused(self, pipelined: bool = False, idle: bool = False) -> None:
         """What was sent was refused: a single statement left nothing, of several some may have run."""
-        lasting = [name for effects in self.noted for name in effects.lasting]
-        unseen = [s.value for effects in self.noted for s in effects.steps if s.kind == DOUBT and not s.name]
-        self.noted = [effects for effects in self.noted if effects.several or pipelined or effects.may_commit]
-        if not self.noted and idle:
+        lasting = [name for effects in self.in_flight for name in effects.lasting]
+        unseen = [s.value for effects in self.in_flight for s in effects.steps if s.kind == DOUBT and not s.name]
+        self.in_flight = [effects for effects in self.in_flight if effects.several or pipelined or effects.may_commit]
+        if not self.in_flight and idle:
             self.on_server.end(commit=False)
         self.settle(for_good=False, certain=False, idle=idle)
         self.residual.add(lasting)
@@ -287,7 +287,7 @@ class Session:
         if lasting or unseen:
             self.refresh_changed()
 
-    def told(self, told: Told, left: tuple[str, ...] | None) -> None:
+    def told(self, told: ServerAnswer, left: tuple[str, ...] | None) -> None:
         """Take what the server said when it was asked: settings and, unless `left` is None, all other state."""
         self.on_server.told(told, self.configuring)
         if left is not None:
@@ -302,10 +302,10 @@ class Session:
         """
         undone = transaction == "rolled_back" and self._database.CAPABILITIES.rollback_undoes_set
         under_way: dict[str, str] = {}
-        for effects in self.noted:
+        for effects in self.in_flight:
             self._settle(effects, for_good=False)
             under_way.update(() if undone else self._under_way(effects, transaction))
-        self.noted = []
+        self.in_flight = []
         doubts = self.on_server.doubts
         before = dict(doubts)
         self.on_server.unclear("COMMIT") if transaction == "unknown" else self.on_server.end(commit=False)

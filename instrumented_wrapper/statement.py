@@ -134,7 +134,7 @@ class Effects:
         makes: what of `leaves` has a name.
         ends: what is gone afterwards, one by one.
         blurs: names of such state of which one may have another name afterwards.
-        in_doubt: it ends a transaction in a way whose outcome is unknown if the answer is lost.
+        outcome_unknown_if_lost: it ends a transaction in a way whose outcome is unknown if the answer is lost.
         begins: it opens a transaction.
         rolls_back: it rolls a transaction back as a whole.
         read_only: the app asks for read-only: ``transaction``, ``session``; ``ended``: no more; or nothing.
@@ -156,7 +156,7 @@ class Effects:
     makes: tuple[Named, ...] = ()
     ends: tuple[Named, ...] = ()
     blurs: tuple[str, ...] = ()
-    in_doubt: bool = False
+    outcome_unknown_if_lost: bool = False
     begins: bool = False
     rolls_back: bool = False
     read_only: str = ""

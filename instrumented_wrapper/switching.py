@@ -78,7 +78,7 @@ def before_switch(driver: Driver, connection: Any, session: Session) -> Flow[Non
     driver.notice(connection, will_ask=True)
     if session.shared:
         yield from driver.find_out(connection, connection, time.monotonic() + session.options.failover_timeout)
-    if session.on_server.wants_asking:
+    if session.on_server.has_doubts:
         yield from settle_doubts(driver, connection, session)
 
 
@@ -107,9 +107,9 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
         after = driver.peer(connection)
         observed.outcome = FailoverEnd("success", "requested", after, old.attempts, tried=this.tried)
         news = _news(this, old.address)
-        session.owe(news)  # should the app interrupt what follows
+        session.set_pending_error(news)  # should the app interrupt what follows
         yield from _retire(this, old, left_behind)
-    session.owe(None)
+    session.set_pending_error(None)
     if news is not None:
         raise news
 
@@ -238,7 +238,7 @@ def _news(this: Switch, address: Address) -> FailoverError | None:
         session.lost = remembered(error)
     if loss.later:
         told = loss.refuse or set(this.not_restored) <= set(this.missing)  # by what the next statement raises
-        session.owe(None if told else _error(_owed(this), kind, _sentence(_owed(this), address), address))
+        session.set_pending_error(None if told else _error(_owed(this), kind, _sentence(_owed(this), address), address))
         return None
     return error
 

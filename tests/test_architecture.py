@@ -189,7 +189,7 @@ def test_drivers_know_nothing_of_whoever_uses_them(module):
 @pytest.mark.parametrize("module", in_room("pools"))
 def test_pools_know_no_driver(module):
     known = {name for name in ours(module) if room(name) == "drivers"}
-    assert known <= {"drivers", "drivers.watching", "drivers.engine.record"}, "a pool asks a connection for its driver"
+    assert known <= {"drivers", "drivers.registry", "drivers.engine.record"}, "a pool asks a connection for its driver"
     above = {"lifecycle", "resets", "switching", "transfer", "instrument", "instrumentor", "telemetry", "__main__", ""}
     assert not {room(name) for name in ours(module)} & above
 

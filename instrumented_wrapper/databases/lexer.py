@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["Piece", "Reading", "Statement", "split"]
+__all__ = ["LexicalDialect", "Piece", "Statement", "split"]
 
 
 class Piece(NamedTuple):
@@ -22,7 +22,7 @@ class Piece(NamedTuple):
     end: int
 
 
-class Reading(NamedTuple):
+class LexicalDialect(NamedTuple):
     """How the texts of one database are read.
 
     Attributes:

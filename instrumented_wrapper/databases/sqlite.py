@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from instrumented_wrapper.databases import Capabilities, summary
-from instrumented_wrapper.databases.lexer import Piece, Reading
+from instrumented_wrapper.databases.lexer import LexicalDialect, Piece
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
 from instrumented_wrapper.server_settings import Assignment
@@ -129,7 +129,7 @@ def _pieces_of(text: str) -> Iterator[Piece]:
         vacuum = (vacuum or (before == "vacuum" and earlier == ";")) and before != ";"
 
 
-READING: Final = Reading(
+READING: Final = LexicalDialect(
     _pieces_of,
     lambda piece: piece.kind in ("string", "either") and f"\\{piece.raw[-1]}" in piece.raw,  # other databases' escapes
     writes=frozenset({"replace"}),

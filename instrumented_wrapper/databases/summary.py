@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from instrumented_wrapper.databases.lexer import Piece, Reading, Statement, split
+from instrumented_wrapper.databases.lexer import LexicalDialect, Piece, Statement, split
 from instrumented_wrapper.databases.sanitizing import is_plain, shown_parts
 from instrumented_wrapper.databases.targets import Groups, groups_of
 from instrumented_wrapper.operations import Words
@@ -40,7 +40,7 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST] + _CUT
 
 
-def words_of(text: str, reading: Reading) -> Words:
+def words_of(text: str, reading: LexicalDialect) -> Words:
     """Return what may be told of `text`."""
     pieces = list(reading.pieces_of(text[:LONGEST]))
     if len(text) > LONGEST and pieces:
@@ -61,7 +61,7 @@ def words_of(text: str, reading: Reading) -> Words:
     )
 
 
-def _certain(text: str, pieces: Sequence[Piece], reading: Reading) -> int:
+def _certain(text: str, pieces: Sequence[Piece], reading: LexicalDialect) -> int:
     """Return how many pieces are what they seem to be.
 
     One apostrophe too many turns a text inside out: what was data is read as SQL. Then strings are next to words, or
@@ -104,7 +104,7 @@ def _is_of_a_word(character: str) -> bool:
     return character.isalnum() or character in _QUOTES or character >= "\x80"
 
 
-def _groups(statements: Sequence[Statement], reading: Reading) -> Groups:
+def _groups(statements: Sequence[Statement], reading: LexicalDialect) -> Groups:
     groups: Groups = []
     for statement in statements:
         groups += groups_of(statement, reading)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from instrumented_wrapper.databases.lexer import Reading, Statement
+from instrumented_wrapper.databases.lexer import LexicalDialect, Statement
 
 __all__ = ["Groups", "groups_of", "is_scoped"]
 
@@ -56,7 +56,7 @@ _TEMPORARY: Final = re.compile(r"(?:^|[^A-Za-z])te?mp(?:orary)?(?![A-Za-z])", re
 _OTHER, _TARGET = range(2)  # where a reader is: anywhere; before the name of a target
 
 
-def groups_of(statement: Statement, reading: Reading) -> Groups:
+def groups_of(statement: Statement, reading: LexicalDialect) -> Groups:
     """Return the operations in their order, each with its targets."""
     return _Reader(statement, reading).read()
 
@@ -82,7 +82,7 @@ class _Level:
 
 
 class _Reader:
-    def __init__(self, statement: Statement, reading: Reading) -> None:
+    def __init__(self, statement: Statement, reading: LexicalDialect) -> None:
         self._statement, self._reading = statement, reading
         self._word, self._raw = statement.word, statement.raw
         self._groups: Groups = []

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from instrumented_wrapper.errors import Address, FailoverError
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Attempts, Loss
 from instrumented_wrapper.operations import Operations, Pools
 from instrumented_wrapper.server_settings import Assignment
@@ -100,7 +100,7 @@ class Driver(Protocol):
     def session_of(self, connection: Any) -> Session | None:
         """Return the session behind a connection that is watched."""
 
-    def peer(self, connection: Any) -> Peer:
+    def peer(self, connection: Any) -> ServerAddress:
         """Return the server of the present physical connection, without asking it."""
 
     def is_async(self, connection: Any) -> bool:

@@ -10,20 +10,21 @@ from weakref import ref
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Phase, Room
+from instrumented_wrapper.drivers.engine.adapter import Room
 from instrumented_wrapper.drivers.engine.race import WrongRole
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY, PRIMARY, STANDBY
-from instrumented_wrapper.drivers.server_session import Rows, Talk
-from instrumented_wrapper.drivers.server_session.mysql import Speaking
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
+from instrumented_wrapper.drivers.server_session.mysql import MySQLSettings
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
 
 __all__ = [
     "STALE",
+    "Channel",
     "ForMySQL",
-    "Line",
     "calls_procedure",
     "code_of",
     "does_as",
@@ -70,14 +71,14 @@ def calls_procedure(record: Record, name: str, args: Sequence[Any] = ()) -> Effe
 def does_as(record: Record, text: str) -> Effects | None:
     """Return what a method does that sends a text of the driver's own making."""
     effects = mysql.scan(text)
-    return None if effects is None else record.talk.understood(effects)
+    return None if effects is None else record.settings_client.understood(effects)
 
 
-class Line:
+class Channel:
     """A connection that is talked with; the driver's own file says how."""
 
     def __init__(self, native: ForMySQL, record: Record) -> None:
-        self._native, self._record = native, ref(record)  # which has the line: no cycle for the garbage collector
+        self._native, self._record = native, ref(record)  # which has the channel: no cycle for the garbage collector
         self.raises = native.raises
 
     @property
@@ -127,7 +128,7 @@ class Line:
 
 
 class ForMySQL:
-    """The part of a `Native` that is the same for every driver of MySQL."""
+    """The part of a `DriverAdapter` that is the same for every driver of MySQL."""
 
     name: str
     room: Room = mysql
@@ -136,7 +137,7 @@ class ForMySQL:
     operational_error: type[Exception]
     programming_error: type[Exception]
     error_number: int | None = -1  # no number of MySQL's, and so none of a loss
-    nests = True
+    reentrant = True
     settings: Sequence[str] = ()  # all of them live on the server
     aliases: Mapping[str, str] = MappingProxyType({})
     kinds: tuple[type[Any], ...]
@@ -202,13 +203,14 @@ class ForMySQL:
 
     # --- what is the same ----------------------------------------------------------------------------------------
 
-    def talk(self, connection: Any, record: Record) -> Talk:
+    def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with MySQL."""
-        return Speaking(Line(self, record))
+        return MySQLSettings(Channel(self, record))
 
-    def phase(self, connection: Any, record: Record) -> Phase:
+    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Tell what is known where the driver does not tell: by the app's own words, and outside autocommit."""
-        return Phase.OPEN if record.begun or (record.used and self.begins(connection)) else Phase.IDLE
+        opened = record.begun or (record.used and self.begins(connection))
+        return TransactionStatus.INTRANS if opened else TransactionStatus.IDLE
 
     def begins(self, connection: Any) -> bool:
         """Tell whether autocommit is off."""
@@ -240,10 +242,10 @@ class ForMySQL:
     def ended(self, connection: Any, record: Record) -> None:
         """These drivers keep nothing of their own about transactions."""
 
-    def peer(self, connection: Any, record: Record) -> Peer:
+    def peer(self, connection: Any, record: Record) -> ServerAddress:
         """Return the server, and the database that the app connected to."""
         host, port = self.where(connection)
-        return Peer(mysql.system_of(self.version(connection)), self.database(connection), host, port)
+        return ServerAddress(mysql.system_of(self.version(connection)), self.database(connection), host, port)
 
     def site(self, connection: Any, record: Record) -> Site:
         """Return the same, with the database that is the current one now."""

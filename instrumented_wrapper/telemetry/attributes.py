@@ -11,7 +11,7 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.semconv.schemas import Schemas
 
-from instrumented_wrapper.events import Event, Failover, Peer, PristineFetch, Reset, SettingChange, Transfer
+from instrumented_wrapper.events import Event, Failover, PristineFetch, Reset, ServerAddress, SettingChange, Transfer
 
 if TYPE_CHECKING:
     from instrumented_wrapper.failover import Attempts
@@ -49,7 +49,7 @@ def of_start(event: Event) -> dict[str, Any]:
     return present({**told, **{OURS + name: value for name, value in ours.items()}})
 
 
-def of_peer(peer: Peer) -> dict[str, Any]:
+def of_peer(peer: ServerAddress) -> dict[str, Any]:
     """Return the attributes of a server."""
     return present({SERVER_ADDRESS: peer.address, SERVER_PORT: peer.port})
 

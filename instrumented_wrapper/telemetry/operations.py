@@ -131,7 +131,7 @@ class DatabaseOperation:
 
     def __init__(self, span: Span, template: SpanTemplate, duration: Histogram | None, place: Place | None) -> None:
         self._span, self._template, self._duration, self._place = span, template, duration, place
-        self._moves = 0 if place is None else place.moves
+        self._moves = 0 if place is None else place.generation
         self._started = 0.0 if duration is None else perf_counter()
         self._within: Context | None = None
         self._token: Any = None
@@ -168,7 +168,7 @@ class DatabaseOperation:
         if self._token is not None:
             self.pause()
         measured = self._template.measured if error is None else self._failed(error)
-        if self._place is not None and self._place.moves != self._moves and error is None:
+        if self._place is not None and self._place.generation != self._moves and error is None:
             measured = self._moved(self._place.site())
         if self._duration is not None:
             self._duration.record(perf_counter() - self._started, measured, self._within)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from instrumented_wrapper.databases.lexer import Reading, split
+from instrumented_wrapper.databases.lexer import LexicalDialect, split
 from instrumented_wrapper.databases.targets import groups_of
 from instrumented_wrapper.operations import Words
 
@@ -220,7 +220,7 @@ def nothing_shown(words: Words, marks: Sequence[str]) -> bool:
     return not any(mark in told for mark in marks)
 
 
-def targets_of(text: str, reading: Reading) -> set[str]:
+def targets_of(text: str, reading: LexicalDialect) -> set[str]:
     """Return the names of all targets, in lower case and without quotes and schema."""
     groups = [group for one in split(list(reading.pieces_of(text))) for group in groups_of(one, reading)]
     return {name.rpartition(".")[2].removeprefix("U&").strip('`"[]').lower() for group in groups for name in group[1:]}

@@ -16,9 +16,9 @@ from instrumented_wrapper.events import (
     Failover,
     FailoverEnd,
     Fetched,
-    Peer,
     PristineFetch,
     Reset,
+    ServerAddress,
     SettingChange,
     SettingsEnd,
     Signals,
@@ -29,7 +29,7 @@ from instrumented_wrapper.events import (
     unsubscribe,
 )
 
-PEER = Peer("postgresql", "app", "localhost", 5432)
+PEER = ServerAddress("postgresql", "app", "localhost", 5432)
 WHERE = {"driver": "psycopg", "peer": PEER, "signals": Signals()}
 EVENT = Reset(**WHERE, trigger="close", settings=("autocommit",))
 

@@ -57,18 +57,30 @@ UNDER_WAY = [
     ("ROLLBACK and more in one text", Facts(STATEMENT, True, goes_on=True), Loss(may_have_run=True, cause=CAUSE)),
     ("the outermost block rolls back", Facts(STATEMENT, True, outermost=True, unwinding=True), "silent"),
     ("an inner block rolls back", Facts(STATEMENT, True, unwinding=True), "refused later"),
-    ("commit()", Facts(COMMIT, True, in_doubt=True), "unknown"),
-    ("commit() of nothing", Facts(COMMIT, in_doubt=True), Loss(silent=True, cause=CAUSE)),
-    ("COMMIT as text", Facts(STATEMENT, True, in_doubt=True), "unknown"),
-    ("COMMIT of nothing as text", Facts(STATEMENT, in_doubt=True), Loss(may_have_run=True, cause=CAUSE)),
-    ("a block's exit", Facts(STATEMENT, True, in_doubt=True, outermost=True), "unknown"),
-    ("BEGIN; COMMIT as one text", Facts(STATEMENT, begins=True, in_doubt=True, several=True, alone=False), "unknown"),
-    ("BEGIN, then a COMMIT, not answered", Facts(STATEMENT, begins=True, in_doubt=True, alone=False), "unknown"),
-    ("COMMIT and ROLLBACK in one text", Facts(STATEMENT, True, rolls_back=True, in_doubt=True), "unknown"),
-    ("PREPARE TRANSACTION as text", Facts(STATEMENT, True, in_doubt=True), "unknown"),
-    ("COMMIT PREPARED as text", Facts(STATEMENT, in_doubt=True, prepared=True), "unknown"),
-    ("a two-phase transaction is committed", Facts(TWO_PHASE, in_doubt=True, prepared=True), "unknown"),
-    ("a COMMIT of what had failed", Facts(COMMIT, True, aborted=True, in_doubt=True), "refused"),
+    ("commit()", Facts(COMMIT, True, outcome_unknown_if_lost=True), "unknown"),
+    ("commit() of nothing", Facts(COMMIT, outcome_unknown_if_lost=True), Loss(silent=True, cause=CAUSE)),
+    ("COMMIT as text", Facts(STATEMENT, True, outcome_unknown_if_lost=True), "unknown"),
+    ("COMMIT of nothing as text", Facts(STATEMENT, outcome_unknown_if_lost=True), Loss(may_have_run=True, cause=CAUSE)),
+    ("a block's exit", Facts(STATEMENT, True, outcome_unknown_if_lost=True, outermost=True), "unknown"),
+    (
+        "BEGIN; COMMIT as one text",
+        Facts(STATEMENT, begins=True, outcome_unknown_if_lost=True, several=True, alone=False),
+        "unknown",
+    ),
+    (
+        "BEGIN, then a COMMIT, not answered",
+        Facts(STATEMENT, begins=True, outcome_unknown_if_lost=True, alone=False),
+        "unknown",
+    ),
+    (
+        "COMMIT and ROLLBACK in one text",
+        Facts(STATEMENT, True, rolls_back=True, outcome_unknown_if_lost=True),
+        "unknown",
+    ),
+    ("PREPARE TRANSACTION as text", Facts(STATEMENT, True, outcome_unknown_if_lost=True), "unknown"),
+    ("COMMIT PREPARED as text", Facts(STATEMENT, outcome_unknown_if_lost=True, prepared=True), "unknown"),
+    ("a two-phase transaction is committed", Facts(TWO_PHASE, outcome_unknown_if_lost=True, prepared=True), "unknown"),
+    ("a COMMIT of what had failed", Facts(COMMIT, True, aborted=True, outcome_unknown_if_lost=True), "refused"),
 ]
 
 DEMOTED = [
@@ -80,7 +92,11 @@ DEMOTED = [
     ("several statements that begin one", Facts(STATEMENT, begins=True, several=True), "refused"),
     ("several statements", Facts(STATEMENT, several=True), Loss("demoted", may_have_run=True, cause=CAUSE)),
     ("several, as one transaction", Facts(STATEMENT, several=True, atomic=True), Loss("demoted", cause=CAUSE)),
-    ("several, a COMMIT among them", Facts(STATEMENT, True, in_doubt=True, several=True, atomic=True), "unknown"),
+    (
+        "several, a COMMIT among them",
+        Facts(STATEMENT, True, outcome_unknown_if_lost=True, several=True, atomic=True),
+        "unknown",
+    ),
 ]
 
 
@@ -122,7 +138,7 @@ def test_a_request_that_only_listens_never_starts_a_switch():
 
 
 NAMES = [
-    *("in_transaction", "aborted", "begins", "in_doubt", "rolls_back", "several", "atomic"),
+    *("in_transaction", "aborted", "begins", "outcome_unknown_if_lost", "rolls_back", "several", "atomic"),
     *("pipelined", "outermost", "unwinding"),
 ]
 

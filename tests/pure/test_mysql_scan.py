@@ -90,7 +90,7 @@ def test_what_is_of_the_next_transaction(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "in_doubt", "several"),
+    ("text", "outcome_unknown_if_lost", "several"),
     [
         ("CALL p(@x)", True, True),
         ("EXECUTE p USING @x", True, False),
@@ -102,9 +102,9 @@ def test_what_is_of_the_next_transaction(text: str) -> None:
         ("SET autocommit = 0", False, False),
     ],
 )
-def test_what_may_commit(text: str, in_doubt: bool, several: bool) -> None:
+def test_what_may_commit(text: str, outcome_unknown_if_lost: bool, several: bool) -> None:
     effects = effects_of(text)
-    assert (effects.in_doubt, effects.several) == (in_doubt, several)
+    assert (effects.outcome_unknown_if_lost, effects.several) == (outcome_unknown_if_lost, several)
 
 
 def test_values_that_a_procedure_gives_back_are_in_doubt() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerSettings, Told
+from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerAnswer, ServerSettings
 from instrumented_wrapper.statement import DOUBT, Step
 
 FETCHED = {"a": "0", "b": "0", "app.x": None}
@@ -109,10 +109,10 @@ def test_pristine_values_are_read_once_and_not_where_it_may_be_too_late():
 def test_what_was_changed_before_it_could_be_read_is_asked_for():
     known = ServerSettings(postgresql.survives_reset_all)
     run(known, "SET app.y = 1", "COMMIT")
-    assert known.wants_asking
+    assert known.has_doubts
     assert known.without_pristine() == known.names_in_doubt() == ("app.y",)
-    known.told(Told({"app.y": "1"}, {"app.y": ""}), configured=False)
-    assert not known.wants_asking
+    known.told(ServerAnswer({"app.y": "1"}, {"app.y": ""}), configured=False)
+    assert not known.has_doubts
     assert known.shown == {"app.y": ("1", None)}, "no text is what a setting of the app's has that was never set"
 
 
@@ -122,7 +122,7 @@ def test_doubts_go_with_the_transaction(known):
     known.doubts.clear()
     run(known, "DO $$ BEGIN SET app.z = 1; END $$", "COMMIT")
     assert known.doubts == {"app.z": "DO", ANY: "DO"}
-    known.told(Told({"a": "0", "b": "7", "app.z": "1"}, {"app.z": ""}), configured=False)
+    known.told(ServerAnswer({"a": "0", "b": "7", "app.z": "1"}, {"app.z": ""}), configured=False)
     assert values(known) == {"b": "7", "app.z": "1"}
 
 

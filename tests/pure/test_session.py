@@ -208,7 +208,7 @@ TestModel.settings = settings(max_examples=60, deadline=None)
 
 def send(session: Session, text: str) -> None:
     if (effects := scan(text)) is not None:
-        session.noted.append(effects)
+        session.in_flight.append(effects)
 
 
 def run(session: Session, *texts: str) -> None:
@@ -248,7 +248,7 @@ def test_what_is_left(session, texts, left):
 def test_under_way(session):
     send(session, "BEGIN")
     send(session, "COMMIT")
-    assert session.under_way("begins") and session.under_way("in_doubt")
+    assert session.under_way("begins") and session.under_way("outcome_unknown_if_lost")
     assert not session.under_way("rolls_back")
     session.settle(for_good=True)
     assert not session.under_way("begins")

@@ -35,9 +35,9 @@ from instrumented_wrapper.events import (
     Failover,
     FailoverEnd,
     Fetched,
-    Peer,
     PristineFetch,
     Reset,
+    ServerAddress,
     SettingChange,
     SettingsEnd,
     Signals,
@@ -89,7 +89,7 @@ def one_of_each(dsn: str) -> str:
 
 def a_session(exporter: Exporter) -> None:
     """Tell of one event of each kind."""
-    where = {"driver": "psycopg", "peer": Peer("postgresql", "app", "h", 1), "signals": Signals()}
+    where = {"driver": "psycopg", "peer": ServerAddress("postgresql", "app", "h", 1), "signals": Signals()}
     settled = SettingsEnd((SettingChange("autocommit", 1, 2, "failed"),), "default", 0, (), "57P01")
     fate = {"trigger": "connection_lost", "transaction": "none", "may_have_run": False}
     happened = [

@@ -24,7 +24,7 @@ from instrumented_wrapper import (
     reset_session,
     switch,
 )
-from instrumented_wrapper.events import Peer, PristineFetch, Signals, observe
+from instrumented_wrapper.events import PristineFetch, ServerAddress, Signals, observe
 
 FOLDER = Path(__file__).parents[2] / "dashboards"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
@@ -187,7 +187,7 @@ def trouble(dsn: str) -> None:
     SessionStateTransferHandlers.set_reset_session_state_on_close_func(failing)
     connection.close()
     SessionStateTransferHandlers.clear_reset_session_state_on_close_func()
-    where = {"driver": "psycopg", "peer": Peer("postgresql", "app", "h", 1), "signals": Signals()}
+    where = {"driver": "psycopg", "peer": ServerAddress("postgresql", "app", "h", 1), "signals": Signals()}
     with pytest.raises(LookupError), observe(PristineFetch(**where, setting="autocommit", source="server")):
         raise LookupError
     with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.UndefinedTable):

@@ -8,9 +8,9 @@ from instrumented_wrapper.events import (
     Failover,
     FailoverEnd,
     Fetched,
-    Peer,
     PristineFetch,
     Reset,
+    ServerAddress,
     SettingChange,
     SettingsEnd,
     Signals,
@@ -19,7 +19,7 @@ from instrumented_wrapper.events import (
 )
 
 O = "instrumented_wrapper."  # noqa: E741 - it stands before every name
-PEER = Peer("postgresql", "app", "10.0.0.1", 5432)
+PEER = ServerAddress("postgresql", "app", "10.0.0.1", 5432)
 WHERE = {"driver": "psycopg", "peer": PEER, "signals": Signals()}
 BOUNDARIES = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
 TOLD = {"db.system.name": "postgresql", O + "driver": "psycopg"}

@@ -17,9 +17,9 @@ from instrumented_wrapper.events import (
     Failover,
     FailoverEnd,
     Fetched,
-    Peer,
     PristineFetch,
     Reset,
+    ServerAddress,
     SettingChange,
     SettingsEnd,
     Signals,
@@ -33,7 +33,7 @@ class Level(Enum):
     SERIALIZABLE = 4
 
 
-OLD, NEW = Peer("postgresql", "app", "10.0.0.1", 5432), Peer("postgresql", "app", "10.0.0.2", 5433)
+OLD, NEW = ServerAddress("postgresql", "app", "10.0.0.1", 5432), ServerAddress("postgresql", "app", "10.0.0.2", 5433)
 WHERE = {"driver": "psycopg", "peer": OLD, "signals": Signals()}
 ON_EACH = {
     "db.system.name": "postgresql",
@@ -352,6 +352,6 @@ def test_a_value_that_cannot_be_shown_leaves_the_span_and_the_context_whole(reco
 
 
 def test_what_is_not_known_is_left_out(recorder):
-    unknown = Peer("postgresql", "", "", None)
+    unknown = ServerAddress("postgresql", "", "", None)
     happen(Reset(**{**WHERE, "peer": unknown}, trigger="close", settings=()), SettingsEnd((), "default", 0))
     assert not {"db.namespace", "server.address", "server.port"} & set(recorder.span.attributes)

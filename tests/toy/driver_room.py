@@ -11,13 +11,12 @@ from typing import Any
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
-from instrumented_wrapper.drivers.engine.adapter import Phase
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
-from instrumented_wrapper.drivers.engine.sync_endings import Endings
+from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.registry import drop_all
 from instrumented_wrapper.drivers.sqlite3.native import Files, SQLite
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
@@ -36,8 +35,8 @@ class ToyDB(SQLite):
     aliases = MappingProxyType({})
     kinds = (toydb.Connection,)
 
-    def phase(self, connection: Any, record: Any) -> Phase:
-        return Phase.OPEN if connection.session.in_transaction else Phase.IDLE
+    def transaction_status(self, connection: Any, record: Any) -> TransactionStatus:
+        return TransactionStatus.INTRANS if connection.session.in_transaction else TransactionStatus.IDLE
 
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)
@@ -65,8 +64,8 @@ DRIVER = Files(NATIVE)
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     spans = QuerySpans(NATIVE, flows.operations)
-    calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
-    ending = Endings(NATIVE, calls, spans).ending
+    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    ending = EndWrappers(NATIVE, calls, spans).ending
     kind = toydb.Connection
     patches.close_over(kind, "__init__", functools.partial(_making, options, spans))
     patches.close_over(kind, "close", closing(NATIVE, DRIVER, flows))

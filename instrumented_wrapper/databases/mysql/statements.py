@@ -103,7 +103,7 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         makes=tuple(one for effects in found for one in effects.makes),
         ends=() if several else tuple(one for effects in found for one in effects.ends),
         blurs=tuple(dict.fromkeys(name for effects in found for name in effects.blurs)),
-        in_doubt=any(effects.in_doubt for effects in found),
+        outcome_unknown_if_lost=any(effects.outcome_unknown_if_lost for effects in found),
         begins=any(effects.begins for effects in found),
         rolls_back=any(effects.rolls_back for effects in found),
         read_only=next((effects.read_only for effects in reversed(found) if effects.read_only), ""),
@@ -219,7 +219,7 @@ def _set(statement: list[Token], words: list[str]) -> Effects:
     return Effects(
         steps=(*((Step(COMMIT),) if turned_on else ()), *steps),
         leaves=leaves,
-        in_doubt=turned_on,
+        outcome_unknown_if_lost=turned_on,
         read_only="" if not access else "session" if access[-1] == "1" else "ended",
     )
 
@@ -231,7 +231,13 @@ def _committed(statement: list[Token], words: list[str]) -> Effects:
         return deallocated(statement)
     locked = words[0] == "flush" and words[-3:] == ["with", "read", "lock"]
     ends = temporary(statement).ends if words[:2] == ["drop", "table"] else ()
-    return Effects(steps=(Step(COMMIT),), in_doubt=True, clears=(NEXT,), leaves=(LOCKED,) if locked else (), ends=ends)
+    return Effects(
+        steps=(Step(COMMIT),),
+        outcome_unknown_if_lost=True,
+        clears=(NEXT,),
+        leaves=(LOCKED,) if locked else (),
+        ends=ends,
+    )
 
 
 def _begin(statement: list[Token], words: list[str]) -> Effects:
@@ -241,12 +247,17 @@ def _begin(statement: list[Token], words: list[str]) -> Effects:
         return _unseen(statement, "BEGIN NOT ATOMIC", several=True)
     read_only = any(pair == ("read", "only") for pair in pairwise(words))
     return Effects(
-        steps=(Step(COMMIT), Step(BEGIN)), in_doubt=True, begins=True, read_only="transaction" if read_only else ""
+        steps=(Step(COMMIT), Step(BEGIN)),
+        outcome_unknown_if_lost=True,
+        begins=True,
+        read_only="transaction" if read_only else "",
     )
 
 
 def _commit(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(steps=(Step(COMMIT, _told_to(words)), *_chained(words)), in_doubt=True, clears=(NEXT,))
+    return Effects(
+        steps=(Step(COMMIT, _told_to(words)), *_chained(words)), outcome_unknown_if_lost=True, clears=(NEXT,)
+    )
 
 
 def _rollback(statement: list[Token], words: list[str]) -> Effects:
@@ -271,11 +282,11 @@ def _xa(statement: list[Token], words: list[str]) -> Effects:
     if verb in ("start", "begin"):
         return Effects(steps=(Step(BEGIN),), begins=True)
     if verb == "prepare":
-        return Effects(steps=(Step(COMMIT, OUTLIVES),), in_doubt=True)
+        return Effects(steps=(Step(COMMIT, OUTLIVES),), outcome_unknown_if_lost=True)
     if words[-2:] == ["one", "phase"]:
-        return Effects(steps=(Step(COMMIT),), in_doubt=True)
+        return Effects(steps=(Step(COMMIT),), outcome_unknown_if_lost=True)
     if verb == "commit":  # of what is prepared: it has no session any more
-        return Effects(in_doubt=True)
+        return Effects(outcome_unknown_if_lost=True)
     return Effects(steps=(Step(ROLLBACK),), rolls_back=True) if verb == "rollback" else Effects()
 
 
@@ -316,7 +327,7 @@ def _unseen(statement: list[Token], because: str, several: bool) -> Effects:
     """What runs there is not read."""
     steps = (Step(DOUBT, "", because), *_named(statement, because))
     blurs = (TEMPORARY, LOCKS, *((PREPARED,) if several else ()))  # a prepared statement prepares no other
-    return Effects(steps=steps, leaves=(USER_VARIABLES,), blurs=blurs, in_doubt=True, several=several)
+    return Effects(steps=steps, leaves=(USER_VARIABLES,), blurs=blurs, outcome_unknown_if_lost=True, several=several)
 
 
 def _named(statement: list[Token], because: str) -> tuple[Step, ...]:
@@ -342,8 +353,8 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "execute": _execute,
     "deallocate": lambda statement, words: deallocated(statement),
     "use": _use,
-    "lock": lambda statement, words: Effects(steps=(Step(COMMIT),), in_doubt=True, leaves=(LOCKED,)),
-    "unlock": lambda statement, words: Effects(steps=(Step(COMMIT),), in_doubt=True, clears=(LOCKED,)),
+    "lock": lambda statement, words: Effects(steps=(Step(COMMIT),), outcome_unknown_if_lost=True, leaves=(LOCKED,)),
+    "unlock": lambda statement, words: Effects(steps=(Step(COMMIT),), outcome_unknown_if_lost=True, clears=(LOCKED,)),
     "prepare": _prepare,
     "handler": lambda statement, words: Effects(leaves=(HANDLERS,) if "open" in words else ()),
 }

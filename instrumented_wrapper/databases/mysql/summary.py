@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from instrumented_wrapper.databases import summary
-from instrumented_wrapper.databases.lexer import Piece, Reading
+from instrumented_wrapper.databases.lexer import LexicalDialect, Piece
 from instrumented_wrapper.databases.mysql.tokens import pieces_of
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
@@ -27,7 +27,7 @@ def _is_ambiguous(piece: Piece) -> bool:
     return "*/" in piece.raw or ("\\" in piece.raw and f"\\{piece.raw[-1]}" in piece.raw)
 
 
-READING = Reading(
+READING = LexicalDialect(
     pieces_of,
     _is_ambiguous,
     writes=frozenset({"replace"}),

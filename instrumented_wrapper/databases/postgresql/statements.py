@@ -88,7 +88,7 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         clears=clears,
         makes=tuple(one for effects in found for one in effects.makes),
         ends=() if several else tuple(one for effects in found for one in effects.ends),
-        in_doubt=any(e.in_doubt for e in found),
+        outcome_unknown_if_lost=any(e.outcome_unknown_if_lost for e in found),
         begins=any(e.begins for e in found),
         rolls_back=any(e.rolls_back for e in found),
         read_only=next((e.read_only for e in reversed(found) if e.read_only), ""),
@@ -202,7 +202,7 @@ def _discard(statement: list[Token], words: list[str]) -> Effects:
 
 def _prepare(statement: list[Token], words: list[str]) -> Effects:
     if words[1:2] == ["transaction"]:
-        return Effects(steps=(Step(COMMIT),), in_doubt=True)
+        return Effects(steps=(Step(COMMIT),), outcome_unknown_if_lost=True)
     steps = (*config_steps(statement), *view_steps(statement))
     named = (Step(NAMED, step.name) for step in steps if step.name)
     left = (PREPARED,) if all(isinstance(step.name, str) and step.name for step in steps) else (PREPARED, CUSTOM)
@@ -254,7 +254,7 @@ def _drop(statement: list[Token], words: list[str]) -> Effects:
 
 def _rollback(statement: list[Token], words: list[str]) -> Effects:
     if "prepared" in words:
-        return Effects(in_doubt=True)
+        return Effects(outcome_unknown_if_lost=True)
     if "to" in words:
         return Effects(steps=(Step(ROLLBACK_TO, statement[-1].text),))
     return Effects(steps=(Step(ROLLBACK), *_chained(words)), rolls_back=True)
@@ -262,8 +262,8 @@ def _rollback(statement: list[Token], words: list[str]) -> Effects:
 
 def _commit(statement: list[Token], words: list[str]) -> Effects:
     if "prepared" in words:
-        return Effects(in_doubt=True)
-    return Effects(steps=(Step(COMMIT), *_chained(words)), in_doubt=True)
+        return Effects(outcome_unknown_if_lost=True)
+    return Effects(steps=(Step(COMMIT), *_chained(words)), outcome_unknown_if_lost=True)
 
 
 def _chained(words: list[str]) -> tuple[Step, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instrumented_wrapper.databases import summary
-from instrumented_wrapper.databases.lexer import Piece, Reading
+from instrumented_wrapper.databases.lexer import LexicalDialect, Piece
 from instrumented_wrapper.databases.postgresql.tokens import pieces_of
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
@@ -18,7 +18,7 @@ def _is_ambiguous(piece: Piece) -> bool:
     return piece.kind == "string" and piece.raw[0] not in "eE" and "\\'" in piece.raw
 
 
-READING = Reading(pieces_of, _is_ambiguous)
+READING = LexicalDialect(pieces_of, _is_ambiguous)
 
 
 def words_of(text: str) -> Words:

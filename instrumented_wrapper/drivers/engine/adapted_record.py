@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from weakref import ref
 
-from instrumented_wrapper.drivers.engine.adapter import Native, Phase
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import KEY, never, poll_of, watch
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options
 
@@ -37,11 +38,11 @@ class Record(TrackedConnection):
 
     Attributes:
         native: what the driver's own file says of the driver.
-        turn: held by the thread that uses the physical connection, or looks for another one.
+        use_lock: held by the thread that uses the physical connection, or looks for another one.
         busy: a call of the app is under way, and what the driver calls within it is part of it; or, as the thread's
             number, something of ours is.
         chains: ``commit()`` and ``rollback()`` begin the next transaction.
-        phase: where the connection was before the call that is under way.
+        transaction_status: where the connection was before the call that is under way.
         used: something was sent since the last transaction ended.
         begun: the app has opened a transaction by SQL.
         outlived: what is open is prepared: it outlives the session.
@@ -50,20 +51,20 @@ class Record(TrackedConnection):
         abandoned: it is shut for good, and the app has not closed it yet.
         seen: the server of the physical connection; None: it was not looked at yet.
         kept: what the driver's own file keeps.
-        talk: talks with the server about settings.
+        settings_client: talks with the server about settings.
     """
 
-    def __init__(self, native: Native, connection: Any, options: Options, arguments: Arguments) -> None:
+    def __init__(self, native: DriverAdapter, connection: Any, options: Options, arguments: Arguments) -> None:
         super().__init__(native.name, connection, options, native.room, arguments)
         self.native, self.aliases = native, native.aliases
-        self.turn = threading.RLock()
+        self.use_lock = threading.RLock()
         self.busy: bool | int = False
         self.abandoned = self.used = self.begun = self.outlived = self.late = False
-        self.phase, self.chains = Phase.IDLE, False
-        self.seen: Peer | None = None
+        self.transaction_status, self.chains = TransactionStatus.IDLE, False
+        self.seen: ServerAddress | None = None
         self.live: ref[Any] | None = None
         self.kept: dict[str, Any] = {}
-        self.talk = native.talk(connection, self)
+        self.settings_client = native.settings_client(connection, self)
 
     def is_within(self) -> bool:
         """Tell whether a call now is part of the one that is under way, in this thread."""
@@ -77,7 +78,7 @@ class Record(TrackedConnection):
     def refresh_changed(self) -> None:
         """Do as any session does; the app may have set what an end of a transaction does besides."""
         super().refresh_changed()
-        self.chains = self.talk.chains()
+        self.chains = self.settings_client.chains()
 
     def belongs_to(self, connection: Any) -> None:
         """It is the record of this object."""
@@ -101,8 +102,8 @@ class Record(TrackedConnection):
         """The app has had the driver connect again: the session is a new one, at what connecting gives it."""
         self.forget()
         self.residual.forget()
-        self.noted.clear()
-        self.lost = self.owed = None
+        self.in_flight.clear()
+        self.lost = self.pending_error = None
         self.accept()
         self.closed_by_app = False
         self.look_at(connection)
@@ -110,18 +111,18 @@ class Record(TrackedConnection):
 
     def keep_reported(self) -> None:
         """Take what the server has reported up to now as the baseline."""
-        self.talk.keep_reported()
+        self.settings_client.keep_reported()
 
     def take_reported(self) -> None:
         """Update the settings from what the server has reported by itself."""
-        self.talk.notice()
+        self.settings_client.notice()
 
     def look_at(self, connection: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.moved_to(self.native.socket(connection) if self.failover else None)
-        self.seen, self.phase = None, Phase.IDLE
-        self.used = self.begun = self.asks = self.loss_told = self.outlived = False
-        self.talk.moved()
+        self.seen, self.transaction_status = None, TransactionStatus.IDLE
+        self.used = self.begun = self.asks = self.loss_reported = self.outlived = False
+        self.settings_client.moved()
         self.refresh()
 
     def poll_for(self, connection: Any) -> Callable[[int], Any]:
@@ -134,16 +135,16 @@ class Record(TrackedConnection):
         watched = self.connection()
         return Site("", "", "", None) if watched is None else self.native.site(watched, self)
 
-    def peer(self) -> Peer:
+    def peer(self) -> ServerAddress:
         """Return the server of the physical connection; also known after it was lost."""
         watched = self.connection()
         if self.seen is None and watched is not None:
             self.seen = self.native.peer(watched, self)
-        return self.seen or Peer("", "", "", None)
+        return self.seen or ServerAddress("", "", "", None)
 
     def became_foreign(self) -> None:
         """This is a forked child: the connection is the parent's."""
-        self.turn = threading.RLock()
+        self.use_lock = threading.RLock()
         super().became_foreign()
 
 

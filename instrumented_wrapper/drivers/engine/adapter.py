@@ -1,30 +1,21 @@
-"""What a driver's own file says of the driver: `Native`. Knows no driver."""
+"""What a driver's own file says of the driver: `DriverAdapter`. Knows no driver."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
 
 from instrumented_wrapper.databases import Database
-from instrumented_wrapper.drivers.server_session import Talk
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
+from instrumented_wrapper.drivers.server_session import SettingsClient
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["Kept", "Native", "Phase", "Room"]
+__all__ = ["DriverAdapter", "Kept", "Room", "TransactionStatus"]
 
 Kept: TypeAlias = Any  # a `records.Record`, which knows this file
-
-
-class Phase(IntEnum):
-    """Where a connection is: no transaction open; one open; one that has failed; an answer is being read."""
-
-    IDLE = 0
-    OPEN = 1
-    FAILED = 2
-    BUSY = 3
 
 
 class Room(Database, Protocol):
@@ -43,7 +34,7 @@ class Room(Database, Protocol):
         """Return a text, at most as long as telemetry shows one."""
 
 
-class Native(Protocol):
+class DriverAdapter(Protocol):
     """One driver. `connection` is always the driver's own object, `record` what is kept for it."""
 
     name: str  # what telemetry calls it, and the option `drivers`
@@ -53,15 +44,15 @@ class Native(Protocol):
     operational_error: type[Exception]
     programming_error: type[Exception]
     error_number: int | None  # of an error that is none of the server's, where a number stands before the text
-    nests: bool  # its methods call each other, and a connection is never shared by threads
+    reentrant: bool  # its methods call each other, and a connection is never shared by threads
     settings: Sequence[str]  # those that the driver keeps itself
     aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours
     kinds: tuple[type[Any], ...]  # of connections
 
-    def talk(self, connection: Any, record: Kept) -> Talk:
+    def settings_client(self, connection: Any, record: Kept) -> SettingsClient:
         """Return what talks with the server about settings."""
 
-    def phase(self, connection: Any, record: Kept) -> Phase:
+    def transaction_status(self, connection: Any, record: Kept) -> TransactionStatus:
         """Tell where the connection is. Sends nothing."""
 
     def begins(self, connection: Any) -> bool:
@@ -82,7 +73,7 @@ class Native(Protocol):
     def socket(self, connection: Any) -> int | None:
         """Return the descriptor of the physical connection, where the driver tells it."""
 
-    def peer(self, connection: Any, record: Kept) -> Peer:
+    def peer(self, connection: Any, record: Kept) -> ServerAddress:
         """Return the server of the physical connection."""
 
     def site(self, connection: Any, record: Kept) -> Site:

@@ -31,9 +31,9 @@ __all__ = [
 
 def pending_error(record: TrackedConnection) -> FailoverError | None:
     """Return the error that the app has to get before anything is sent, once."""
-    if (owed := record.owed) is None:
+    if (owed := record.pending_error) is None:
         return None
-    record.owe(None)
+    record.set_pending_error(None)
     return again(owed)
 
 
@@ -57,7 +57,7 @@ def refusal_of(
     refused = refusal.refuses_commit() if commits else refusal.refuses(effects)
     if not refused:
         return None
-    record.owe(None)
+    record.set_pending_error(None)
     return again(error)
 
 
@@ -76,7 +76,7 @@ def note(record: TrackedConnection, effects: Effects) -> None:
         record.functions.forget()
     if effects.sets:
         record.templates = None  # perhaps the namespace
-    record.noted.append(effects)
+    record.in_flight.append(effects)
 
 
 def attributed(record: TrackedConnection, effects: Effects) -> Effects:
@@ -102,12 +102,12 @@ def transaction_was_left(record: TrackedConnection) -> None:
 def may_resync(record: TrackedConnection) -> bool:
     """Return True if the server has to be asked for settings in doubt, and this may be done for the app."""
     quiet = record.off or record.shared or record.internal or record.returning or not record.recording
-    return record.on_server.wants_asking and not quiet
+    return record.on_server.has_doubts and not quiet
 
 
 def may_observe_loss(record: TrackedConnection) -> bool:
     """Return True once for a loss that leads to no switch."""
-    if record.loss_told or record.foreign or record.internal or record.returning:
+    if record.loss_reported or record.foreign or record.internal or record.returning:
         return False
-    record.loss_told = True
+    record.loss_reported = True
     return True

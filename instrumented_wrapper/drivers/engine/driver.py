@@ -14,10 +14,11 @@ from weakref import ref
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine import race_threads
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Native, Phase
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
 from instrumented_wrapper.drivers.engine.deadlines import bounded
 from instrumented_wrapper.drivers.engine.race import Opening
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import (
     Contest,
     Target,
@@ -35,18 +36,18 @@ from instrumented_wrapper.drivers.engine.takeover import (
 )
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
 
-__all__ = ["Blocking"]
+__all__ = ["SyncDriver"]
 
 
-class Blocking:
+class SyncDriver:
     """`Driver` for one driver that blocks."""
 
-    def __init__(self, native: Native) -> None:
+    def __init__(self, native: DriverAdapter) -> None:
         self._native = native
         self.name = native.name
 
@@ -56,7 +57,7 @@ class Blocking:
         return self._native.settings
 
     @property
-    def within(self) -> Blocking:
+    def within(self) -> SyncDriver:
         """The same: its calls wait for the server wherever they are made."""
         return self
 
@@ -83,7 +84,7 @@ class Blocking:
         """Return the session behind a connection that is watched."""
         return record_of(connection)
 
-    def peer(self, connection: Any) -> Peer:
+    def peer(self, connection: Any) -> ServerAddress:
         """Return the server of the present physical connection."""
         return _record(connection).peer()
 
@@ -97,40 +98,40 @@ class Blocking:
 
     def write(self, connection: Any, setting: str, value: Any) -> None:
         """Set one."""
-        with self._talking(connection):
+        with self._internal_call(connection):
             self._native.write(connection, setting, value)
 
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
         """Return what the server has told unasked."""
-        return _record(connection).talk.reported(names)
+        return _record(connection).settings_client.reported(names)
 
     def notice(self, connection: Any, will_ask: bool = False) -> None:
         """Take what the server has reported of settings that no statement named."""
         record = _record(connection)
-        record.talk.notice()
+        record.settings_client.notice()
         if will_ask and self.is_idle(connection):
-            record.talk.expect()
+            record.settings_client.expect()
 
     def present(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask for the values of settings."""
-        with self._talking(connection) as record:
-            return record.talk.present(names)
+        with self._internal_call(connection) as record:
+            return record.settings_client.present(names)
 
     def assign(
         self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
         """Clear state, then give settings."""
-        with self._talking(connection) as record:
-            return record.talk.assign(assignments, clears, back)
+        with self._internal_call(connection) as record:
+            return record.settings_client.assign(assignments, clears, back)
 
     def ask(self, connection: Any) -> Any:
         """Ask for all that is in doubt, and tell the session."""
-        with self._talking(connection) as record:
-            return record.talk.ask()
+        with self._internal_call(connection) as record:
+            return record.settings_client.ask()
 
     def query(self, connection: Any, text: str) -> Any:
         """Send a text and return its rows as text."""
-        with self._talking(connection):
+        with self._internal_call(connection):
             return self._native.query(connection, text)
 
     def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
@@ -148,7 +149,7 @@ class Blocking:
         native, record = self._native, _record(connection)
         if native.is_closed(connection) or native.is_lost(connection, None) or native.is_streaming(connection):
             return False
-        return native.phase(connection, record) == Phase.IDLE
+        return native.transaction_status(connection, record) == TransactionStatus.IDLE
 
     def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
         """Return True if the physical connection is known to have ended."""
@@ -156,7 +157,10 @@ class Blocking:
 
     def is_in_transaction(self, connection: Any) -> bool:
         """Return True if a transaction is open, also an aborted one."""
-        return self._native.phase(connection, _record(connection)) in (Phase.OPEN, Phase.FAILED)
+        return self._native.transaction_status(connection, _record(connection)) in (
+            TransactionStatus.INTRANS,
+            TransactionStatus.INERROR,
+        )
 
     def wants_reset(self, connection: Any) -> bool:
         """Return True if a close or a return to a pool has something to reset."""
@@ -165,11 +169,11 @@ class Blocking:
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open in a transaction of its own."""
         record = _record(connection)
-        phase = self._native.phase(connection, record)
-        if phase == Phase.FAILED:
+        phase = self._native.transaction_status(connection, record)
+        if phase == TransactionStatus.INERROR:
             raise self._native.error("the handler left an aborted transaction")
-        if phase == Phase.OPEN:
-            with self._talking(connection):
+        if phase == TransactionStatus.INTRANS:
+            with self._internal_call(connection):
                 self._native.finish(connection, "COMMIT")
             record.used = record.begun = False
 
@@ -220,7 +224,7 @@ class Blocking:
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""
-        with self._talking(replacement.connection):
+        with self._internal_call(replacement.connection):
             self._native.refuse(replacement.connection)
 
     def graft(self, connection: Any, replacement: Replacement) -> None:
@@ -257,7 +261,10 @@ class Blocking:
             raise native.operational_error(f"{verb} needs an open connection")
         if record is not None and not (self.is_idle(connection) or native.is_lost(connection, None)):
             state, remedy = "has an open transaction", "commit or roll back"
-            if native.is_streaming(connection) or native.phase(connection, record) == Phase.BUSY:
+            if (
+                native.is_streaming(connection)
+                or native.transaction_status(connection, record) == TransactionStatus.ACTIVE
+            ):
                 state, remedy = "has a result that is not read", "fetch all rows or close the cursor"
             raise native.programming_error(
                 f"{verb} needs a connection outside a transaction; this one {state}: {remedy} first"
@@ -266,10 +273,10 @@ class Blocking:
     def lock(self, connection: Any) -> AbstractContextManager[Any]:
         """Return what keeps another switch away."""
         record = record_of(connection)
-        return threading.RLock() if record is None else record.turn
+        return threading.RLock() if record is None else record.use_lock
 
     @contextmanager
-    def _talking(self, connection: Any) -> Iterator[Record]:
+    def _internal_call(self, connection: Any) -> Iterator[Record]:
         """While inside, what is sent is ours; it fails when the time is up that a switch or a reset has."""
         record = _record(connection)
         limit = record.deadline
@@ -292,7 +299,7 @@ class Blocking:
 
 @contextmanager
 def _busy(record: Record) -> Iterator[None]:
-    with record.turn:
+    with record.use_lock:
         before, record.busy = record.busy, threading.get_ident()
         try:
             yield

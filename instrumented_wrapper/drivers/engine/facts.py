@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any, Final
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Native, Phase
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.statement import COMMIT, ROLLBACK, Effects, Step
 
 __all__ = ["OF_REQUEST", "ends", "facts_after", "facts_before"]
 
 _NOTHING: Final = Effects()
-_COMMIT: Final = Effects(steps=(Step(COMMIT),), in_doubt=True)
+_COMMIT: Final = Effects(steps=(Step(COMMIT),), outcome_unknown_if_lost=True)
 _ROLLBACK: Final = Effects(steps=(Step(ROLLBACK),), rolls_back=True)
 OF_REQUEST: Final = {Request.COMMIT: _COMMIT, Request.ROLLBACK: _ROLLBACK, Request.TWO_PHASE: _COMMIT}
 
 
 def ends(call: Request, effects: Effects | None) -> bool:
     """Return True if a call ends a transaction, by its kind or by a text."""
-    return call in OF_REQUEST or (effects is not None and (effects.in_doubt or effects.rolls_back))
+    return call in OF_REQUEST or (effects is not None and (effects.outcome_unknown_if_lost or effects.rolls_back))
 
 
 def facts_before(record: Record, request: Request, effects: Effects | None) -> Facts:
@@ -33,19 +33,19 @@ def facts_before(record: Record, request: Request, effects: Effects | None) -> F
 
 
 def facts_after(
-    native: Native, connection: Any, record: Record, request: Request, effects: Effects | None, in_part: bool
+    native: DriverAdapter, connection: Any, record: Record, request: Request, effects: Effects | None, in_part: bool
 ) -> Facts:
     """Return what is known after the request has sent something; `in_part`: the driver says that a part has run."""
     sent, in_part = effects or _NOTHING, in_part or request is Request.READ
     several = sent.several or in_part
-    only_ends = sent.in_doubt and not several  # outside a transaction it begins none
+    only_ends = sent.outcome_unknown_if_lost and not several  # outside a transaction it begins none
     return Facts(
         request,
         in_transaction=_in_transaction(record),
-        aborted=record.phase == Phase.FAILED,
+        aborted=record.transaction_status == TransactionStatus.INERROR,
         begins=sent.begins or (native.begins(connection) and not only_ends),
-        in_doubt=sent.in_doubt,
-        prepared=request is Request.TWO_PHASE or (sent.in_doubt and not (sent.steps or sent.begins)),
+        outcome_unknown_if_lost=sent.outcome_unknown_if_lost,
+        prepared=request is Request.TWO_PHASE or (sent.outcome_unknown_if_lost and not (sent.steps or sent.begins)),
         rolls_back=sent.gives_up,
         goes_on=sent.rolls_back and sent.several,
         several=several,
@@ -55,4 +55,4 @@ def facts_after(
 
 
 def _in_transaction(record: Record) -> bool:
-    return record.phase in (Phase.OPEN, Phase.FAILED)
+    return record.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from instrumented_wrapper import statement
 from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.engine import decisions, loss_rules
+from instrumented_wrapper.drivers.engine import decisions, guards, loss_rules
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Native, Phase
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.facts import OF_REQUEST, ends, facts_after, facts_before
 from instrumented_wrapper.drivers.engine.partial_execution import has_run_in_part
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.errors import FailoverError, again, remembered
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
@@ -40,7 +40,7 @@ class StatementFlow:
         run: carries a flow out.
     """
 
-    def __init__(self, native: Native, driver: Driver, flows: Flows) -> None:
+    def __init__(self, native: DriverAdapter, driver: Driver, flows: Flows) -> None:
         self._native, self._driver, self._flows = native, driver, flows
         self._database, self.run = native.room.CAPABILITIES, flows.run
 
@@ -58,27 +58,35 @@ class StatementFlow:
         `reads_last`: it reads what the last statement left to be read, so that nothing is asked in between.
         """
         done = effects or OF_REQUEST.get(call)
-        record.phase, left_one = self._native.phase(connection, record), record.lost is not None
-        if record.alert:
-            self._in_trouble(connection, record, call, done)
-        first = moves = record.moves
-        if loss := (yield from self._found_dead(connection, record, call, done)):
+        record.transaction_status, left_one = (
+            self._native.transaction_status(connection, record),
+            record.lost is not None,
+        )
+        if record.needs_slow_path:
+            guards.raise_pending(self._native, record, call, done)
+        first = moves = record.generation
+        if loss := (yield from guards.found_dead(self._native, connection, record, call, done)):
             yield from self._repair(connection, record, loss, moves)
-        if record.alert:
-            yield from self._refuse(connection, record, call, done)
+        if record.needs_slow_path:
+            yield from guards.refuse(self._native, connection, record, call, done)
         if record.asks and call is Request.STATEMENT and not reads_last:
             yield from self._resync_first(connection, record)
-        if done is not None and done.sets and not reads_last and record.phase in (Phase.IDLE, Phase.OPEN):
+        if (
+            done is not None
+            and done.sets
+            and not reads_last
+            and record.transaction_status in (TransactionStatus.IDLE, TransactionStatus.INTRANS)
+        ):
             yield from self._read_first(connection, record, call, done)
         if done is not None and done is not _NOTHING:
             decisions.note(record, decisions.attributed(record, done))
-        moves = record.moves
-        record.busy = self._native.nests
+        moves = record.generation
+        record.busy = self._native.reentrant
         try:
             result = yield run
         except BaseException as error:
             record.busy = False
-            lost = left_one or record.moves != first
+            lost = left_one or record.generation != first
             instead = yield from self._failed_elsewhere(connection, record, call, done, error, run, lost)
             if instead is PASSES:
                 instead = yield from self.failed(connection, record, call, done, error, run, moves)
@@ -88,66 +96,17 @@ class StatementFlow:
         record.busy = False
         if self.answered(connection, record):
             yield from self.resync(connection, record)
-        if record.moves != first and ends(call, done):
+        if record.generation != first and ends(call, done):
             self._native.ended(connection, record)
         return result
 
     # --- before --------------------------------------------------------------------------------------------------
 
-    def _in_trouble(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> None:
-        """Tell what is owed; refuse what would go on with a transaction that was lost."""
-        rolls_back = call is Request.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
-        given_up = record.phase == Phase.IDLE if self._database.aborts_transactions else rolls_back
-        if given_up:
-            decisions.transaction_was_left(record)
-        if rolls_back:
-            record.refusal.has_refused = False
-            return
-        if (error := decisions.pending_error(record)) is not None:
-            raise error
-        ends = call in (Request.COMMIT, Request.TWO_PHASE) or (effects is not None and effects.in_doubt)
-        if ends and record.failed is not None:
-            raise again(record.failed)
-        if record.lost is not None and (ends or not self._database.aborts_transactions):
-            raise again(record.lost)
-
-    def _refuse(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> Flow[None]:
-        """Let nothing use a session without its role, tenant or schema; and no COMMIT pass for what was refused.
-
-        Where the session has ended and is not replaced, the driver's own error says so.
-
-        Raises:
-            FailoverSuccessError: again.
-        """
-        aborted = record.phase == Phase.FAILED  # the server refuses all but the end
-        if record.refusal.error is None or aborted or self._native.is_closed(connection):
-            return
-        if (yield from self._has_ended(connection, record)):
-            return
-        if (error := decisions.refusal_of(record, call, effects, aborted)) is not None:
-            raise error
-
-    def _found_dead(self, connection: Any, record: Record, call: Request, effects: Effects | None) -> Flow[Loss | None]:
-        """Look whether the physical connection has ended, before anything is sent."""
-        if not record.switchable or self._native.is_closed(connection):
-            return None
-        if not (yield from self._has_ended(connection, record)):
-            return None
-        return loss_rules.found_before_sending(facts_before(record, call, effects))
-
-    def _has_ended(self, connection: Any, record: Record) -> Flow[bool]:
-        """Return True if the session has ended, as far as this side can know."""
-        if self._native.is_lost(connection, None):
-            return True
-        is_quiet = record.phase != Phase.BUSY and not self._native.is_streaming(connection)
-        poll = record.poll if record.refusal.error is None else record.poll_for(connection)  # with failover off, too
-        return is_quiet and bool(poll(0)) and not (yield partial(self._native.is_alive, connection))
-
     def _read_first(self, connection: Any, record: Record, call: Request, effects: Effects) -> Flow[None]:
         """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
         if not (names := decisions.unread(record, effects.steps)):
             return
-        moves, busy = record.moves, record.busy
+        moves, busy = record.generation, record.busy
         record.busy = threading.get_ident()
         try:
             yield from self._flows.note_changes(self._driver, connection, record, names)
@@ -165,37 +124,41 @@ class StatementFlow:
 
     def answered(self, connection: Any, record: Record) -> bool:
         """It went well: keep what it did. Return True if the server has to be asked now, by `resync`."""
-        record.heard = time.monotonic()
+        record.last_response_at = time.monotonic()
         record.used = record.used or not self._only_sets(record)
-        if record.noted:
-            more_to_come = record.noted[-1].several and self._native.is_streaming(connection)
+        if record.in_flight:
+            more_to_come = record.in_flight[-1].several and self._native.is_streaming(connection)
             self._settle(connection, record, certain=not more_to_come)
-        record.talk.notice()
+        record.settings_client.notice()
         asks = record.unsure and self._asks_now(connection, record)
         aborts = self._database.aborts_transactions
-        if record.lost is not None and aborts and self._native.phase(connection, record) == Phase.IDLE:
+        if (
+            record.lost is not None
+            and aborts
+            and self._native.transaction_status(connection, record) == TransactionStatus.IDLE
+        ):
             decisions.transaction_was_left(record)
         return asks
 
     def _only_sets(self, record: Record) -> bool:
         """Tell whether nothing but SET was answered, where that is of no transaction and begins none."""
-        kinds = [step.kind for effects in record.noted for step in effects.steps]
+        kinds = [step.kind for effects in record.in_flight for step in effects.steps]
         return bool(kinds) and set(kinds) == {statement.SET} and not self._database.set_begins_transaction
 
     def _settle(self, connection: Any, record: Record, certain: bool) -> None:
         self._follow(record)
-        alone, aborted = len(record.noted) == 1, record.phase == Phase.FAILED
-        phase = self._native.phase(connection, record)
-        idle = phase == Phase.IDLE
+        alone, aborted = len(record.in_flight) == 1, record.transaction_status == TransactionStatus.INERROR
+        phase = self._native.transaction_status(connection, record)
+        idle = phase == TransactionStatus.IDLE
         record.settle(idle and alone and certain, certain=certain, idle=idle, aborted=aborted)
-        record.phase = phase
+        record.transaction_status = phase
         record.templates = None
 
     @staticmethod
     def _follow(record: Record) -> None:
         """Keep whether a transaction is open by the app's own words, for drivers that do not tell."""
-        for effects in record.noted:
-            if effects.begins or effects.in_doubt or effects.rolls_back:
+        for effects in record.in_flight:
+            if effects.begins or effects.outcome_unknown_if_lost or effects.rolls_back:
                 record.outlived = effects.steps[-1:] == (_PREPARE,)
             for step in effects.steps:
                 if step.kind == statement.BEGIN:
@@ -211,7 +174,7 @@ class StatementFlow:
             record.unsure, record.asks = False, True
             record.refresh()
         else:
-            return self._native.phase(connection, record) == Phase.IDLE
+            return self._native.transaction_status(connection, record) == TransactionStatus.IDLE
         return False
 
     def _resync_first(self, connection: Any, record: Record) -> Flow[None]:
@@ -265,7 +228,7 @@ class StatementFlow:
             if call is Request.ROLLBACK and record.chains:  # it begins the next transaction, too
                 return (yield from self.carry_out(connection, record, call, effects, run))
             return None
-        doubtful = facts.in_doubt and facts.in_transaction and self._database.commits_implicitly
+        doubtful = facts.outcome_unknown_if_lost and facts.in_transaction and self._database.commits_implicitly
         if doubtful and not native.is_streaming(connection):
             yield partial(native.is_alive, connection)  # it may have committed before it failed: this answer tells
         demoted = record.switchable and (yield partial(native.demoted, connection, record, error))
@@ -290,12 +253,12 @@ class StatementFlow:
         Returns `PASSES` where the error is about something else.
         """
         native = self._native
-        why = native.refused_elsewhere(connection, effects, error) if record.moves > 1 else ""
+        why = native.refused_elsewhere(connection, effects, error) if record.generation > 1 else ""
         if why == "gone" and lost:  # it is rolled back already
             return (yield from self._refused(connection, record))
-        if why != "autocommit" or native.phase(connection, record) != Phase.IDLE:
+        if why != "autocommit" or native.transaction_status(connection, record) != TransactionStatus.IDLE:
             return PASSES
-        moves, record.busy = record.moves, threading.get_ident()
+        moves, record.busy = record.generation, threading.get_ident()
         try:
             yield partial(native.finish, connection, "SET autocommit=1")
             result = yield run
@@ -310,13 +273,13 @@ class StatementFlow:
                 raise
             return instead
         record.busy = False
-        record.talk.keep_reported()
+        record.settings_client.keep_reported()
         if self.answered(connection, record):
             yield from self.resync(connection, record)
         return result
 
     def _refused(self, connection: Any, record: Record) -> Flow[None]:
-        idle = self._native.phase(connection, record) == Phase.IDLE
+        idle = self._native.transaction_status(connection, record) == TransactionStatus.IDLE
         self._follow(record)
         record.refused(idle=idle)
         if record.unsure and self._asks_now(connection, record):
@@ -329,18 +292,18 @@ class StatementFlow:
 
     def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> Flow[None]:
         """Replace the physical connection; raise what the app must be told."""
-        with record.turn:
-            if record.moves != moves and record.last_error is not None:
+        with record.use_lock:
+            if record.generation != moves and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
             busy, record.busy = record.busy, threading.get_ident()
             if loss.transaction != "none":
-                record.talk.lost()
+                record.settings_client.lost()
             try:
                 news = yield from self._flows.replace_lost(self._driver, connection, record, loss, None)
             finally:
                 record.busy = busy
                 record.refresh()
-            record.phase = self._native.phase(connection, record)
+            record.transaction_status = self._native.transaction_status(connection, record)
             if news is not None:
                 record.last_error = remembered(news)
                 try:

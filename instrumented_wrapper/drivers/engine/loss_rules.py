@@ -22,7 +22,7 @@ class Facts:
         in_transaction: a transaction was open after the last answer.
         aborted: that transaction had failed.
         begins: what was sent opens a transaction, by its text or because the driver begins one for any statement.
-        in_doubt: what was sent ends a transaction, and the outcome is unknown if the answer is lost.
+        outcome_unknown_if_lost: what was sent ends a transaction, and the outcome is unknown if the answer is lost.
         prepared: what was sent ends a prepared transaction, which belongs to no session.
         rolls_back: the request, or what was sent, rolls back the whole transaction and does nothing else.
         goes_on: what was sent rolls back, and then does more, outside that transaction.
@@ -39,7 +39,7 @@ class Facts:
     in_transaction: bool = False
     aborted: bool = False
     begins: bool = False
-    in_doubt: bool = False
+    outcome_unknown_if_lost: bool = False
     prepared: bool = False
     rolls_back: bool = False
     goes_on: bool = False
@@ -69,12 +69,12 @@ class Facts:
         if self.prepared:
             return True
         whole = self.in_transaction or self.pipelined or (self.begins and not self.alone)
-        return self.in_doubt and whole and not (self.aborted and self.alone and not self.pipelined)
+        return self.outcome_unknown_if_lost and whole and not (self.aborted and self.alone and not self.pipelined)
 
     @property
     def may_have_run_in_part(self) -> bool:
         """Return True if the server may have kept the first of several statements when it refused a later one."""
-        return self.several and (self.in_doubt or not self.atomic)
+        return self.several and (self.outcome_unknown_if_lost or not self.atomic)
 
 
 def found_before_sending(facts: Facts) -> Loss | None:
@@ -102,7 +102,7 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
     in_transaction = facts.in_transaction or facts.begins
     if facts.request is Request.LISTEN:
         return None
-    if facts.rolling_back and not facts.in_doubt:
+    if facts.rolling_back and not facts.outcome_unknown_if_lost:
         return _given_up(in_transaction, cause)
     if facts.unknown:
         return Loss(transaction="unknown", may_have_run=True, cause=cause)
@@ -115,7 +115,7 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
 
 def found_demoted(facts: Facts, cause: BaseException) -> Loss:
     """Return the loss if the server refused a write because it is a standby now: that statement has not run."""
-    if facts.may_have_run_in_part and facts.in_doubt and (facts.in_transaction or facts.begins):
+    if facts.may_have_run_in_part and facts.outcome_unknown_if_lost and (facts.in_transaction or facts.begins):
         return Loss("demoted", "unknown", may_have_run=True, cause=cause)  # a COMMIT may have come before it
     if facts.in_transaction or (facts.begins and facts.several):
         return _rolled_back(facts, cause, "demoted")

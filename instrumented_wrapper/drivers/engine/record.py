@@ -34,7 +34,7 @@ class TrackedConnection(Session, ABC):
         hosts: where its server was looked for.
         mutex: held while flags and the physical connection are exchanged, which takes no time.
         off: nothing is looked at (a forked child).
-        alert: the frequent path must take the long way.
+        needs_slow_path: the frequent path must take the long way.
         failover: a loss leads to a switch, as long as the connection is the app's.
         switchable: a loss leads to a switch now.
         internal: a connection of ours, on its way to become the app's.
@@ -42,16 +42,16 @@ class TrackedConnection(Session, ABC):
         recording: changes are the app's doing.
         returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
         returned: a pool has reset it, and is about to take it back: a close meanwhile resets nothing.
-        loss_told: a loss that is not repaired was observed.
+        loss_reported: a loss that is not repaired was observed.
         asks: the server has to be asked before the next statement.
         called: functions of which the server has to be asked what they may do.
         functions: what is known of the server's functions; None where nobody asks.
         was_standby: the server was not a primary when the connection was made; None: nobody asked.
         chosen: the app has moved to this server whatever it is.
-        heard: when the server last answered (monotonic seconds).
+        last_response_at: when the server last answered (monotonic seconds).
         poll: looks whether the server has sent something unasked.
         deadline: until when what is ours to be sent may take (monotonic seconds); None: as long as the app's own.
-        moves: how often it has got a physical connection.
+        generation: how often it has got a physical connection.
         process: that of the server session, where a pooler keeps it for this connection; None: the one it was told of.
         successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         last_error: what the app was told of the last switch.
@@ -74,16 +74,16 @@ class TrackedConnection(Session, ABC):
         self.connection: ReferenceType[Any] = ref(connection)
         self.hosts, self.failover = hosts, False
         self.mutex: AbstractContextManager[Any] = threading.RLock()
-        self.off = self.alert = self.internal = self.foreign = self.switchable = False
+        self.off = self.needs_slow_path = self.internal = self.foreign = self.switchable = False
         self.recording, self.returning, self.returned = True, False, False
-        self.loss_told = self.asks = self.chosen = False
+        self.loss_reported = self.asks = self.chosen = False
         self.called: set[str] = set()
         self.functions: Any = None
         self.was_standby: bool | None = None
-        self.heard = 0.0
+        self.last_response_at = 0.0
         self.poll: Callable[[int], Any] = never
         self.deadline: float | None = None
-        self.moves = 0
+        self.generation = 0
         self.process: int | None = None
         self.successor: tuple[int, int] | None = None
         self.last_error: FailoverError | None = None
@@ -124,7 +124,7 @@ class TrackedConnection(Session, ABC):
 
     def moved_to(self, descriptor: int | None) -> None:
         """Watch another physical connection for an end that the server announces."""
-        self.moves += 1
+        self.generation += 1
         self.templates, self.process = None, None
         self.shared = self.options.pooler == "transaction"
         self.poll = poll_of(descriptor) if self.failover and descriptor is not None else never
@@ -145,9 +145,9 @@ class TrackedConnection(Session, ABC):
         super().refresh_changed()
         self.templates = None
 
-    def owe(self, error: FailoverError | None) -> None:
+    def set_pending_error(self, error: FailoverError | None) -> None:
         """Do as any session does, and have the next statement look."""
-        super().owe(error)
+        super().set_pending_error(error)
         self.refresh()
 
     def became_foreign(self) -> None:
@@ -181,8 +181,8 @@ class TrackedConnection(Session, ABC):
         """Compute anew the flags that the frequent path reads."""
         self.off = self.foreign
         self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app or self.internal)
-        self.alert = self.off or self.asks or any(trouble is not None for trouble in self.troubles())
+        self.needs_slow_path = self.off or self.asks or any(trouble is not None for trouble in self.troubles())
 
     def troubles(self) -> tuple[object, ...]:
         """Return what makes the frequent path take the long way, where it is not None."""
-        return (self.lost, self.owed, self.failed, self.refusal.error)
+        return (self.lost, self.pending_error, self.failed, self.refusal.error)

@@ -1,9 +1,9 @@
-"""What the app asks of a connection, in terms that all drivers share."""
+"""What the app asks of a connection, and what state its transaction is in, in terms that all drivers share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Any
 
 from instrumented_wrapper.statement import Effects
@@ -39,3 +39,21 @@ def understood(
         return effects(record, *args, **kwargs)
     except Exception:  # noqa: BLE001 - the driver is given the same arguments, and says what is wrong with them
         return None
+
+
+class TransactionStatus(IntEnum):
+    """The state of a connection's transaction, by libpq's names and numbers.
+
+    Attributes:
+        IDLE: no transaction is open.
+        ACTIVE: an answer is being read.
+        INTRANS: a transaction is open.
+        INERROR: a transaction is open and has failed.
+        UNKNOWN: the physical connection has ended.
+    """
+
+    IDLE = 0
+    ACTIVE = 1
+    INTRANS = 2
+    INERROR = 3
+    UNKNOWN = 4

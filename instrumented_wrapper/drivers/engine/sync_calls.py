@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Final
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Native
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.flow import PASSES, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
 from instrumented_wrapper.drivers.engine.request import Request, understood
@@ -22,17 +22,17 @@ from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step
 
-__all__ = ["Calls", "ended"]
+__all__ = ["MethodWrappers", "ended"]
 
 Method = Callable[..., Any]
 FRESH: Final = 0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as the rest
 _NOT_GIVEN: Final = object()
 
 
-class Calls:
+class MethodWrappers:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: Native, flow: StatementFlow, spans: QuerySpans) -> None:
+    def __init__(self, native: DriverAdapter, flow: StatementFlow, spans: QuerySpans) -> None:
         self._native, self._flow, self._spans, self._run = native, flow, spans, flow.run
         self.effects: StatementCache[str, Effects | None] = StatementCache(native.room.scan)
 
@@ -65,7 +65,7 @@ class Calls:
         `direct` is the same as `original`, for a cursor whose connection was asked for just now.
         """
         known, nobody, begin = self.effects.known, self._spans.nobody, begin or self._spans.statement
-        slow, failed, nests, at_once = self._slowly, self._failed, self._native.nests, direct or original
+        slow, failed, reentrant, at_once = self._slowly, self._failed, self._native.reentrant, direct or original
         answered = self.answered
 
         @functools.wraps(original)
@@ -85,18 +85,18 @@ class Calls:
                 if record.operations_wanted and not nobody()
                 else None
             )
-            turn = record.turn
+            turn = record.use_lock
             turn.acquire()
             try:
                 if (
                     effects is not None
-                    or record.alert
-                    or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
+                    or record.needs_slow_path
+                    or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
                     or (record.live is not None and record.live() is not connection)  # moved while this thread waited
                 ):
                     return slow(operation, original, this, connection, record, (query, *args), kwargs, effects)
-                moves = record.moves
-                record.busy = nests
+                moves = record.generation
+                record.busy = reentrant
                 try:
                     result = at_once(this, query, *args, **kwargs) if args or kwargs else at_once(this, query)
                 except BaseException as error:
@@ -107,7 +107,7 @@ class Calls:
                 record.busy = False
                 record.used = True
                 if record.switchable:
-                    record.heard = monotonic()
+                    record.last_response_at = monotonic()
                 if record.unsure:
                     answered(record.connection() or connection, record)
             finally:
@@ -121,7 +121,7 @@ class Calls:
     def plain(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
         """Make the closure of a cursor's method that changes nothing in the session and that telemetry ignores."""
         slowly, failed = self.call(original, Request.STATEMENT, None, None, connection_of), self._failed
-        nests, answered = self._native.nests, self.answered
+        reentrant, answered = self._native.reentrant, self.answered
 
         @functools.wraps(original)
         def method(this: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,14 +129,14 @@ class Calls:
             record: Record | None = connection.__dict__.get(KEY)
             if record is None or record.busy:
                 return slowly(this, *args, **kwargs)
-            with record.turn:
+            with record.use_lock:
                 if (
-                    record.alert
-                    or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
+                    record.needs_slow_path
+                    or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
                     or (record.live is not None and record.live() is not connection)
                 ):
                     return slowly(this, *args, **kwargs)
-                moves, record.busy = record.moves, nests
+                moves, record.busy = record.generation, reentrant
                 try:
                     result = original(this, *args, **kwargs)
                 except BaseException as error:
@@ -146,7 +146,7 @@ class Calls:
                     return instead
                 record.busy, record.used = False, True
                 if record.switchable:
-                    record.heard = monotonic()
+                    record.last_response_at = monotonic()
                 if record.unsure:
                     answered(record.connection() or connection, record)
                 return result
@@ -165,7 +165,7 @@ class Calls:
         """A plain statement raised."""
         connection = record.connection() or connection
         record.busy = False
-        record.phase = self._native.phase(connection, record)
+        record.transaction_status = self._native.transaction_status(connection, record)
         given = (connection, record, Request.STATEMENT, None, error, run, moves)
         return ended(operation, self.failed, *given, error=error)
 
@@ -210,7 +210,7 @@ class Calls:
         if effects is not None and len(given) > 1 and (effects.sets or effects.concerns_state):
             whole = self._native.exact(cursor, given[0], given[1])
             effects = _doubtful(effects) if whole is None else self._native.room.scan(whole)
-        return None if effects is None else record.talk.understood(effects)
+        return None if effects is None else record.settings_client.understood(effects)
 
     def fetch(
         self, original: Method, connection_of: Callable[[Any], Any], end: Callable[[Any], None] | None = None
@@ -221,7 +221,7 @@ class Calls:
         """
         return (
             self._fetch_alone(original, connection_of, end or _nothing)
-            if self._native.nests
+            if self._native.reentrant
             else self._fetch_in_turn(original, connection_of)
         )
 
@@ -234,10 +234,10 @@ class Calls:
             try:
                 rows = original(this, *args, **kwargs)
             except raised as error:
-                if (record := _watching(connection_of, this)) is None:
+                if (record := _record_of_caller(connection_of, this)) is None:
                     raise
                 run = functools.partial(original, this, *args, **kwargs)
-                if (instead := failed(this, record, error, run, record.moves)) is PASSES:
+                if (instead := failed(this, record, error, run, record.generation)) is PASSES:
                     raise
                 return instead
             if not rows:
@@ -251,10 +251,10 @@ class Calls:
 
         @functools.wraps(original)
         def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
-            if (record := _watching(connection_of, this)) is None:
+            if (record := _record_of_caller(connection_of, this)) is None:
                 return original(this, *args, **kwargs)
-            with record.turn:
-                moves = record.moves
+            with record.use_lock:
+                moves = record.generation
                 try:
                     return original(this, *args, **kwargs)
                 except raised as error:
@@ -302,7 +302,7 @@ class Calls:
             operation = (
                 None if begin is None or nobody() or not record.operations_wanted else begin(record, *args, **kwargs)
             )
-            with record.turn:
+            with record.use_lock:
                 return ended(operation, carry_out, connection, record, call, does, run, reads_last)
 
         return method
@@ -312,7 +312,7 @@ def _nothing(cursor: Any) -> None:
     """Nothing is done at the end of the rows."""
 
 
-def _watching(connection_of: Callable[[Any], Any], cursor: Any) -> Record | None:
+def _record_of_caller(connection_of: Callable[[Any], Any], cursor: Any) -> Record | None:
     """Return the record of a cursor's connection, if a call now is the app's own and looked after."""
     try:
         connection = connection_of(cursor)

@@ -12,7 +12,7 @@ from typing import Any
 from instrumented_wrapper import events
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Native
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 
 __all__ = ["closing", "setting"]
@@ -21,7 +21,7 @@ Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 
 
-def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], Method]:
+def closing(native: DriverAdapter, driver: Driver, flows: Flows) -> Callable[[Method], Method]:
     """``close``: a reset first, where there is something to reset; from then on it stays closed."""
 
     def make(original: Method) -> Method:
@@ -45,7 +45,7 @@ def closing(native: Native, driver: Driver, flows: Flows) -> Callable[[Method], 
 
 
 @contextlib.contextmanager
-def _first_for_the_app(native: Native, record: Record) -> Iterator[None]:
+def _first_for_the_app(native: DriverAdapter, record: Record) -> Iterator[None]:
     """Suppress the driver's error of a second close if the wrapper has closed the connection, also just now."""
     try:
         yield
@@ -56,17 +56,17 @@ def _first_for_the_app(native: Native, record: Record) -> Iterator[None]:
         record.abandoned = False
 
 
-def _close_quietly(native: Native, original: Method, connection: Any) -> None:
+def _close_quietly(native: DriverAdapter, original: Method, connection: Any) -> None:
     with contextlib.suppress(*native.raises):  # what interrupts the app is raised
         original(connection)
 
 
 def setting(
-    driver: Driver, flows: Flows, names_of: Callable[..., Sequence[str]], nests: bool = True
+    driver: Driver, flows: Flows, names_of: Callable[..., Sequence[str]], reentrant: bool = True
 ) -> Callable[[Method], Method]:
     """Make what changes settings of the driver's own keep what they were, and what they are then.
 
-    `names_of` tells by the arguments which settings are changed; `nests`: what is called within is part of it.
+    `names_of` tells by the arguments which settings are changed; `reentrant`: what is called within is part of it.
     """
 
     def make(original: Method) -> Method:
@@ -81,7 +81,7 @@ def setting(
                 names = ()
             for name in names:
                 flows.note_change(driver, self, record, name)
-            record.busy = nests
+            record.busy = reentrant
             try:
                 result = original(self, *args, **kwargs)
             finally:

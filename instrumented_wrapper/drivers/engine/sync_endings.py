@@ -11,24 +11,24 @@ from time import monotonic
 from typing import Any
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Native, Phase
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.facts import OF_REQUEST
 from instrumented_wrapper.drivers.engine.flow import PASSES
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.engine.sync_calls import FRESH, Calls, ended
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.engine.sync_calls import FRESH, MethodWrappers, ended
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["Endings"]
+__all__ = ["EndWrappers"]
 
 Method = Callable[..., Any]
 
 
-class Endings:
+class EndWrappers:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: Native, calls: Calls, spans: QuerySpans) -> None:
+    def __init__(self, native: DriverAdapter, calls: MethodWrappers, spans: QuerySpans) -> None:
         self._native, self._calls, self._spans = native, calls, spans
 
     def slow(self, original: Method, call: Request) -> Method:
@@ -36,7 +36,7 @@ class Endings:
         done, begin = self._done(call), functools.partial(self._spans.command, call.name)
 
         def effects(record: Record) -> Effects | None:
-            return record.talk.understood(done) if record.chains else done
+            return record.settings_client.understood(done) if record.chains else done
 
         return self._calls.call(original, call, begin, effects)
 
@@ -49,7 +49,7 @@ class Endings:
         slowly = slowly or self.slow(original, call)
         clears = bool(done.clears)
         native, nobody, failed = self._native, self._spans.nobody, self._failed
-        phase_of, nests, answered = native.phase, native.nests, self._calls.answered
+        phase_of, reentrant, answered = native.transaction_status, native.reentrant, self._calls.answered
         aborts = native.room.CAPABILITIES.aborts_transactions
 
         @functools.wraps(original)
@@ -57,20 +57,20 @@ class Endings:
             record: Record | None = self.__dict__.get(KEY)
             if record is None or record.busy:
                 return slowly(self)
-            with record.turn:
+            with record.use_lock:
                 if (
-                    record.alert
-                    or record.noted
+                    record.needs_slow_path
+                    or record.in_flight
                     or record.chains
                     or record.asked_read_only
                     or record.on_server.open.levels
                     or (clears and record.residual.kinds)
-                    or ((phase := phase_of(self, record)) is not Phase.OPEN and aborts)
-                    or (record.switchable and monotonic() - record.heard > FRESH and record.poll(0))
+                    or ((phase := phase_of(self, record)) is not TransactionStatus.INTRANS and aborts)
+                    or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
                 ):
                     return slowly(self)
                 operation = begin(record) if record.operations_wanted and not nobody() else None
-                record.phase, moves, record.busy = phase, record.moves, nests
+                record.transaction_status, moves, record.busy = phase, record.generation, reentrant
                 try:
                     result = original(self)
                 except BaseException as error:
@@ -80,11 +80,11 @@ class Endings:
                         raise
                     return instead
                 record.busy = record.begun = record.used = record.outlived = False
-                record.phase = phase_of(self, record)
+                record.transaction_status = phase_of(self, record)
                 if record.switchable:
-                    record.heard = monotonic()
+                    record.last_response_at = monotonic()
                 if record.unsure or record.late:
-                    record.noted.append(done)
+                    record.in_flight.append(done)
                     answered(record.connection() or self, record)
             if operation is not None:
                 operation.end()
@@ -103,6 +103,6 @@ class Endings:
         moves: int,
     ) -> Any:
         done = self._done(call)
-        record.noted.append(done)
+        record.in_flight.append(done)
         given = (record.connection() or connection, record, call, done, error, run, moves)
         return ended(operation, self._calls.failed, *given, error=error)

@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.for_mysql import does_as
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS
 from instrumented_wrapper.patching import Patches
@@ -28,7 +28,7 @@ _MOVES: Final = "_instrumented_wrapper_moves"  # in a cursor's ``__dict__``: whe
 _PREPARED: Final = frozenset({"_executed", "_prepared", "_stmt"})
 
 
-def patch_cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
+def patch_cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
     """Patch the cursors of pure connections and of those of the C extension."""
     for kind, name in _cursor_kinds():
         _cursors(patches, kind, name, calls, spans)
@@ -47,7 +47,7 @@ def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
                 yield kind, name
 
 
-def _cursors(patches: Patches, kind: type[Any], connection: str, calls: Calls, spans: QuerySpans) -> None:
+def _cursors(patches: Patches, kind: type[Any], connection: str, calls: MethodWrappers, spans: QuerySpans) -> None:
     own = dict(vars(kind))
     connection_of = attrgetter(connection)  # a weak proxy of it
     if "Prepared" in kind.__name__:
@@ -85,9 +85,9 @@ def _prepared_anew(original: Method, connection_of: Callable[[Any], Any]) -> Met
         except ReferenceError:
             record = None
         if record is not None:
-            if self.__dict__.setdefault(_MOVES, record.moves) != record.moves:
+            if self.__dict__.setdefault(_MOVES, record.generation) != record.generation:
                 self.__dict__.update(dict.fromkeys(_PREPARED.intersection(self.__dict__)))
-            self.__dict__[_MOVES] = record.moves
+            self.__dict__[_MOVES] = record.generation
         return original(self, *args, **kwargs)
 
     return method

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from instrumented_wrapper.drivers.engine.adapted_record import record_of
-from instrumented_wrapper.drivers.engine.driver import Blocking
-from instrumented_wrapper.drivers.mysql_connector import keeping
+from instrumented_wrapper.drivers.engine.driver import SyncDriver
+from instrumented_wrapper.drivers.mysql_connector import driver_defaults
 from instrumented_wrapper.server_settings import Assignment
 
-__all__ = ["BlockingMySQLConnector"]
+__all__ = ["MySQLConnectorDriver"]
 
 
-class BlockingMySQLConnector(Blocking):
+class MySQLConnectorDriver(SyncDriver):
     """`Driver` for mysql-connector-python."""
 
     def end(self, connection: Any) -> None:
@@ -20,4 +20,4 @@ class BlockingMySQLConnector(Blocking):
         super().end(connection)
         if (record := record_of(connection)) is not None:
             shown = record.on_server.shown.items()
-            keeping.give(connection, [Assignment(name, pristine) for name, (_, pristine) in shown])
+            driver_defaults.give(connection, [Assignment(name, pristine) for name, (_, pristine) in shown])

@@ -17,13 +17,13 @@ from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
-from instrumented_wrapper.drivers.engine.sync_endings import Endings
+from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
-from instrumented_wrapper.drivers.mysql_connector.driver import BlockingMySQLConnector
+from instrumented_wrapper.drivers.mysql_connector.driver import MySQLConnectorDriver
 from instrumented_wrapper.drivers.mysql_connector.driver_defaults import begin_anew, choosing
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
 from instrumented_wrapper.drivers.registry import KEY, checkout_deadline, drop_all
@@ -37,7 +37,7 @@ __all__ = ["DRIVER", "install", "uninstall"]
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 NATIVE: Final = MySQLConnector()
-DRIVER: Final = BlockingMySQLConnector(NATIVE)
+DRIVER: Final = MySQLConnectorDriver(NATIVE)
 # The getters of these are questions to the server; what the setters do, where that is not read from the text they send.
 _PROPERTIES: Final = {"autocommit": sets_autocommit, "database": selects, "time_zone": None, "sql_mode": None}
 _DEFERRED: Final = "_instrumented_wrapper_options"  # in a connection's ``__dict__`` until it connects
@@ -52,8 +52,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("mysql-connector-python lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
     spans = QuerySpans(NATIVE, flows.operations)
-    calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
-    ending = Endings(NATIVE, calls, spans).ending
+    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    ending = EndWrappers(NATIVE, calls, spans).ending
     for kind in KINDS:
         _connections(patches, kind, calls, ending, spans, options, flows)
     patch_cursors(patches, calls, spans)
@@ -68,7 +68,7 @@ def uninstall() -> None:
 def _connections(
     patches: Patches,
     kind: type[Any],
-    calls: Calls,
+    calls: MethodWrappers,
     ending: Method,
     spans: QuerySpans,
     options: Options,
@@ -110,7 +110,7 @@ def _connections(
         patches.replace(kind, name, _property(calls, kind, name, effects))
 
 
-def _property(calls: Calls, kind: type[Any], name: str, effects: Any) -> property:
+def _property(calls: MethodWrappers, kind: type[Any], name: str, effects: Any) -> property:
     member: Any = getattr(kind, name)
     change = member.fset if effects is None else calls.call(member.fset, Request.STATEMENT, None, effects)
     return property(_quietly(member.fget), change, doc=member.__doc__)
@@ -123,7 +123,7 @@ def _quietly(original: Method) -> Method:
     def get(self: Any) -> Any:
         if (record := record_of(self)) is None:
             return original(self)
-        with record.turn:
+        with record.use_lock:
             busy, record.busy = record.busy, True
             try:
                 return original(self)
@@ -151,7 +151,7 @@ def _itself(connection: Any) -> Any:
 
 
 def _begins(record: Record, *args: Any, **kwargs: Any) -> Effects:
-    return Effects(begins=True, in_doubt=True)
+    return Effects(begins=True, outcome_unknown_if_lost=True)
 
 
 def _constructing(options: Options, original: Method) -> Method:
@@ -221,7 +221,7 @@ def _reconnecting(original: Method) -> Method:
     def reconnect(self: Any, *args: Any, **kwargs: Any) -> None:
         if (record := record_of(self)) is None:
             return original(self, *args, **kwargs)  # type: ignore[no-any-return]
-        with record.turn:
+        with record.use_lock:
             busy, record.busy = record.busy, threading.get_ident()
             try:
                 return original(self, *args, **kwargs)  # type: ignore[no-any-return]
@@ -274,7 +274,7 @@ def _changing_user(original: Method) -> Method:
     return cmd_change_user
 
 
-def _querying(calls: Calls, spans: QuerySpans, original: Method) -> Method:
+def _querying(calls: MethodWrappers, spans: QuerySpans, original: Method) -> Method:
     """``cmd_query``: mostly called within what the app has called, where it shall cost nothing."""
     statement = calls.statement(original, _itself, "query", spans.script)
 
@@ -288,7 +288,7 @@ def _querying(calls: Calls, spans: QuerySpans, original: Method) -> Method:
     return cmd_query
 
 
-def _pinging(calls: Calls, original: Method) -> Method:
+def _pinging(calls: MethodWrappers, original: Method) -> Method:
     """``cursor``: it is made only after a ping, which is where this driver finds out that the server is gone."""
     step = calls.call(original, Request.STATEMENT, effects=lambda record, *given, **more: SETTING)
 
@@ -297,8 +297,8 @@ def _pinging(calls: Calls, original: Method) -> Method:
         record = record_of(self)
         if record is None or not record.switchable or (record.busy and record.is_within()):
             return original(self, *args, **kwargs)
-        with record.turn:
-            record.phase = NATIVE.phase(self, record)
+        with record.use_lock:
+            record.transaction_status = NATIVE.transaction_status(self, record)
             try:
                 return original(self, *args, **kwargs)
             except NATIVE.operational_error:

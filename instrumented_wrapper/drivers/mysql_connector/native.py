@@ -1,4 +1,4 @@
-"""What mysql-connector-python is like: `Native`, for its pure connections and for those of the C extension."""
+"""What mysql-connector-python is like: `DriverAdapter`, for its pure connections and for those of the C extension."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mysql.connector.network import MySQLTCPSocket
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Phase
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL, code_of
-from instrumented_wrapper.drivers.mysql_connector import keeping, sockets
+from instrumented_wrapper.drivers.mysql_connector import driver_defaults, sockets
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.server_settings import Assignment
@@ -74,7 +74,7 @@ def _call(connection: Any, name: str, *arguments: Any, **keywords: Any) -> Any:
 
 
 class MySQLConnector(ForMySQL):
-    """`Native` for mysql-connector-python."""
+    """`DriverAdapter` for mysql-connector-python."""
 
     name = "mysql.connector"
     error: type[Exception] = Error
@@ -89,14 +89,14 @@ class MySQLConnector(ForMySQL):
         handshake = connection._handshake or {}
         return str(handshake.get("server_version_original") or "")
 
-    def phase(self, connection: Any, record: Record) -> Phase:
+    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Tell by the flags of the server's last answer; of a connection that was lost, what it was before."""
-        if record.kept.get("lost") == record.moves:
-            return record.phase
+        if record.kept.get("lost") == record.generation:
+            return record.transaction_status
         try:
-            return Phase.OPEN if connection.in_transaction else Phase.IDLE
+            return TransactionStatus.INTRANS if connection.in_transaction else TransactionStatus.IDLE
         except Exception:  # noqa: BLE001 - the C extension has closed it
-            return record.phase
+            return record.transaction_status
 
     def begins(self, connection: Any) -> bool:
         """Tell by what was set: the driver does not keep the server's flag."""
@@ -113,22 +113,22 @@ class MySQLConnector(ForMySQL):
     def is_closed(self, connection: Any) -> bool:
         """Tell whether the app's close is done: until then it can be reset."""
         record = record_of(connection)
-        return record is not None and record.kept.get("closed") == record.moves
+        return record is not None and record.kept.get("closed") == record.generation
 
     def mark_closed(self, connection: Any) -> None:
         """Keep it."""
         if (record := record_of(connection)) is not None:
-            record.kept["closed"] = record.moves
+            record.kept["closed"] = record.generation
 
     def has_ended(self, connection: Any) -> bool:
         """An error has said so."""
         record = record_of(connection)
-        return record is not None and record.kept.get("lost") == record.moves
+        return record is not None and record.kept.get("lost") == record.generation
 
     def mark_lost(self, connection: Any) -> None:
         """Keep it."""
         if (record := record_of(connection)) is not None:
-            record.kept["lost"] = record.moves
+            record.kept["lost"] = record.generation
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
         """Return True also for what mysql-connector has found out itself, and raises without a number."""
@@ -159,7 +159,7 @@ class MySQLConnector(ForMySQL):
 
     def keep_context(self, connection: Any) -> None:
         """Have the driver not send our spans where it cannot, see `keeping`."""
-        keeping.keep_context(connection, knows=mysql.system_of(self.version(connection)) != "mariadb")
+        driver_defaults.keep_context(connection, knows=mysql.system_of(self.version(connection)) != "mariadb")
 
     def look(self, connection: Any, record: Record) -> None:
         """Where there is no socket to look at, have the server asked after a pause."""
@@ -201,7 +201,7 @@ class MySQLConnector(ForMySQL):
 
     def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The driver keeps some of these itself."""
-        keeping.give(connection, assignments)
+        driver_defaults.give(connection, assignments)
         self.keep_context(connection)
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
@@ -278,7 +278,7 @@ def _context_of(connection: Any, new: Any, stale: bool) -> Iterator[None]:
 
 
 def _is_quiet(record: Callable[[], Any], timeout: int) -> bool:
-    return bool(time.monotonic() - record().heard > _QUIET)
+    return bool(time.monotonic() - record().last_response_at > _QUIET)
 
 
 def _answers(connection: Any, text: str) -> Iterator[Rows]:

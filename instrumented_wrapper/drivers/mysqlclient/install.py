@@ -17,16 +17,23 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
-from instrumented_wrapper.drivers.engine.driver import Blocking
+from instrumented_wrapper.drivers.engine.driver import SyncDriver
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, mark
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
-from instrumented_wrapper.drivers.engine.sync_endings import Endings
+from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.mysqlclient.native import LIVE, MySQLClient, bind, keywords_of, note_where, physical
+from instrumented_wrapper.drivers.mysqlclient.native import (
+    DELEGATE,
+    MySQLClient,
+    bind,
+    keywords_of,
+    note_where,
+    physical,
+)
 from instrumented_wrapper.drivers.registry import KEY, drop_all, watched
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -37,7 +44,7 @@ __all__ = ["DRIVER", "install", "uninstall"]
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 NATIVE: Final = MySQLClient()
-DRIVER: Final = Blocking(NATIVE)
+DRIVER: Final = SyncDriver(NATIVE)
 C: Final[Any] = _mysql.connection
 _MEMBERS: Final = ("open", "port", "client_flag", "server_capabilities")
 _PARTS: Final = {
@@ -57,8 +64,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("mysqlclient lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
     spans = QuerySpans(NATIVE, flows.operations)
-    calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
-    ending = Endings(NATIVE, calls, spans).ending
+    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    ending = EndWrappers(NATIVE, calls, spans).ending
     _connections(patches, calls, ending, spans, options, flows)
     _cursors(patches, calls, spans)
     return "patched"
@@ -68,7 +75,7 @@ def uninstall() -> None:
     """Forget the connections that were watched; those that were moved go on with what they were moved to."""
     for record in watched(NATIVE.name):
         connection = record.connection()
-        if connection is not None and (live := connection.__dict__.get(LIVE)) is not None:
+        if connection is not None and (live := connection.__dict__.get(DELEGATE)) is not None:
             bind(
                 connection, live, [name for name in vars(C) if not name.startswith("__") and callable(getattr(C, name))]
             )
@@ -76,7 +83,7 @@ def uninstall() -> None:
 
 
 def _connections(
-    patches: Patches, calls: Calls, ending: Method, spans: QuerySpans, options: Options, flows: Flows
+    patches: Patches, calls: MethodWrappers, ending: Method, spans: QuerySpans, options: Options, flows: Flows
 ) -> None:
     def over(name: str, closure: Method) -> None:
         patches.replace(Connection, name, closure)
@@ -100,7 +107,7 @@ def _connections(
         patches.replace(Connection, name, _member(name))
 
 
-def _cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
+def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
     connection_of = attrgetter("connection")
     kind = cursors.BaseCursor
     patches.replace(kind, "execute", calls.statement(_noting(kind.execute), connection_of, "query"))
@@ -126,7 +133,7 @@ def _on_live(name: str) -> Method:
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(self.__dict__.get(LIVE) or self, *args, **kwargs)
+        return original(self.__dict__.get(DELEGATE) or self, *args, **kwargs)
 
     return method
 
@@ -145,7 +152,7 @@ def _alone(close: Method) -> Method:
 
 def _member(name: str) -> property:
     member = vars(C)[name]
-    return property(lambda self: member.__get__(self.__dict__.get(LIVE) or self), doc=member.__doc__)
+    return property(lambda self: member.__get__(self.__dict__.get(DELEGATE) or self), doc=member.__doc__)
 
 
 def _choosing(original: Method) -> Method:

@@ -1,4 +1,4 @@
-"""What mysqlclient is like: `Native`."""
+"""What mysqlclient is like: `DriverAdapter`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.server_settings import Assignment
 
-__all__ = ["LIVE", "MySQLClient", "bind", "keywords_of", "note_where", "physical"]
+__all__ = ["DELEGATE", "MySQLClient", "bind", "keywords_of", "note_where", "physical"]
 
 C: Final[Any] = _mysql.connection
-LIVE: Final = "_instrumented_wrapper_live"  # in a connection's ``__dict__``: what has its physical connection
+DELEGATE: Final = "_instrumented_wrapper_live"  # in a connection's ``__dict__``: what has its physical connection
 _WHERE: Final = "_instrumented_wrapper_where"
 _AUTOCOMMITS: Final = "_instrumented_wrapper_autocommits"
 _POSITIONAL: Final = ("host", "user", "password", "database", "port", "unix_socket")
@@ -42,16 +42,16 @@ _METHODS: Final = tuple(
 _CLOSED_OVER: Final = ("commit", "rollback", "select_db", "ping", "close", "change_user")
 
 
-class Former:
+class DetachedConnection:
     """What a switch leaves behind where the physical connection is still in the app's own struct."""
 
     def __init__(self, connection: Any) -> None:
-        self.__dict__[LIVE] = connection
+        self.__dict__[DELEGATE] = connection
 
 
 def physical(connection: Any) -> Any:
     """Return the object whose C struct has the physical connection."""
-    return connection.__dict__.get(LIVE) or connection
+    return connection.__dict__.get(DELEGATE) or connection
 
 
 def bind(connection: Any, live: Any, names: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ def note_where(connection: Any, given: dict[str, Any]) -> None:
 
 
 class MySQLClient(ForMySQL):
-    """`Native` for mysqlclient."""
+    """`DriverAdapter` for mysqlclient."""
 
     name = "MySQLdb"
     error: type[Exception] = _exceptions.Error
@@ -116,12 +116,12 @@ class MySQLClient(ForMySQL):
     def has_ended(self, connection: Any) -> bool:
         """mysqlclient does not know: an error has said so."""
         record = record_of(connection)
-        return record is not None and record.kept.get("lost") == record.moves
+        return record is not None and record.kept.get("lost") == record.generation
 
     def mark_lost(self, connection: Any) -> None:
         """Keep it."""
         if (record := record_of(connection)) is not None:
-            record.kept["lost"] = record.moves
+            record.kept["lost"] = record.generation
 
     def is_alive(self, connection: Any) -> bool:
         """Ping."""
@@ -230,8 +230,8 @@ class MySQLClient(ForMySQL):
 
     def swap(self, connection: Any, other: Any) -> Any:
         """Let the app's object do its C methods on `other`; return what has the physical connection that it had."""
-        before = connection.__dict__.get(LIVE)
-        connection.__dict__[LIVE] = other
+        before = connection.__dict__.get(DELEGATE)
+        connection.__dict__[DELEGATE] = other
         connection.encoding = other.encoding
         other.converter.update(physical(before or connection).converter)
         bind(connection, other, [name for name in _METHODS if name not in _CLOSED_OVER])
@@ -239,7 +239,7 @@ class MySQLClient(ForMySQL):
         if record is not None:
             record.kept["version"] = C.get_server_info(other)  # now: the driver may close it before anybody asks
             record.kept.pop("reading", None)
-        return Former(connection) if before is None else before
+        return DetachedConnection(connection) if before is None else before
 
     def shut(self, connection: Any, for_good: bool) -> None:
         """Close the struct that has the physical connection.

@@ -2,10 +2,10 @@
 
 Private parts of psycopg are used in this folder only. The rooms:
 
-- `install`: what is patched, as a list; `parts`: the private parts used, and the self-test that looks for them;
-- `making`: a connection is made, its arguments are kept; `records`: what we keep per connection;
+- `install`: what is patched, as a list; `private_api`: the private parts used, and the self-test that looks for them;
+- `connect`: a connection is made, its arguments are kept; `records`: what we keep per connection;
 - `waiting`: the choke point through which all input and output goes; `steps`: the rare decisions around it, from the
-  `facts` of what was under way; `losses`: what a loss means, as a table; `limits`: deadlines for psycopg's generators;
+  `facts` of what was under way; `limits`: deadlines for psycopg's generators;
 - `adapter`: what the lifecycle asks of the driver; `connecting`: libpq connects to several hosts at once;
 - `seams`, `transactions`: the other patched methods;
 - `operations`: what the app calls, timed; `streaming`: what lasts; `server_cursors`: pages; `generator_spans`: what

@@ -30,7 +30,7 @@ from instrumented_wrapper.drivers.psycopg.connecting import Login, contest
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Found, Loss
 
 __all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
@@ -67,7 +67,7 @@ class Psycopg(Asking):
         """Tell whether it is a connection of psycopg, sync or async."""
         return isinstance(connection, BaseConnection)
 
-    def peer(self, connection: Any) -> Peer:
+    def peer(self, connection: Any) -> ServerAddress:
         """Return the server of the present physical connection; also known after it was lost."""
         record: Any = record_of(connection)
         if record.peer is None:
@@ -110,7 +110,7 @@ class Psycopg(Asking):
             raise psycopg.OperationalError(f"{verb} needs an open connection")
         pipelined = connection._pipeline is not None
         record = record_of(connection)
-        lost_outside = self.is_lost(connection) and record is not None and record.phase == _IDLE
+        lost_outside = self.is_lost(connection) and record is not None and record.transaction_status == _IDLE
         idle = self.is_idle(connection) or lost_outside
         if not idle or connection._num_transactions or pipelined:
             status = pq.TransactionStatus(connection.pgconn.transaction_status).name
@@ -183,7 +183,7 @@ class Psycopg(Asking):
             with exchanging(record, vars(other)[KEY]):
                 record.look_at(connection.pgconn)
             record.keep_reported()  # what the app's transfer handler has set included
-            record.loss_told = False
+            record.loss_reported = False
 
     def abandon(self, connection: Any) -> None:
         """Close the app's object for good; its cursors fail from now on."""
@@ -237,12 +237,12 @@ def _was_standby(connection: Any, record: Record) -> bool:
         return bool(record.was_standby)
 
 
-def _peer_of(pgconn: Any) -> Peer:
+def _peer_of(pgconn: Any) -> ServerAddress:
     try:
         host, port, database = pgconn.host.decode(), pgconn.port.decode(), pgconn.db.decode()
     except psycopg.OperationalError:  # closed before anybody asked
-        return Peer(postgresql.SYSTEM, "", "", None)
-    return Peer(postgresql.SYSTEM, database, host, int(port) if port else None)
+        return ServerAddress(postgresql.SYSTEM, "", "", None)
+    return ServerAddress(postgresql.SYSTEM, database, host, int(port) if port else None)
 
 
 def _aborted(connection: Any) -> Generator[Any, Any, None]:

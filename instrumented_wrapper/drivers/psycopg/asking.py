@@ -73,22 +73,22 @@ class Asking:
     def present(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask for the values of settings."""
         if connection.pgconn.transaction_status == _IDLE:
-            return self.waiting(connection, present(_Line(connection), names))
-        return self.waiting(connection, shown(_Line(connection), names))
+            return self.waiting(connection, present(_Channel(connection), names))
+        return self.waiting(connection, shown(_Channel(connection), names))
 
     def assign(
         self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
         """Clear state and give the server settings, in one round trip."""
-        return self.waiting(connection, assigned(_Line(connection), assignments, clears, back))
+        return self.waiting(connection, assigned(_Channel(connection), assignments, clears, back))
 
     def ask(self, connection: Any) -> Any:
         """Ask for all that is in doubt, and tell the session."""
-        return self.waiting(connection, asked(_Line(connection)))
+        return self.waiting(connection, asked(_Channel(connection)))
 
     def query(self, connection: Any, text: str) -> Any:
         """Send a text and return its rows as text."""
-        return self.waiting(connection, _Line(connection).send(text))
+        return self.waiting(connection, _Channel(connection).send(text))
 
 
 async def _alone_async(connection: Any, gen: Any, seconds: float | None) -> Any:
@@ -110,7 +110,7 @@ def _seconds_left(connection: Any) -> float | None:
     return None if limit is None else max(0.0, limit - time.monotonic())
 
 
-class _Line:
+class _Channel:
     """A connection of psycopg, talked with by its own generators."""
 
     error: type[Exception] = psycopg.Error

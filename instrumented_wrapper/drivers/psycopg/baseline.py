@@ -1,7 +1,7 @@
 """Where the baseline ends: what is set before the app first has the connection is no change of the app's.
 
 Until ``connect`` returns, a subclass's own included; in a pool, until the pool first hands the connection out
-(`watching.configuring`).
+(`registry.configuring`).
 """
 
 from __future__ import annotations

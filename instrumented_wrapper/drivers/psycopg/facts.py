@@ -63,22 +63,25 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
     several = record.under_way("several")
     rolls_back, begins = record.under_way("rolls_back"), record.under_way("begins")
     pipelined = connection._pipeline is not None and connection._pipeline.level > 0
-    in_transaction = record.phase != _IDLE
+    in_transaction = record.transaction_status != _IDLE
     return Facts(
         _request_of(step, in_transaction or begins),
         in_transaction=in_transaction,
-        aborted=record.phase == _INERROR,
+        aborted=record.transaction_status == _INERROR,
         begins=begins,
-        in_doubt=record.under_way("in_doubt"),
-        prepared=any(effects.in_doubt and not (effects.steps or effects.begins) for effects in record.noted),
+        outcome_unknown_if_lost=record.under_way("outcome_unknown_if_lost"),
+        prepared=any(
+            effects.outcome_unknown_if_lost and not (effects.steps or effects.begins) for effects in record.in_flight
+        ),
         rolls_back=(record.under_way("gives_up") and not several) or _is_rollback(gen, step),
         goes_on=rolls_back and (several or pipelined),
         several=several,
         atomic=postgresql.CAPABILITIES.runs_text_atomically,
-        alone=len(record.noted) == 1 and not several,
+        alone=len(record.in_flight) == 1 and not several,
         repeatable=step == "_execute_gen",
         pipelined=pipelined,
-        outermost=in_block and (owner._outer_transaction or (step == "_enter_gen" and record.phase == _IDLE)),
+        outermost=in_block
+        and (owner._outer_transaction or (step == "_enter_gen" and record.transaction_status == _IDLE)),
         unwinding=in_block and step == "_exit_gen" and _rolls_back(gen, owner),
     )
 
@@ -98,7 +101,9 @@ def _is_rollback(gen: Any, step: str) -> bool:
 def is_commit(gen: Any, step: str) -> bool:
     """Return True if a step that has not begun is a COMMIT, by a method or as SQL text."""
     effects = _effects_of(gen, step)
-    return step == "_commit_gen" or step.startswith("_tpc_") or (effects is not None and effects.in_doubt)
+    return (
+        step == "_commit_gen" or step.startswith("_tpc_") or (effects is not None and effects.outcome_unknown_if_lost)
+    )
 
 
 def _effects_of(gen: Any, step: str) -> Effects | None:

@@ -11,7 +11,7 @@ import psycopg
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.psycopg import making, operations, seams, statements, transactions, waiting
+from instrumented_wrapper.drivers.psycopg import connect, operations, seams, statements, transactions, waiting
 from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
 from instrumented_wrapper.drivers.psycopg.private_api import (
     AsyncConnection,
@@ -50,13 +50,13 @@ _ONLY_OBSERVE: dict[str, Any] = {"failover": "off", "reset_session_state_on_clos
 
 def _observe(patches: Patches, options: Options, flows: Flows, spans: QuerySpans) -> None:
     """What is needed to see a loss: public methods, and the constructor."""
-    patches.close_over(BaseConnection, "__init__", making.attaching(options, patches, spans))
+    patches.close_over(BaseConnection, "__init__", connect.attaching(options, patches, spans))
     patches.close_over(Connection, "wait", functools.partial(waiting.wait, driver=DRIVER, flows=flows))
     patches.close_over(AsyncConnection, "wait", functools.partial(waiting.wait_async, driver=DRIVER, flows=flows))
-    patches.wrap(Connection, "connect", making.connecting_with(options, spans))
-    patches.wrap(AsyncConnection, "connect", making.connecting_with_async(options, spans))
+    patches.wrap(Connection, "connect", connect.connecting_with(options, spans))
+    patches.wrap(AsyncConnection, "connect", connect.connecting_with_async(options, spans))
     patches.replace(psycopg, "connect", Connection.connect)
-    for kind, make in ((Connection, making.parameters), (AsyncConnection, making.parameters_async)):
+    for kind, make in ((Connection, connect.parameters), (AsyncConnection, connect.parameters_async)):
         if hasattr(kind, "_get_connection_params"):
             patches.close_over(kind, "_get_connection_params", make(options))
 

@@ -21,7 +21,7 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import KEY, watch
 from instrumented_wrapper.drivers.server_session.postgresql import FUNCTIONS
 from instrumented_wrapper.errors import Address, FailoverError
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Operation, Site
 from instrumented_wrapper.options import Options
 
@@ -45,11 +45,11 @@ class Record(TrackedConnection):
     """The session behind one psycopg connection.
 
     Attributes:
-        phase: transaction status when the server was last heard.
+        transaction_status: transaction status when the server was last heard.
         baseline_done: `connect` has returned it.
         muted: psycopg converts a query without sending it.
         broken: something in the pipeline has failed, and what came after it was not done.
-        in_vain: the server was asked and did not tell.
+        resync_failed: the server was asked and did not tell.
         operation: one that lasts while the app does other things (a stream, a COPY).
         unfinished: the same, where the choke point has to end it.
         parameters: of libpq, where the app's own arguments are not known.
@@ -62,16 +62,16 @@ class Record(TrackedConnection):
         self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]
     ) -> None:
         super().__init__("psycopg", connection, options, postgresql, arguments, hosts)
-        self.baseline_done = self.muted = self.broken = self.in_vain = False
+        self.baseline_done = self.muted = self.broken = self.resync_failed = False
         self.operation: Operation | None = None
         self.unfinished: Operation | None = None
         self.parameters: dict[str, Any] | None = None
-        self.phase, self.wanted = IDLE, ""
+        self.transaction_status, self.wanted = IDLE, ""
         self.compared = 0.0  # when what the server reports was last looked at
         self.reported_first: tuple[bytes | None, ...] = ()
         self.pipeline_error: FailoverError | None = None
         self.switchable = self.failover = self.would_switch(hosts)
-        self.peer: Peer | None = None
+        self.peer: ServerAddress | None = None
         self.reported = partial(_reported, self.connection)
         self.look_at(connection.pgconn)
         self.keep_reported()
@@ -80,13 +80,13 @@ class Record(TrackedConnection):
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.moved_to(pgconn.socket if self.failover else None)
-        self.phase, self.peer = IDLE, None
+        self.transaction_status, self.peer = IDLE, None
         self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
         self.was_standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
 
     def keep_reported(self) -> None:
         """What the server reports now is the baseline."""
-        self.compared, self.reported_first = self.heard, self._reported_now()
+        self.compared, self.reported_first = self.last_response_at, self._reported_now()
 
     def _reported_now(self) -> tuple[bytes | None, ...]:
         watched = self.connection()
@@ -97,8 +97,8 @@ class Record(TrackedConnection):
 
     def take_reported(self) -> None:
         """Update the settings from what the server has reported outside a transaction."""
-        if self.compared != self.heard and self.phase == IDLE and not self.off:
-            self.compared = self.heard
+        if self.compared != self.last_response_at and self.transaction_status == IDLE and not self.off:
+            self.compared = self.last_response_at
             if (now := self._reported_now()) != self.reported_first:
                 self._take_reported(now)
 
@@ -112,12 +112,12 @@ class Record(TrackedConnection):
 
     def wants_to_ask(self) -> bool:
         """Tell whether the server has to be asked something, and may be."""
-        return not self.in_vain and decisions.may_resync(self)
+        return not self.resync_failed and decisions.may_resync(self)
 
     def refresh_changed(self) -> None:
         """Do as any session does; something was done, so that it may be asked again."""
         super().refresh_changed()
-        self.in_vain = False
+        self.resync_failed = False
 
     def ask_next(self, now: bool) -> None:
         """Have the next statement ask first, where there is something to ask."""
@@ -141,7 +141,7 @@ class Record(TrackedConnection):
 
     def _search_path(self, connection: Any) -> str:
         """Return the search path as the server reports it, or as it was set or fetched; empty where it is not known."""
-        if any(effects.sets for effects in self.noted):
+        if any(effects.sets for effects in self.in_flight):
             return ""  # what was sent is not answered yet
         if reported := connection.pgconn.parameter_status(b"search_path"):
             return str(reported.decode(encoding_of(connection)))
@@ -171,13 +171,20 @@ class Record(TrackedConnection):
 
     def given_up(self) -> None:
         """The app has left the transaction that was open when the connection was lost."""
-        self.phase = IDLE
-        self.noted.clear()
+        self.transaction_status = IDLE
+        self.in_flight.clear()
         self.on_server.end(commit=False)
 
     def troubles(self) -> tuple[object, ...]:
         """Return what makes the frequent path take the long way, where it is not None."""
-        return (self.lost, self.owed, self.pipeline_error, self.deadline, self.refusal.error, self.muted or None)
+        return (
+            self.lost,
+            self.pending_error,
+            self.pipeline_error,
+            self.deadline,
+            self.refusal.error,
+            self.muted or None,
+        )
 
 
 def _reported(connection: ReferenceType[Any], name: str) -> str | None:

@@ -50,7 +50,9 @@ def before(connection: Any, record: Record, gen: Any, step: str, phase: int) -> 
     would replace nothing, is refused in any case.
     """
     ended = has_ended(connection, record, step, phase)
-    if record.refusal.error is not None and not (ended and (step not in _COMMITS or record.phase != _IDLE)):
+    if record.refusal.error is not None and not (
+        ended and (step not in _COMMITS or record.transaction_status != _IDLE)
+    ):
         _refuse(connection, record, gen, step, phase)
     return steps.before(connection, record, gen, phase, ended)
 
@@ -58,7 +60,7 @@ def before(connection: Any, record: Record, gen: Any, step: str, phase: int) -> 
 def note_phase(connection: Any, record: Record, gen: Any, step: str, phase: int) -> None:
     """Record the transaction status; within a pipeline block there is none, so check for a refusal here."""
     if phase != _ACTIVE:
-        record.phase = phase
+        record.transaction_status = phase
     elif record.refusal.error is not None:
         _refuse(connection, record, gen, step, phase)
 

@@ -254,7 +254,7 @@ def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
             if effects is UNSEEN:
                 effects = effects_of(text)
             if effects is not None:
-                steps.note(record, effects) if record.alert else record.noted.append(effects)
+                steps.note(record, effects) if record.needs_slow_path else record.in_flight.append(effects)
             sending = original(self, text, *args, **kwargs)
             implicit = record.operations_wanted and sys._getframe(1).f_code.co_name == "_start_query"
             return implicit_begin(spans, record, sending) if implicit else sending

@@ -72,7 +72,7 @@ def note(record: Record, effects: Effects) -> None:
     """
     if record.off or record.muted:
         return
-    if record.lost is not None and effects.in_doubt:
+    if record.lost is not None and effects.outcome_unknown_if_lost:
         raise again(record.lost)
     decisions.note(record, effects)
 
@@ -83,12 +83,12 @@ def note(record: Record, effects: Effects) -> None:
 def before(connection: Any, record: Record, gen: Any, phase: int, ended: bool) -> Loss | None:
     """Decide before anything is sent; what is owed to the app is raised here. `ended`: the server ended the session."""
     step = getattr(gen, "__name__", "")
-    if record.alert:
+    if record.needs_slow_path:
         _in_trouble(connection, record, step, phase)
     if phase == _UNKNOWN and record.failed is not None and is_commit(gen, step):
         raise again(record.failed)
     if phase != _UNKNOWN:
-        record.phase = phase
+        record.transaction_status = phase
         if not is_pending(connection):
             record.broken = False
             record.settle(for_good=False, certain=False, idle=phase == _IDLE)  # a stream, or an interrupted step
@@ -157,7 +157,7 @@ def ask_quietly(record: Record, question: Any) -> Any:
     try:
         yield from question
     except (psycopg.Error, ValueError):  # not asked again after each statement, only when more is in doubt
-        record.unsure, record.in_vain = False, True
+        record.unsure, record.resync_failed = False, True
 
 
 def unless_interrupted(question: Any) -> Any:
@@ -220,7 +220,7 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
         if error.sqlstate is None:  # psycopg's own refusal, of what the server may have done
             record.settle(for_good=False, certain=False, idle=status == _IDLE)
         elif error.sqlstate == _UNDEFINED_FUNCTION:
-            record.called.difference_update(*(effects.calls for effects in record.noted))
+            record.called.difference_update(*(effects.calls for effects in record.in_flight))
         record.refused(facts.pipelined, idle=status == _IDLE)  # else an earlier one, interrupted, has no answer yet
         record.ask_next(status == _IDLE)
     else:
@@ -260,7 +260,7 @@ def done_plainly(connection: Any, record: Record) -> bool:
     """Take, at little cost, that transactions were begun or ended in which nothing was set; False: look closer."""
     status = connection.pgconn.transaction_status
     if (
-        record.alert
+        record.needs_slow_path
         or record.broken
         or record.asked_read_only
         or record.on_server.open.levels
@@ -268,11 +268,11 @@ def done_plainly(connection: Any, record: Record) -> bool:
         or status not in _SETTLED
     ):
         return False
-    for effects in record.noted:
+    for effects in record.in_flight:
         if not effects.is_plain:
             return False
-    record.noted = []
-    record.phase = status
+    record.in_flight = []
+    record.transaction_status = status
     return True
 
 
@@ -286,8 +286,8 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
     if status not in (_INERROR, _ACTIVE, _UNKNOWN):
         decisions.transaction_was_left(record)
     if status != _ACTIVE and not is_pending(connection):
-        alone, certain, idle = len(record.noted) == 1, not record.broken, status == _IDLE
+        alone, certain, idle = len(record.in_flight) == 1, not record.broken, status == _IDLE
         record.broken = False
-        record.settle(idle and alone, certain=certain, idle=idle, aborted=record.phase == _INERROR)
-        record.phase = status if status != _UNKNOWN else record.phase
+        record.settle(idle and alone, certain=certain, idle=idle, aborted=record.transaction_status == _INERROR)
+        record.transaction_status = status if status != _UNKNOWN else record.transaction_status
     return None

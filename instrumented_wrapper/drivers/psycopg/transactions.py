@@ -144,7 +144,7 @@ def _lost_unseen(connection: Any) -> bool:
         return False
     if record.failed is not None and record.failed.transaction != "none":
         raise again(record.failed)
-    return record.phase != pq.TransactionStatus.IDLE and record.switchable and not connection._closed
+    return record.transaction_status != pq.TransactionStatus.IDLE and record.switchable and not connection._closed
 
 
 def _is_stale(block: Any) -> bool:
@@ -179,7 +179,7 @@ def _heard(block: Any, record: Record, error: Any, result: Any) -> Any:
     _unwind(block)  # psycopg leaves it on its stack, which nobody sees on a connection that stays closed
     if record.failed is not None and error is None and not block.force_rollback:
         raise again(record.failed)
-    if error is not None and block._outer_transaction and not record.under_way("in_doubt"):
+    if error is not None and block._outer_transaction and not record.under_way("outcome_unknown_if_lost"):
         record.given_up()
     return result
 

@@ -59,19 +59,19 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             return call(self, gen, interval, timeout)
         phase = self.pgconn.transaction_status
         step = getattr(gen, "__name__", "")
-        if step == "_commit_gen" and phase == _IDLE and not record.alert:
+        if step == "_commit_gen" and phase == _IDLE and not record.needs_slow_path:
             return call(self, gen, interval, timeout)  # nothing is open, nothing will be sent
         if phase != _ACTIVE and (
-            record.alert
-            or record.noted
+            record.needs_slow_path
+            or record.in_flight
             or phase == _UNKNOWN
-            or (monotonic() - record.heard > _FRESH and record.poll(0))
+            or (monotonic() - record.last_response_at > _FRESH and record.poll(0))
         ):
             with record.failing():
                 if loss := before(self, record, gen, step, phase):
                     repair(self, record, loss)
                 gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
-        elif phase != record.phase:
+        elif phase != record.transaction_status:
             note_phase(self, record, gen, step, phase)
         try:
             result = call(self, gen, interval, timeout)
@@ -90,8 +90,8 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
             record.finish(error)
             raise
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
-            record.heard = monotonic()
-        if (record.noted or record.alert) and not (done_plainly(self, record) and not record.unsure):
+            record.last_response_at = monotonic()
+        if (record.in_flight or record.needs_slow_path) and not (done_plainly(self, record) and not record.unsure):
             finish(self, record, step, interval)
         return result
 
@@ -122,19 +122,19 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             return await call(self, gen, interval, timeout)
         phase = self.pgconn.transaction_status
         step = getattr(gen, "__name__", "")
-        if step == "_commit_gen" and phase == _IDLE and not record.alert:
+        if step == "_commit_gen" and phase == _IDLE and not record.needs_slow_path:
             return await call(self, gen, interval, timeout)  # nothing is open, nothing will be sent
         if phase != _ACTIVE and (
-            record.alert
-            or record.noted
+            record.needs_slow_path
+            or record.in_flight
             or phase == _UNKNOWN
-            or (monotonic() - record.heard > _FRESH and record.poll(0))
+            or (monotonic() - record.last_response_at > _FRESH and record.poll(0))
         ):
             with record.failing():
                 if loss := before(self, record, gen, step, phase):
                     await repair(self, record, loss)
                 gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
-        elif phase != record.phase:
+        elif phase != record.transaction_status:
             note_phase(self, record, gen, step, phase)
         try:
             result = await call(self, gen, interval, timeout)
@@ -153,8 +153,8 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
             record.finish(error)
             raise
         if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
-            record.heard = monotonic()
-        if (record.noted or record.alert) and not (done_plainly(self, record) and not record.unsure):
+            record.last_response_at = monotonic()
+        if (record.in_flight or record.needs_slow_path) and not (done_plainly(self, record) and not record.unsure):
             await finish(self, record, step, interval)
         return result
 

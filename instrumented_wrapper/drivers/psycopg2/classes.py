@@ -1,8 +1,8 @@
 """The subclasses of psycopg2's connection and cursor: one for where a loss is the app's affair, and the shell.
 
-`Watched` is the C class with our calls in it. A `Shell` can be moved: from the first switch on, whatever the C class
-has is asked of another connection, which the app never sees. Both stand in the MRO between the app's own class and
-the C class, so that what the app overrides goes on to call what it expects.
+`Watched` is the C class with our calls in it. A `SwappableConnection` can move: from the first switch on it passes all
+that the C class has on to another connection, which the app never sees. Both stand in the MRO between the app's own
+class and the C class, so that what the app overrides goes on to call what it expects.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from psycopg2 import _psycopg, extensions
 from instrumented_wrapper.errors import FailoverSuccessError
 
 __all__ = [
+    "DELEGATE",
     "ENTERED",
     "LEFT",
-    "LIVE",
     "LOST",
     "OWNER",
     "C",
-    "Shell",
+    "SwappableConnection",
     "Watched",
     "WatchedCursor",
     "become",
@@ -43,7 +43,7 @@ _connection: Final = _K.connection.__get__
 _string_types, _binary_types = C.string_types.__get__, C.binary_types.__get__
 _cursor_factory, _closed = C.cursor_factory.__get__, C.closed.__get__
 LOST: Final = 2  # what ``closed`` is where psycopg2 itself has noticed
-LIVE: Final = "_instrumented_wrapper_live"  # in a shell's ``__dict__``: what has its physical connection
+DELEGATE: Final = "_instrumented_wrapper_live"  # in a shell's ``__dict__``: what has its physical connection
 LEFT: Final = "_instrumented_wrapper_left"  # in the ``__dict__`` of what a switch has left behind
 ENTERED: Final = "_instrumented_wrapper_entered"  # in a connection's: its ``with`` block is under way
 OWNER: Final = "_instrumented_wrapper_owner"  # in a cursor's: the app's connection, where the C struct has another
@@ -52,17 +52,17 @@ Method = Callable[..., Any]
 
 def physical(connection: Any) -> Any:
     """Return the object whose C struct has the physical connection."""
-    return connection.__dict__.get(LIVE) or connection
+    return connection.__dict__.get(DELEGATE) or connection
 
 
-class Former:
+class DetachedConnection:
     """What a switch leaves behind where the physical connection is still in the app's own struct.
 
     That one stays open: C functions like ``quote_ident`` go on reading the encoding in it, and cursors their rows.
     """
 
     def __init__(self, shell: Any) -> None:
-        self.__dict__[LIVE] = shell
+        self.__dict__[DELEGATE] = shell
 
 
 class WatchedCursor(_K):  # type: ignore[misc]
@@ -158,13 +158,13 @@ def _nothing() -> None:
     """Stand in for a method."""
 
 
-class Shell(Watched):
+class SwappableConnection(Watched):
     """One that can be moved to another physical connection."""
 
     _instrumented_wrapper_cursors = (ShellCursor, NamedShellCursor)
 
     def _instrumented_wrapper_made(self, given: dict[str, Any]) -> Any:
-        live = self.__dict__.get(LIVE) or self
+        live = self.__dict__.get(DELEGATE) or self
         cursor = _made_of_lost(live, **given) if _closed(live) == LOST else C.cursor(live, **given)
         if live is not self and hasattr(cursor, "__dict__"):
             cursor.__dict__[OWNER] = self
@@ -195,20 +195,20 @@ def _delegate(name: str, member: Any) -> Any:
     if type(member).__name__ == "method_descriptor":
 
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return member(self.__dict__.get(LIVE) or self, *args, **kwargs)
+            return member(self.__dict__.get(DELEGATE) or self, *args, **kwargs)
 
         method.__name__, method.__doc__ = name, member.__doc__
         return method
     return property(
-        lambda self: member.__get__(self.__dict__.get(LIVE) or self),
-        lambda self, value: member.__set__(self.__dict__.get(LIVE) or self, value),
+        lambda self: member.__get__(self.__dict__.get(DELEGATE) or self),
+        lambda self, value: member.__set__(self.__dict__.get(DELEGATE) or self, value),
         doc=member.__doc__,
     )
 
 
 for _name, _member in vars(C).items():
     if not (_name.startswith("__") or _name in _OWN or _name[0].isupper()):
-        setattr(Shell, _name, _delegate(_name, _member))
+        setattr(SwappableConnection, _name, _delegate(_name, _member))
 
 
 def struct_of(cursor: Any) -> Any:
@@ -320,9 +320,9 @@ def make_movable(connection: Any) -> None:
 
     Both kinds of classes have the C class's layout, so that an object can be given the other one.
     """
-    if isinstance(connection, Shell):
+    if isinstance(connection, SwappableConnection):
         return
-    connection.__class__ = combined(getattr(type(connection), _THEIRS), Shell)
+    connection.__class__ = combined(getattr(type(connection), _THEIRS), SwappableConnection)
     for thing in gc.get_referrers(connection):
         kind = type(thing)
         if issubclass(kind, WatchedCursor) and not issubclass(kind, ShellCursor):

@@ -13,7 +13,14 @@ from psycopg2 import extensions
 from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, requested_site
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.psycopg2.classes import C, Shell, Watched, become, combined, is_left_alone
+from instrumented_wrapper.drivers.psycopg2.classes import (
+    C,
+    SwappableConnection,
+    Watched,
+    become,
+    combined,
+    is_left_alone,
+)
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Site
@@ -76,7 +83,7 @@ def making(options: Options, spans: QuerySpans, original: Method) -> Method:
         if any(kwargs.values()) or is_left_alone(factory):
             return original(dsn, connection_factory=connection_factory, **kwargs)
         record = Record(NATIVE, _Unborn(), wanted, Arguments((dsn,), {}))
-        kind = Shell if _may_switch(record, extensions.parse_dsn(dsn)) else Watched
+        kind = SwappableConnection if _may_switch(record, extensions.parse_dsn(dsn)) else Watched
         is_class = isinstance(factory, type) and issubclass(factory, C)
         token = _unborn.set(record)
         try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from instrumented_wrapper.drivers import Driver, Flow
-from instrumented_wrapper.drivers.engine.driver import Blocking
+from instrumented_wrapper.drivers.engine.driver import SyncDriver
 from instrumented_wrapper.drivers.server_session import pooler
 
-__all__ = ["BlockingPsycopg2"]
+__all__ = ["Psycopg2"]
 
 
-class BlockingPsycopg2(Blocking):
+class Psycopg2(SyncDriver):
     """`Driver` for psycopg2."""
 
     def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:

@@ -17,22 +17,22 @@ from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
-from instrumented_wrapper.drivers.engine.sync_endings import Endings
-from instrumented_wrapper.drivers.psycopg2 import connecting, holding, libpq, two_phase
+from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
+from instrumented_wrapper.drivers.psycopg2 import configuring, connecting, libpq, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     NamedCursor,
     NamedShellCursor,
-    Shell,
     ShellCursor,
+    SwappableConnection,
     Watched,
     WatchedCursor,
     physical,
     struct_of,
 )
-from instrumented_wrapper.drivers.psycopg2.driver import BlockingPsycopg2
+from instrumented_wrapper.drivers.psycopg2.driver import Psycopg2
 from instrumented_wrapper.drivers.psycopg2.named import iterating, paging, sizes
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
 from instrumented_wrapper.drivers.registry import KEY, drop_all, watched
@@ -47,7 +47,7 @@ __all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-DRIVER: Final = BlockingPsycopg2(NATIVE)
+DRIVER: Final = Psycopg2(NATIVE)
 _K: Final[Any] = extensions.cursor
 
 
@@ -60,13 +60,13 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("libpq of psycopg2 lacks %s: it is only observed", absent)
         options = options.with_keywords({"failover": "off", "reset_session_state_on_close": False}, "self-test")
     spans = QuerySpans(NATIVE, flows.operations)
-    calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
     known: Any = psycopg2
     patches.replace(psycopg2, "connect", connecting.asked(options, spans, psycopg2.connect))
     patches.replace(psycopg2, "_connect", connecting.making(options, spans, known._connect))
     patches.replace(psycopg2, "_ext", connecting.Extensions(options))
-    endings = Endings(NATIVE, calls, spans)
-    for kind in (Watched, Shell):
+    endings = EndWrappers(NATIVE, calls, spans)
+    for kind in (Watched, SwappableConnection):
         _connections(patches, kind, calls, endings, spans, flows)
     for cursor, named in ((WatchedCursor, NamedCursor), (ShellCursor, NamedShellCursor)):
         _cursors(patches, cursor, named, calls, spans)
@@ -85,7 +85,7 @@ def uninstall() -> None:
 
 
 def _connections(
-    patches: Patches, kind: type[Any], calls: Calls, endings: Endings, spans: QuerySpans, flows: Flows
+    patches: Patches, kind: type[Any], calls: MethodWrappers, endings: EndWrappers, spans: QuerySpans, flows: Flows
 ) -> None:
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.replace(kind, name, make(getattr(kind, name)))
@@ -112,7 +112,7 @@ def _connections(
         over(name, lambda original: calls.call(original, Request.STATEMENT))
     over("set_client_encoding", lambda original: calls.call(original, Request.STATEMENT, None, _encodes))
     over("close", closing(NATIVE, DRIVER, flows))
-    changes = functools.partial(setting, DRIVER, flows, nests=False)
+    changes = functools.partial(setting, DRIVER, flows, reentrant=False)
     reset = functools.partial(calls.call, call=Request.ROLLBACK, effects=_resets)
     over("reset", lambda original: changes(lambda: SETTINGS)(reset(original)))
     over("set_session", lambda original: changes(_given)(_sending(calls, original)))
@@ -124,7 +124,7 @@ def _connections(
         patches.replace(kind, theirs, property(member.__get__, change, doc=member.__doc__))
 
 
-def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, spans: QuerySpans) -> None:
+def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: MethodWrappers, spans: QuerySpans) -> None:
     connection_of = _K.connection.__get__ if kind is WatchedCursor else struct_of
 
     def statement(name: str, first: str, begin: Method | None = None) -> None:
@@ -147,21 +147,21 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: Calls, 
         patches.replace(named, name, paging(spans, sizes[name], fetch) if name in sizes else fetch)
     page = paging(spans, sizes["__next__"], calls.fetch(named.__next__, connection_of))
     patches.replace(named, "__next__", iterating(named.__next__, page))
-    patches.replace(named, "execute", leaving(spans.nobody, holding.declaring(kind.execute)))
+    patches.replace(named, "execute", leaving(spans.nobody, configuring.declaring(kind.execute)))
     close = calls.call(named.close, Request.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
-    patches.replace(named, "close", leaving(spans.nobody, holding.closing(close)))
+    patches.replace(named, "close", leaving(spans.nobody, configuring.closing(close)))
 
 
-def _unless_idle(endings: Endings, original: Method, call: Request) -> Method:
+def _unless_idle(endings: EndWrappers, original: Method, call: Request) -> Method:
     """A commit or rollback sends nothing where no transaction is open: nothing is looked at, told or repaired."""
     watched = endings.slow(original, call)
 
     @functools.wraps(original)
     def end(self: Any) -> Any:
         record = record_of(self)
-        if record is None or record.alert:
+        if record is None or record.needs_slow_path:
             return watched(self)
-        with record.turn:
+        with record.use_lock:
             return (original if NATIVE.is_untouched(self) else watched)(self)
 
     return endings.ending(original, call, slowly=end)
@@ -174,13 +174,13 @@ def _rolling_back(original: Method) -> Method:
     def rollback(self: Any) -> None:
         original(self)
         record = record_of(self)
-        if record is not None and record.lost is not None and NATIVE.phase(self, record):
+        if record is not None and record.lost is not None and NATIVE.transaction_status(self, record):
             NATIVE.finish(self, "ROLLBACK")
 
     return rollback
 
 
-def _sending(calls: Calls, original: Method) -> Method:
+def _sending(calls: MethodWrappers, original: Method) -> Method:
     """In autocommit psycopg2 sends what is set; otherwise it waits for the next transaction."""
     sent = calls.call(original, Request.STATEMENT, effects=lambda record, *given, **more: SETTING)
 

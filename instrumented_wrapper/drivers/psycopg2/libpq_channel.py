@@ -11,14 +11,15 @@ from psycopg2 import extensions
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.drivers import Assigned
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Native, Phase
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import LOST, C, physical
 from instrumented_wrapper.drivers.server_session import Rows
-from instrumented_wrapper.drivers.server_session.postgresql import Speaking
+from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
 from instrumented_wrapper.server_settings import Assignment
 
-__all__ = ["Line", "Talking"]
+__all__ = ["Channel", "Talking"]
 
 _UNKNOWN: Final = 4  # libpq's PGTransactionStatusType of a connection that is not there
 _BY_PSYCOPG2: Final = "default_transaction_read_only"
@@ -28,12 +29,12 @@ _closed: Final = vars(C)["closed"]
 _reported: Final = vars(C)["get_parameter_status"]
 
 
-class Line:
+class Channel:
     """A connection of psycopg2, talked with by libpq."""
 
     error: type[Exception] = psycopg2.Error
 
-    def __init__(self, native: Native, connection: Any, record: Record) -> None:
+    def __init__(self, native: DriverAdapter, connection: Any, record: Record) -> None:
         self._native, self.record = native, record
 
     def _of(self) -> Any:
@@ -48,16 +49,16 @@ class Line:
         return self._native.query(self._of(), text)
         yield  # a generator, which never waits
 
-    def _is(self, phase: Phase) -> bool:
-        return self._native.phase(self._of(), self.record) == phase
+    def _is(self, phase: TransactionStatus) -> bool:
+        return self._native.transaction_status(self._of(), self.record) == phase
 
     def is_idle(self) -> bool:
         """Tell whether no transaction is open."""
-        return self._is(Phase.IDLE)
+        return self._is(TransactionStatus.IDLE)
 
     def has_failed(self) -> bool:
         """Tell whether the transaction that is open has failed."""
-        return self._is(Phase.FAILED)
+        return self._is(TransactionStatus.INERROR)
 
     def is_healthy(self) -> bool:
         """Tell whether psycopg2 does not know of an end."""
@@ -103,12 +104,12 @@ class Line:
         return info.host, info.port, info.dbname
 
 
-class Talking(Speaking):
+class Talking(PostgreSQLSettings):
     """Talks, and keeps to what psycopg2 does by itself only when it connects: the encoding, and dates it can read."""
 
-    def __init__(self, line: Line) -> None:
-        super().__init__(line, line.status, line.statuses, line.where, line.has_set)
-        self._psycopg2 = line
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel, channel.status, channel.statuses, channel.where, channel.has_set)
+        self._psycopg2 = channel
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:
         """Clear state and give settings."""

@@ -1,4 +1,4 @@
-"""What psycopg2 is like: `Native`."""
+"""What psycopg2 is like: `DriverAdapter`."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, parameters_for
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Phase, Room
+from instrumented_wrapper.drivers.engine.adapter import Room, TransactionStatus
 from instrumented_wrapper.drivers.engine.search import accepts_standby
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import (
+    DELEGATE,
     ENTERED,
     LEFT,
-    LIVE,
     LOST,
     C,
-    Former,
+    DetachedConnection,
     Watched,
     combined,
     make_movable,
     physical,
 )
-from instrumented_wrapper.drivers.psycopg2.libpq_channel import Line, Talking
+from instrumented_wrapper.drivers.psycopg2.libpq_channel import Channel, Talking
 from instrumented_wrapper.drivers.registry import KEY
-from instrumented_wrapper.drivers.server_session import Rows, Talk
+from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
 
 __all__ = ["NATIVE", "SETTINGS", "IsolationLevel", "Psycopg2"]
@@ -45,7 +45,12 @@ __all__ = ["NATIVE", "SETTINGS", "IsolationLevel", "Psycopg2"]
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
 _ATTRIBUTES["read_only"] = _ATTRIBUTES.pop("readonly")
-_PHASES: Final = (Phase.IDLE, Phase.BUSY, Phase.OPEN, Phase.FAILED)  # by libpq's PGTransactionStatusType
+_PHASES: Final = (
+    TransactionStatus.IDLE,
+    TransactionStatus.ACTIVE,
+    TransactionStatus.INTRANS,
+    TransactionStatus.INERROR,
+)  # by libpq's PGTransactionStatusType
 _IDLE: Final = 0
 _BEGUN: Final = extensions.STATUS_BEGIN
 _UNKNOWN: Final = 4
@@ -66,7 +71,7 @@ class IsolationLevel(IntEnum):
 
 
 class Psycopg2:
-    """`Native` for psycopg2."""
+    """`DriverAdapter` for psycopg2."""
 
     name = "psycopg2"
     room: Room = postgresql
@@ -75,7 +80,7 @@ class Psycopg2:
     operational_error: type[Exception] = psycopg2.OperationalError
     programming_error: type[Exception] = psycopg2.ProgrammingError
     error_number: int | None = None
-    nests = False
+    reentrant = False
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"readonly": "read_only"})
     kinds: tuple[type[Any], ...] = (C,)
@@ -86,19 +91,22 @@ class Psycopg2:
         record.kept[_WANTED] = given.get("target_session_attrs")
         record.attach(connection, hosts_of(given, os.environ))
 
-    def talk(self, connection: Any, record: Record) -> Talk:
+    def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with PostgreSQL."""
-        return Talking(Line(self, connection, record))
+        return Talking(Channel(self, connection, record))
 
-    def phase(self, connection: Any, record: Record) -> Phase:
+    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Ask libpq; of a connection that was lost, what it was before."""
-        here = connection.__dict__.get(LIVE) or connection
+        here = connection.__dict__.get(DELEGATE) or connection
         status = _status(here)
         if status == _IDLE:
             record.kept[_UNBEGUN] = _state(here) == _BEGUN
         if status != _UNKNOWN:
             return _PHASES[status]
-        return record.phase or Phase(record.begun or (record.used and self.begins(connection)))
+        if record.transaction_status:
+            return record.transaction_status
+        opened = record.begun or (record.used and self.begins(connection))
+        return TransactionStatus.INTRANS if opened else TransactionStatus.IDLE
 
     def begins(self, connection: Any) -> bool:
         """Outside autocommit, and in a ``with`` block, psycopg2 begins a transaction before any statement."""
@@ -139,13 +147,13 @@ class Psycopg2:
         descriptor = -1 if _closed.__get__(here) else int(C.fileno(here))
         return descriptor if descriptor >= 0 else None
 
-    def peer(self, connection: Any, record: Record) -> Peer:
+    def peer(self, connection: Any, record: Record) -> ServerAddress:
         """Return the server that libpq is connected to."""
         here = physical(connection)
         if _closed.__get__(here):
-            return Peer(postgresql.SYSTEM, "", "", None)
+            return ServerAddress(postgresql.SYSTEM, "", "", None)
         info = C.info.__get__(here)
-        return Peer(postgresql.SYSTEM, info.dbname, info.host, info.port)
+        return ServerAddress(postgresql.SYSTEM, info.dbname, info.host, info.port)
 
     def site(self, connection: Any, record: Record) -> Site:
         """Return the same, with the schema that comes first where it is known."""
@@ -154,7 +162,7 @@ class Psycopg2:
         return Site(system, f"{database}|{schema}" if schema else database, host, port)
 
     def _search_path(self, connection: Any, record: Record) -> str:
-        if any(effects.sets for effects in record.noted) or record.on_server.is_masked("search_path"):
+        if any(effects.sets for effects in record.in_flight) or record.on_server.is_masked("search_path"):
             return ""
         value, pristine = record.on_server.shown.get("search_path", (None, None))
         return record.reported("search_path") or value or pristine or ""
@@ -248,7 +256,7 @@ class Psycopg2:
     def swap(self, connection: Any, other: Any) -> Any:
         """Let the app's shell ask `other` from now on; return what has the physical connection that it had."""
         make_movable(connection)
-        before = connection.__dict__.get(LIVE)
+        before = connection.__dict__.get(DELEGATE)
         here, record = physical(connection), connection.__dict__[KEY]
         if ENTERED in connection.__dict__:
             C.__enter__(other)
@@ -256,9 +264,9 @@ class Psycopg2:
             C.cursor(other, cursor_factory=extensions.cursor).execute("COMMIT")
         for kept in (C.notices, C.notifies):
             kept.__set__(other, kept.__get__(here))
-        connection.__dict__[LIVE], record.live = other, ref(other)
+        connection.__dict__[DELEGATE], record.live = other, ref(other)
         other.__dict__[KEY] = record
-        former = Former(connection) if before is None else before
+        former = DetachedConnection(connection) if before is None else before
         physical(former).__dict__[LEFT] = True
         return former
 
@@ -268,7 +276,7 @@ class Psycopg2:
         cursor = C.cursor(physical(connection), cursor_factory=extensions.cursor)
         with contextlib.suppress(psycopg2.Error):
             cursor.execute(text.partition("; ")[2] if self.begins(connection) else text)
-        if _status(physical(connection)) != _PHASES.index(Phase.FAILED):
+        if _status(physical(connection)) != _PHASES.index(TransactionStatus.INERROR):
             raise psycopg2.OperationalError("the new session could not be left in an aborted transaction")
 
     def shut(self, connection: Any, for_good: bool) -> None:

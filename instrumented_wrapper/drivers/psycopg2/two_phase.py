@@ -18,7 +18,7 @@ __all__ = ["beginning", "ending", "preparing", "rolling_back"]
 Method = Callable[..., Any]
 _BEGUN: Final = "two-phase transaction"
 _PREPARED: Final = "prepared transaction"
-_IN_DOUBT: Final = Effects(in_doubt=True)
+_IN_DOUBT: Final = Effects(outcome_unknown_if_lost=True)
 
 
 def beginning(original: Method) -> Method:

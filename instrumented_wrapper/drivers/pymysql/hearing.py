@@ -51,7 +51,7 @@ def _heard(connection: Any, message: bytes, status: int) -> bytes:
     if state:
         hear(connection, state)
     if connection.__dict__.pop(_LAST, None):
-        connection.__dict__[KEY].talk.heard_all()
+        connection.__dict__[KEY].settings_client.heard_all()
     return info
 
 
@@ -103,9 +103,9 @@ def _ended(connection: Any, result: Any) -> None:
     record = connection.__dict__.get(KEY)
     if record is None or TRACKED not in connection.__dict__:
         return
-    if record.talk.called:
-        record.talk.had_rows()
+    if record.settings_client.called:
+        record.settings_client.had_rows()
         if result.has_next:
             connection.__dict__[_LAST] = True
     elif status & STATE_CHANGED:
-        record.talk.rows_changed()
+        record.settings_client.rows_changed()

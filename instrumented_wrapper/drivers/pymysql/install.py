@@ -16,14 +16,14 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
-from instrumented_wrapper.drivers.engine.driver import Blocking
+from instrumented_wrapper.drivers.engine.driver import SyncDriver
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, of_the_rest
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
-from instrumented_wrapper.drivers.engine.sync_endings import Endings
+from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.pymysql.hearing import ending, hearing, hearing_result, reading_on
 from instrumented_wrapper.drivers.pymysql.native import TRACKED, PyMySQL, track
@@ -48,7 +48,7 @@ _PARTS: Final = {
     cursors.SSCursor: "fetchone fetchmany read_next nextset".split(),
 }
 NATIVE: Final = PyMySQL()
-DRIVER: Final = Blocking(NATIVE)
+DRIVER: Final = SyncDriver(NATIVE)
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
@@ -57,8 +57,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("PyMySQL lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
     spans = QuerySpans(NATIVE, flows.operations)
-    calls = Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
-    ending = Endings(NATIVE, calls, spans).ending
+    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    ending = EndWrappers(NATIVE, calls, spans).ending
     _connections(patches, calls, ending, spans, options, flows)
     _results(patches)
     _cursors(patches, calls, spans)
@@ -71,7 +71,7 @@ def uninstall() -> None:
 
 
 def _connections(
-    patches: Patches, calls: Calls, ending: Method, spans: QuerySpans, options: Options, flows: Flows
+    patches: Patches, calls: MethodWrappers, ending: Method, spans: QuerySpans, options: Options, flows: Flows
 ) -> None:
     kind = connections.Connection
 
@@ -110,7 +110,7 @@ def _results(patches: Patches) -> None:
         patches.close_over(kind, name, reading_on)
 
 
-def _cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
+def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
     connection_of = attrgetter("connection")
     make = functools.partial(calls.statement, connection_of=connection_of, named="query")
     patches.close_over(cursors.Cursor, "execute", make)
@@ -130,7 +130,7 @@ def _cursors(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
         patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
 
 
-def _query(calls: Calls, spans: QuerySpans, original: Method) -> Method:
+def _query(calls: MethodWrappers, spans: QuerySpans, original: Method) -> Method:
     """``Connection.query``: the app's own, or a part of what a cursor does."""
     direct = calls.statement(original, _itself, "sql", spans.script)
 
@@ -144,7 +144,7 @@ def _query(calls: Calls, spans: QuerySpans, original: Method) -> Method:
     return query
 
 
-def _nextset(calls: Calls, original: Method) -> Method:
+def _nextset(calls: MethodWrappers, original: Method) -> Method:
     """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
     reading = calls.fetch(of_the_rest(original), attrgetter("connection"))
 
@@ -203,7 +203,7 @@ def _attach(connection: Any, record: Record) -> None:
     record.configuring = False
     if connection._sock is not None:
         record.attach(connection, (NATIVE.where(connection),))
-        record.talk.keep_reported()
+        record.settings_client.keep_reported()
 
 
 def _connecting(original: Method) -> Method:
@@ -215,7 +215,7 @@ def _connecting(original: Method) -> Method:
         record = record_of(self)
         if record is None or record.configuring or self._sock is None:
             return
-        if record.moves == 0:
+        if record.generation == 0:
             _attach(self, record)
         else:
             record.began_anew(self)

@@ -1,4 +1,4 @@
-"""What PyMySQL is like: `Native`. Private parts that are used are looked for once, when patching."""
+"""What PyMySQL is like: `DriverAdapter`. Private parts that are used are looked for once, when patching."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pymysql.constants import COMMAND, CR, SERVER_STATUS
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions, tracking
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Phase
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.server_session import Rows
@@ -40,7 +40,7 @@ _PHYSICAL: Final = (
 
 
 class PyMySQL(ForMySQL):
-    """`Native` for PyMySQL."""
+    """`DriverAdapter` for PyMySQL."""
 
     name = "pymysql"
     error = pymysql.err.Error
@@ -53,9 +53,9 @@ class PyMySQL(ForMySQL):
         """Return what the greeting said."""
         return str(connection.server_version)
 
-    def phase(self, connection: Any, record: Record) -> Phase:
+    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Tell by the flags of the server's last answer."""
-        return Phase.OPEN if connection.server_status & _IN_TRANSACTION else Phase.IDLE
+        return TransactionStatus.INTRANS if connection.server_status & _IN_TRANSACTION else TransactionStatus.IDLE
 
     def begins(self, connection: Any) -> bool:
         """Tell by the same flags."""
@@ -284,7 +284,7 @@ def hear(connection: Any, state: bytes) -> None:
     record: Record | None = connection.__dict__.get(KEY)
     if record is None or record.foreign:
         return
-    changes, talk = tracking.changes(state), cast(Any, record.talk)
+    changes, talk = tracking.changes(state), cast(Any, record.settings_client)
     if changes.settings or changes.unnamed:
         talk.heard(changes)
     else:

@@ -1,6 +1,6 @@
 """How a driver's connection talks with its database about settings: one file per database, whatever the driver.
 
-The texts are the database's (``databases/``), the order of steps the lifecycle's; a driver gives the line.
+The texts are the database's (``databases/``), the order of steps the lifecycle's; a driver gives the channel.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from instrumented_wrapper.drivers import Assigned
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["Rows", "Talk", "Values"]
+__all__ = ["Rows", "SettingsClient", "Values"]
 
 Values = dict[str, str | None]
 Rows = list[list[str | None]]
 
 
-class Talk(Protocol):
+class SettingsClient(Protocol):
     """One connection, talked with about its settings; a call waits for the server."""
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:

@@ -9,10 +9,10 @@ from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.server_settings import Assignment
 
-__all__ = ["Line"]
+__all__ = ["Channel"]
 
 
-class Line(Protocol):
+class Channel(Protocol):
     """A connection, as far as it is talked with.
 
     Attributes:

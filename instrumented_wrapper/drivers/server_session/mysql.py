@@ -1,4 +1,4 @@
-"""What the sessions of MySQL and MariaDB are asked about their settings, and how they are set: on a line that blocks.
+"""What sessions of MySQL and MariaDB are asked about their settings, and how they are set: on a channel that blocks.
 
 The text is the database's (``databases/mysql/questions.py``), the order of steps the lifecycle's. Where the driver lets
 the server report what has changed, with each answer (``session_track_system_variables``), nothing else is asked.
@@ -16,10 +16,10 @@ from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
 from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.server_session import Values
 from instrumented_wrapper.drivers.server_session.reports import Reports, runs_code
-from instrumented_wrapper.server_settings import ANY, Assignment, Told
+from instrumented_wrapper.server_settings import ANY, Assignment, ServerAnswer
 from instrumented_wrapper.statement import BEGIN, COMMIT, DOUBT, ROLLBACK, SET, UNSEEN, Effects, Step
 
-__all__ = ["Speaking"]
+__all__ = ["MySQLSettings"]
 
 _UNKNOWN_VARIABLE, _OTHER_SCOPE, _SET_GLOBALLY = 1193, 1238, 1621
 _NOT_READABLE: Final = (_UNKNOWN_VARIABLE, _OTHER_SCOPE)
@@ -32,8 +32,8 @@ _COLLATION: Final = "collation_connection"
 _COMMITS, _ROLLS_BACK = (Step(COMMIT),), (Step(ROLLBACK),)
 
 
-class Speaking(Reports):
-    """`talking.Talk` with MySQL."""
+class MySQLSettings(Reports):
+    """`SettingsClient` with MySQL."""
 
     def present(self, names: Sequence[str]) -> Values:
         """Ask for values of settings; those that the server does not know are None."""
@@ -42,11 +42,11 @@ class Speaking(Reports):
     def _asked(self, question: Any, names: Sequence[str]) -> Values:
         if not names:
             return {}
-        dialect = self._line.dialect()
+        dialect = self._channel.dialect()
         again = [questions.present([TIMESTAMP], dialect)] if TIMESTAMP in names else []
         try:
-            (row,), *later = self._line.send([question(names, dialect), *again])
-        except self._line.raises as error:
+            (row,), *later = self._channel.send([question(names, dialect), *again])
+        except self._channel.raises as error:
             if _code(error) not in _NOT_READABLE:
                 raise
             if len(names) == 1:
@@ -65,7 +65,7 @@ class Speaking(Reports):
         finally:
             self.keep_reported()
         if back:
-            self._line.went_back([assignment.name for assignment in assignments])
+            self._channel.went_back([assignment.name for assignment in assignments])
         return answer._replace(done=answer.done | cleared)
 
     def _clear(
@@ -78,8 +78,8 @@ class Speaking(Reports):
         texts = questions.clear(clears)
         no_database = any(a.name == "database" and not a.text for a in assignments)
         at_once = [name for name in clears if name not in questions.BY_TEXT_ONLY]
-        if (at_once or no_database) and self._line.reset(no_database):
-            known = self._line.record
+        if (at_once or no_database) and self._channel.reset(no_database):
+            known = self._channel.record
             named = {assignment.name for assignment in assignments}
             baseline = [a for a in known.on_server.baseline_assignments() if a.name not in named]
             rest = [a for a in (*assignments, *baseline) if a.name != "database" or a.text]
@@ -92,19 +92,19 @@ class Speaking(Reports):
         else:
             cleared = set()
         if texts:
-            self._line.send(list(texts.values()))
+            self._channel.send(list(texts.values()))
         return frozenset((*cleared, *texts)), assignments
 
     def _give(self, assignments: Sequence[Assignment], back: bool) -> Assigned:
         """Give settings in one round trip; where one is refused, one by one."""
         names = tuple(assignment.name for assignment in assignments)
-        self._line.giving(assignments, back)
-        texts = questions.assign(assignments, self._line.dialect())
-        asked = [] if back else [questions.present(names, self._line.dialect())]
+        self._channel.giving(assignments, back)
+        texts = questions.assign(assignments, self._channel.dialect())
+        asked = [] if back else [questions.present(names, self._channel.dialect())]
         try:
-            answers = self._line.send([*asked, *texts])
-        except self._line.raises as error:
-            if self._line.is_lost(error):
+            answers = self._channel.send([*asked, *texts])
+        except self._channel.raises as error:
+            if self._channel.is_lost(error):
                 raise
             return self._give_singly(assignments, back)
         before = {} if back else questions.answers(names, answers[0][0])
@@ -119,11 +119,11 @@ class Speaking(Reports):
         before = {} if back else self.present([assignment.name for assignment in wanted])
         done: set[str] = set()
         errors: dict[str, Exception] = {}
-        for text, names in ((t, n) for a in wanted for t, n in questions.assign([a], self._line.dialect()).items()):
+        for text, names in ((t, n) for a in wanted for t, n in questions.assign([a], self._channel.dialect()).items()):
             try:
-                self._line.send([text])
+                self._channel.send([text])
                 done.update(names)
-            except self._line.raises as error:
+            except self._channel.raises as error:
                 if _code(error) not in _CANNOT_BE_SET:
                     raise Refused(names[0], error) from None  # its text quotes the value
                 errors[names[0]] = error
@@ -134,7 +134,7 @@ class Speaking(Reports):
 
     def ask(self) -> Values:
         """Ask for all that is in doubt, and tell the session."""
-        record = self._line.record
+        record = self._channel.record
         known = record.on_server
         if self._more:
             self._hear_all()
@@ -150,7 +150,7 @@ class Speaking(Reports):
         given = {name: values.get(name) if value is None else value for name, value in at_first.items()}
         first = {name: value for name, value in (self._first | given).items() if name in unknown}
         defaults = first | self._asked(questions.defaults, tuple(name for name in unknown if name not in first))
-        record.told(Told(values, defaults), None)
+        record.told(ServerAnswer(values, defaults), None)
         self._variables.settle(before)
         record.refresh_changed()
         return {name: default for name, default in defaults.items() if known.knows(name)}
@@ -161,9 +161,9 @@ class Speaking(Reports):
         The server may report it, and then nothing is looked at.
         """
         effects = self._chained(self._in_collation(effects))
-        known = self._line.record.on_server
+        known = self._channel.record.on_server
         chosen, _ = known.shown.get(tracking.WHICH, (tracking.ALL, None))
-        if self._line.tracks() and chosen == tracking.ALL:
+        if self._channel.tracks() and chosen == tracking.ALL:
             return self._reported_later(effects)
         if effects.calls and USER_VARIABLES not in effects.leaves:
             effects = replace(effects, leaves=(*effects.leaves, USER_VARIABLES))
@@ -177,7 +177,7 @@ class Speaking(Reports):
         if effects.calls and effects == Effects(calls=effects.calls):
             return effects if self.called else None
         effects = replace(effects, leaves=tuple(name for name in effects.leaves if name != USER_VARIABLES))
-        names = sorted(name for name in self._line.record.on_server.named_later if name[:1] == "@")
+        names = sorted(name for name in self._channel.record.on_server.named_later if name[:1] == "@")
         return self._with_doubts(effects, [Step(DOUBT, name, "EXECUTE") for name in names])
 
     @staticmethod
@@ -188,7 +188,7 @@ class Speaking(Reports):
 
     def chains(self) -> bool:
         """Tell whether the app has set ``completion_type`` to CHAIN."""
-        known = self._line.record.on_server
+        known = self._channel.record.on_server
         return known.knows(COMPLETION) and chains(known.shown.get(COMPLETION, (None, None))[0])
 
     def _chained(self, effects: Effects) -> Effects:
@@ -202,7 +202,7 @@ class Speaking(Reports):
         texts = [s for s in effects.steps if s.kind == SET and str(s.name)[:1] == "@" and type(s.value) is str]
         if not texts:
             return effects
-        known = self._line.record.on_server
+        known = self._channel.record.on_server
         value, pristine = known.shown.get(_COLLATION, (None, None))
         others = {str(step.name) for step in effects.steps}
         if value == pristine and _COLLATION not in {*known.doubts, *others} and not known.is_configured(_COLLATION):

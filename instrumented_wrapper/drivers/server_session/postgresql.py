@@ -1,7 +1,7 @@
-"""What the sessions of PostgreSQL are asked about their settings, and how they are set: generators over a `Line`.
+"""What the sessions of PostgreSQL are asked about their settings, and how they are set: generators over a `Channel`.
 
 The text is the database's (``databases/postgresql/questions.py``), the order of steps the lifecycle's. Knows no driver:
-a line sends a text and yields whatever its driver waits by; where the driver blocks, nothing is yielded at all.
+a channel sends a text and yields whatever its driver waits by; where the driver blocks, nothing is yielded at all.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.databases.postgresql.state import CUSTOM, PREPARED
 from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.server_session import Rows, Values
-from instrumented_wrapper.server_settings import ANY, Assignment, Told
+from instrumented_wrapper.server_settings import ANY, Assignment, ServerAnswer
 from instrumented_wrapper.statement import DOUBT, Effects, Step
 
-__all__ = ["FUNCTIONS", "Line", "Speaking", "asked", "assigned", "present", "shown", "with_calls"]
+__all__ = ["FUNCTIONS", "Channel", "PostgreSQLSettings", "asked", "assigned", "present", "shown", "with_calls"]
 
 Result = TypeVar("Result")
 
@@ -28,7 +28,7 @@ _SPELLED: Final = tuple(questions.REPORTED.values())
 FUNCTIONS: Final[dict[tuple[object, ...], Functions]] = {}  # by server and database
 
 
-class Line(Protocol):
+class Channel(Protocol):
     """A connection, as far as it is talked with.
 
     Attributes:
@@ -58,58 +58,58 @@ class Line(Protocol):
         """Return the process that the connection was told of."""
 
 
-def present(line: Line, names: Sequence[str]) -> Generator[Any, Any, Values]:
+def present(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]:
     """Ask for values outside a transaction."""
-    rows = yield from line.send(questions.present(names))
+    rows = yield from channel.send(questions.present(names))
     if rows:
-        _look_for_pooler(line, rows[0][2])
+        _look_for_pooler(channel, rows[0][2])
     return {names[int(str(place)) - 1]: readable(value) for place, value, _ in rows}
 
 
-def shown(line: Line, names: Sequence[str]) -> Generator[Any, Any, Values]:
+def shown(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]:
     """Ask within the app's transaction, which must go on as if nothing had been asked."""
-    known = line.record.on_server
+    known = channel.record.on_server
     defaults = [n for n in names if ("." in n and not known.is_configured(n)) or known.is_masked(n)]
     try:
-        rows = yield from line.send(questions.show(names, defaults))
-    except line.error:
-        if line.has_failed():
-            yield from line.send(questions.NOTHING_SHOWN)
+        rows = yield from channel.send(questions.show(names, defaults))
+    except channel.error:
+        if channel.has_failed():
+            yield from channel.send(questions.NOTHING_SHOWN)
         raise
     return {name: row[0] or None if "." in name else row[0] for name, row in zip(names, rows, strict=True)}
 
 
 def assigned(
-    line: Line, assignments: Sequence[Assignment], clears: Sequence[str], back: bool
+    channel: Channel, assignments: Sequence[Assignment], clears: Sequence[str], back: bool
 ) -> Generator[Any, Any, Assigned | None]:
     """Clear state and give the server settings, in one round trip."""
     given = questions.ordered(assignments, back)
-    text = questions.assign(given, clears, _process(line))
+    text = questions.assign(given, clears, _process(channel))
     try:
-        rows = yield from line.send(text)
-    except line.error as error:
+        rows = yield from channel.send(text)
+    except channel.error as error:
         if clears and _state_of(error) == questions.ELSEWHERE:
-            _shared(line)
+            _shared(channel)
             return None
-        if not (line.is_healthy() and given):
+        if not (channel.is_healthy() and given):
             raise
-        raise Refused((yield from _which(line, given)), error) from None  # its text quotes the value
+        raise Refused((yield from _which(channel, given)), error) from None  # its text quotes the value
     if PREPARED in clears:
-        line.forget_prepared()
+        channel.forget_prepared()
     answers = [row for row in rows if len(row) == 3]
     if given and not answers:  # a session that is not ours sets nothing
-        _shared(line)
+        _shared(channel)
         return None
     before = {assignment.name: readable(row[1]) for assignment, row in zip(given, answers, strict=True)}
     return Assigned(before, frozenset((*before, *clears)))
 
 
-def _which(line: Line, given: Sequence[Assignment]) -> Generator[Any, Any, str]:
+def _which(channel: Channel, given: Sequence[Assignment]) -> Generator[Any, Any, str]:
     """Find out which setting was refused, one by one: the connection is not the app's, or is thrown away."""
     for assignment in given:
         try:
-            yield from line.send(questions.assign([assignment], (), None))
-        except line.error:
+            yield from channel.send(questions.assign([assignment], (), None))
+        except channel.error:
             return assignment.name
     return ", ".join(assignment.name for assignment in given)
 
@@ -118,20 +118,20 @@ def _state_of(error: BaseException) -> Any:
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
-def asked(line: Line) -> Generator[Any, Any, Values]:
+def asked(channel: Channel) -> Generator[Any, Any, Values]:
     """Ask for all that is in doubt, and tell the session."""
-    record = line.record
+    record = channel.record
     known = record.on_server
     everything = known.in_doubt_at_all
     names = tuple(dict.fromkeys((*known.names_in_doubt(), *(IDENTITY if everything else ()))))
     unknown = tuple(name for name in names if not known.has_pristine(name))
     functions = record.functions.not_asked(record.called) if everything else ()
-    answer = yield from line.send(questions.ask(names, unknown, functions, everything))
+    answer = yield from channel.send(questions.ask(names, unknown, functions, everything))
     rows = [[kind, *map(readable, cells)] for kind, *cells in answer]
     bodies = [
         (str(name), str(language), str(body)) for kind, name, language, body in rows if kind == questions.FUNCTION
     ]
-    _look_for_pooler(line, next(row[2] for row in rows if row[0] == questions.SESSION))
+    _look_for_pooler(channel, next(row[2] for row in rows if row[0] == questions.SESSION))
     settings = [row[1:] for row in rows if row[0] == questions.SETTING]
     defaults: Values = {
         str(n): default
@@ -139,7 +139,7 @@ def asked(line: Line) -> Generator[Any, Any, Values]:
         if (default is not None or "." in str(n)) and not known.has_pristine(str(n))
     }
     left = tuple(str(row[1]) for row in rows if row[0] == questions.STATE) if everything else None
-    record.told(Told({str(n): value for n, value, _ in settings}, defaults), left)
+    record.told(ServerAnswer({str(n): value for n, value, _ in settings}, defaults), left)
     record.functions.learn(functions, bodies)
     _ask_further(record)
     return {name: default for name, default in defaults.items() if known.knows(name)}
@@ -170,39 +170,39 @@ def with_calls(record: Any, effects: Effects) -> Effects | None:
     return None if replace(effects, calls=frozenset(), several=False) == Effects() else effects
 
 
-def _process(line: Line) -> int | None:
+def _process(channel: Channel) -> int | None:
     """Return the process that is the connection's own; None where the app says that it keeps its session."""
-    return None if line.record.options.pooler == "session" else line.record.process or line.process()
+    return None if channel.record.options.pooler == "session" else channel.record.process or channel.process()
 
 
-def _look_for_pooler(line: Line, process: str | None) -> None:
-    expected = _process(line)
+def _look_for_pooler(channel: Channel, process: str | None) -> None:
+    expected = _process(channel)
     if expected is not None and process != str(expected):
-        _shared(line)
+        _shared(channel)
 
 
-def _shared(line: Line) -> None:
+def _shared(channel: Channel) -> None:
     """Another process answered than the connection's own: a pooler is in between, which may lend it to others."""
-    line.record.shared, line.record.process = True, None
+    channel.record.shared, channel.record.process = True, None
 
 
 def _not_ours(name: str, value: str) -> bool:
     return False
 
 
-class Speaking:
-    """`talking.Talk` with PostgreSQL, on a line that blocks."""
+class PostgreSQLSettings:
+    """`SettingsClient` with PostgreSQL, on a channel that blocks."""
 
     def __init__(
         self,
-        line: Line,
+        channel: Channel,
         status: Callable[[str], str | None],
         statuses: Callable[[Sequence[str]], Sequence[str | None]],
         place: Callable[[], tuple[object, ...]],
         ours: Callable[[str, str], bool] = _not_ours,
     ) -> None:
         self._ours = ours  # tells whether the driver itself has given a setting such a value
-        self._line, self._status, self._statuses, self._place = line, status, statuses, place
+        self._channel, self._status, self._statuses, self._place = channel, status, statuses, place
         self._record: Any = None
         self._first: Sequence[str | None] = ()  # of `questions.REPORTED`
         self._noticed: Sequence[str | None] = ()
@@ -213,7 +213,7 @@ class Speaking:
 
     def moved(self) -> None:
         """The physical connection is another one now."""
-        self._record = record = self._line.record
+        self._record = record = self._channel.record
         record.functions = FUNCTIONS.setdefault(self._place(), Functions())
         record.reported = self._reported
         self.keep_reported()
@@ -236,7 +236,7 @@ class Speaking:
     def notice(self) -> None:
         """Take what the server has reported outside a transaction of settings that no statement named."""
         record = self._record
-        record.late = bool(record.on_server.open.levels) or not self._line.is_idle()
+        record.late = bool(record.on_server.open.levels) or not self._channel.is_idle()
         if record.late or record.off or (now := self._statuses(_SPELLED)) == self._noticed:
             return
         self._noticed = now
@@ -259,15 +259,15 @@ class Speaking:
 
     def present(self, names: Sequence[str]) -> Values:
         """Ask for values of settings."""
-        return _to_end((present if self._line.is_idle() else shown)(self._line, names))
+        return _to_end((present if self._channel.is_idle() else shown)(self._channel, names))
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:
         """Clear state and give settings, in one round trip."""
-        return _to_end(assigned(self._line, assignments, clears, back))
+        return _to_end(assigned(self._channel, assignments, clears, back))
 
     def ask(self) -> Values:
         """Ask for all that is in doubt, and tell the session."""
-        return _to_end(asked(self._line))
+        return _to_end(asked(self._channel))
 
     def understood(self, effects: Effects) -> Effects | None:
         """Add what is known of the functions that a statement calls."""
@@ -275,7 +275,7 @@ class Speaking:
 
 
 def _to_end(gen: Generator[Any, Any, Result]) -> Result:
-    """Run a generator over a line that blocks: it yields nothing."""
+    """Run a generator over a channel that blocks: it yields nothing."""
     try:
         while True:
             next(gen)

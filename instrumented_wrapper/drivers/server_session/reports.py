@@ -12,7 +12,7 @@ from typing import Any, Final
 from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.databases.mysql.settings import HIDDEN, TIMESTAMP, TOGETHER
 from instrumented_wrapper.databases.mysql.state import UNNAMED
-from instrumented_wrapper.drivers.server_session.channel import Line
+from instrumented_wrapper.drivers.server_session.channel import Channel
 from instrumented_wrapper.drivers.server_session.user_variables import UserVariables
 from instrumented_wrapper.server_settings import ANY
 from instrumented_wrapper.statement import SET_LOCAL, Effects
@@ -25,8 +25,8 @@ _CODE: Final = ("call", "execute")  # what they run is not read
 class Reports:
     """What the server of one session has reported, and what it has still to report."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._first: dict[str, str | None] = {}  # reported while the connection was made
         self._pending: dict[str, str | None] = {}  # reported by an answer that is not settled yet
         self.called = False  # a query calls a function that may set something
@@ -36,18 +36,18 @@ class Reports:
         self._of_rows: Sequence[Effects] = ()  # effects of the statement whose rows were the last
         self._listening = False  # what is reported now was asked for
         self._perhaps: bool | None = None  # user variables may have been set; True: nothing else explains the report
-        self._variables = UserVariables(line)
+        self._variables = UserVariables(channel)
 
     def moved(self) -> None:
         """The physical connection is another one now."""
         self._pending.clear()
         self._more = False
-        self._line.record.reported = self._reported
+        self._channel.record.reported = self._reported
 
     def _reported(self, name: str) -> str | None:
         """What was reported before may be old: of ``SET @@x = 1``, without a scope, nothing is reported."""
         told = self._pending.get(name)
-        return told if told is not None else self._line.known(name)
+        return told if told is not None else self._channel.known(name)
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
         """Return what the client knows without asking."""
@@ -56,7 +56,7 @@ class Reports:
 
     def heard(self, changes: tracking.Changes) -> None:
         """The server has reported with an answer what has changed."""
-        if self._line.record.configuring:
+        if self._channel.record.configuring:
             self._first.update(changes.settings)
             return
         noted = self._reported_about()
@@ -69,26 +69,28 @@ class Reports:
             elif name not in of_one:
                 self._pending[name] = value
         self._heard_unnamed(changes, noted, named)
-        self._line.record.unsure = True  # the frequent path looks
+        self._channel.record.unsure = True  # the frequent path looks
 
     def _reported_about(self) -> Sequence[Effects]:
         """Return the effects of the statement that a report is about, which may be an earlier one that had rows."""
         late = self._more or self._listening
         self.heard_all()
-        return self._of_rows if late else self._line.record.noted
+        return self._of_rows if late else self._channel.record.in_flight
 
     def heard_all(self) -> None:
         """The server has answered with room for all that it has to report."""
         more, self._more = self._more, False
-        if more and self._line.record.on_server.doubts.get(ANY) == UNNAMED:
-            del self._line.record.on_server.doubts[ANY]
+        if more and self._channel.record.on_server.doubts.get(ANY) == UNNAMED:
+            del self._channel.record.on_server.doubts[ANY]
 
     def _heard_unnamed(self, changes: tracking.Changes, noted: Sequence[Effects], named: set[Any]) -> None:
         """Tell a change without a name from one that the statement explains, or that is of our own listening."""
         explained = any(effects.leaves or effects.sets or effects.is_told for effects in noted)
         unread = not explained or any(map(runs_code, noted))
         of_code = {name for name, _ in changes.settings if not name.startswith("session_track")} - named
-        ours = self._listening and changes.others and self._line.dialect().mariadb  # the SET that listens is one, too
+        ours = (
+            self._listening and changes.others and self._channel.dialect().mariadb
+        )  # the SET that listens is one, too
         if changes.unnamed and not explained and not ours:
             self._unnamed = True
         elif unread and of_code:
@@ -98,8 +100,8 @@ class Reports:
 
     def will_hear(self) -> None:
         """The answer to a query, which has no room for it, says that something has changed: a later one tells what."""
-        record = self._line.record
-        self._more, self._of_rows = True, tuple(record.noted)
+        record = self._channel.record
+        self._more, self._of_rows = True, tuple(record.in_flight)
         if record.recording and not record.configuring:
             record.on_server.doubts[ANY] = UNNAMED
             record.asks = True
@@ -107,7 +109,7 @@ class Reports:
 
     def rows_changed(self) -> None:
         """Listen for what the end of rows reports as changed, unless the statement's own effects are known."""
-        noted = self._line.record.noted
+        noted = self._channel.record.in_flight
         if not noted or not all(effects.is_told and not effects.several for effects in noted):
             self.will_hear()
 
@@ -118,12 +120,12 @@ class Reports:
 
     def expect(self) -> None:
         """Something depends on all that was set: have what no answer had room for reported, if there may be some."""
-        if self._line.owes() and self._adds_nothing_to_rows():
+        if self._channel.owes() and self._adds_nothing_to_rows():
             self.will_hear()
 
     def _adds_nothing_to_rows(self) -> bool:
         """MariaDB says with the rows that something is to be reported; MySQL does not."""
-        return self._line.tracks() and not self._line.dialect().mariadb
+        return self._channel.tracks() and not self._channel.dialect().mariadb
 
     def keep_reported(self) -> None:
         """What was reported belongs to the baseline."""
@@ -138,14 +140,14 @@ class Reports:
     def _hear_all(self) -> None:
         self._more, self._listening = False, True
         try:
-            self._line.listen()
+            self._channel.listen()
         finally:
             self._listening = False
 
     def notice(self) -> None:
         """Take what was reported with the answers; the text of the statement need not have said it."""
-        self.called = self.called and self._line.owes()
-        if self._line.record.recording and not self._line.record.configuring:
+        self.called = self.called and self._channel.owes()
+        if self._channel.record.recording and not self._channel.record.configuring:
             self._take()
         self._forget_pending()
 
@@ -153,7 +155,7 @@ class Reports:
         """What is reported is taken after each answer."""
 
     def _take(self) -> None:
-        record = self._line.record
+        record = self._channel.record
         pending, self._pending = self._pending, {}
         unnamed, perhaps = self._unnamed, self._perhaps
         if perhaps is None and self._variables.is_in_doubt():

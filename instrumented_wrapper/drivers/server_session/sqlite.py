@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.server_session import Rows, Values
-from instrumented_wrapper.server_settings import Assignment, Told
+from instrumented_wrapper.server_settings import Assignment, ServerAnswer
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["Line", "Speaking"]
+__all__ = ["Channel", "SQLiteSettings"]
 
 _OFF_MEANWHILE = ("read_only", "foreign_keys")  # they would stand in the way of a DROP
 
 
-class Line(NamedTuple):
+class Channel(NamedTuple):
     """A connection, as far as it is talked with.
 
     Attributes:
@@ -35,11 +35,11 @@ class Line(NamedTuple):
     error: type[Exception]
 
 
-class Speaking:
-    """`talking.Talk` with SQLite, over a `Line`."""
+class SQLiteSettings:
+    """`SettingsClient` with SQLite, over a `Channel`."""
 
-    def __init__(self, record: Any, line: Line) -> None:
-        self._record, self._query, self._outside, self._error = record, line.query, line.outside, line.error
+    def __init__(self, record: Any, channel: Channel) -> None:
+        self._record, self._query, self._outside, self._error = record, channel.query, channel.outside, channel.error
         self._built: dict[str, list[tuple[str, str]]] = {}  # what was there before the app left more of it
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
@@ -53,7 +53,7 @@ class Speaking:
 
     def notice(self) -> None:
         """Ask what is in doubt; where SQLite does not say (an authorizer of the app's), it stays in doubt."""
-        if self._record.on_server.wants_asking:
+        if self._record.on_server.has_doubts:
             with contextlib.suppress(self._error):
                 self.ask()
 
@@ -116,7 +116,7 @@ class Speaking:
     def ask(self) -> Values:
         """Read what is in doubt."""
         record = self._record
-        record.told(Told(self.present(record.on_server.names_in_doubt()), {}), None)
+        record.told(ServerAnswer(self.present(record.on_server.names_in_doubt()), {}), None)
         return {}
 
     def understood(self, effects: Effects) -> Effects | None:

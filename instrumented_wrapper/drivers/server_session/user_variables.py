@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
-from instrumented_wrapper.drivers.server_session.channel import Line
+from instrumented_wrapper.drivers.server_session.channel import Channel
 from instrumented_wrapper.statement import DOUBT, SET, UNSEEN, Step
 
 __all__ = ["UserVariables"]
@@ -23,8 +23,8 @@ Shown = Mapping[str, tuple[str | None, str | None]]
 class UserVariables:
     """Which user variables one session has."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._listable = True  # as far as is known
         self._listed: tuple[str, ...] = ()
         self._found: set[str] = set()  # set by what no text names
@@ -32,7 +32,7 @@ class UserVariables:
 
     def have_changed(self) -> None:
         """The server has reported a change without a name: these, temporary tables or prepared statements."""
-        record = self._line.record
+        record = self._channel.record
         self._explains = self._explains or (self._listable and UNNAMED not in record.residual.kinds)
         record.residual.add((UNNAMED,))
         if self._listable:
@@ -40,7 +40,7 @@ class UserVariables:
 
     def may_have_changed(self, explained: bool) -> None:
         """Some may have been set; `explained`: what the server has reported has a reason without that."""
-        record = self._line.record
+        record = self._channel.record
         if not explained:
             record.residual.add((USER_VARIABLES,))
         if self._listable:
@@ -48,7 +48,7 @@ class UserVariables:
 
     def is_in_doubt(self) -> bool:
         """Return True if a statement was answered that may have set some, and the server can be asked."""
-        record = self._line.record
+        record = self._channel.record
         return (
             self._listable and USER_VARIABLES in record.residual.kinds and USER_VARIABLES not in record.residual.built
         )
@@ -58,14 +58,14 @@ class UserVariables:
 
         Returns what those of which nothing is known had after connecting; None where that was no literal.
         """
-        record, self._listed = self._line.record, ()
+        record, self._listed = self._channel.record, ()
         wanted = self._explains or self.is_in_doubt() or USER_VARIABLES in record.on_server.doubts
         if not (wanted and self._listable):
             return {}
         try:
-            rows, at_first = self._line.send(questions.user_variables(self._line.dialect()))
-        except self._line.raises as error:
-            if self._line.is_lost(error):
+            rows, at_first = self._channel.send(questions.user_variables(self._channel.dialect()))
+        except self._channel.raises as error:
+            if self._channel.is_lost(error):
                 raise
             self._listable = self._explains = False
             return {}
@@ -76,10 +76,10 @@ class UserVariables:
 
     def _given_at_first(self, init_connect: str) -> dict[str, str | None]:
         """Return the values that the server's and the app's text for each new connection give: no text of ours did."""
-        keywords = self._line.record.arguments.keywords
+        keywords = self._channel.record.arguments.keywords
         effects = [mysql.scan(text) for text in (init_connect, str(keywords.get("init_command") or ""))]
         steps: list[Step] = [step for found in effects if found is not None for step in found.steps]
-        known = self._line.record.on_server
+        known = self._channel.record.on_server
         own = {str(s.name): s for s in steps if s.kind in (SET, DOUBT) and not known.has_pristine(str(s.name))}
         return {
             name: step.value if step.kind == SET and isinstance(step.value, str) else None
@@ -93,8 +93,8 @@ class UserVariables:
 
     def settle(self, before: Shown) -> None:
         """Their values are known: one that is not as `before` explains what was reported without a name."""
-        after = self._line.record.on_server.shown
+        after = self._channel.record.on_server.shown
         self._found |= {name for name in self._listed if after.get(name, (None,))[0] != before.get(name, (None,))[0]}
         if self._explains and self._found & {*self._listed}:
-            self._line.record.residual.kinds.pop(UNNAMED, None)
+            self._channel.record.residual.kinds.pop(UNNAMED, None)
         self._explains = False

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Native
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, combined
@@ -27,7 +27,7 @@ _NAME: Final = "_instrumented_wrapper_name"  # in a connection's ``__dict__``: t
 class Maker:
     """Makes the closures."""
 
-    def __init__(self, native: Native, spans: QuerySpans, options: Options) -> None:
+    def __init__(self, native: DriverAdapter, spans: QuerySpans, options: Options) -> None:
         self._native, self._spans, self._options = native, spans, options
 
     def connect(self, original: Method) -> Method:

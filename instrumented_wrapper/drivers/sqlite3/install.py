@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.engine.sync_calls import Calls
+from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
 from instrumented_wrapper.drivers.registry import drop_all
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
@@ -46,7 +46,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     patches.replace(Making, "__call__", maker.call(type.__call__))
     patches.replace(Watched, "__init__", maker.init(_C.__init__))
     _patch_settings(patches, flows)
-    _patch_calls(patches, Calls(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans), spans)
+    _patch_calls(patches, MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans), spans)
     patches.replace(Watched, "close", closing(NATIVE, DRIVER, flows)(_C.close))
     patches.replace(Watched, "set_trace_callback", _tracing(_C.set_trace_callback))
     return "patched"
@@ -81,7 +81,7 @@ def _changing(name: str, original: Method) -> Method:
     return change
 
 
-def _patch_calls(patches: Patches, calls: Calls, spans: QuerySpans) -> None:
+def _patch_calls(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
     statements = Statements(calls, spans)
     for name in ("execute", "executemany", "executescript"):
         method = getattr(statements, name)(getattr(_K, name))

@@ -1,4 +1,4 @@
-"""What sqlite3 is like: `Native`. A file has no server: nothing is ever lost, and nothing is switched."""
+"""What sqlite3 is like: `DriverAdapter`. A file has no server: nothing is ever lost, and nothing is switched."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from typing import Any, Final
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Phase, Room
-from instrumented_wrapper.drivers.engine.driver import Blocking
+from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.driver import SyncDriver
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY
 from instrumented_wrapper.drivers.registry import KEY
-from instrumented_wrapper.drivers.server_session import Rows, Talk
-from instrumented_wrapper.drivers.server_session.sqlite import Line, Speaking
+from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
+from instrumented_wrapper.drivers.server_session.sqlite import Channel, SQLiteSettings
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.events import Peer
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Loss, NoServer
 from instrumented_wrapper.operations import Site
 
@@ -37,7 +38,7 @@ _IN_TRANSACTION: Final = _C.in_transaction.__get__
 
 
 class SQLite:
-    """`Native` for sqlite3."""
+    """`DriverAdapter` for sqlite3."""
 
     name = "sqlite3"
     room: Room = sqlite
@@ -46,21 +47,23 @@ class SQLite:
     operational_error: type[Exception] = sqlite3.OperationalError
     programming_error: type[Exception] = sqlite3.ProgrammingError
     error_number: int | None = None
-    nests = False
+    reentrant = False
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"query_only": "read_only"})
     kinds: tuple[type[Any], ...] = (_C,)
 
-    def talk(self, connection: Any, record: Record) -> Talk:
+    def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with SQLite."""
         query, outside = partial(_with, record, self.query), partial(_with, record, self.outside)
-        return Speaking(record, Line(query, outside, self.error))
+        return SQLiteSettings(record, Channel(query, outside, self.error))
 
-    def phase(self, connection: Any, record: Record) -> Phase:
+    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Tell whether a transaction is open; with ``autocommit=False`` one always is, and empty after a commit."""
         if not _IN_TRANSACTION(connection):
-            return Phase.IDLE
-        return Phase.OPEN if record.used or not self._is_always_in(connection) else Phase.IDLE
+            return TransactionStatus.IDLE
+        return (
+            TransactionStatus.INTRANS if record.used or not self._is_always_in(connection) else TransactionStatus.IDLE
+        )
 
     def _is_always_in(self, connection: Any) -> bool:
         return HAS_AUTOCOMMIT and self.read(connection, "autocommit") is False
@@ -93,9 +96,9 @@ class SQLite:
         """There is none."""
         return None
 
-    def peer(self, connection: Any, record: Record) -> Peer:
+    def peer(self, connection: Any, record: Record) -> ServerAddress:
         """Return the file, as the app named it."""
-        return Peer(sqlite.SYSTEM, str(record.arguments.positional[0]), "", None)
+        return ServerAddress(sqlite.SYSTEM, str(record.arguments.positional[0]), "", None)
 
     def site(self, connection: Any, record: Record) -> Site:
         """Return the same."""
@@ -108,7 +111,11 @@ class SQLite:
     def write(self, connection: Any, setting: str, value: Any) -> None:
         """Set an attribute, where it is another one; never in a transaction of the app's, as that may commit it."""
         record = record_of(connection)
-        if self.read(connection, setting) == value or record is None or self.phase(connection, record) != Phase.IDLE:
+        if (
+            self.read(connection, setting) == value
+            or record is None
+            or self.transaction_status(connection, record) != TransactionStatus.IDLE
+        ):
             return
         if setting == "autocommit":  # an empty transaction would be left open
             self._to_autocommit(connection, True, where=False)
@@ -204,7 +211,7 @@ class SQLite:
         return False
 
 
-class Files(Blocking):
+class Files(SyncDriver):
     """`Driver` for databases that are files: there is nowhere to go."""
 
     def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:

@@ -14,7 +14,7 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
-from instrumented_wrapper.drivers.engine.sync_calls import Calls, ended
+from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers, ended
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched
 from instrumented_wrapper.drivers.sqlite3.native import HAS_AUTOCOMMIT
@@ -30,7 +30,7 @@ _in_transaction: Final = C_CONNECTION.in_transaction.__get__
 class Statements:
     """Makes the closures."""
 
-    def __init__(self, calls: Calls, spans: QuerySpans) -> None:
+    def __init__(self, calls: MethodWrappers, spans: QuerySpans) -> None:
         self._calls, self._spans = calls, spans
 
     def execute(self, original: Method) -> Method:
@@ -45,7 +45,12 @@ class Statements:
                 known: Any = effects.get(sql, UNSEEN)
             except (AttributeError, TypeError):  # a cursor of nothing that we made; no text
                 return original(self, sql, *parameters)
-            if record is None or record.alert or known is not None or (record.operations_wanted and not nobody()):
+            if (
+                record is None
+                or record.needs_slow_path
+                or known is not None
+                or (record.operations_wanted and not nobody())
+            ):
                 return carefully(self, sql, *parameters)
             record.used = True
             return original(self, sql, *parameters)

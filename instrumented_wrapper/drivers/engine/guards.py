@@ -1,0 +1,76 @@
+"""What keeps a request from being sent: an error that is pending, missing security state, a session that has ended."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from instrumented_wrapper.drivers import Flow
+from instrumented_wrapper.drivers.engine import decisions, loss_rules
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
+from instrumented_wrapper.drivers.engine.facts import facts_before
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.errors import again
+from instrumented_wrapper.failover import Loss
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["found_dead", "has_ended", "raise_pending", "refuse"]
+
+
+def raise_pending(adapter: DriverAdapter, record: Record, request: Request, effects: Effects | None) -> None:
+    """Raise the error that is pending, or the loss again for what would go on with a transaction that was lost."""
+    aborts = adapter.room.CAPABILITIES.aborts_transactions
+    rolls_back = request is Request.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
+    given_up = record.transaction_status == TransactionStatus.IDLE if aborts else rolls_back
+    if given_up:
+        decisions.transaction_was_left(record)
+    if rolls_back:
+        record.refusal.has_refused = False
+        return
+    if (error := decisions.pending_error(record)) is not None:
+        raise error
+    ends = request in (Request.COMMIT, Request.TWO_PHASE) or (effects is not None and effects.outcome_unknown_if_lost)
+    if ends and record.failed is not None:
+        raise again(record.failed)
+    if record.lost is not None and (ends or not aborts):
+        raise again(record.lost)
+
+
+def refuse(
+    adapter: DriverAdapter, connection: Any, record: Record, request: Request, effects: Effects | None
+) -> Flow[None]:
+    """Let nothing use a session without its role, tenant or schema; and no COMMIT pass for what was refused.
+
+    Where the session has ended and is not replaced, the driver's own error says so.
+
+    Raises:
+        FailoverSuccessError: again.
+    """
+    aborted = record.transaction_status == TransactionStatus.INERROR  # the server refuses all but the end
+    if record.refusal.error is None or aborted or adapter.is_closed(connection):
+        return
+    if (yield from has_ended(adapter, connection, record)):
+        return
+    if (error := decisions.refusal_of(record, request, effects, aborted)) is not None:
+        raise error
+
+
+def found_dead(
+    adapter: DriverAdapter, connection: Any, record: Record, request: Request, effects: Effects | None
+) -> Flow[Loss | None]:
+    """Look whether the physical connection has ended, before anything is sent."""
+    if not record.switchable or adapter.is_closed(connection):
+        return None
+    if not (yield from has_ended(adapter, connection, record)):
+        return None
+    return loss_rules.found_before_sending(facts_before(record, request, effects))
+
+
+def has_ended(adapter: DriverAdapter, connection: Any, record: Record) -> Flow[bool]:
+    """Return True if the session has ended, as far as this side can know."""
+    if adapter.is_lost(connection, None):
+        return True
+    is_quiet = record.transaction_status != TransactionStatus.ACTIVE and not adapter.is_streaming(connection)
+    poll = record.poll if record.refusal.error is None else record.poll_for(connection)  # with failover off, too
+    return is_quiet and bool(poll(0)) and not (yield partial(adapter.is_alive, connection))
