@@ -15,7 +15,7 @@ from typing import Final
 
 from instrumented_wrapper.databases.mysql.functions import calls
 from instrumented_wrapper.databases.mysql.named import deallocated, lock_of, temporary
-from instrumented_wrapper.databases.mysql.settings import HIDDEN, SAID, is_of_next_transaction, set_steps
+from instrumented_wrapper.databases.mysql.settings import HIDDEN, is_of_next_transaction, set_steps
 from instrumented_wrapper.databases.mysql.state import (
     HANDLERS,
     LOCKED,
@@ -27,15 +27,13 @@ from instrumented_wrapper.databases.mysql.state import (
     USER_VARIABLES,
 )
 from instrumented_wrapper.databases.mysql.tokens import Token, tokens_of
+from instrumented_wrapper.databases.mysql.transactions import commit, rollback, xa
 from instrumented_wrapper.statement import (
     BEGIN,
     COMMIT,
     DOUBT,
     NAMED,
-    OUTLIVES,
     RELEASE,
-    ROLLBACK,
-    ROLLBACK_TO,
     SAVEPOINT,
     SET,
     SET_LOCAL,
@@ -254,42 +252,6 @@ def _begin(statement: list[Token], words: list[str]) -> Effects:
     )
 
 
-def _commit(statement: list[Token], words: list[str]) -> Effects:
-    return Effects(
-        steps=(Step(COMMIT, _told_to(words)), *_chained(words)), outcome_unknown_if_lost=True, clears=(NEXT,)
-    )
-
-
-def _rollback(statement: list[Token], words: list[str]) -> Effects:
-    if "to" in words:
-        return Effects(steps=(Step(ROLLBACK_TO, statement[-1].text.lower()),))
-    return Effects(steps=(Step(ROLLBACK, _told_to(words)), *_chained(words)), rolls_back=True, clears=(NEXT,))
-
-
-def _told_to(words: list[str]) -> str:
-    """Return the name of an end that ``completion_type`` does not decide about: its text does."""
-    releases = "release" in words and ("no", "release") not in pairwise(words)
-    return SAID if releases or "chain" in words else ""
-
-
-def _chained(words: list[str]) -> tuple[Step, ...]:
-    chained = any(pair == ("and", "chain") for pair in pairwise(words))
-    return (Step(BEGIN),) if chained else ()
-
-
-def _xa(statement: list[Token], words: list[str]) -> Effects:
-    verb = words[1] if len(words) > 1 else ""
-    if verb in ("start", "begin"):
-        return Effects(steps=(Step(BEGIN),), begins=True)
-    if verb == "prepare":
-        return Effects(steps=(Step(COMMIT, OUTLIVES),), outcome_unknown_if_lost=True)
-    if words[-2:] == ["one", "phase"]:
-        return Effects(steps=(Step(COMMIT),), outcome_unknown_if_lost=True)
-    if verb == "commit":  # of what is prepared: it has no session any more
-        return Effects(outcome_unknown_if_lost=True)
-    return Effects(steps=(Step(ROLLBACK),), rolls_back=True) if verb == "rollback" else Effects()
-
-
 def _call(statement: list[Token], words: list[str]) -> Effects:
     """A procedure may do several things, COMMIT among them, and gives values back."""
     return _unseen(statement, "CALL", several=True)
@@ -344,11 +306,11 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "set": _set,
     "begin": _begin,
     "start": _begin,
-    "commit": _commit,
-    "rollback": _rollback,
+    "commit": commit,
+    "rollback": rollback,
     "savepoint": lambda statement, words: Effects(steps=(Step(SAVEPOINT, statement[-1].text.lower()),)),
     "release": lambda statement, words: Effects(steps=(Step(RELEASE, statement[-1].text.lower()),)),
-    "xa": _xa,
+    "xa": xa,
     "call": _call,
     "execute": _execute,
     "deallocate": lambda statement, words: deallocated(statement),

@@ -18,7 +18,8 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, parameters_for
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Room, TransactionStatus
+from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import accepts_standby
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import (
