@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, TransactionStatus, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -26,7 +26,7 @@ WALK = settings(
     derandomize="RANDOM_WALKS" not in os.environ,
     database=None,
     deadline=None,
-    phases=[TransactionStatus.generate, TransactionStatus.shrink],
+    phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )
 DICE = st.integers(0, 2**32).map(random.Random)  # what is thrown depends on what the server said before
