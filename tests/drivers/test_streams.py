@@ -115,6 +115,19 @@ async def test_commit_in_a_pipeline_whose_answer_is_lost(side: Side, watch: Watc
     assert await usable(connection)
 
 
+async def test_commit_in_a_pipeline_in_autocommit_whose_answer_is_lost(side: Side, watch: Watch, proxy: Proxy) -> None:
+    """Statements in front of it run with it, as one transaction."""
+    connection = await through(side, proxy)
+    proxy.cut_when(b"COMMIT", forward=True)
+    with pytest.raises(FailoverError) as told:
+        async with inside(connection.pipeline()):
+            await done(connection.execute(watch.insert("one")))
+            await done(connection.commit())
+    assert (told.value.transaction, told.value.may_have_run) == ("unknown", True)
+    assert watch.words() == ["one"]
+    assert await usable(connection)
+
+
 # --- server cursors ---------------------------------------------------------------------------------------------
 
 

@@ -62,14 +62,15 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
     in_block = isinstance(owner, BaseTransaction)
     several = record.under_way("several")
     rolls_back, begins = record.under_way("rolls_back"), record.under_way("begins")
+    ends = record.under_way("outcome_unknown_if_lost")
     pipelined = connection._pipeline is not None and connection._pipeline.level > 0
     in_transaction = record.transaction_status != _IDLE
     return Facts(
-        _request_of(step, in_transaction or begins),
+        _request_of(step, sends=in_transaction or begins or ends),
         in_transaction=in_transaction,
         aborted=record.transaction_status == _INERROR,
         begins=begins,
-        outcome_unknown_if_lost=record.under_way("outcome_unknown_if_lost"),
+        outcome_unknown_if_lost=ends,
         prepared=any(
             effects.outcome_unknown_if_lost and not (effects.steps or effects.begins) for effects in record.in_flight
         ),
@@ -86,10 +87,10 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
     )
 
 
-def _request_of(step: str, in_transaction: bool) -> Request:
-    """Return the kind of request; psycopg's commit() sends nothing outside a transaction."""
+def _request_of(step: str, sends: bool) -> Request:
+    """Return the kind of request; psycopg's commit() `sends` nothing outside a transaction, except in a pipeline."""
     request = _REQUESTS.get(step, Request.STATEMENT)
-    return Request.LISTEN if request is Request.COMMIT and not in_transaction else request
+    return Request.LISTEN if request is Request.COMMIT and not sends else request
 
 
 def _is_rollback(gen: Any, step: str) -> bool:
