@@ -1,7 +1,7 @@
 """What we keep for each connection of a driver that blocks: its session, and what a switch has to know of it.
 
 Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, kept up to date by
-`Record.refresh`.
+`TrackedConnection.refresh`.
 """
 
 from __future__ import annotations

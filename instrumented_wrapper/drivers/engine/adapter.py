@@ -15,7 +15,7 @@ from instrumented_wrapper.statement import Effects
 
 __all__ = ["DriverAdapter", "Kept", "Room", "TransactionStatus"]
 
-Kept: TypeAlias = Any  # a `records.Record`, which knows this file
+Kept: TypeAlias = Any  # an `adapted_record.Record`, which knows this file
 
 
 class Room(Database, Protocol):

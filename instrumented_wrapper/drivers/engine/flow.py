@@ -2,7 +2,8 @@
 
 A flow yields each call that may wait for the server, so that sync and async drivers have the same steps.
 
-The frequent path is in `calls`, what a loss means in ``engine/loss_rules.py``, a switch in ``switching.py``.
+The frequent path is in `sync_calls` and `sync_endings`, what a loss means in `loss_rules`, a switch in
+``switching.py``.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class TrackedConnection(Session, ABC):
 
     def became_foreign(self) -> None:
         """This is a forked child: the connection is the parent's."""
-        self.mutex, self.foreign = threading.RLock(), True
+        self.mutex, self.foreign, self.successor = threading.RLock(), True, None
         self.refresh()
 
     @contextmanager

@@ -1,7 +1,7 @@
 """Around each call of the app: the frequent path, a plain statement on a healthy connection, and nothing else.
 
 One closure per method of the driver. It looks up what the text does to the session, and whether the server has said
-something unasked; all that is rare is a flow, in `steps`.
+something unasked; all that is rare is a flow, in `flow`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``commit()`` and ``rollback()``: the frequent path, the end of a transaction that has only run plain statements.
 
-An app outside autocommit ends a transaction after nearly every statement. All that is rare is done in `steps`.
+An app outside autocommit ends a transaction after nearly every statement. All that is rare is done in `flow`.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ class MySQLConnector(ForMySQL):
         return None if sock is None or sock.fileno() < 0 else int(sock.fileno())
 
     def keep_context(self, connection: Any) -> None:
-        """Have the driver not send our spans where it cannot, see `keeping`."""
+        """Have the driver not send our spans where it cannot, see `driver_defaults`."""
         driver_defaults.keep_context(connection, knows=mysql.system_of(self.version(connection)) != "mariadb")
 
     def look(self, connection: Any, record: Record) -> None:

@@ -1,6 +1,6 @@
 """What psycopg's connections ask the server about its settings, and how they set them: generators, as psycopg's are.
 
-What is said is in ``talking/postgresql.py``, the order of steps the lifecycle's. Nothing of it
+What is said is in ``server_session/postgresql.py``, the order of steps the lifecycle's. Nothing of it
 passes a cursor, so that the app's adapters, row factories and prepared statements have no part in it.
 """
 

@@ -1,7 +1,7 @@
 """The choke point: ``Connection.wait`` and ``AsyncConnection.wait``, through which all of psycopg's traffic goes.
 
 The frequent path is a plain statement on a healthy connection: one closure, one look at the socket, no object made.
-Everything else is decided in `steps` and `losses` and done by the lifecycle's flows. All of it happens under
+Everything else is decided in `steps` and `loss_rules` and done by the lifecycle's flows. All of it happens under
 ``connection.lock``, so that no other thread or task can use the connection meanwhile.
 """
 

@@ -50,8 +50,9 @@ def _heard(connection: Any, message: bytes, status: int) -> bytes:
     info, state = tracking.parts(message, bool(status & STATE_CHANGED))
     if state:
         hear(connection, state)
-    if connection.__dict__.pop(_LAST, None):
-        connection.__dict__[KEY].settings_client.heard_all()
+    is_last, record = connection.__dict__.pop(_LAST, None), connection.__dict__.get(KEY)
+    if is_last and record is not None:  # not forgotten meanwhile by `uninstrument()`
+        record.settings_client.heard_all()
     return info
 
 
