@@ -52,8 +52,15 @@ class Refusal:
         unnamed = [name for name, is_named in missing.items() if not is_named]
         self._unnamed = frozenset((*unnamed, *(because for name, because in doubts.items() if not name)))
         named = (name for name, because in under_way.items() if name and because != UNSEEN)
-        doubted = (name or because for name, because in doubts.items() if not name or because != UNSEEN)
+        doubted = (
+            name or because for name, because in doubts.items() if because != UNSEEN or not name or self._is_set(name)
+        )
         self.found = self.security_state((*left, *missing, *doubted, *named))
+
+    def _is_set(self, name: str) -> bool:
+        """Return True if the app has set it: code on the server may have set it once more, and the app relies on that."""
+        value, pristine = self._on_server.shown.get(name, (None, None))
+        return value != pristine
 
     def security_state(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of the names that cannot be carried over without which no statement may run."""

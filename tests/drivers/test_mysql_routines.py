@@ -180,6 +180,22 @@ def test_code_never_has_all_statements_refused(connect, cluster, text: str) -> N
     assert ask(connection, "SELECT 1") == [(1,)]
 
 
+def test_code_that_may_have_set_what_the_app_has_set(connect, cluster) -> None:
+    """The value that the text of the app gave may be another tenant's by now: no statement runs with it."""
+    connection = connect()
+    ask(connection, "SET @tenant = 3")
+    number = session(connection)
+    ask(connection, "CALL sets_tenant()")
+    end(cluster.primary, number)
+    for _ in range(2):
+        with pytest.raises(FailoverSuccessError) as told:
+            ask(connection, "SELECT @tenant")
+        assert {"@tenant", "session state"} & {*told.value.not_restored}
+    ask(connection, "SET @tenant = 4")
+    if "session state" not in told.value.not_restored:
+        assert ask(connection, "SELECT @tenant") == [(4,)]
+
+
 @pytest.mark.parametrize("pair", LISTED, indirect=True)
 def test_what_a_trigger_sets(connect, kind, cluster) -> None:
     if kind != "pymysql":

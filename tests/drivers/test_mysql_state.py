@@ -177,9 +177,12 @@ def test_what_is_taken_away_is_not_taken_for_something_unnamed(connect, texts: l
     connection = connect()
     for text in texts:
         ask(connection, text)
-    with pytest.raises(FailoverSuccessError) as caught:
+    lacking: tuple[str, ...] = ()
+    try:
         switch(connection)
-    assert "session state" not in caught.value.not_restored
+    except FailoverSuccessError as error:
+        lacking = error.not_restored
+    assert set(lacking) <= {"temporary tables"}  # whose names are not known after ALTER TABLE
 
 
 @pytest.mark.parametrize(
