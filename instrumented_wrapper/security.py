@@ -58,7 +58,7 @@ class Refusal:
         self.found = self.security_state((*left, *missing, *doubted, *named))
 
     def _is_set(self, name: str) -> bool:
-        """Return True if the app has set it: code on the server may have set it once more, and the app relies on that."""
+        """Return True if the app has set it: it relies on the value that code on the server may have set since."""
         value, pristine = self._on_server.shown.get(name, (None, None))
         return value != pristine
 
