@@ -265,9 +265,11 @@ class StatementFlow:
             result = yield run
             yield partial(native.finish, connection, "SET autocommit=0")
         except BaseException as later:
-            if not native.is_lost(connection, later):
-                yield partial(native.finish, connection, "SET autocommit=0")
-            record.busy = False
+            try:
+                if not native.is_lost(connection, later):
+                    yield partial(native.finish, connection, "SET autocommit=0")
+            finally:
+                record.busy = False  # also where that fails: else no later call would be the app's
             if lost and native.refused_elsewhere(connection, effects, later) == "gone":
                 return (yield from self._refused(connection, record))
             if (instead := (yield from self.failed(connection, record, call, effects, later, run, moves))) is PASSES:
