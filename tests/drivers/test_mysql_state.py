@@ -185,6 +185,21 @@ def test_what_is_taken_away_is_not_taken_for_something_unnamed(connect, texts: l
     assert set(lacking) <= {"temporary tables"}  # whose names are not known after ALTER TABLE
 
 
+def test_a_value_of_the_same_text_and_another_type_is_carried(connect) -> None:
+    """An exact number has another collation and another division than an integer of the same digits."""
+    connection = connect()
+    ask(connection, "SET @a = CAST(5 AS UNSIGNED), @b = CAST(5 AS DECIMAL(5, 0))")
+    ask(connection, "SET @b = @a")
+    before = ask(connection, "SELECT HEX(@b), @b / 3, @b DIV 3")
+    ask(connection, "SET @b = CAST(5 AS CHAR)")
+    text = ask(connection, "SELECT CONCAT(@b, 'x'), COLLATION(@b)")
+    switch(connection)
+    assert ask(connection, "SELECT CONCAT(@b, 'x'), COLLATION(@b)") == text
+    ask(connection, "SET @b = @a")
+    switch(connection)
+    assert ask(connection, "SELECT HEX(@b), @b / 3, @b DIV 3") == before
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [

@@ -12,9 +12,20 @@ __all__ = ["Bits", "Number", "Text", "Unreadable", "Value", "kind_of_number", "l
 
 
 class Value(str):
-    """A value whose type is known."""
+    """A value whose type is known. It equals its text, and another value only if that has the same type, too."""
 
     __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for the same text, and for the same text of the same type."""
+        same = str.__eq__(self, other) is True
+        return same and (not isinstance(other, Value) or self.literal() == other.literal())
+
+    def __ne__(self, other: object) -> bool:
+        """Return the opposite."""
+        return not self == other
+
+    __hash__ = str.__hash__
 
     def literal(self) -> str:
         """Return the expression that has this value."""
