@@ -318,3 +318,20 @@ with connection.cursor() as cursor:
 connection.close()
 """
     assert complete(text) == "((2,),)"
+
+
+def test_a_function_in_a_later_statement_of_a_text_is_seen(connect, server) -> None:
+    """Each answer but the last has another one behind it, which may be the one with the report."""
+    connection = connect(client_flag=CLIENT.MULTI_STATEMENTS)
+    create(
+        server, "FUNCTION", "sets_a_limit", "(n int) RETURNS int NO SQL BEGIN SET sql_select_limit = n; RETURN n; END"
+    )
+    for number, text in enumerate(
+        ["SET timestamp = 1, insert_id = 5; SELECT sets_a_limit(40)", "SET @x = 1; DO 0; SELECT sets_a_limit(41)"]
+    ):
+        with connection.cursor() as cursor:
+            cursor.execute(text)
+            while cursor.nextset():
+                cursor.fetchall()
+        ask(connection, "SELECT 1")
+        assert session_state(connection)["sql_select_limit"].value == str(40 + number)

@@ -116,9 +116,9 @@ class PyMySQL(ForMySQL):
                 connection._result, connection._affected_rows = kept
 
     def owes(self, connection: Any) -> bool:
-        """Tell by the last result."""
+        """Tell by the last result, which may be one of several."""
         result = connection._result
-        return result is not None and result.message is None
+        return result is not None and (result.message is None or bool(result.has_next))
 
     def tracks(self, connection: Any) -> bool:
         """Tell whether the server was asked to report what changes."""
