@@ -1,6 +1,6 @@
 """`databases/postgresql.scan`: what a text touches in the session. A miss is a session that is lost in silence.
 
-What exactly a text gives a setting is in test_postgresql_any_text.py.
+On any text the scan is tried in test_postgresql_any_text.py.
 """
 
 from __future__ import annotations
