@@ -18,6 +18,7 @@ __all__ = [
     "Failover",
     "FailoverEnd",
     "Fetched",
+    "Leak",
     "Listener",
     "Observation",
     "Outcome",
@@ -89,6 +90,20 @@ class Reset(NamedTuple):
     origins: tuple[object, ...] = ()
 
 
+class Leak(NamedTuple):
+    """A changed session goes back to a pool, or on to the next request, and is not reset.
+
+    ``pool``: its name, empty where it has none; ``origins``: where the settings were set, as the locator marked it.
+    """
+
+    driver: str
+    peer: ServerAddress
+    signals: Signals
+    settings: tuple[str, ...]
+    pool: str = ""
+    origins: tuple[object, ...] = ()
+
+
 class Transfer(NamedTuple):
     """Settings are applied to a new physical connection to `peer`."""
 
@@ -145,7 +160,7 @@ class FailoverEnd(NamedTuple):
     led_by: object = None
 
 
-Event = PristineFetch | Reset | Transfer | Failover
+Event = PristineFetch | Reset | Leak | Transfer | Failover
 Outcome = Fetched | SettingsEnd | FailoverEnd
 Finish = Callable[[Outcome | None, BaseException | None], None]
 Listener = Callable[[Event], Finish | None]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from instrumented_wrapper import events, lifecycle, options, resets, supported, switching
+from instrumented_wrapper import events, leaks, lifecycle, options, resets, supported, switching
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.drivers.registry import know, unwrapped
 from instrumented_wrapper.errors import Address
@@ -53,6 +53,7 @@ class Flows:
 
     def __init__(self, operations: Operations, pools: PoolMetrics) -> None:
         self.operations, self.pools = operations, pools
+        self.report_left = leaks.Leaks().report
 
     run = staticmethod(lifecycle.run)
     run_async = staticmethod(lifecycle.run_async)
@@ -61,6 +62,7 @@ class Flows:
     note_changes = staticmethod(lifecycle.note_changes)
     settle_doubts = staticmethod(lifecycle.settle_doubts)
     reset = staticmethod(resets.reset)
+    to_reset = staticmethod(resets.to_reset)
     replace_lost = staticmethod(switching.replace_lost)
     observe_loss = staticmethod(switching.observe_loss)
 

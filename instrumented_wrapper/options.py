@@ -48,6 +48,7 @@ class Options:
     failover_timeout: float = 60.0
     traces: bool = True
     metrics: bool = True
+    reset_on_return: str = "auto"
     reset_scope: str = "settings"
     pooler: str = "auto"
     query_spans: str = "auto"
@@ -134,6 +135,15 @@ def _switch(name: str, value: Any) -> str:
         return "on" if _boolean(name, value) else "off"
     except ConfigurationError:
         raise ConfigurationError(name, value, "on, off or auto") from None
+
+
+def _on_return(name: str, value: Any) -> str:
+    if isinstance(value, str) and value.lower() in ("close", "report"):
+        return value.lower()
+    try:
+        return _switch(name, value)
+    except ConfigurationError:
+        raise ConfigurationError(name, value, "auto, on, close, report or off") from None
 
 
 def _one_of(*words: str) -> Callable[[str, Any], str]:
@@ -225,6 +235,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "failover_timeout": _seconds,
     "traces": _boolean,
     "metrics": _boolean,
+    "reset_on_return": _on_return,
     "reset_scope": _one_of("settings", "session"),
     "pooler": _one_of("auto", "session", "transaction"),
     "query_spans": _switch,

@@ -19,7 +19,7 @@ from instrumented_wrapper.lifecycle import ask, keep_present, read_anew, restore
 from instrumented_wrapper.server_settings import Change
 from instrumented_wrapper.session import Session
 
-__all__ = ["accounted", "reset", "reset_as_asked"]
+__all__ = ["accounted", "reset", "reset_as_asked", "to_reset"]
 
 _LOST: Final = (
     "session reset failed: the connection was lost; where failover is on, the next statement moves the session to a "
@@ -65,6 +65,18 @@ def reset_as_asked(driver: Driver, connection: Any, session: Session) -> Flow[bo
     elif driver.is_lost(connection):
         logger.error(_LOST)
     return done
+
+
+def to_reset(driver: Driver, connection: Any, session: Session) -> Flow[tuple[str, ...]]:
+    """Return the names of what a reset would reset; the server is asked where only it can tell."""
+    driver.notice(connection, will_ask=True)
+    if session.shared:
+        return ()  # a pooler lends the server session to others: what is set there is not this connection's
+    if session.on_server.has_doubts:
+        with driver.unobserved(connection, time.monotonic() + RESET_TIMEOUT):
+            yield from settle_doubts(driver, connection, session)
+    plan = _reset_plan(session, partial(driver.read, connection), driver.is_idle(connection))
+    return tuple(change.setting for change in plan)
 
 
 def _ask_first(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[SettingsEnd | None]:

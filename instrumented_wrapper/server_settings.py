@@ -44,6 +44,7 @@ class ServerSettings:
         self._not_carried = not_carried  # they mean another thing in another session
         self.doubts: dict[str, str] = {}
         self.origins: dict[str, object] = {}
+        self.newly_set: set[str] = set()  # see `left_behind`
         self._pristine: dict[str, str | None] = {}
         self._configured: set[str] = set()  # pristine values that SQL has set: the server's default is another one
         self._values: dict[str, str | None] = {}
@@ -197,6 +198,7 @@ class ServerSettings:
             self._configure(name, held.value)
         elif held.value is not None or name in self._values or name in self._pristine:
             self._values[name], self.origins[name] = held.value, held.origin
+            self.newly_set.add(name)
 
     def _configure(self, name: str, value: str | None) -> None:
         self._values.pop(name, None)
@@ -259,6 +261,7 @@ class ServerSettings:
                 self._values[name] = value if name in self._configured else None
         elif before != value:
             self._values[name], self.origins[name] = value, self._doubted_at
+            self.newly_set.add(name)
         if self._values.get(name) != before:
             self.missing.pop(name, None)
 

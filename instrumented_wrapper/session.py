@@ -5,13 +5,14 @@ Pure: no driver call, no telemetry. `Session` is asked and told; the lifecycle a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.errors import FailoverError, remembered
+from instrumented_wrapper.left_behind import LeftBehind
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.residual_state import ResidualState
 from instrumented_wrapper.security import Refusal
@@ -38,6 +39,7 @@ class Session:
         closed_by_app: it stays closed.
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
+        left_behind: what was set since the connection last went back to a pool.
         refusal: what each statement raises while security state is missing that a switch could not carry.
         pending_error: an error that the app has not been told yet; the next statement tells it.
         aliases: the driver's own names of settings, where they are not ours.
@@ -61,6 +63,7 @@ class Session:
         self._database = database
         self._settings: dict[str, SettingState] = {}
         self._origins: dict[str, object] = {}
+        self.left_behind = LeftBehind(self.on_server.newly_set)
         self.refusal = Refusal(self.on_server, database)
 
     def hold(self) -> None:
@@ -117,6 +120,7 @@ class Session:
         """Keep what the app set, after it was set, and where."""
         self._settings[setting] = SettingState(setting, value, self._settings[setting].pristine_value)
         self._origins[setting] = origin
+        self.left_behind.settings.add(setting)
         self.refresh_changed()
 
     def pristine(self, setting: str, present: Any) -> Any:
@@ -150,11 +154,11 @@ class Session:
         """Return the names of the settings that a switch has to bring to their values."""
         return tuple(c.setting for c in (*self.transfer_plan(), *self.on_server.transfer_plan()))
 
-    def origins(self) -> tuple[object, ...]:
-        """Return where the settings that are not pristine were set, as telemetry marked it."""
+    def origins(self, names: Iterable[str] | None = None) -> tuple[object, ...]:
+        """Return where settings were set, as telemetry marked it; by default those that are not pristine."""
         marks = {**self._origins, **self.on_server.origins}
         found: list[object] = []
-        for name in self.changed_settings():
+        for name in self.changed_settings() if names is None else names:
             if (mark := marks.get(name)) is not None and mark not in found:
                 found.append(mark)
         return tuple(found)

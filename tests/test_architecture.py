@@ -29,6 +29,20 @@ PACKAGES = {
     "psycopg_pool_metrics": {"psycopg_pool"},
 }
 
+# What neither drivers nor pools know.
+ABOVE = {
+    "lifecycle",
+    "leaks",
+    "resets",
+    "switching",
+    "transfer",
+    "instrument",
+    "instrumentor",
+    "telemetry",
+    "__main__",
+    "",
+}
+
 # What pure modules may know of ours. Nothing else, and nothing from outside the standard library.
 PURE = {
     "databases": {"operations", "server_settings", "statement"},
@@ -37,6 +51,7 @@ PURE = {
     "events": set(),
     "operations": set(),
     "options": {"errors", "supported"},
+    "left_behind": set(),
     "pages": {"operations"},
     "failover": {"errors"},
     "single_flight": {"errors", "failover"},
@@ -51,6 +66,7 @@ PURE = {
     "session": {
         "databases",
         "errors",
+        "left_behind",
         "options",
         "residual_state",
         "security",
@@ -182,7 +198,18 @@ def test_drivers_are_imported_by_their_own_room_only(module):
 
 @pytest.mark.parametrize("module", in_room("drivers"))
 def test_drivers_know_nothing_of_whoever_uses_them(module):
-    above = {"lifecycle", "resets", "switching", "transfer", "instrument", "instrumentor", "telemetry", "__main__", ""}
+    above = {
+        "lifecycle",
+        "leaks",
+        "resets",
+        "switching",
+        "transfer",
+        "instrument",
+        "instrumentor",
+        "telemetry",
+        "__main__",
+        "",
+    }
     assert not {room(name) for name in ours(module)} & above
 
 
@@ -190,7 +217,18 @@ def test_drivers_know_nothing_of_whoever_uses_them(module):
 def test_pools_know_no_driver(module):
     known = {name for name in ours(module) if room(name) == "drivers"}
     assert known <= {"drivers", "drivers.registry", "drivers.engine.record"}, "a pool asks a connection for its driver"
-    above = {"lifecycle", "resets", "switching", "transfer", "instrument", "instrumentor", "telemetry", "__main__", ""}
+    above = {
+        "lifecycle",
+        "leaks",
+        "resets",
+        "switching",
+        "transfer",
+        "instrument",
+        "instrumentor",
+        "telemetry",
+        "__main__",
+        "",
+    }
     assert not {room(name) for name in ours(module)} & above
 
 
@@ -205,7 +243,7 @@ def test_telemetry_knows_only_the_events(module):
     assert outside(module) <= {"opentelemetry"}
 
 
-@pytest.mark.parametrize("module", in_room("lifecycle", "resets", "switching", "transfer"))
+@pytest.mark.parametrize("module", in_room("lifecycle", "leaks", "resets", "switching", "transfer"))
 def test_the_order_of_steps_knows_no_driver_no_database_and_no_telemetry(module):
     known = ours(module)
     assert not {room(name) for name in known} & {"databases", "telemetry", "instrument", "patching", "options"}

@@ -167,6 +167,9 @@ class Driver(Protocol):
     def is_in_transaction(self, connection: Any) -> bool:
         """Return True if a transaction is open, also an aborted one. Sends nothing."""
 
+    def is_closed(self, connection: Any) -> bool:
+        """Return True if the app has closed it, or it has ended. Sends nothing."""
+
     def wants_reset(self, connection: Any) -> bool:
         """Return True if a close or a return to a pool has something to reset. Sends nothing."""
 
@@ -250,6 +253,12 @@ class Flows(Protocol):
 
     def reset(self, driver: Driver, connection: Any, session: Session, trigger: str, /) -> Flow[bool]:
         """Bring what was changed back to pristine; False if that failed."""
+
+    def report_left(self, driver: Driver, connection: Any, session: Session, pool: str, /) -> Flow[None]:
+        """Report what a session leaves to the next user of its connection."""
+
+    def to_reset(self, driver: Driver, connection: Any, session: Session, /) -> Flow[tuple[str, ...]]:
+        """Return the names of what a reset would reset."""
 
     def replace_lost(
         self, driver: Driver, connection: Any, session: Session, loss: Loss, seconds: float | None, /

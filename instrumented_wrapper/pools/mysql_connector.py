@@ -16,7 +16,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import checking_out, tracked
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools.returning import take_back, to_take_back
+from instrumented_wrapper.pools.returning import OFF, ON, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
 __all__ = ["install"]
@@ -27,7 +27,7 @@ logger = logging.getLogger("instrumented_wrapper")
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch the pool and the connections that it hands out."""
-    if lacking := ", ".join(missing({pooling.PooledMySQLConnection: ["close", "._cnx"]})):
+    if lacking := ", ".join(missing({pooling.PooledMySQLConnection: ["close", "._cnx", "._cnx_pool"]})):
         logger.warning("mysql.connector.pooling lacks %s: returns to a pool are not looked after", lacking)
         return f"left alone: it lacks {lacking}"
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
@@ -46,8 +46,11 @@ def _returning(flows: Flows, original: Method) -> Method:
             return original(self)  # type: ignore[no-any-return]
         driver, session = found
         fit = to_take_back(connection) is None
+        chosen = policy(session, ON)
+        if chosen != ON and self._cnx_pool.reset_session:
+            chosen = OFF  # the pool itself clears the session
         try:
-            if not fit and not (fit := flows.run(take_back(driver, connection, session, flows, logger))):
+            if not fit and not (fit := flows.run(take_back(driver, connection, session, flows, logger, chosen))):
                 driver.end(connection)
         finally:
             with driver.returning(connection), contextlib.suppress(*(() if fit else (Exception,))):  # it has ended

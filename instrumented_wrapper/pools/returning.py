@@ -1,7 +1,7 @@
-"""What a return to a pool does, whatever the pool and the driver: roll back, reset, or have the pool discard it.
+"""What a return does, whatever the pool and the driver: roll back, reset, report, or have the pool discard it.
 
 A pool asks `to_take_back` whether something is to be done, and then has `take_back`, which is a flow, carried out by
-`Flows.run` or `Flows.run_async`.
+`Flows.run` or `Flows.run_async`. `policy` says what the option ``reset_on_return`` asks for there.
 """
 
 from __future__ import annotations
@@ -15,43 +15,107 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.failover import RESET_TIMEOUT
 
-__all__ = ["is_refused", "take_back", "to_take_back"]
+__all__ = ["CLOSE", "OFF", "ON", "REPORT", "is_refused", "policy", "take_back", "to_take_back"]
 
+ON: Final = "on"
+CLOSE: Final = "close"
+REPORT: Final = "report"
+OFF: Final = "off"
+_AUTO: Final = "auto"
 _DISCARDED: Final = "a pool discards a connection whose session was moved without %s, which the app has not set again"
 
 
-def to_take_back(connection: Any) -> tuple[Driver, TrackedConnection] | None:
-    """Return the driver and the session of a connection if its return has something to do, else None."""
-    session = tracked_as(connection)
-    if session is None or (session.refusal.error is None and not session.wants_reset()):
-        return None  # at little cost: the frequent path
+def policy(session: TrackedConnection, auto: str) -> str:
+    """Return what a return does with a changed session; `auto` is what the pool does by default."""
+    chosen = session.options.reset_on_return
+    return auto if chosen == _AUTO else chosen
+
+
+def to_take_back(connection: Any, auto: str = ON) -> tuple[Driver, TrackedConnection] | None:
+    """Return the driver and the session of a connection if its return has something to do, else None.
+
+    Args:
+        connection: the driver's own object.
+        auto: what ``reset_on_return=auto`` means for this pool.
+    """
+    session = tracked_as(connection)  # at little cost: the frequent path
+    if session is None or not (_must_end(session) or _is_left_changed(session, auto)):
+        return None
     found = tracked(connection)
-    refused = session.refusal.error is not None
-    return found if found is not None and (refused or found[0].wants_reset(connection)) else None
+    return found if found is not None and _may_return(found[0], connection, session, auto) else None
+
+
+def _must_end(session: TrackedConnection) -> bool:
+    """Return True if the session has something that no other user may meet, whatever the option says."""
+    return session.refusal.error is not None or session.lost is not None
+
+
+def _is_left_changed(session: TrackedConnection, auto: str) -> bool:
+    chosen = policy(session, auto)
+    return session.wants_reset() if chosen == ON else chosen != OFF and session.is_left_changed()
+
+
+def _may_return(driver: Driver, connection: Any, session: TrackedConnection, auto: str) -> bool:
+    if session.refusal.error is not None:
+        return True
+    if driver.is_closed(connection):
+        return False
+    return session.lost is not None or policy(session, auto) != ON or driver.wants_reset(connection)
 
 
 def take_back(
-    driver: Driver, connection: Any, session: TrackedConnection, flows: Flows, logger: logging.Logger
+    driver: Driver,
+    connection: Any,
+    session: TrackedConnection,
+    flows: Flows,
+    logger: logging.Logger,
+    chosen: str = "",
+    pool: str = "",
 ) -> Flow[bool]:
-    """Roll back and reset a connection on its way into a pool, within one second; log failures to `logger`.
+    """Roll back, and do as ``reset_on_return`` says, within one second; log failures to `logger`.
+
+    Args:
+        driver: of the connection.
+        connection: the driver's own object.
+        session: of that connection.
+        flows: what is done besides.
+        logger: the pool's own, where it has one.
+        chosen: what `policy` returned for this pool; by default as in a pool of a driver.
+        pool: its name, for what is reported.
 
     Returns:
-        False if the pool must discard it: a session that is refused, a reset that failed, something under way.
+        False if the pool must discard it: a session that is refused, a reset that failed, something under way, a
+        changed session where the option is ``close``.
     """
     if is_refused(session, logger):
         return False
     try:
         with driver.returning(connection, time.monotonic() + RESET_TIMEOUT):
-            if driver.is_in_transaction(connection):
+            if session.lost is not None or driver.is_in_transaction(connection):
                 yield connection.rollback
             session.returned = True
-            return driver.is_idle(connection) and (yield from flows.reset(driver, connection, session, "pool_return"))
+            if not driver.is_idle(connection):
+                return False
+            return (yield from _as_chosen(driver, connection, session, flows, chosen or policy(session, ON), pool))
     except Exception as error:  # noqa: BLE001 - as a pool does: what cannot be rolled back or reset is discarded
         logger.warning("return of a connection failed: %s: discarding it", type(error).__name__)
         return False
     except BaseException:  # a cancellation, Ctrl-C: it passes, and the pool discards a connection that has ended
         driver.end(connection)
         raise
+
+
+def _as_chosen(
+    driver: Driver, connection: Any, session: TrackedConnection, flows: Flows, chosen: str, pool: str
+) -> Flow[bool]:
+    """Do with an idle session what ``reset_on_return`` says. False: the pool must discard the connection."""
+    if chosen == ON:
+        return (yield from flows.reset(driver, connection, session, "pool_return"))
+    if chosen == CLOSE:
+        return not (yield from flows.to_reset(driver, connection, session))
+    if chosen == REPORT:
+        yield from flows.report_left(driver, connection, session, pool)
+    return True
 
 
 def is_refused(session: TrackedConnection, logger: logging.Logger) -> bool:

@@ -11,16 +11,37 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.semconv.schemas import Schemas
 
-from instrumented_wrapper.events import Event, Failover, PristineFetch, Reset, ServerAddress, SettingChange, Transfer
+from instrumented_wrapper.events import (
+    Event,
+    Failover,
+    Leak,
+    PristineFetch,
+    Reset,
+    ServerAddress,
+    SettingChange,
+    Transfer,
+)
 
 if TYPE_CHECKING:
     from instrumented_wrapper.failover import Attempts
 
-__all__ = ["ERROR_TYPE", "OURS", "SCHEMA", "SCOPE", "of_attempts", "of_change", "of_peer", "of_start", "shown"]
+__all__ = [
+    "ERROR_TYPE",
+    "OURS",
+    "POOL_NAME",
+    "SCHEMA",
+    "SCOPE",
+    "of_attempts",
+    "of_change",
+    "of_peer",
+    "of_start",
+    "shown",
+]
 
 SCOPE: Final = "instrumented_wrapper"
 SCHEMA: Final = Schemas.V1_34_0.value
 OURS: Final = "instrumented_wrapper."
+POOL_NAME: Final = "db.client.connection.pool.name"
 HIDDEN: Final = "<hidden>"
 # Their values are words of the SQL standard, never the app's data.
 _ALWAYS_SHOWN: Final = frozenset({"autocommit", "read_only", "isolation_level", "deferrable"})
@@ -30,6 +51,7 @@ _SPELLED: Final = {"1": "true", "0": "false"}  # where they live on the server
 _START: Final[Mapping[type[Event], Callable[[Any], dict[str, Any]]]] = {
     PristineFetch: lambda e: {"setting": e.setting, "source": e.source},
     Reset: lambda e: {"trigger": e.trigger, "settings": e.settings},
+    Leak: lambda e: {"settings": e.settings},
     Transfer: lambda e: {"settings": e.settings},
     Failover: lambda e: {
         "trigger": e.trigger,
@@ -46,6 +68,7 @@ def of_start(event: Event) -> dict[str, Any]:
     ours = {"driver": event.driver, **_START[type(event)](event)}
     told = {DB_SYSTEM_NAME: event.peer.system, DB_NAMESPACE: event.peer.namespace}
     told |= {} if isinstance(event, Failover) else of_peer(event.peer)
+    told |= {POOL_NAME: event.pool} if isinstance(event, Leak) else {}
     return present({**told, **{OURS + name: value for name, value in ours.items()}})
 
 

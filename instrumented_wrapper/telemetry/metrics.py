@@ -14,6 +14,7 @@ from instrumented_wrapper.events import (
     Failover,
     FailoverEnd,
     Finish,
+    Leak,
     Listener,
     Outcome,
     PristineFetch,
@@ -38,10 +39,15 @@ _DURATIONS: Final[Mapping[type[Event], tuple[str, str]]] = {
 def measuring(meter: Meter) -> Listener:
     """Return a listener that measures each event."""
     durations = {kind: _histogram(meter, *named) for kind, named in _DURATIONS.items()}
-    settings = meter.create_counter(OURS + "settings", "{setting}", "Settings that were reset or transferred")
+    settings = meter.create_counter(
+        OURS + "settings", "{setting}", "Settings that were reset, transferred or left behind"
+    )
 
     def listen(event: Event) -> Finish | None:
         if not event.signals.metrics:
+            return None
+        if isinstance(event, Leak):
+            _count_leak(settings, event)
             return None
         started = time.perf_counter()
 
@@ -73,6 +79,12 @@ def _attributes(event: Event, outcome: Outcome | None, error: BaseException | No
         told[OURS + "trigger"] = event.trigger
     code = getattr(outcome, "error", None) or (error_type(error) if error else None)
     return told | ({ERROR_TYPE: code} if code else {})
+
+
+def _count_leak(settings: Counter, event: Leak) -> None:
+    for name in event.settings:
+        told = {"operation": "leak", "setting": _family(name), "outcome": "skipped"}
+        settings.add(1, {OURS + key: value for key, value in told.items()})
 
 
 def _count(settings: Counter, event: Event, end: SettingsEnd) -> None:

@@ -13,6 +13,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from instrumented_wrapper.operations import PoolState
+from instrumented_wrapper.telemetry.attributes import POOL_NAME as NAME
 from instrumented_wrapper.telemetry.never_raise import quietly
 from instrumented_wrapper.telemetry.operations import SECONDS
 from instrumented_wrapper.telemetry.sdk_present import nobody_listens
@@ -20,7 +21,6 @@ from instrumented_wrapper.telemetry.sdk_present import nobody_listens
 __all__ = ["PoolMetrics"]
 
 CONNECTION: Final = "db.client.connection."
-NAME: Final = CONNECTION + "pool.name"
 STATE: Final = CONNECTION + "state"
 Asked = tuple[ReferenceType[Any], str, Callable[[Any], PoolState | None]]
 

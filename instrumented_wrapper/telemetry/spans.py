@@ -15,6 +15,7 @@ from instrumented_wrapper.events import (
     FailoverEnd,
     Fetched,
     Finish,
+    Leak,
     Listener,
     Outcome,
     PristineFetch,
@@ -30,6 +31,7 @@ __all__ = ["here", "tracing"]
 _NAMES: Final[Mapping[type[Event], str]] = {
     PristineFetch: "session_state.pristine_fetch",
     Reset: "session_state.reset",
+    Leak: "session_state.leak",
     Transfer: "session_state.transfer",
     Failover: "failover",
 }
@@ -65,8 +67,8 @@ def here() -> object:
 
 
 def _links(event: Event) -> list[Link]:
-    """A reset links to the spans in which the settings were changed: one sees which request left them behind."""
-    origins = event.origins if isinstance(event, Reset) else ()
+    """Link a reset or a leak to the spans in which the settings were changed: they show which request left them."""
+    origins = event.origins if isinstance(event, (Reset, Leak)) else ()
     return [Link(origin) for origin in origins if isinstance(origin, SpanContext)]
 
 

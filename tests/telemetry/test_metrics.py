@@ -8,6 +8,7 @@ from instrumented_wrapper.events import (
     Failover,
     FailoverEnd,
     Fetched,
+    Leak,
     PristineFetch,
     Reset,
     ServerAddress,
@@ -27,6 +28,7 @@ TOLD = {"db.system.name": "postgresql", O + "driver": "psycopg"}
 FETCH = PristineFetch(**WHERE, setting="autocommit", source="driver")
 RESET = Reset(**WHERE, trigger="pool_return", settings=())
 TRANSFER = Transfer(**WHERE, settings=())
+LEAK = Leak(**WHERE, settings=("search_path", "app.tenant", "app.user"), pool="orders")
 FAILOVER = Failover(**WHERE, trigger="connection_lost", transaction="unknown", may_have_run=True)
 
 # event, its end, metric, attributes
@@ -112,6 +114,15 @@ def test_settings_are_counted(recorder):
     assert all(len(point.attributes) == 3 for point in recorder.points(O + "settings"))
     metric = recorder.metrics()[O + "settings"]
     assert (metric.unit, metric.data.is_monotonic) == ("{setting}", True)
+
+
+def test_a_leak_is_counted_for_each_setting(recorder):
+    happen(LEAK)
+    counted = {
+        tuple(point.attributes[O + name] for name in ("operation", "setting", "outcome")): point.value
+        for point in recorder.points(O + "settings")
+    }
+    assert counted == {("leak", "search_path", "skipped"): 1, ("leak", "custom", "skipped"): 2}
 
 
 def test_the_scope(recorder):

@@ -17,6 +17,7 @@ from instrumented_wrapper.events import (
     Failover,
     FailoverEnd,
     Fetched,
+    Leak,
     PristineFetch,
     Reset,
     ServerAddress,
@@ -46,8 +47,9 @@ O = "instrumented_wrapper."  # noqa: E741 - it stands before every name
 RESET = Reset(**WHERE, trigger="pool_return", settings=("autocommit", "work_mem"))
 FETCH = PristineFetch(**WHERE, setting="autocommit", source="driver")
 TRANSFER = Transfer(**WHERE, settings=("autocommit",))
+LEAK = Leak(**WHERE, settings=("search_path",), pool="orders")
 FAILOVER = Failover(**WHERE, trigger="connection_lost", transaction="rolled_back", may_have_run=False)
-ALL = [RESET, FETCH, TRANSFER, FAILOVER]
+ALL = [RESET, FETCH, TRANSFER, FAILOVER, LEAK]
 
 
 def happen(event, outcome=None):
@@ -85,6 +87,15 @@ def test_a_reset(recorder):
         ("setting", {"name": "autocommit", "before": "true", "after": "false", "outcome": "reset"}),
         ("setting", {"name": "work_mem", "before": "<hidden>", "after": "<hidden>", "outcome": "skipped"}),
     ]
+    assert span.status.status_code is StatusCode.UNSET
+
+
+def test_a_leak(recorder):
+    happen(LEAK)
+    span = recorder.span
+    assert span.name == "session_state.leak"
+    pool = {"db.client.connection.pool.name": "orders"}
+    assert dict(span.attributes) == {**ON_EACH, O + "settings": ("search_path",), **pool}
     assert span.status.status_code is StatusCode.UNSET
 
 

@@ -162,6 +162,10 @@ class SyncDriver:
             TransactionStatus.INERROR,
         )
 
+    def is_closed(self, connection: Any) -> bool:
+        """Return True if the app has closed it, or it has ended."""
+        return self._native.is_closed(connection)
+
     def wants_reset(self, connection: Any) -> bool:
         """Return True if a close or a return to a pool has something to reset."""
         return not self._native.is_closed(connection) and _record(connection).wants_reset()

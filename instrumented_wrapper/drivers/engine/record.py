@@ -109,6 +109,13 @@ class TrackedConnection(Session, ABC):
         self.take_reported()
         return self.changed or reset_handler() is not None
 
+    def is_left_changed(self) -> bool:
+        """Return True if a return that does not reset may have something to report or to close. Sends nothing."""
+        if self.off or self.internal:
+            return False
+        self.take_reported()
+        return self.changed and self.left_behind.may_be_more(self.on_server.doubts, self.to_clear())
+
     def would_switch(self, hosts: tuple[Address, ...]) -> bool:
         """Return True if a loss leads to a switch, where the server is looked for on `hosts`."""
         several = len(self.options.failover_hosts or hosts) > 1

@@ -99,6 +99,10 @@ class Psycopg(Asking):
         """Return True if a transaction is open, also an aborted one."""
         return bool(connection.pgconn.transaction_status in _IN_TRANSACTION)
 
+    def is_closed(self, connection: Any) -> bool:
+        """Return True if the app has closed it, or it has ended."""
+        return self.is_lost(connection)
+
     def wants_reset(self, connection: Any) -> bool:
         """Return True if a close or a return to a pool has something to reset."""
         record: Any = record_of(connection)
