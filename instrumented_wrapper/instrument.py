@@ -161,6 +161,8 @@ def _imported(name: str, module: Any) -> None:
 def _patch(entry: supported.Entry, module: Any, patches: Patches) -> str:
     """Have the room of an entry patch its module, and return what was done."""
     chosen = _state.options
+    if module.__name__ != entry.module:  # as PyMySQL's install_as_MySQLdb() does
+        return f"left alone: {module.__name__} stands in its place"
     if isinstance(entry, supported.DriverEntry):
         if version := entry.too_old(module):
             oldest = ".".join(map(str, entry.oldest))

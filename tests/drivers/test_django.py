@@ -19,6 +19,9 @@ iw.instrument()
 given = json.loads(sys.argv[1])
 for hidden in given["hidden"]:
     sys.modules[hidden] = None
+if given["as_mysqldb"]:
+    import pymysql
+    pymysql.install_as_MySQLdb()
 import django
 from django.conf import settings
 settings.configure(DATABASES={"default": given["database"]})
@@ -55,9 +58,12 @@ connection.close()
 """
 
 
+DEFAULTS = {"hidden": [], "number": "", "as_mysqldb": False}
+
+
 def begun(**given: Any) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    command = [sys.executable, "-W", "ignore", "-c", APP, json.dumps({"hidden": [], "number": "", **given})]
+    command = [sys.executable, "-W", "ignore", "-c", APP, json.dumps({**DEFAULTS, **given})]
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
@@ -100,14 +106,17 @@ def test_postgresql(cluster, hidden: list[str]) -> None:
     )
 
 
-def test_mysqlclient(running_mariadb) -> None:
+@pytest.mark.parametrize("as_mysqldb", [False, True], ids=["mysqlclient", "pymysql"])
+@pytest.mark.parametrize("database", ["mariadb", "mysql"])
+def test_mysql(request, database: str, as_mysqldb: bool) -> None:
     try:
-        import_module("MySQLdb")
+        import_module("pymysql" if as_mysqldb else "MySQLdb")
     except ImportError as error:
-        pytest.skip(f"MySQLdb is not installed: {error}")
-    running_mariadb.restore()
+        pytest.skip(f"the driver is not installed: {error}")
+    pair = request.getfixturevalue(f"running_{database}")
+    pair.restore()
     lost_in_between(
-        running_mariadb,
+        pair,
         "mysql",
         "KILL {}",
         "+02:00",
@@ -115,4 +124,5 @@ def test_mysqlclient(running_mariadb) -> None:
         change="SET time_zone = '+03:00'",
         value="SELECT @@time_zone",
         number="SELECT CONNECTION_ID()",
+        as_mysqldb=as_mysqldb,
     )

@@ -178,6 +178,62 @@ async def test_server_cursor_found_dead_by_its_fetch(side: Side, watch: Watch) -
     assert "held cursors" in told.value.not_restored
 
 
+@pytest.mark.parametrize("finds", ["fetch", "statement"])
+async def test_a_held_cursor_of_an_old_session_closes_silently(side: Side, watch: Watch, finds: str) -> None:
+    """Also where the new session has a cursor of the same name, which is not touched."""
+    connection = await side.connect(watch.dsn(), autocommit=True)
+    cursor = connection.cursor("numbers", withhold=True)
+    await done(cursor.execute("SELECT generate_series(1, 100)"))
+    watch.end_sessions()
+    with pytest.raises(FailoverSuccessError) as told:
+        await done(cursor.fetchone() if finds == "fetch" else connection.execute("SELECT 1"))
+    assert told.value.not_restored == ("held cursors",)
+    later = connection.cursor("numbers", withhold=True)
+    await done(later.execute("SELECT generate_series(7, 9)"))
+    with pytest.raises(FailoverSuccessError):  # not a row of the other cursor
+        await done(cursor.fetchone())
+    with pytest.raises(FailoverSuccessError):
+        await done(cursor.scroll(1))
+    await done(cursor.close())
+    assert await done(later.fetchall()) == [(7,), (8,), (9,)]
+    await done(later.close())
+    assert await rows(connection, "SELECT count(*) FROM pg_cursors WHERE name = 'numbers'") == [(0,)]
+
+
+async def test_a_held_cursor_is_closed_on_a_session_that_has_ended(side: Side, watch: Watch) -> None:
+    """All its rows were read: nothing is lost, and nothing is raised."""
+    connection = await side.connect(watch.dsn(), autocommit=True)
+    cursor = connection.cursor("numbers", withhold=True)
+    await done(cursor.execute("SELECT generate_series(1, 3)"))
+    assert len(await done(cursor.fetchall())) == 3
+    watch.end_sessions()
+    await done(cursor.close())
+    assert await usable(connection)
+
+
+async def test_a_cursor_that_is_declared_anew_belongs_to_the_new_session(side: Side, watch: Watch) -> None:
+    connection = await side.connect(watch.dsn(), autocommit=True)
+    cursor = connection.cursor("numbers", withhold=True)
+    await done(cursor.execute("SELECT generate_series(1, 3)"))
+    watch.end_sessions()
+    with pytest.raises(FailoverSuccessError):
+        await done(connection.execute("SELECT 1"))
+    await done(cursor.execute("SELECT generate_series(4, 5)"))
+    assert await done(cursor.fetchall()) == [(4,), (5,)]
+    await done(cursor.close())
+    assert await rows(connection, "SELECT count(*) FROM pg_cursors") == [(0,)]
+
+
+async def test_a_loss_in_the_block_of_a_held_cursor_is_what_the_app_sees(side: Side, watch: Watch) -> None:
+    connection = await side.connect(watch.dsn(), autocommit=True)
+    with pytest.raises(FailoverSuccessError):
+        async with inside(connection.cursor("numbers", withhold=True)) as cursor:
+            await done(cursor.execute("SELECT generate_series(1, 100)"))
+            watch.end_sessions()
+            await done(cursor.fetchmany(10))
+    assert await usable(connection)
+
+
 # --- stream() and COPY ------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ _COPIES: Final = ("copy_from", "copy_to", "copy_end")
 LISTENING_STEPS: Final = frozenset(
     "notifies ask_quietly _set_autocommit_gen _set_isolation_level_gen _set_read_only_gen _set_deferrable_gen".split()
 )
+_ONLY_IN_TRANSACTIONS: Final = ("_commit_gen", "_close_gen")
 _REQUESTS: Final = {
     **dict.fromkeys(LISTENING_STEPS, Request.LISTEN),
     "_commit_gen": Request.COMMIT,
@@ -88,9 +89,13 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
 
 
 def _request_of(step: str, sends: bool) -> Request:
-    """Return the kind of request; psycopg's commit() `sends` nothing outside a transaction, except in a pipeline."""
-    request = _REQUESTS.get(step, Request.STATEMENT)
-    return Request.LISTEN if request is Request.COMMIT and not sends else request
+    """Return the kind of request; psycopg's commit() `sends` nothing outside a transaction, except in a pipeline.
+
+    Nor does a server cursor that is closed there start a switch: it has ended with its session.
+    """
+    if step in _ONLY_IN_TRANSACTIONS and not sends:
+        return Request.LISTEN
+    return _REQUESTS.get(step, Request.STATEMENT)
 
 
 def _is_rollback(gen: Any, step: str) -> bool:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.psycopg import connect, operations, seams, statements, transactions, waiting
+from instrumented_wrapper.drivers.psycopg import (
+    connect,
+    operations,
+    seams,
+    server_cursors,
+    statements,
+    transactions,
+    waiting,
+)
 from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
 from instrumented_wrapper.drivers.psycopg.private_api import (
     AsyncConnection,
@@ -67,7 +76,9 @@ def _look_after(patches: Patches, flows: Flows, spans: QuerySpans) -> None:
     patches.close_over(BaseConnection, "_exec_command", statements.commanding(spans))
     patches.close_over(BaseConnection, "_check_connection_ok", seams.checking)
     patches.close_over(ClientCursorMixin, "mogrify", statements.mogrifying)
-    patches.replace(BaseCursor, "_pgconn", seams.following(vars(BaseCursor)["_pgconn"]))
+    own_pgconn = vars(BaseCursor)["_pgconn"]
+    patches.replace(BaseCursor, "_pgconn", seams.following(own_pgconn))
+    _server_cursors(patches, own_pgconn.__get__)
     patches.close_over(BaseCursor, "_start_query", statements.starting(DRIVER, flows))
     patches.close_over(BaseCursor, "_convert_query", statements.converting)
     patches.close_over(Connection, "close", seams.closing(DRIVER, flows))
@@ -82,6 +93,14 @@ def _look_after(patches: Patches, flows: Flows, spans: QuerySpans) -> None:
     patches.close_over(psycopg.Transaction, "__exit__", transactions.leaving)
     patches.close_over(psycopg.AsyncTransaction, "__aenter__", transactions.entering_async)
     patches.close_over(psycopg.AsyncTransaction, "__aexit__", transactions.leaving_async)
+
+
+def _server_cursors(patches: Patches, declared_on: Callable[[Any], Any]) -> None:
+    for kind in (psycopg.ServerCursor, psycopg.AsyncServerCursor):
+        patches.close_over(kind, "_describe_gen", server_cursors.describing)
+        patches.close_over(kind, "_close_gen", server_cursors.closing(declared_on))
+        for name in ("_fetch_gen", "_scroll_gen"):
+            patches.close_over(kind, name, server_cursors.reading(declared_on))
 
 
 def uninstall() -> None:

@@ -15,14 +15,15 @@ __all__ = ["LAST_WORDS", "has_ended"]
 
 LAST_WORDS: Final = ("FATAL", "PANIC")  # the server ends the connection after such an error
 _BAD: Final = pq.ConnStatus.BAD
-_UNKNOWN: Final = pq.TransactionStatus.UNKNOWN
+_IDLE, _UNKNOWN = pq.TransactionStatus.IDLE, pq.TransactionStatus.UNKNOWN
 _READS: Final = 4  # the first read may only give the server's last words, the end comes with the next
 _SEVERITY: Final = pq.DiagnosticField.SEVERITY_NONLOCALIZED
 
 
 def has_ended(connection: Any, record: Record, step: str, phase: int) -> bool:
     """Return True if the session has ended, as far as this side can know before a step."""
-    reads = phase != _UNKNOWN and step not in LISTENING_STEPS  # notifies() waits for what we would read
+    closes = step == "_close_gen" and phase == _IDLE  # a held cursor: psycopg sends it, or meets the loss there
+    reads = phase != _UNKNOWN and step not in LISTENING_STEPS and not closes  # notifies() waits for what we would read
     ended = reads and _read_what_came(connection, record)
     return ended or connection.pgconn.status == _BAD
 

@@ -33,6 +33,7 @@ BaseCursor: Any = next(kind for kind in psycopg.Cursor.__mro__ if kind.__name__ 
 BaseTransaction: Any = Transaction.__mro__[1]
 ClientCursorMixin: Any = next(kind for kind in psycopg.ClientCursor.__mro__ if "mogrify" in vars(kind))
 
+_SERVER_CURSOR: Final = "_fetch_gen _scroll_gen _declare_gen _describe_gen _close_gen ._described".split()
 _CONNECTION: Final = "wait connect close _get_connection_params".split()
 PARTS: Final[dict[Any, list[str]]] = {
     BaseConnection: """_set_autocommit_gen _set_isolation_level_gen _set_read_only_gen _set_deferrable_gen _commit_gen
@@ -47,8 +48,8 @@ PARTS: Final[dict[Any, list[str]]] = {
     _start_query _stream_send_gen _start_copy_gen""".split(),
     psycopg.Cursor: ["_fetch_pipeline"],
     psycopg.AsyncCursor: ["_fetch_pipeline"],
-    psycopg.ServerCursor: ["_fetch_gen", "_declare_gen"],
-    psycopg.AsyncServerCursor: ["_fetch_gen", "_declare_gen"],
+    psycopg.ServerCursor: _SERVER_CURSOR,
+    psycopg.AsyncServerCursor: _SERVER_CURSOR,
     BaseTransaction: """_enter_gen _exit_gen _pop_savepoint ._conn ._outer_transaction ._stack_index .force_rollback
     .pgconn""".split(),
     Transaction: ["__enter__", "__exit__"],

@@ -1,4 +1,8 @@
-"""Server-side cursors: the pages that they fetch, and when what they read is over."""
+"""Server-side cursors: the pages that they fetch, when what they read is over, and the session that declared them.
+
+psycopg keeps the physical connection in each cursor. The wrapper renews it where a cursor is described, so that it
+tells the session in which the cursor exists: another one may have a cursor of the same name.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
+from psycopg import pq
+
 from instrumented_wrapper import pages
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg.generator_spans import with_failover
 from instrumented_wrapper.drivers.psycopg.records import record_of
+from instrumented_wrapper.errors import again
 
-__all__ = ["anew", "fetching"]
+__all__ = ["anew", "closing", "describing", "fetching", "reading"]
 
 Method = Callable[..., Any]
 
@@ -39,3 +47,68 @@ def _rows(cursor: Any, number: int | None, steps: Any) -> Any:
 def anew(spans: QuerySpans, executing: Method, original: Method) -> Any:
     """``ServerCursor.execute``."""
     return pages.leaving(spans.nobody, executing(original))
+
+
+# --- the session that declared it ---------------------------------------------------------------------------------
+
+
+def describing(original: Method) -> Method:
+    """``ServerCursor._describe_gen``, with which a cursor begins to read: it belongs to the present session."""
+
+    @functools.wraps(original)
+    def _describe_gen(self: Any) -> Any:
+        self._pgconn = self._conn.pgconn  # psycopg's own attribute, which `seams.following` hides
+        return (yield from original(self))
+
+    return _describe_gen
+
+
+def closing(declared_on: Callable[[Any], Any]) -> Callable[[Method], Method]:
+    """``ServerCursor._close_gen``: one that ended with its session closes, and nothing is sent.
+
+    Args:
+        declared_on: returns the physical connection that psycopg keeps in a cursor.
+    """
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def _close_gen(self: Any) -> Any:
+            if _is_left_behind(self, declared_on):
+                return
+            idle = self._conn.pgconn.transaction_status == pq.TransactionStatus.IDLE
+            try:
+                yield from original(self)
+            except psycopg.OperationalError:
+                if not (idle and self._conn.pgconn.status == pq.ConnStatus.BAD and record_of(self._conn)):
+                    raise
+                # Held outside a transaction: it has ended with its session. The next statement finds that loss.
+
+        return _close_gen
+
+    return make
+
+
+def reading(declared_on: Callable[[Any], Any]) -> Callable[[Method], Method]:
+    """``ServerCursor._fetch_gen`` and ``_scroll_gen``: rows of another cursor of the same name are not its rows.
+
+    Raises:
+        FailoverError: the loss with which the cursor has ended.
+    """
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def read(self: Any, *args: Any) -> Any:
+            record = record_of(self._conn)
+            if record is not None and record.last_error is not None and _is_left_behind(self, declared_on):
+                raise again(record.last_error)
+            return (yield from original(self, *args))
+
+        read.__name__ = original.__name__
+        return read
+
+    return make
+
+
+def _is_left_behind(cursor: Any, declared_on: Callable[[Any], Any]) -> bool:
+    """Return True if a cursor was declared in a session that a switch has replaced."""
+    return bool(cursor._described) and declared_on(cursor) is not cursor._conn.pgconn

@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
-from instrumented_wrapper.drivers.psycopg2 import configuring, connecting, libpq, two_phase
+from instrumented_wrapper.drivers.psycopg2 import connecting, declared, libpq, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     NamedCursor,
@@ -142,14 +142,23 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: MethodW
     call(kind, "callproc", spans.procedure, lambda record, name, *given: calls.effects_of(f"SELECT * FROM {name}()"))
     for name, place in (("copy_from", 1), ("copy_to", 1)):
         call(kind, name, functools.partial(_copies, spans, place))
+    _named_cursors(patches, kind, named, calls, spans)
+
+
+def _named_cursors(
+    patches: Patches, kind: type[Any], named: type[Any], calls: MethodWrappers, spans: QuerySpans
+) -> None:
+    moves = kind is not WatchedCursor
+    connection_of = declared.declared_struct if moves else _K.connection.__get__
+    read = declared.reading if moves else functools.partial(getattr, named)
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
-        fetch = calls.plain(getattr(named, name), connection_of)
+        fetch = calls.plain(read(name), connection_of)
         patches.replace(named, name, paging(spans, sizes[name], fetch) if name in sizes else fetch)
-    page = paging(spans, sizes["__next__"], calls.fetch(named.__next__, connection_of))
+    page = paging(spans, sizes["__next__"], calls.fetch(read("__next__"), connection_of))
     patches.replace(named, "__next__", iterating(named.__next__, page))
-    patches.replace(named, "execute", leaving(spans.nobody, configuring.declaring(kind.execute)))
+    patches.replace(named, "execute", leaving(spans.nobody, declared.declaring(kind.execute)))
     close = calls.call(named.close, Request.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
-    patches.replace(named, "close", leaving(spans.nobody, configuring.closing(close)))
+    patches.replace(named, "close", leaving(spans.nobody, declared.closing(close, named.close)))
 
 
 def _unless_idle(endings: EndWrappers, original: Method, call: Request) -> Method:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
 
-from pymysql import connections, cursors
+from pymysql.connections import Connection, EOFPacketWrapper, MySQLResult, OKPacketWrapper
 from pymysql.constants import CLIENT
+from pymysql.cursors import Cursor, SSCursor
 
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
@@ -37,15 +38,15 @@ __all__ = ["DRIVER", "install", "uninstall"]
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 _PARTS: Final = {
-    connections.Connection: """_execute_command _read_ok_packet _read_query_result _request_authentication _force_close
+    Connection: """_execute_command _read_ok_packet _read_query_result _request_authentication _force_close
     _create_ssl_ctx query ._affected_rows ._closed ._next_seq_id ._read_timeout ._result ._rfile ._secure ._sock .ctx
     .client_flag .server_capabilities .server_status .server_thread_id .server_version""".split(),
-    connections.MySQLResult: """read _read_rowdata_packet_unbuffered _finish_unbuffered_query .connection .has_next
+    MySQLResult: """read _read_rowdata_packet_unbuffered _finish_unbuffered_query .connection .has_next
     .message .server_status .unbuffered_active""".split(),
-    connections.EOFPacketWrapper: ["__init__", ".has_next", ".server_status"],
-    connections.OKPacketWrapper: [".message", ".server_status"],
-    cursors.Cursor: "execute executemany callproc mogrify ._result".split(),
-    cursors.SSCursor: "fetchone fetchmany read_next nextset".split(),
+    EOFPacketWrapper: ["__init__", ".has_next", ".server_status"],
+    OKPacketWrapper: [".message", ".server_status"],
+    Cursor: "execute executemany callproc mogrify ._result".split(),
+    SSCursor: "fetchone fetchmany read_next nextset".split(),
 }
 NATIVE: Final = PyMySQL()
 DRIVER: Final = SyncDriver(NATIVE)
@@ -73,7 +74,7 @@ def uninstall() -> None:
 def _connections(
     patches: Patches, calls: MethodWrappers, ending: Method, spans: QuerySpans, options: Options, flows: Flows
 ) -> None:
-    kind = connections.Connection
+    kind = Connection
 
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.close_over(kind, name, make)
@@ -104,8 +105,8 @@ def _connections(
 
 
 def _results(patches: Patches) -> None:
-    kind = connections.MySQLResult
-    patches.close_over(connections.EOFPacketWrapper, "__init__", ending)
+    kind = MySQLResult
+    patches.close_over(EOFPacketWrapper, "__init__", ending)
     for name in ("_read_rowdata_packet_unbuffered", "_finish_unbuffered_query"):
         patches.close_over(kind, name, reading_on)
 
@@ -113,21 +114,21 @@ def _results(patches: Patches) -> None:
 def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
     connection_of = attrgetter("connection")
     make = functools.partial(calls.statement, connection_of=connection_of, named="query")
-    patches.close_over(cursors.Cursor, "execute", make)
+    patches.close_over(Cursor, "execute", make)
     patches.close_over(
-        cursors.Cursor,
+        Cursor,
         "executemany",
         lambda original: first_taken(spans.nobody, make(in_parts(original), begin=spans.batch)),
     )
     patches.close_over(
-        cursors.Cursor,
+        Cursor,
         "callproc",
         lambda original: calls.call(original, Request.STATEMENT, spans.procedure, calls_procedure, connection_of),
     )
-    patches.close_over(cursors.Cursor, "nextset", functools.partial(_nextset, calls))
-    patches.close_over(cursors.SSCursor, "__del__", _finalising)
+    patches.close_over(Cursor, "nextset", functools.partial(_nextset, calls))
+    patches.close_over(SSCursor, "__del__", _finalising)
     for name in ("nextset", "read_next"):  # with which all others read
-        patches.close_over(cursors.SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
+        patches.close_over(SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
 
 
 def _query(calls: MethodWrappers, spans: QuerySpans, original: Method) -> Method:

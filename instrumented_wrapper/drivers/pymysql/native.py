@@ -1,4 +1,8 @@
-"""What PyMySQL is like: `DriverAdapter`. Private parts that are used are looked for once, when patching."""
+"""What PyMySQL is like: `DriverAdapter`. Private parts that are used are looked for once, when patching.
+
+Classes are taken from the modules that define them, once. After ``install_as_MySQLdb()`` an ``import MySQLdb.cursors``
+loads a second copy of a module, and ``pymysql.cursors`` is then that copy.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
-import pymysql
-from pymysql import connections
+from pymysql.connections import Connection, MySQLResult, charset_by_name
 from pymysql.constants import COMMAND, CR, SERVER_STATUS
+from pymysql.err import Error, OperationalError, ProgrammingError
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions, tracking
@@ -30,7 +34,7 @@ _IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 _AUTOCOMMIT: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _COM_RESET_CONNECTION: Final = 0x1F
 _ENCODED: Final = ("character_set_client", "character_set_connection")
-_construct: Final[Any] = connections.Connection.__init__
+_construct: Final[Any] = Connection.__init__
 # What belongs to the physical connection.
 _PHYSICAL: Final = (
     "_sock _rfile _secure _next_seq_id _current_timeout host port unix_socket host_info server_status server_version"
@@ -43,11 +47,11 @@ class PyMySQL(ForMySQL):
     """`DriverAdapter` for PyMySQL."""
 
     name = "pymysql"
-    error = pymysql.err.Error
-    raises: tuple[type[Exception], ...] = (pymysql.err.Error,)
-    operational_error = pymysql.err.OperationalError
-    programming_error = pymysql.err.ProgrammingError
-    kinds: tuple[type[Any], ...] = (connections.Connection,)
+    error = Error
+    raises: tuple[type[Exception], ...] = (Error,)
+    operational_error = OperationalError
+    programming_error = ProgrammingError
+    kinds: tuple[type[Any], ...] = (Connection,)
 
     def version(self, connection: Any) -> str:
         """Return what the greeting said."""
@@ -83,7 +87,7 @@ class PyMySQL(ForMySQL):
         try:
             connection._execute_command(COMMAND.COM_PING, "")
             connection._read_ok_packet()
-        except (pymysql.err.Error, OSError):
+        except (Error, OSError):
             connection._force_close()
         return connection._sock is not None
 
@@ -152,7 +156,7 @@ class PyMySQL(ForMySQL):
         """PyMySQL encodes by what it was told last."""
         if record.kept and any(name in settings for name in _ENCODED):  # what a switch leaves behind writes no more
             connection.charset, connection.collation = record.kept["charset"], record.kept["collation"]
-            connection.encoding = connections.charset_by_name(connection.charset).encoding
+            connection.encoding = charset_by_name(connection.charset).encoding
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return the statement as PyMySQL will send it."""
@@ -175,12 +179,12 @@ class PyMySQL(ForMySQL):
         with _in_time(new, seconds):
             try:
                 new.connect()
-            except pymysql.err.OperationalError as error:
+            except OperationalError as error:
                 record.kept[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
                 raise
         if _is_stripped(connection, new):
             self.shut(new, True)
-            raise pymysql.err.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS")
+            raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS")
         return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
@@ -243,10 +247,10 @@ def _answers(connection: Any, numbers: Sequence[int]) -> Iterator[Rows]:
     failed: Exception | None = None
     for number in numbers:
         connection._next_seq_id = number
-        result = connections.MySQLResult(connection)
+        result = MySQLResult(connection)
         try:
             result.read()
-        except pymysql.err.Error as error:
+        except Error as error:
             failed = failed or error
             if connection._sock is None:
                 break

@@ -246,6 +246,51 @@ def test_a_held_cursor_that_was_closed_is_none(connect, watch: Watch) -> None:
     lose(connection, watch)
 
 
+@pytest.mark.parametrize("finds", ["fetch", "statement"])
+def test_a_held_cursor_of_an_old_session_closes_silently(connect, watch: Watch, finds: str) -> None:
+    """Also where the new session has a cursor of the same name, which is not touched."""
+    connection = connect()
+    connection.autocommit = True
+    cursor = connection.cursor("numbers", withhold=True)
+    cursor.execute("SELECT generate_series(1, 100)")
+    watch.end_sessions()
+    with pytest.raises(FailoverSuccessError) as caught:
+        cursor.fetchone() if finds == "fetch" else rows(connection, "SELECT 1")
+    assert caught.value.not_restored == ("held cursors",)
+    later = connection.cursor("numbers", withhold=True)
+    later.execute("SELECT generate_series(7, 9)")
+    with pytest.raises(FailoverSuccessError):  # not a row of the other cursor
+        cursor.fetchone()
+    with pytest.raises(FailoverSuccessError):
+        cursor.scroll(1)
+    cursor.close()
+    assert later.fetchall() == [(7,), (8,), (9,)]
+    later.close()
+    assert rows(connection, "SELECT count(*) FROM pg_cursors WHERE name = 'numbers'") == [(0,)]
+
+
+def test_a_held_cursor_is_closed_on_a_session_that_has_ended(connect, watch: Watch) -> None:
+    """All its rows were read: nothing is lost, and nothing is raised."""
+    connection = connect()
+    connection.autocommit = True
+    cursor = connection.cursor("numbers", withhold=True)
+    cursor.execute("SELECT generate_series(1, 3)")
+    assert len(cursor.fetchall()) == 3
+    watch.end_sessions()
+    cursor.close()
+    assert rows(connection, "SELECT 1") == [(1,)]
+
+
+def test_a_loss_in_the_block_of_a_held_cursor_is_what_the_app_sees(connect, watch: Watch) -> None:
+    connection = connect()
+    connection.autocommit = True
+    with pytest.raises(FailoverSuccessError), connection.cursor("numbers", withhold=True) as cursor:
+        cursor.execute("SELECT generate_series(1, 100)")
+        watch.end_sessions()
+        cursor.fetchmany(10)
+    assert rows(connection, "SELECT 1") == [(1,)]
+
+
 # --- transactions -----------------------------------------------------------------------------------------------
 
 
