@@ -1,0 +1,1 @@
+"""Frameworks over each driver, and the loops that the documentation shows."""

@@ -1,0 +1,1 @@
+"""What is special to MariaDB and MySQL and to each of their drivers, on real servers."""

@@ -1,0 +1,1 @@
+"""How drivers are registered, checked, patched and put back."""

@@ -1,0 +1,1 @@
+"""What is special to psycopg, sync and async, on real servers."""
