@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 60  # seconds
+LIMIT = 300  # seconds: of a program that hangs
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ def end(server: Any, number: int) -> None:
     """End a session; return when it is gone."""
     server.sql(f"KILL {number}")
     left = f"SELECT 1 FROM information_schema.processlist WHERE id = {number}"
-    assert guard.wait_until(lambda: not server.sql(left), 10)
+    assert guard.wait_until(lambda: not server.sql(left), 60)
 
 
 def make_table(cluster: Any) -> str:
