@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from instrumented_wrapper import events, leaks, lifecycle, options, resets, supported, switching
+from instrumented_wrapper import events, leaks, lifecycle, options, resets, runners, supported, switching
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.drivers.registry import know, unwrapped
 from instrumented_wrapper.errors import Address
@@ -55,9 +55,9 @@ class Flows:
         self.operations, self.pools = operations, pools
         self.report_left = leaks.Leaks().report
 
-    run = staticmethod(lifecycle.run)
-    run_async = staticmethod(lifecycle.run_async)
-    run_within = staticmethod(lifecycle.run_within)
+    run = staticmethod(runners.run)
+    run_async = staticmethod(runners.run_async)
+    run_within = staticmethod(runners.run_within)
     note_change = staticmethod(lifecycle.note_change)
     note_changes = staticmethod(lifecycle.note_changes)
     settle_doubts = staticmethod(lifecycle.settle_doubts)
@@ -221,13 +221,13 @@ def reset_session(connection: Any) -> bool:
         TypeError: not a sync connection of a supported driver.
     """
     flow = _reset(connection, asynchronous=False)
-    return True if flow is None else lifecycle.run(flow)
+    return True if flow is None else runners.run(flow)
 
 
 async def reset_session_async(connection: Any) -> bool:
     """Do as `reset_session` does, on an async connection."""
     flow = _reset(connection, asynchronous=True)
-    return True if flow is None else await lifecycle.run_async(flow)
+    return True if flow is None else await runners.run_async(flow)
 
 
 def mark_pristine(connection: Any) -> None:
@@ -262,10 +262,10 @@ def switch(connection: Any, host: str | None = None, port: int | None = None) ->
     connection = unwrapped(connection)
     driver, session = _watched(connection, asynchronous=False)
     driver.check_outside_transaction(connection, "switch()")
-    lifecycle.run(switching.before_switch(driver, connection, session))
+    runners.run(switching.before_switch(driver, connection, session))
     with driver.lock(connection):
         driver.check_outside_transaction(connection, "switch()")
-        lifecycle.run(_switch(driver, connection, session, host, port))
+        runners.run(_switch(driver, connection, session, host, port))
 
 
 async def switch_async(connection: Any, host: str | None = None, port: int | None = None) -> None:
@@ -273,10 +273,10 @@ async def switch_async(connection: Any, host: str | None = None, port: int | Non
     connection = unwrapped(connection)
     driver, session = _watched(connection, asynchronous=True)
     driver.check_outside_transaction(connection, "switch_async()")
-    await lifecycle.run_async(switching.before_switch(driver, connection, session))
+    await runners.run_async(switching.before_switch(driver, connection, session))
     async with driver.lock(connection):
         driver.check_outside_transaction(connection, "switch_async()")
-        await lifecycle.run_async(_switch(driver, connection, session, host, port))
+        await runners.run_async(_switch(driver, connection, session, host, port))
 
 
 def _switch(driver: Driver, connection: Any, session: Session, host: str | None, port: int | None) -> Flow[None]:

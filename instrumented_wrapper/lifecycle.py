@@ -1,17 +1,18 @@
-"""The order of steps of a change, what resets and transfers have in common, and the runners that carry flows out.
+"""The order of steps of a change, and what resets and transfers have in common.
 
 A reset is in ``resets.py``, a switch in ``switching.py``. Knows no driver, no SQL and no OpenTelemetry. A flow is a
-generator that yields calls, so that each is written once for sync and async drivers. Law kept here: mark after success.
+generator that yields calls, so that each is written once for sync and async drivers; ``runners.py`` carries it out. Law
+kept here: mark after success.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from inspect import isawaitable, iscoroutine, isgenerator
-from typing import Any, TypeVar
+from inspect import isawaitable
+from typing import Any
 
 from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow
@@ -28,80 +29,12 @@ __all__ = [
     "note_changes",
     "read_anew",
     "restore",
-    "run",
-    "run_async",
-    "run_within",
     "settle_doubts",
     "tell_fetched",
     "where",
 ]
 
-Result = TypeVar("Result")
-# What a runner does next, taken out before it is done: a local that has a raised error, or a call that has it, would
-# keep it, and the error the frame and so the connection, until a garbage collection.
-_Steps = list[Callable[[], Callable[[], Any]]]
 _MOST_QUESTIONS = 100  # an answer may bring up another question: what a function calls in its body
-
-
-def run(flow: Flow[Result]) -> Result:
-    """Carry out the calls of `flow` on a sync connection."""
-    steps: _Steps = [partial(next, flow)]
-    try:
-        while True:
-            calls = [steps.pop()()]
-            try:
-                steps.append(partial(flow.send, _not_awaitable(calls.pop()())))
-            except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
-                steps.append(partial(flow.throw, error))
-    except StopIteration as end:
-        result: Result = end.value
-        return result
-    finally:
-        flow.close()  # interrupted between two calls: the flow ends what it has begun
-
-
-async def run_async(flow: Flow[Result]) -> Result:
-    """Carry out the calls of `flow` on an async connection."""
-    steps: _Steps = [partial(next, flow)]
-    try:
-        while True:
-            calls = [steps.pop()()]
-            try:
-                result = calls.pop()()
-                steps.append(partial(flow.send, await result if isawaitable(result) else result))
-            except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
-                steps.append(partial(flow.throw, error))
-    except StopIteration as end:
-        value: Result = end.value
-        return value
-    finally:
-        flow.close()
-
-
-def run_within(flow: Flow[Result]) -> Generator[Any, Any, Result]:
-    """Carry out the calls of `flow` within a driver's own generator: what a call returns is one, too."""
-    steps: _Steps = [partial(next, flow)]
-    try:
-        while True:
-            calls = [steps.pop()()]
-            try:
-                result = calls.pop()()
-                steps.append(partial(flow.send, (yield from result) if isgenerator(result) else result))
-            except BaseException as error:  # noqa: BLE001 - the flow decides, whatever it is
-                steps.append(partial(flow.throw, error))
-    except StopIteration as end:
-        value: Result = end.value
-        return value
-    finally:
-        flow.close()
-
-
-def _not_awaitable(result: Any) -> Any:
-    if not isawaitable(result):
-        return result
-    if iscoroutine(result):
-        result.close()
-    raise TypeError("a handler returned an awaitable on a sync connection: use a plain function, or an async driver")
 
 
 # --- a change ---------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ PURE = {
     "left_behind": set(),
     "pages": {"operations"},
     "failover": {"errors"},
+    "runners": set(),
     "single_flight": {"errors", "failover"},
     "statement": set(),
     "supported": set(),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
-from weakref import ref
 
+from instrumented_wrapper import runners
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
+from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import Room
 from instrumented_wrapper.drivers.engine.race import WrongRole
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY, PRIMARY, STANDBY
+from instrumented_wrapper.drivers.mysql_channel import Channel
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.drivers.server_session.mysql import MySQLSettings
 from instrumented_wrapper.events import ServerAddress
@@ -23,7 +26,6 @@ from instrumented_wrapper.statement import SET, Effects, Step
 
 __all__ = [
     "STALE",
-    "Channel",
     "ForMySQL",
     "calls_procedure",
     "code_of",
@@ -74,61 +76,11 @@ def does_as(record: Record, text: str) -> Effects | None:
     return None if effects is None else record.settings_client.understood(effects)
 
 
-class Channel:
-    """A connection that is talked with; the driver's own file says how."""
-
-    def __init__(self, native: ForMySQL, record: Record) -> None:
-        self._native, self._record = native, ref(record)  # which has the channel: no cycle for the garbage collector
-        self.raises = native.raises
-
-    @property
-    def record(self) -> Any:
-        """The session of the connection."""
-        return self._record()
-
-    def dialect(self) -> questions.Dialect:
-        """Return what the server calls things."""
-        return questions.dialect_of(self._native.version(self.record.connection()))
-
-    def send(self, texts: Sequence[str]) -> list[Rows]:
-        """Send texts; return the rows of each."""
-        return self._native.send(self.record.connection(), texts)
-
-    def known(self, name: str) -> str | None:
-        """Return a setting that the client knows."""
-        return self._native.known(self.record.connection(), self.record, name)
-
-    def giving(self, assignments: Sequence[Assignment], back: bool) -> None:
-        """The server is about to be given settings."""
-        self._native.giving(self.record.connection(), assignments, back)
-
-    def owes(self) -> bool:
-        """Return True if the last answer had rows."""
-        return self._native.owes(self.record.connection())
-
-    def tracks(self) -> bool:
-        """Tell whether the server reports all that changes."""
-        return self._native.tracks(self.record.connection())
-
-    def listen(self) -> None:
-        """Have the server report what it has not reported yet."""
-        self._native.listen(self.record.connection())
-
-    def went_back(self, settings: Sequence[str]) -> None:
-        """Settings are what connecting gave them."""
-        self._native.went_back(self.record.connection(), self.record, settings)
-
-    def is_lost(self, error: BaseException) -> bool:
-        """Tell whether the physical connection has ended."""
-        return self._native.is_lost(self.record.connection(), error)
-
-    def reset(self, without_database: bool) -> bool:
-        """Reset the whole session."""
-        return self._native.reset(self.record.connection(), self.record, without_database)
-
-
 class ForMySQL:
-    """The part of a `DriverAdapter` that is the same for every driver of MySQL."""
+    """The part of a `DriverAdapter` that is the same for every driver of MySQL.
+
+    What may wait returns a value where the driver blocks, else an awaitable.
+    """
 
     name: str
     room: Room = mysql
@@ -136,6 +88,8 @@ class ForMySQL:
     raises: tuple[type[Exception], ...]
     operational_error: type[Exception]
     programming_error: type[Exception]
+    run: Callable[[Flow[Any]], Any] = staticmethod(runners.run)  # carries a flow out
+    blocks = True  # its calls are not awaited
     error_number: int | None = -1  # no number of MySQL's, and so none of a loss
     reentrant = True
     settings: Sequence[str] = ()  # all of them live on the server
@@ -148,8 +102,8 @@ class ForMySQL:
         """Return what the server says of its version."""
         raise NotImplementedError
 
-    def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
-        """Send texts, past all that is patched, and return the rows of each as text."""
+    def send(self, connection: Any, texts: Sequence[str]) -> Any:
+        """Send texts, past all that is patched, and return the `Rows` of each as text. May wait."""
         raise NotImplementedError
 
     def known(self, connection: Any, record: Record, name: str) -> str | None:
@@ -164,21 +118,24 @@ class ForMySQL:
         """Tell whether the server reports all that changes."""
         return False
 
-    def listen(self, connection: Any) -> None:
-        """Have the server report what it has not reported yet, where it does that."""
+    def listen(self, connection: Any) -> Any:
+        """Have the server report what it has not reported yet, where it does that. May wait."""
 
     def went_back(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """Put back what the driver itself keeps of settings that were reset: how it encodes what it sends."""
 
-    def reset(self, connection: Any, record: Record, without_database: bool = False) -> bool:
-        """Reset the whole session (COM_RESET_CONNECTION), and redo what connecting did; False: that cannot be done."""
+    def reset(self, connection: Any, record: Record, without_database: bool = False) -> Any:
+        """Reset the whole session (COM_RESET_CONNECTION), and redo what connecting did. May wait.
+
+        Returns False if that cannot be done.
+        """
         raise NotImplementedError
 
     def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
 
-    def is_alive(self, connection: Any) -> bool:
-        """Return True if the server answers a ping; otherwise mark the physical connection as lost."""
+    def is_alive(self, connection: Any) -> Any:
+        """Return True if the server answers a ping; otherwise mark the physical connection as lost. May wait."""
         raise NotImplementedError
 
     def socket(self, connection: Any) -> int | None:
@@ -225,19 +182,27 @@ class ForMySQL:
         if code in mysql.LOST_ERRORS or (code in mysql.NOT_SERVING and self._is_new(connection)):
             self.mark_lost(connection)
             return True
-        return self.has_ended(connection) or (code == mysql.INTERRUPTED and not self.is_alive(connection))
+        return self.has_ended(connection)
+
+    def leaves_open(self, error: BaseException) -> bool:
+        """A KILL of the session has the same number as one of the statement."""
+        return code_of(error) == mysql.INTERRUPTED
 
     @staticmethod
     def _is_new(connection: Any) -> bool:
         return (record := record_of(connection)) is not None and record.internal
 
-    def query(self, connection: Any, text: str) -> Rows:
-        """Send one text."""
-        return self.send(connection, [text])[0]
+    def query(self, connection: Any, text: str) -> Any:
+        """Send one text. May wait."""
+        return self.run(self._query(connection, text))
 
-    def finish(self, connection: Any, command: str) -> None:
-        """Send COMMIT or ROLLBACK."""
-        self.query(connection, command)
+    def _query(self, connection: Any, text: str) -> Flow[Rows]:
+        answers: list[Rows] = yield partial(self.send, connection, [text])
+        return answers[0]
+
+    def finish(self, connection: Any, command: str) -> Any:
+        """Send COMMIT or ROLLBACK. May wait."""
+        return self.query(connection, command)
 
     def ended(self, connection: Any, record: Record) -> None:
         """These drivers keep nothing of their own about transactions."""
@@ -274,28 +239,35 @@ class ForMySQL:
         """Return nothing: the app cannot ask for a kind of server."""
         return ""
 
-    def is_standby(self, connection: Any) -> bool | None:
-        """Ask whether the server takes writes only from those with special rights."""
-        return self._role(self.query(connection, questions.is_read_only()))
+    def is_standby(self, connection: Any) -> Any:
+        """Ask whether the server takes writes only from those with special rights. May wait."""
+        return self.run(self._is_standby(connection))
+
+    def _is_standby(self, connection: Any) -> Flow[bool]:
+        return self._role((yield from self._query(connection, questions.is_read_only())))
 
     @staticmethod
     def _role(rows: Rows) -> bool:
         ((value,),) = rows
         return str(value).upper() in ("1", "ON")
 
-    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
-        """Ask whether the server serves anybody, and of which kind it is."""
-        is_standby = self._role(self.send(connection, questions.serves())[0])
+    def checked(self, connection: Any, role: str, asks: bool) -> Any:
+        """Ask whether the server serves anybody, and of which kind it is. May wait."""
+        return self.run(self._checked(connection, role))
+
+    def _checked(self, connection: Any, role: str) -> Flow[bool]:
+        answers = yield partial(self.send, connection, questions.serves())
+        is_standby = self._role(answers[0])
         fits = role == ANY or is_standby is (role == STANDBY)
-        if not fits or (role == PRIMARY and self._is_outside_its_group(connection)):
+        if not fits or (role == PRIMARY and (yield from self._is_outside_its_group(connection))):
             raise WrongRole(role)
         return is_standby
 
-    def _is_outside_its_group(self, connection: Any) -> bool:
+    def _is_outside_its_group(self, connection: Any) -> Flow[bool]:
         if (question := questions.is_outside_its_group(self.version(connection))) is None:
             return False
         try:
-            return bool(self.query(connection, question))
+            return bool((yield from self._query(connection, question)))
         except self.raises as error:
             if self.is_lost(connection, error):
                 raise
@@ -329,16 +301,22 @@ class ForMySQL:
             return "autocommit"
         return "gone" if code_of(error) == mysql.XA_UNKNOWN and effects.rolls_back else ""
 
-    def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
-        """Return True if the server executes no statements any more, or refused a write because it is read-only now."""
-        if (code := code_of(error)) in mysql.NOT_SERVING:
-            return not self._serves(connection)
-        refused = code in mysql.READ_ONLY_ERRORS and not record.asked_read_only
-        return refused and record.may_be_demoted() and bool(self.is_standby(connection))
+    def demoted(self, connection: Any, record: Record, error: BaseException) -> Any:
+        """Return True if the server executes no statements any more, or refused a write because it is read-only now.
 
-    def _serves(self, connection: Any) -> bool:
+        May wait.
+        """
+        return self.run(self._demoted(connection, record, error))
+
+    def _demoted(self, connection: Any, record: Record, error: BaseException) -> Flow[bool]:
+        if (code := code_of(error)) in mysql.NOT_SERVING:
+            return not (yield from self._serves(connection))
+        refused = code in mysql.READ_ONLY_ERRORS and not record.asked_read_only
+        return refused and record.may_be_demoted() and bool((yield partial(self.is_standby, connection)))
+
+    def _serves(self, connection: Any) -> Flow[bool]:
         try:
-            self.query(connection, questions.nothing())
+            yield from self._query(connection, questions.nothing())
         except self.raises as error:
             return code_of(error) not in mysql.NOT_SERVING
         return True

@@ -58,7 +58,7 @@ class Record(TrackedConnection):
         super().__init__(native.name, connection, options, native.room, arguments)
         self.native, self.aliases = native, native.aliases
         self.use_lock = threading.RLock()
-        self.busy: bool | int = False
+        self.busy: object = False
         self.abandoned = self.used = self.begun = self.outlived = self.late = False
         self.transaction_status, self.chains = TransactionStatus.IDLE, False
         self.seen: ServerAddress | None = None
@@ -69,6 +69,14 @@ class Record(TrackedConnection):
     def is_within(self) -> bool:
         """Tell whether a call now is part of the one that is under way, in this thread."""
         return self.busy is True or self.busy == threading.get_ident()
+
+    def caller(self) -> object:
+        """Return what `busy` is while something of ours is under way: the thread's number."""
+        return threading.get_ident()
+
+    def of_app(self) -> object:
+        """Return what `busy` is while a call of the app is under way."""
+        return self.native.reentrant
 
     def keeps_changes(self) -> bool:
         """Tell whether a change now is one of the app's."""
@@ -86,15 +94,19 @@ class Record(TrackedConnection):
 
     def attach(self, connection: Any, hosts: tuple[Address, ...]) -> None:
         """Watch `connection` from now on."""
-        self.hosts, self.failover = hosts, self.would_switch(hosts)
-        self.look_at(connection)
+        self.begin(connection, hosts)
         self.was_standby = self._asked_role(connection) if self.failover else None
         connection.__dict__[KEY] = self
         watch(self)
 
+    def begin(self, connection: Any, hosts: tuple[Address, ...]) -> None:
+        """Have `connection` be the one that is watched, at a server that was looked for on `hosts`."""
+        self.hosts, self.failover = hosts, self.would_switch(hosts)
+        self.look_at(connection)
+
     def _asked_role(self, connection: Any) -> bool | None:
         try:
-            return self.native.is_standby(connection)
+            return self.native.is_standby(connection)  # type: ignore[no-any-return]
         except self.native.raises:  # it does not say, or is lost already: connecting went well, for all the app knows
             return None
 

@@ -1,4 +1,7 @@
-"""What a driver's own file says of the driver: `DriverAdapter`. Knows no driver."""
+"""What a driver's own file says of the driver: `DriverAdapter`. Knows no driver.
+
+What may wait for the server returns a value where the driver blocks, else an awaitable.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +70,14 @@ class DriverAdapter(Protocol):
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
         """Tell whether the physical connection has ended, by its state and by what was just raised."""
 
-    def is_alive(self, connection: Any) -> bool:
-        """Look at what came unasked, or ask the server; never reconnect. False: the physical connection has ended."""
+    def leaves_open(self, error: BaseException) -> bool:
+        """Return True if an error leaves open whether the session has ended, so that `is_alive` has to find out."""
+
+    def is_alive(self, connection: Any) -> Any:
+        """Look at what came unasked, or ask the server; never reconnect. May wait.
+
+        Returns False if the physical connection has ended, which `is_lost` knows from then on.
+        """
 
     def socket(self, connection: Any) -> int | None:
         """Return the descriptor of the physical connection, where the driver tells it."""
@@ -85,8 +94,8 @@ class DriverAdapter(Protocol):
     def write(self, connection: Any, setting: str, value: Any) -> None:
         """Set one of `settings`, unrecorded."""
 
-    def query(self, connection: Any, text: str) -> list[list[str | None]]:
-        """Send a text, past all that is patched, and return its last rows as text.
+    def query(self, connection: Any, text: str) -> Any:
+        """Send a text, past all that is patched, and return its last rows as text. May wait.
 
         Raises:
             Exception: the driver's.
@@ -101,8 +110,8 @@ class DriverAdapter(Protocol):
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return a statement with its parameters in it, as it will be sent; None where that is not to be had."""
 
-    def finish(self, connection: Any, command: str) -> None:
-        """Send COMMIT or ROLLBACK, past all that is patched."""
+    def finish(self, connection: Any, command: str) -> Any:
+        """Send COMMIT or ROLLBACK, past all that is patched. May wait."""
 
     def ended(self, connection: Any, record: Kept) -> None:
         """Have the driver know that no transaction is open: the app has ended it in a call that met a loss."""
@@ -113,12 +122,14 @@ class DriverAdapter(Protocol):
     def open(self, connection: Any, record: Kept, address: Address, role: str, seconds: float) -> Any:
         """Return a new connection like `connection`, at its baseline; `role`: where the client library looks for it.
 
+        May wait.
+
         Raises:
             Exception: the driver's.
         """
 
-    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
-        """Return whether the server of a new connection is a standby.
+    def checked(self, connection: Any, role: str, asks: bool) -> Any:
+        """Return whether the server of a new connection is a standby. May wait.
 
         `asks`: it is asked something in any case, which only a server that works answers.
 
@@ -136,8 +147,8 @@ class DriverAdapter(Protocol):
     def swap(self, connection: Any, other: Any) -> Any:
         """Give the app's object the physical connection of `other`; return what then has its former one."""
 
-    def refuse(self, connection: Any) -> None:
-        """Leave the session in an aborted transaction, where the server knows such a thing."""
+    def refuse(self, connection: Any) -> Any:
+        """Leave the session in an aborted transaction, where the server knows such a thing. May wait."""
 
     def shut(self, connection: Any, for_good: bool) -> None:
         """End the physical connection; `for_good`: whoever uses the object is told that it is closed."""
@@ -148,8 +159,8 @@ class DriverAdapter(Protocol):
         ``autocommit``: only a session in autocommit may end it; ``gone``: the server does not have it; or nothing.
         """
 
-    def demoted(self, connection: Any, record: Kept, error: BaseException) -> bool:
-        """Tell whether a write was refused because the server is not a primary any more. May ask."""
+    def demoted(self, connection: Any, record: Kept, error: BaseException) -> Any:
+        """Return True if a write was refused because the server is not a primary any more. May wait."""
 
-    def is_standby(self, connection: Any) -> bool | None:
-        """Tell whether the server is not a primary; None where that is not known. May ask."""
+    def is_standby(self, connection: Any) -> Any:
+        """Return True if the server is not a primary; None where that is not known. May wait."""

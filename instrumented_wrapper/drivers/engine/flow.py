@@ -8,7 +8,6 @@ The frequent path is in `sync_calls` and `sync_endings`, what a loss means in `l
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,7 +81,7 @@ class StatementFlow:
         if done is not None and done is not _NOTHING:
             decisions.note(record, decisions.attributed(record, done))
         moves = record.generation
-        record.busy = self._native.reentrant
+        record.busy = record.of_app()
         try:
             result = yield run
         except BaseException as error:
@@ -108,7 +107,7 @@ class StatementFlow:
         if not (names := decisions.unread(record, effects.steps)):
             return
         moves, busy = record.generation, record.busy
-        record.busy = threading.get_ident()
+        record.busy = record.caller()
         try:
             yield from self._flows.note_changes(self._driver, connection, record, names)
         except ValueError:  # something between us and the server answers otherwise than the server does
@@ -187,7 +186,7 @@ class StatementFlow:
 
     def resync(self, connection: Any, record: Record) -> Flow[None]:
         """Ask the server for what is in doubt; where it fails the doubts stay, and are told at a loss."""
-        busy, record.busy = record.busy, threading.get_ident()
+        busy, record.busy = record.busy, record.caller()
         try:
             yield from self._flows.settle_doubts(self._driver, connection, record)
         except (self._native.error, ValueError):
@@ -216,7 +215,9 @@ class StatementFlow:
             self._settle(connection, record, certain=False)
             return PASSES
         facts = facts_after(native, connection, record, call, effects, in_part=has_run_in_part(error))
-        if self._native.is_lost(connection, error):
+        if native.leaves_open(error):
+            yield partial(native.is_alive, connection)
+        if native.is_lost(connection, error):
             loss = None if self._native.is_closed(connection) else loss_rules.found_while_under_way(facts, error)
             if loss is None or not record.switchable:
                 self._observe(connection, record, loss)
@@ -259,7 +260,7 @@ class StatementFlow:
             return (yield from self._refused(connection, record))
         if why != "autocommit" or native.transaction_status(connection, record) != TransactionStatus.IDLE:
             return PASSES
-        moves, record.busy = record.generation, threading.get_ident()
+        moves, record.busy = record.generation, record.caller()
         try:
             yield partial(native.finish, connection, "SET autocommit=1")
             result = yield run
@@ -298,7 +299,7 @@ class StatementFlow:
         with record.use_lock:
             if record.generation != moves and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
-            busy, record.busy = record.busy, threading.get_ident()
+            busy, record.busy = record.busy, record.caller()
             if loss.transaction != "none":
                 record.settings_client.lost()
             try:

@@ -186,7 +186,7 @@ class MySQLClient(ForMySQL):
 
     def is_standby(self, connection: Any) -> bool | None:
         """Ask, and leave nothing of the answer: ``affected_rows()`` is what it was after connecting."""
-        answer = super().is_standby(connection)
+        answer: bool | None = super().is_standby(connection)
         if not self._was_used(connection):
             C.query(physical(connection), questions.nothing().encode())
         return answer

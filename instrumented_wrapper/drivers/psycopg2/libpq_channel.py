@@ -46,7 +46,8 @@ class Channel:
 
     def send(self, text: str) -> Generator[Any, Any, Rows]:
         """Send a text and return the rows of its answers."""
-        return self._native.query(self._of(), text)
+        rows: Rows = self._native.query(self._of(), text)
+        return rows
         yield  # a generator, which never waits
 
     def _is(self, phase: TransactionStatus) -> bool:

@@ -136,6 +136,10 @@ class Psycopg2:
         closed = _closed.__get__(here)
         return closed == LOST or (not closed and _status(here) == _UNKNOWN)
 
+    def leaves_open(self, error: BaseException) -> bool:
+        """libpq knows whether the session has ended."""
+        return False
+
     def is_alive(self, connection: Any) -> bool:
         """Read what came unasked: notifications, notices, or the server's last words."""
         here = physical(connection)

@@ -6,9 +6,8 @@ The texts are the database's (``databases/``), the order of steps the lifecycle'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from instrumented_wrapper.drivers import Assigned
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import Effects
 
@@ -19,7 +18,10 @@ Rows = list[list[str | None]]
 
 
 class SettingsClient(Protocol):
-    """One connection, talked with about its settings; a call waits for the server."""
+    """One connection, talked with about its settings.
+
+    What may wait for the server returns a value where the driver blocks, else an awaitable.
+    """
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
         """Return the values of those settings that the server reports unasked."""
@@ -36,18 +38,20 @@ class SettingsClient(Protocol):
     def expect(self) -> None:
         """Doubt what the server may have had no room to report: something depends on it, and it can be asked."""
 
-    def present(self, names: Sequence[str]) -> Values:
-        """Ask for values of settings."""
+    def present(self, names: Sequence[str]) -> Any:
+        """Ask for values of settings, as `Values`. May wait."""
 
-    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:
-        """Clear state, then give settings. None where the session is not the connection's own.
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Any:
+        """Clear state, then give settings. May wait.
+
+        Returns an `Assigned`; None where the session is not the connection's own.
 
         Raises:
             Refused: one of the settings was refused.
         """
 
-    def ask(self) -> Values:
-        """Ask for all that is in doubt, and tell the session; return pristine values that were found."""
+    def ask(self) -> Any:
+        """Ask for all that is in doubt, and tell the session; return pristine `Values` that were found. May wait."""
 
     def understood(self, effects: Effects) -> Effects | None:
         """Add what is known of the functions that a statement calls; None where nothing is left that matters."""

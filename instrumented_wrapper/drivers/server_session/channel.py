@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from instrumented_wrapper.databases.mysql import questions
-from instrumented_wrapper.drivers.server_session import Rows
+from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["Channel"]
@@ -17,9 +17,13 @@ class Channel(Protocol):
 
     Attributes:
         raises: what the driver raises; the first argument, or its `errno`, is the server's number.
+        run: carries a flow out: returns its value where the driver blocks, else an awaitable.
+        blocks: the driver's calls block, and are not awaited.
     """
 
     raises: tuple[type[Exception], ...]
+    run: Callable[[Flow[Any]], Any]
+    blocks: bool
 
     @property
     def record(self) -> Any:
@@ -28,8 +32,11 @@ class Channel(Protocol):
     def dialect(self) -> questions.Dialect:
         """Return what the server calls things."""
 
-    def send(self, texts: Sequence[str]) -> list[Rows]:
-        """Send texts, one statement each, in one round trip where the driver can; return the rows of each."""
+    def send(self, texts: Sequence[str]) -> Any:
+        """Send texts, one statement each, in one round trip where the driver can. May wait.
+
+        Returns the `Rows` of each.
+        """
 
     def known(self, name: str) -> str | None:
         """Return a setting that the client knows without asking: ``autocommit``."""
@@ -43,8 +50,8 @@ class Channel(Protocol):
     def tracks(self) -> bool:
         """Tell whether the server reports, with its answers, all that changes."""
 
-    def listen(self) -> None:
-        """Have the server report what it has not reported yet."""
+    def listen(self) -> Any:
+        """Have the server report what it has not reported yet. May wait."""
 
     def went_back(self, settings: Sequence[str]) -> None:
         """Settings are what connecting gave them: so is what the driver keeps of them."""
@@ -52,8 +59,10 @@ class Channel(Protocol):
     def is_lost(self, error: BaseException) -> bool:
         """Tell whether an error says that the physical connection has ended."""
 
-    def reset(self, without_database: bool) -> bool:
-        """Reset the whole session and redo what connecting did (COM_RESET_CONNECTION); False: that cannot be done.
+    def reset(self, without_database: bool) -> Any:
+        """Reset the whole session and redo what connecting did (COM_RESET_CONNECTION). May wait.
+
+        Returns False if that cannot be done.
 
         `without_database`: it has none afterwards, which only COM_CHANGE_USER does.
         """

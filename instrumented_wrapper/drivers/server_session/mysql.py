@@ -1,19 +1,21 @@
-"""What sessions of MySQL and MariaDB are asked about their settings, and how they are set: on a channel that blocks.
+"""What sessions of MySQL and MariaDB are asked about their settings, and how they are set: flows over a `Channel`.
 
-The text is the database's (``databases/mysql/questions.py``), the order of steps the lifecycle's. Where the driver lets
-the server report what has changed, with each answer (``session_track_system_variables``), nothing else is asked.
+A flow yields each call of the channel that may wait. The text is the database's (``databases/mysql/questions.py``), the
+order of steps the lifecycle's. Where the driver lets the server report what has changed, with each answer
+(``session_track_system_variables``), nothing else is asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from instrumented_wrapper.databases.mysql import questions, tracking
 from instrumented_wrapper.databases.mysql.settings import COMPLETION, TIMESTAMP, chains
 from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
-from instrumented_wrapper.drivers import Assigned, Refused
+from instrumented_wrapper.drivers import Assigned, Flow, Refused
 from instrumented_wrapper.drivers.server_session import Values
 from instrumented_wrapper.drivers.server_session.reports import Reports, runs_code
 from instrumented_wrapper.server_settings import ANY, Assignment, ServerAnswer
@@ -33,35 +35,50 @@ _COMMITS, _ROLLS_BACK = (Step(COMMIT),), (Step(ROLLBACK),)
 
 
 class MySQLSettings(Reports):
-    """`SettingsClient` with MySQL."""
+    """`SettingsClient` with MySQL. What may wait returns a value where the driver blocks, else an awaitable."""
 
-    def present(self, names: Sequence[str]) -> Values:
-        """Ask for values of settings; those that the server does not know are None."""
-        return dict.fromkeys(names) | self._asked(questions.present, names)
+    def present(self, names: Sequence[str]) -> Any:
+        """Ask for values of settings; those that the server does not know are None. May wait."""
+        return self._channel.run(self._present(names))
 
-    def _asked(self, question: Any, names: Sequence[str]) -> Values:
+    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Any:
+        """Clear state and give settings; return what they were before, unless they go back. May wait."""
+        return self._channel.run(self._assign(assignments, clears, back))
+
+    def ask(self) -> Any:
+        """Ask for all that is in doubt, and tell the session. May wait."""
+        return self._channel.run(self._ask())
+
+    def _present(self, names: Sequence[str]) -> Flow[Values]:
+        return dict.fromkeys(names) | (yield from self._asked(questions.present, names))
+
+    def _asked(self, question: Any, names: Sequence[str]) -> Flow[Values]:
         if not names:
             return {}
         dialect = self._channel.dialect()
         again = [questions.present([TIMESTAMP], dialect)] if TIMESTAMP in names else []
         try:
-            (row,), *later = self._channel.send([question(names, dialect), *again])
+            (row,), *later = yield partial(self._channel.send, [question(names, dialect), *again])
         except self._channel.raises as error:
             if _code(error) not in _NOT_READABLE:
                 raise
             if len(names) == 1:
                 return {names[0]: None}
-            return {name: value for name in names for value in self._asked(question, (name,)).values()}
+            singly: Values = {}
+            for name in names:
+                singly |= yield from self._asked(question, (name,))
+            return singly
         found = questions.answers(names, row)
         if later and found[TIMESTAMP] != questions.answers([TIMESTAMP], later[0][0])[TIMESTAMP]:
             found[TIMESTAMP] = "0"  # it goes on: nobody has set it
         return found
 
-    def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned:
-        """Clear state and give settings; return what they were before, unless they go back."""
+    def _assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Flow[Assigned]:
+        answer = Assigned({}, frozenset())
         try:
-            cleared, assignments = self._clear(assignments, clears)
-            answer = self._give(assignments, back) if assignments else Assigned({}, frozenset())
+            cleared, assignments = yield from self._clear(assignments, clears)
+            if assignments:
+                answer = yield from self._give(assignments, back)
         finally:
             self.keep_reported()
         if back:
@@ -70,7 +87,7 @@ class MySQLSettings(Reports):
 
     def _clear(
         self, assignments: Sequence[Assignment], clears: Sequence[str]
-    ) -> tuple[frozenset[str], Sequence[Assignment]]:
+    ) -> Flow[tuple[frozenset[str], Sequence[Assignment]]]:
         """Clear state; return what was cleared, and what the session is to be given then.
 
         A session that is reset as a whole has lost what the app's own configuration of each new connection did.
@@ -78,7 +95,7 @@ class MySQLSettings(Reports):
         texts = questions.clear(clears)
         no_database = any(a.name == "database" and not a.text for a in assignments)
         at_once = [name for name in clears if name not in questions.BY_TEXT_ONLY]
-        if (at_once or no_database) and self._channel.reset(no_database):
+        if (at_once or no_database) and (yield partial(self._channel.reset, no_database)):
             known = self._channel.record
             named = {assignment.name for assignment in assignments}
             baseline = [a for a in known.on_server.baseline_assignments() if a.name not in named]
@@ -92,36 +109,36 @@ class MySQLSettings(Reports):
         else:
             cleared = set()
         if texts:
-            self._channel.send(list(texts.values()))
+            yield partial(self._channel.send, list(texts.values()))
         return frozenset((*cleared, *texts)), assignments
 
-    def _give(self, assignments: Sequence[Assignment], back: bool) -> Assigned:
+    def _give(self, assignments: Sequence[Assignment], back: bool) -> Flow[Assigned]:
         """Give settings in one round trip; where one is refused, one by one."""
         names = tuple(assignment.name for assignment in assignments)
         self._channel.giving(assignments, back)
         texts = questions.assign(assignments, self._channel.dialect())
         asked = [] if back else [questions.present(names, self._channel.dialect())]
         try:
-            answers = self._channel.send([*asked, *texts])
+            answers = yield partial(self._channel.send, [*asked, *texts])
         except self._channel.raises as error:
             if self._channel.is_lost(error):
                 raise
-            return self._give_singly(assignments, back)
+            return (yield from self._give_singly(assignments, back))
         before = {} if back else questions.answers(names, answers[0][0])
         return Assigned(before, frozenset(name for several in texts.values() for name in several))
 
-    def _give_singly(self, wanted: Sequence[Assignment], back: bool) -> Assigned:
+    def _give_singly(self, wanted: Sequence[Assignment], back: bool) -> Flow[Assigned]:
         """Give settings one by one. What cannot be set by anybody, or not here, does not keep the others away.
 
         Raises:
             Refused: the server did not take the value of one.
         """
-        before = {} if back else self.present([assignment.name for assignment in wanted])
+        before = {} if back else (yield from self._present([assignment.name for assignment in wanted]))
         done: set[str] = set()
         errors: dict[str, Exception] = {}
         for text, names in ((t, n) for a in wanted for t, n in questions.assign([a], self._channel.dialect()).items()):
             try:
-                self._channel.send([text])
+                yield partial(self._channel.send, [text])
                 done.update(names)
             except self._channel.raises as error:
                 if _code(error) not in _CANNOT_BE_SET:
@@ -132,24 +149,24 @@ class MySQLSettings(Reports):
         refused = {name: error for name, error in errors.items() if name not in own}
         return Assigned(before, frozenset(done), own, refused)
 
-    def ask(self) -> Values:
-        """Ask for all that is in doubt, and tell the session."""
+    def _ask(self) -> Flow[Values]:
         record = self._channel.record
         known = record.on_server
         if self._more:
-            self._hear_all()
+            yield from self._hear_all()
             if known.doubts.get(ANY) == UNNAMED:
                 del known.doubts[ANY]
         self._take()
-        at_first = self._variables.list()
+        at_first = yield from self._variables.list()
         before = known.shown
         asked = (*known.names_in_doubt(), *self._variables.names())
         names = tuple(name for name in dict.fromkeys(asked) if name not in (UNNAMED, USER_VARIABLES))
         unknown = tuple(name for name in names if not known.has_pristine(name))
-        values = self._asked(questions.present, names)
+        values = yield from self._asked(questions.present, names)
         given = {name: values.get(name) if value is None else value for name, value in at_first.items()}
         first = {name: value for name, value in (self._first | given).items() if name in unknown}
-        defaults = first | self._asked(questions.defaults, tuple(name for name in unknown if name not in first))
+        rest = tuple(name for name in unknown if name not in first)
+        defaults = first | (yield from self._asked(questions.defaults, rest))
         record.told(ServerAnswer(values, defaults), None)
         self._variables.settle(before)
         record.refresh_changed()

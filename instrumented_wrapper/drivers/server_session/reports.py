@@ -12,6 +12,7 @@ from typing import Any, Final
 from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.databases.mysql.settings import HIDDEN, TIMESTAMP, TOGETHER
 from instrumented_wrapper.databases.mysql.state import UNNAMED
+from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.server_session.channel import Channel
 from instrumented_wrapper.drivers.server_session.user_variables import UserVariables
 from instrumented_wrapper.server_settings import ANY
@@ -35,13 +36,14 @@ class Reports:
         self._own: frozenset[str] = frozenset()  # no session can be given it
         self._of_rows: Sequence[Effects] = ()  # effects of the statement whose rows were the last
         self._listening = False  # what is reported now was asked for
+        self._is_baseline = False  # what is still to be reported belongs to the baseline
         self._perhaps: bool | None = None  # user variables may have been set; True: nothing else explains the report
         self._variables = UserVariables(channel)
 
     def moved(self) -> None:
         """The physical connection is another one now."""
         self._pending.clear()
-        self._more = False
+        self._more = self._is_baseline = False
         self._channel.record.reported = self._reported
 
     def _reported(self, name: str) -> str | None:
@@ -103,9 +105,13 @@ class Reports:
         record = self._channel.record
         self._more, self._of_rows = True, tuple(record.in_flight)
         if record.recording and not record.configuring:
-            record.on_server.doubts[ANY] = UNNAMED
-            record.asks = True
-            record.refresh()
+            self._will_ask()
+
+    def _will_ask(self) -> None:
+        record = self._channel.record
+        record.on_server.doubts[ANY] = UNNAMED
+        record.asks = True
+        record.refresh()
 
     def rows_changed(self) -> None:
         """Listen for what the end of rows reports as changed, unless the statement's own effects are known."""
@@ -129,20 +135,26 @@ class Reports:
 
     def keep_reported(self) -> None:
         """What was reported belongs to the baseline."""
-        if self._more:
-            self._hear_all()
+        if self._more and self._channel.blocks:
+            self._channel.run(self._hear_all())
+        elif self._more:  # nothing waits here: the next statement asks first
+            self._is_baseline = True
+            self._will_ask()
         self._forget_pending()
 
     def _forget_pending(self) -> None:
         self._pending.clear()
         self._unnamed, self._perhaps = False, None
 
-    def _hear_all(self) -> None:
+    def _hear_all(self) -> Flow[None]:
         self._more, self._listening = False, True
         try:
-            self._channel.listen()
+            yield self._channel.listen
         finally:
             self._listening = False
+        is_baseline, self._is_baseline = self._is_baseline, False
+        if is_baseline:
+            self._forget_pending()
 
     def notice(self) -> None:
         """Take what was reported with the answers; the text of the statement need not have said it."""

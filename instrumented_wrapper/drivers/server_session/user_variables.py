@@ -8,10 +8,12 @@ in ``.not_restored``, unless it is certain that none was set.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
+from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.server_session.channel import Channel
 from instrumented_wrapper.statement import DOUBT, SET, UNSEEN, Step
 
@@ -53,7 +55,7 @@ class UserVariables:
             self._listable and USER_VARIABLES in record.residual.kinds and USER_VARIABLES not in record.residual.built
         )
 
-    def list(self) -> dict[str, str | None]:
+    def list(self) -> Flow[dict[str, str | None]]:
         """Ask for their names where any may have been set.
 
         Returns what those of which nothing is known had after connecting; None where that was no literal.
@@ -63,7 +65,7 @@ class UserVariables:
         if not (wanted and self._listable):
             return {}
         try:
-            rows, at_first = self._channel.send(questions.user_variables(self._channel.dialect()))
+            rows, at_first = yield partial(self._channel.send, questions.user_variables(self._channel.dialect()))
         except self._channel.raises as error:
             if self._channel.is_lost(error):
                 raise

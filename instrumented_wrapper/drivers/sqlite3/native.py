@@ -88,6 +88,10 @@ class SQLite:
         """Nothing is ever lost."""
         return False
 
+    def leaves_open(self, error: BaseException) -> bool:
+        """There is no session that could end."""
+        return False
+
     def is_alive(self, connection: Any) -> bool:
         """It always is."""
         return True

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from instrumented_wrapper import lifecycle
+from instrumented_wrapper import runners
 from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
 from instrumented_wrapper.drivers.engine import race_tasks, race_threads
 from instrumented_wrapper.drivers.engine.race import Opening
@@ -46,9 +46,9 @@ class Racer:
         target = Target(tuple((p.host, p.port) for p in places), "primary", None, wanted)
         if not self.is_async:
             opening = Opening(self._open, self._answer, self._close)
-            return lifecycle.run(race_threads.contest(opening).race(target, time.monotonic() + seconds))
+            return runners.run(race_threads.contest(opening).race(target, time.monotonic() + seconds))
         opening = Opening(self._open_async, self._answer, self._close_async)
-        return await lifecycle.run_async(race_tasks.contest(opening).race(target, time.monotonic() + seconds))
+        return await runners.run_async(race_tasks.contest(opening).race(target, time.monotonic() + seconds))
 
     def _open(self, address: Any, role: str, seconds: float) -> Any:
         self._opened.append(connection := psycopg.connect(_dsn(address, role)))
