@@ -123,6 +123,12 @@ class Session:
         self.left_behind.settings.add(setting)
         self.refresh_changed()
 
+    def configured(self, setting: str, value: Any) -> None:
+        """A pool or a framework has set `setting` before it hands the connection out: that is its baseline value."""
+        if setting in self._settings:
+            self._settings[setting] = SettingState(setting, value, value)
+            self.refresh_changed()
+
     def pristine(self, setting: str, present: Any) -> Any:
         """Return the baseline value of `setting`, of which `present` is the value now."""
         state = self._settings.get(setting)

@@ -152,4 +152,5 @@ register(
     PoolEntry("mysql.connector.pooling", _POOLS + "mysql_connector", driver="mysql.connector"),
     PoolEntry("sqlalchemy", _POOLS + "sqlalchemy"),
     PoolEntry("django.db.backends.base.base", _POOLS + "django"),
+    PoolEntry("celery.fixups.django", _POOLS + "celery"),
 )

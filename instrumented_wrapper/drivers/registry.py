@@ -22,6 +22,8 @@ __all__ = [
     "checkout_deadline",
     "configuring",
     "drop_all",
+    "hand_out",
+    "handed_to_app",
     "know",
     "never",
     "poll_of",
@@ -41,6 +43,7 @@ _EMPTY: Final[Mapping[str, Any]] = {}
 class _Watched(Protocol):
     driver_name: str
     connection: Any  # a weak reference
+    held: bool
 
     def became_foreign(self) -> None:
         """The connection belongs to the parent process."""
@@ -50,6 +53,9 @@ class _Watched(Protocol):
 
     def hand_out(self) -> None:
         """Now it is."""
+
+    def take_reported(self) -> None:
+        """Take what the server has reported by itself."""
 
 
 _live: WeakSet[Any] = WeakSet()
@@ -72,6 +78,29 @@ def configuring(until_checkout: bool = False) -> Iterator[None]:
         _held.reset(token)
         for record in () if until_checkout else held:
             record.hand_out()
+
+
+@contextmanager
+def handed_to_app() -> Iterator[None]:
+    """While inside, connections that are being configured are the app's for the moment: what it sets is a change."""
+    held = list(_held.get() or ())
+    for record in held:
+        record.hand_out()
+    try:
+        yield
+    finally:
+        for record in held:
+            record.take_reported()
+            record.hold()
+
+
+def hand_out(record: _Watched) -> None:
+    """A pool hands a connection out: it is the app's now, or that of a framework which goes on to configure it."""
+    if record.held:
+        record.hand_out()
+    if (held := _held.get()) is not None:
+        held.append(record)
+        record.hold()
 
 
 @contextmanager

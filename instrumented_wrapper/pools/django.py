@@ -1,35 +1,81 @@
-"""Django's connections: how Django configures a new one is the baseline.
+"""Django's connections: how Django configures a new one is the baseline, and what the end of a request does.
 
-Autocommit, the isolation level, the time zone, and what receivers of ``connection_created`` do: a reset that took these
-away would leave Django with a connection that it takes for another one.
+Autocommit, the isolation level, the time zone, and what receivers of ``connection_created`` do belong to the baseline:
+a reset that took these away would leave Django with a connection that it takes for another one. What a layer above
+Django does when it makes a cursor does not (django-tenants sets the ``search_path`` of the request there): Django makes
+cursors while it connects, to check the server's version.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.registry import configuring
+from instrumented_wrapper.drivers.registry import configuring, handed_to_app
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools.request_end import end_request
+from instrumented_wrapper.self_test import missing
 
 __all__ = ["install"]
 
+Method = Callable[..., Any]
+logger = logging.getLogger("instrumented_wrapper")
+_PARTS = "connect cursor close close_if_unusable_or_obsolete .connection .in_atomic_block .alias".split()
+
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch what makes a connection and configures it."""
+    """Patch what makes a connection and configures it, and what ends a request."""
+    if lacking := ", ".join(missing({BaseDatabaseWrapper: _PARTS})):
+        logger.warning("Django's BaseDatabaseWrapper lacks %s: its connections are left alone", lacking)
+        return f"left alone: it lacks {lacking}"
     patches.close_over(BaseDatabaseWrapper, "connect", _connecting)
+    patches.close_over(BaseDatabaseWrapper, "close_if_unusable_or_obsolete", functools.partial(_ending, flows))
     return "patched"
 
 
-def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
+def _connecting(original: Method) -> Method:
     @functools.wraps(original)
     def connect(self: Any) -> Any:
-        with configuring():
+        with configuring(), _cursors_made_by_layers(self):
             return original(self)
 
     return connect
+
+
+@contextmanager
+def _cursors_made_by_layers(wrapper: Any) -> Iterator[None]:
+    """While inside, what happens before ``wrapper.cursor()`` returns is the app's doing, whoever calls it.
+
+    A class between Django's and the app's may override ``cursor`` or ``_cursor``: only the object itself comes first.
+    """
+    own = vars(wrapper)
+    make, before = wrapper.cursor, own.get("cursor")
+
+    def cursor(*args: Any, **kwargs: Any) -> Any:
+        with handed_to_app():
+            return make(*args, **kwargs)
+
+    own["cursor"] = cursor
+    try:
+        yield
+    finally:
+        own.pop("cursor", None)
+        own.update({} if before is None else {"cursor": before})
+
+
+def _ending(flows: Flows, original: Method) -> Method:
+    """``close_if_unusable_or_obsolete``: Django calls it before and after each request."""
+
+    @functools.wraps(original)
+    def close_if_unusable_or_obsolete(self: Any) -> None:
+        original(self)
+        end_request(flows, self)
+
+    return close_if_unusable_or_obsolete

@@ -17,7 +17,7 @@ import psycopg_pool
 
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.registry import checking_out, configuring, tracked, tracked_as
+from instrumented_wrapper.drivers.registry import checking_out, configuring, hand_out, tracked, tracked_as
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import psycopg_pool_metrics
@@ -110,9 +110,8 @@ def _checked(pool: Any, timeout: float | None) -> AbstractContextManager[None]:
 
 
 def _hand_out(connection: Any) -> None:
-    session = tracked_as(connection)
-    if session is not None and session.held:
-        session.hand_out()
+    if (session := tracked_as(connection)) is not None:
+        hand_out(session)
 
 
 # --- a return ---------------------------------------------------------------------------------------------------

@@ -109,6 +109,16 @@ class TrackedConnection(Session, ABC):
         self.take_reported()
         return self.changed or reset_handler() is not None
 
+    def is_clean(self) -> bool:
+        """Return True if no statement was sent that may have changed the session: a return has nothing to do.
+
+        At next to no cost, for what happens at the end of each request. It does not compare what servers of PostgreSQL
+        report by themselves, which only a trigger, a view or a policy may have set: the next question finds that.
+        """
+        if self.changed or self.unsure or self.asks or self.lost is not None or self.refusal.error is not None:
+            return False
+        return reset_handler() is None
+
     def is_left_changed(self) -> bool:
         """Return True if a return that does not reset may have something to report or to close. Sends nothing."""
         if self.off or self.internal:

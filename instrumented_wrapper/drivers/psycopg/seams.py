@@ -74,6 +74,8 @@ def setting(name: str, driver: Driver, flows: Flows) -> Callable[[Method], Metho
             record = record_of(self)
             if record is None or not is_the_apps_doing(self, record):
                 yield from original(self, *args, **kwargs)
+                if record is not None and record.held:
+                    record.configured(name, driver.read(self, name))
                 return
             flows.note_change(driver, self, record, name)
             yield from original(self, *args, **kwargs)

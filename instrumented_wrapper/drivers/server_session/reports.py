@@ -158,6 +158,9 @@ class Reports:
 
     def notice(self) -> None:
         """Take what was reported with the answers; the text of the statement need not have said it."""
+        heard = self.called or self._pending or self._unnamed or self._unsure or self._perhaps is not None
+        if not heard and not self._variables.is_in_doubt():
+            return  # at little cost: each return to a pool comes here
         self.called = self.called and self._channel.owes()
         if self._channel.record.recording and not self._channel.record.configuring:
             self._take()
