@@ -41,7 +41,7 @@ def set_up(server: Any) -> None:
 
 @pytest.fixture
 def cluster(pair: Any) -> Any:
-    set_up(pair.servers[0])
+    set_up(pair.primary)
     pair.wait_streaming()
     return pair
 

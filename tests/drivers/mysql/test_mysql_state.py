@@ -454,7 +454,7 @@ def test_writes_are_answered_without_a_question(connect, kind, pair) -> None:
         assert not any(not state.is_pristine for state in session_state(connection).values())
 
 
-def test_the_pool_of_mysql_connector_hands_out_no_database_of_others(pair, kind) -> None:
+def test_the_pool_of_mysql_connector_hands_out_no_database_of_others(pair, kind, driver) -> None:
     if not kind.startswith("mysql.connector"):
         pytest.skip("it has no pool")
     pooling = pytest.importorskip("mysql.connector.pooling")

