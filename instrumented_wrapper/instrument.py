@@ -19,10 +19,11 @@ import wrapt
 
 from instrumented_wrapper import events, leaks, lifecycle, options, resets, runners, supported, switching
 from instrumented_wrapper.drivers import Driver, Flow
-from instrumented_wrapper.drivers.registry import know, unwrapped
+from instrumented_wrapper.drivers.registry import know
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.options import Options
+from instrumented_wrapper.owners import driver_of, not_ours, unwrapped
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.session import Session
 from instrumented_wrapper.snapshot import SessionState
@@ -202,7 +203,7 @@ def session_state(connection: Any) -> SessionState:
         TypeError: not a connection of a supported driver.
     """
     connection = unwrapped(connection)
-    driver = _driver_of(connection)
+    driver = driver_of(connection)
     session = driver.session_of(connection) if driver else None
     if driver is None or session is None:
         return SessionState({})
@@ -215,7 +216,7 @@ def reset_session(connection: Any) -> bool:
 
     Returns:
         False if that failed, which is logged: a pool should then discard the connection. True also for a connection
-        that was made while nothing was instrumented: it is left alone.
+        that is left alone: made while nothing was instrumented, or of a driver that is not supported.
 
     Raises:
         TypeError: not a sync connection of a supported driver.
@@ -233,7 +234,7 @@ async def reset_session_async(connection: Any) -> bool:
 def mark_pristine(connection: Any) -> None:
     """Take the present state of the session as its baseline.
 
-    A connection that was made while nothing was instrumented is left alone.
+    A connection that was made while nothing was instrumented, or of an unsupported driver, is left alone.
 
     Raises:
         TypeError: not a sync connection of a supported driver.
@@ -288,20 +289,25 @@ def _switch(driver: Driver, connection: Any, session: Session, host: str | None,
 def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
     connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
+    if driver is None or session is None:
+        return None
     driver.check_outside_transaction(connection, "reset_session()")
-    return None if session is None else resets.reset_as_asked(driver, connection, session)
+    return resets.reset_as_asked(driver, connection, session)
 
 
 def _mark(connection: Any, asynchronous: bool) -> None:
     connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
-    if session is not None:
+    if driver is not None and session is not None:
         session.mark_pristine(partial(driver.read, connection))
 
 
-def _known(connection: Any, asynchronous: bool) -> tuple[Driver, Session | None]:
-    driver = _driver_of(connection)
-    if driver is None or driver.is_async(connection) is not asynchronous:
+def _known(connection: Any, asynchronous: bool) -> tuple[Driver | None, Session | None]:
+    driver = driver_of(connection)
+    if driver is None:
+        logger.debug("left alone: a connection of a driver that is not supported: %s", type(connection).__qualname__)
+        return None, None
+    if driver.is_async(connection) is not asynchronous:
         kind, other = ("an async", "without _async") if asynchronous else ("a sync", "ending in _async")
         raise TypeError(f"expected {kind} connection, got {type(connection).__name__}: use the function {other}")
     if (session := driver.session_of(connection)) is None:
@@ -311,29 +317,11 @@ def _known(connection: Any, asynchronous: bool) -> tuple[Driver, Session | None]
 
 def _watched(connection: Any, asynchronous: bool) -> tuple[Driver, Session]:
     driver, session = _known(connection, asynchronous)
+    if driver is None:
+        raise not_ours(connection)
     if session is None:
         raise RuntimeError("this connection was made while nothing was instrumented: call instrument() before connect")
     return driver, session
-
-
-def _driver_of(connection: Any) -> Driver | None:
-    """Return the driver whose connection this is; None for one whose driver is there but not patched.
-
-    Raises:
-        TypeError: not a connection.
-    """
-    for name, entry in supported.driver_entries().items():
-        driver = _driver_in(entry.room) if name in sys.modules else None
-        if driver is not None and driver.owns(connection):
-            return driver
-    raise TypeError(f"not a connection of {', '.join(supported.driver_names())}: {type(connection).__name__}")
-
-
-def _driver_in(room: str) -> Driver | None:
-    try:
-        return import_module(room).DRIVER  # type: ignore[no-any-return]
-    except Exception:  # noqa: BLE001 - not the driver that we know: that was told when it was to be patched
-        return None
 
 
 def report() -> _State:

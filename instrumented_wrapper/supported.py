@@ -6,13 +6,14 @@ Pure: an entry has names only, and nothing is imported for its sake. Options, pa
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-__all__ = ["DriverEntry", "PoolEntry", "driver_entries", "driver_names", "entries", "register", "unregister"]
+__all__ = ["DriverEntry", "PoolEntry", "driver_entries", "driver_names", "entries", "holders", "register", "unregister"]
 
 _NUMBERS: Final = re.compile(r"\d+")
 
@@ -61,25 +62,37 @@ class PoolEntry:
         module: the module that the app imports.
         room: the module that patches it, with ``install(patches, options, flows)``.
         driver: the driver whose connections it has; empty if it takes those of any driver.
+        holders: the classes of what the app holds instead of the driver's connection, each with the attribute that
+            leads to that; a subclass is found by its base.
     """
 
     module: str
     room: str
     driver: str = ""
+    holders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 Entry: TypeAlias = DriverEntry | PoolEntry
 _entries: dict[str, Entry] = {}
 
 
+@functools.cache
+def holders() -> Mapping[str, str]:
+    """Return the classes that hold a connection of a driver, each with the attribute that leads to it."""
+    pools = (entry for entry in _entries.values() if isinstance(entry, PoolEntry))
+    return {name: attribute for entry in pools for name, attribute in entry.holders.items()}
+
+
 def register(*added: Entry) -> None:
     """Add drivers or pools; those that `instrument()` patches have to be registered before it is called."""
     _entries.update((entry.module, entry) for entry in added)
+    holders.cache_clear()
 
 
 def unregister(module: str) -> None:
     """Remove the driver or pool of a module."""
     del _entries[module]
+    holders.cache_clear()
 
 
 def entries() -> Mapping[str, Entry]:
@@ -149,8 +162,22 @@ register(
     ),
     PoolEntry("psycopg_pool", _POOLS + "psycopg_pool", driver="psycopg"),
     PoolEntry("psycopg2.pool", _POOLS + "psycopg2", driver="psycopg2"),
-    PoolEntry("mysql.connector.pooling", _POOLS + "mysql_connector", driver="mysql.connector"),
-    PoolEntry("sqlalchemy", _POOLS + "sqlalchemy"),
+    PoolEntry(
+        "mysql.connector.pooling",
+        _POOLS + "mysql_connector",
+        driver="mysql.connector",
+        holders={"mysql.connector.pooling.PooledMySQLConnection": "_cnx"},
+    ),
+    PoolEntry(
+        "sqlalchemy",
+        _POOLS + "sqlalchemy",
+        holders={
+            "sqlalchemy.ext.asyncio.engine.AsyncConnection": "sync_connection",
+            "sqlalchemy.engine.base.Connection": "connection",
+            "sqlalchemy.pool.base.ManagesConnection": "dbapi_connection",  # what is pooled, and what is checked out
+            "sqlalchemy.engine.interfaces.AdaptedConnection": "driver_connection",  # of asyncio's drivers
+        },
+    ),
     PoolEntry("django.db.backends.base.base", _POOLS + "django"),
     PoolEntry("celery.fixups.django", _POOLS + "celery"),
 )

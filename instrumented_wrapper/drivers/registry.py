@@ -29,7 +29,6 @@ __all__ = [
     "poll_of",
     "tracked",
     "tracked_as",
-    "unwrapped",
     "wait_for",
     "watch",
     "watched",
@@ -149,13 +148,6 @@ def tracked_as(connection: Any) -> TrackedConnection | None:
     """Return the session of a connection; None if it is not tracked. Cheap."""
     record: TrackedConnection | None = getattr(connection, "__dict__", _EMPTY).get(KEY)
     return record
-
-
-def unwrapped(connection: Any) -> Any:
-    """Return the driver's own object, where a pool or another tool has put a proxy around it."""
-    while hasattr(connection, "__wrapped__"):
-        connection = connection.__wrapped__
-    return connection
 
 
 def never(timeout: int) -> Any:

@@ -7,7 +7,6 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 from mysql.connector import pooling
@@ -31,7 +30,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("mysql.connector.pooling lacks %s: returns to a pool are not looked after", lacking)
         return f"left alone: it lacks {lacking}"
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
-    patches.replace(pooling.PooledMySQLConnection, "__wrapped__", property(attrgetter("_cnx")))  # what the app asks of
     patches.close_over(pooling.MySQLConnectionPool, "get_connection", _checking_out)
     return "patched"
 

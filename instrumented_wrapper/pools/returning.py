@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.failover import RESET_TIMEOUT
 
-__all__ = ["CLOSE", "OFF", "ON", "REPORT", "is_refused", "policy", "take_back", "to_take_back"]
+__all__ = ["CLOSE", "OFF", "ON", "REPORT", "is_refused", "must_end", "policy", "take_back", "to_take_back"]
 
 ON: Final = "on"
 CLOSE: Final = "close"
@@ -39,13 +39,13 @@ def to_take_back(connection: Any, auto: str = ON) -> tuple[Driver, TrackedConnec
         auto: what ``reset_on_return=auto`` means for this pool.
     """
     session = tracked_as(connection)  # at little cost: the frequent path
-    if session is None or not (_must_end(session) or _is_left_changed(session, auto)):
+    if session is None or not (must_end(session) or _is_left_changed(session, auto)):
         return None
     found = tracked(connection)
     return found if found is not None and _may_return(found[0], connection, session, auto) else None
 
 
-def _must_end(session: TrackedConnection) -> bool:
+def must_end(session: TrackedConnection) -> bool:
     """Return True if the session has something that no other user may meet, whatever the option says."""
     return session.refusal.error is not None or session.lost is not None
 

@@ -1,8 +1,9 @@
-"""SQLAlchemy's pools: what is done before a connection is first handed out is the baseline.
+"""SQLAlchemy's pools: what configures a new connection is the baseline, and a return does as ``reset_on_return`` says.
 
 Its dialects (``isolation_level=`` of an engine) and the app's ``connect`` listeners configure each new connection: no
-change of the app's, and nothing that a reset takes away. A return to such a pool is left to SQLAlchemy, except that no
-pool keeps a connection whose security state a switch could not carry.
+change of the app's, and nothing that a reset takes away. A return is looked at after SQLAlchemy's rollback, its
+isolation finalisers and the app's ``checkin`` listeners. No pool keeps a connection whose security state a switch could
+not carry, and none keeps a transaction that was lost: SQLAlchemy skips its rollback after a COMMIT that failed.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
+from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
-from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.registry import configuring, tracked
+from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.drivers.registry import configuring
 from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools.returning import is_refused
+from instrumented_wrapper.pools.returning import OFF, REPORT, must_end, policy, take_back, to_take_back
+from instrumented_wrapper.self_test import missing
 
 __all__ = ["install"]
 
@@ -29,18 +34,24 @@ Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PING: Final = "_do_ping_w_event"  # of ``pool_pre_ping``
 _CONNECT: Final = "_ConnectionRecord__connect"  # calls the creator, then the listeners
+_PARTS: Final = {
+    _ConnectionRecord: [_CONNECT, "checkin", "invalidate", "driver_connection", ".fairy_ref", "__dict__"],
+    Pool: ["_return_conn", "._orig_logging_name"],
+}
+_KEPT: Final = (NullPool, SingletonThreadPool, StaticPool)  # nobody else gets the connection, or everybody shares it
+_DROPPED: Final = "_instrumented_wrapper_dropped"  # in the record's ``__dict__``: nobody has closed the app's object
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch what makes a connection and configures it."""
-    if not hasattr(_ConnectionRecord, _CONNECT):
-        logger.warning("SQLAlchemy's pool lacks %s: what its listeners set is taken for the app's doing", _CONNECT)
-        return f"left alone: it lacks {_CONNECT}"
+    """Patch what makes a connection and configures it, and what takes it back."""
+    if lacking := ", ".join(missing(_PARTS)):
+        logger.warning("SQLAlchemy's pool lacks %s: what its listeners set is taken for the app's doing", lacking)
+        return f"left alone: it lacks {lacking}"
     patches.close_over(_ConnectionRecord, _CONNECT, _connecting)
-    patches.close_over(_ConnectionRecord, "checkin", _returning)
+    patches.close_over(_ConnectionRecord, "checkin", _dropping)
+    patches.close_over(Pool, "_return_conn", functools.partial(_returning, flows))
     if hasattr(DefaultDialect, _PING):
         patches.close_over(DefaultDialect, _PING, _pinging)
-    patches.replace(_ConnectionFairy, "__wrapped__", property(attrgetter("driver_connection")))  # what the app asks of
     return "patched"
 
 
@@ -53,17 +64,71 @@ def _connecting(original: Method) -> Method:
     return connect
 
 
-def _returning(original: Method) -> Method:
-    """``checkin``: without its role or tenant no other borrower may get a connection."""
+# --- a return ---------------------------------------------------------------------------------------------------
+
+
+def _dropping(original: Method) -> Method:
+    """``checkin``: mark what the garbage collector returns. There nothing may be sent or recorded."""
 
     @functools.wraps(original)
     def checkin(self: Any, *args: Any, **kwargs: Any) -> Any:
-        found = tracked(self.driver_connection)
-        if found is not None and is_refused(found[1], logger):
-            self.invalidate()
+        fairy = self.fairy_ref
+        if fairy is not None and fairy() is None:
+            self.__dict__[_DROPPED] = True
         return original(self, *args, **kwargs)
 
     return checkin
+
+
+def _returning(flows: Flows, original: Method) -> Method:
+    """``Pool._return_conn``: all that SQLAlchemy and the app do at a return is done."""
+
+    @functools.wraps(original)
+    def _return_conn(self: Any, record: Any) -> None:
+        dropped = record.__dict__.pop(_DROPPED, False)
+        connection = record.driver_connection
+        found = to_take_back(connection, REPORT)
+        if found is None or (isinstance(self, _KEPT) and not must_end(found[1])):
+            return original(self, record)  # type: ignore[no-any-return]
+        driver, session = found
+        fit = False
+        try:
+            if dropped or (driver.is_async(connection) and not in_greenlet()):
+                fit = _may_stay_unseen(driver, connection, session)
+            else:
+                fit = _taken_back(flows, self, driver, connection, session)
+        finally:
+            _put(original, self, record, fit)
+            session.returned = False
+        return None
+
+    return _return_conn
+
+
+def _taken_back(flows: Flows, pool: Any, driver: Driver, connection: Any, session: TrackedConnection) -> bool:
+    chosen = OFF if isinstance(pool, _KEPT) else policy(session, REPORT)
+    flow = take_back(driver, connection, session, flows, logger, chosen, pool._orig_logging_name or "")
+    if driver.is_async(connection):
+        return await_only(flows.run_async(flow))
+    return flows.run(flow)
+
+
+def _may_stay_unseen(driver: Driver, connection: Any, session: TrackedConnection) -> bool:
+    """Return True if a connection may stay in the pool though nothing can be sent here; otherwise end it."""
+    if policy(session, REPORT) in (OFF, REPORT) and not must_end(session):
+        return True
+    session.returned = True
+    driver.abandon(connection)
+    return False
+
+
+def _put(original: Method, pool: Any, record: Any, fit: bool) -> None:
+    """Give the pool its record back, which connects anew when it is next checked out if it is not fit."""
+    try:
+        if not fit:
+            record.invalidate()
+    finally:
+        original(pool, record)
 
 
 def _pinging(original: Method) -> Method:

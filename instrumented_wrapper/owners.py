@@ -1,0 +1,66 @@
+"""Find the driver, and its own connection, in what the app holds: proxies, connections of pools and frameworks.
+
+Goes by names (`supported`): no driver is imported, so that it works also where nothing is instrumented.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, Final
+
+from instrumented_wrapper.drivers import Driver
+from instrumented_wrapper.supported import driver_entries, driver_names, holders
+
+__all__ = ["driver_of", "not_ours", "unwrapped"]
+
+_OF_CONNECTIONS: Final = ("cursor", "commit", "rollback", "close")  # PEP 249
+
+
+def unwrapped(connection: Any) -> Any:
+    """Return the driver's own object, where a pool, a framework or another tool has put its own around it."""
+    while (held := _held_by(connection)) is not None:
+        connection = held
+    return connection
+
+
+def _held_by(connection: Any) -> Any:
+    known = holders()
+    for kind in type(connection).__mro__:
+        if (attribute := known.get(f"{kind.__module__}.{kind.__qualname__}")) is not None:
+            return getattr(connection, attribute)
+    return getattr(connection, "__wrapped__", None)
+
+
+def driver_of(connection: Any) -> Driver | None:
+    """Return the driver whose connection this is; None for one of a driver that is not
+
+    Raises:
+        TypeError: not a connection.
+    """
+    for name, entry in driver_entries().items():
+        driver = _driver_in(entry.room) if name in sys.modules else None
+        if driver is not None and driver.owns(connection):
+            return driver
+    if _is_like_a_connection(connection):
+        return None
+    raise not_ours(connection)
+
+
+def not_ours(connection: Any) -> TypeError:
+    """Return the error of a verb that got no connection of a supported driver."""
+    return TypeError(f"not a connection of {', '.join(driver_names())}: {type(connection).__name__}")
+
+
+def _driver_in(room: str) -> Driver | None:
+    try:
+        return import_module(room).DRIVER  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 - not the driver that we know: that was told when it was to be patched
+        return None
+
+
+def _is_like_a_connection(connection: Any) -> bool:
+    """Return True if it has the methods of a DB-API connection, whatever its driver."""
+    return not isinstance(connection, type) and all(
+        callable(getattr(connection, name, None)) for name in _OF_CONNECTIONS
+    )
