@@ -39,6 +39,7 @@ class Session:
         closed_by_app: it stays closed.
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
+        rollback_undoes_set: what was set is for good only outside a transaction.
         left_behind: what was set since the connection last went back to a pool.
         refusal: what each statement raises while security state is missing that a switch could not carry.
         pending_error: an error that the app has not been told yet; the next statement tells it.
@@ -51,6 +52,7 @@ class Session:
         self.changed = self.unsure = False
         can, keeps = database.CAPABILITIES, database.survives_reset_all
         self.on_server = ServerSettings(keeps, can.rollback_undoes_set, can.has_defaults, database.NOT_CARRIED)
+        self.rollback_undoes_set = can.rollback_undoes_set
         self.residual = ResidualState(database)
         self.in_flight: list[Effects] = []
         self.configuring = self.held = self.shared = self.closed_by_app = False
@@ -133,6 +135,14 @@ class Session:
         """Return the baseline value of `setting`, of which `present` is the value now."""
         state = self._settings.get(setting)
         return state.pristine_value if state else present
+
+    def became_pristine(self, names: Iterable[str], read: Callable[[str], Any]) -> None:
+        """Take the present values of those of the driver's settings as pristine: whoever set them has put them back."""
+        for name in names:
+            if name in self._settings:
+                present = read(name)
+                self._settings[name] = SettingState(name, present, present)
+        self.refresh_changed()
 
     def client_settings(self) -> tuple[str, ...]:
         """Return the names of the driver's settings that were fetched."""

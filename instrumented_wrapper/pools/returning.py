@@ -58,9 +58,10 @@ def _is_left_changed(session: TrackedConnection, auto: str) -> bool:
 def _may_return(driver: Driver, connection: Any, session: TrackedConnection, auto: str) -> bool:
     if session.refusal.error is not None:
         return True
-    if driver.is_closed(connection):
-        return False
-    return session.lost is not None or policy(session, auto) != ON or driver.wants_reset(connection)
+    chosen = policy(session, auto)
+    if driver.is_closed(connection):  # a loss leads to a switch, which would carry what the app has set
+        return chosen in (ON, CLOSE) and not session.closed_by_app
+    return session.lost is not None or chosen != ON or driver.wants_reset(connection)
 
 
 def take_back(
@@ -87,7 +88,7 @@ def take_back(
         False if the pool must discard it: a session that is refused, a reset that failed, something under way, a
         changed session where the option is ``close``.
     """
-    if is_refused(session, logger):
+    if is_refused(session, logger) or driver.is_closed(connection):
         return False
     try:
         with driver.returning(connection, time.monotonic() + RESET_TIMEOUT):

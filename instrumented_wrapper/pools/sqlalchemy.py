@@ -15,16 +15,17 @@ from typing import Any, Final
 
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
-from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.registry import configuring
+from instrumented_wrapper.drivers.registry import configuring, tracked, tracked_as
 from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools.baseline import in_doubt, settled
 from instrumented_wrapper.pools.returning import OFF, REPORT, must_end, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
@@ -33,9 +34,16 @@ __all__ = ["install"]
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PING: Final = "_do_ping_w_event"  # of ``pool_pre_ping``
+_OPTIONS: Final = "_reset_characteristics"  # of ``execution_options()``, at a return
+_SET_BY: Final = {  # the driver's settings that an execution option sets
+    "isolation_level": ("isolation_level", "autocommit"),
+    "postgresql_readonly": ("read_only",),
+    "postgresql_deferrable": ("deferrable",),
+}
 _CONNECT: Final = "_ConnectionRecord__connect"  # calls the creator, then the listeners
 _PARTS: Final = {
     _ConnectionRecord: [_CONNECT, "checkin", "invalidate", "driver_connection", ".fairy_ref", "__dict__"],
+    _ConnectionFairy: ["_reset"],
     Pool: ["_return_conn", "._orig_logging_name"],
 }
 _KEPT: Final = (NullPool, SingletonThreadPool, StaticPool)  # nobody else gets the connection, or everybody shares it
@@ -47,19 +55,25 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("SQLAlchemy's pool lacks %s: what its listeners set is taken for the app's doing", lacking)
         return f"left alone: it lacks {lacking}"
-    patches.close_over(_ConnectionRecord, _CONNECT, _connecting)
+    patches.close_over(_ConnectionRecord, _CONNECT, functools.partial(_connecting, flows))
     patches.close_over(_ConnectionRecord, "checkin", _dropping)
+    patches.close_over(_ConnectionFairy, "_reset", _rolling_back)
     patches.close_over(Pool, "_return_conn", functools.partial(_returning, flows))
+    if hasattr(DefaultDialect, _OPTIONS):
+        patches.close_over(DefaultDialect, _OPTIONS, _putting_back)
     if hasattr(DefaultDialect, _PING):
         patches.close_over(DefaultDialect, _PING, _pinging)
     return "patched"
 
 
-def _connecting(original: Method) -> Method:
+def _connecting(flows: Flows, original: Method) -> Method:
     @functools.wraps(original)
     def connect(self: Any) -> None:
         with configuring():
             original(self)
+            connection = self.driver_connection
+            if in_doubt(connection):
+                _run(flows, connection, settled(connection, flows))
 
     return connect
 
@@ -78,6 +92,38 @@ def _dropping(original: Method) -> Method:
         return original(self, *args, **kwargs)
 
     return checkin
+
+
+def _putting_back(original: Method) -> Method:
+    """``_reset_characteristics``: what SQLAlchemy puts back is pristine, also where it is a default spelled out."""
+
+    @functools.wraps(original)
+    def _reset_characteristics(self: Any, characteristics: Any, dbapi_connection: Any) -> None:
+        original(self, characteristics, dbapi_connection)
+        connection = self.get_driver_connection(dbapi_connection)
+        if (found := tracked(connection)) is not None:
+            driver, session = found
+            names = (name for option in characteristics for name in _SET_BY.get(option, ()))
+            session.became_pristine(names, functools.partial(driver.read, connection))
+
+    return _reset_characteristics
+
+
+def _rolling_back(original: Method) -> Method:
+    """``_ConnectionFairy._reset``: the rollback of a return, and the app's ``reset`` listeners, start no switch."""
+
+    @functools.wraps(original)
+    def _reset(self: Any, *args: Any, **kwargs: Any) -> None:
+        session = tracked_as(self.driver_connection)
+        if session is None or not session.switchable:
+            return original(self, *args, **kwargs)  # type: ignore[no-any-return]
+        session.may_switch(returning=True)
+        try:
+            return original(self, *args, **kwargs)  # type: ignore[no-any-return]
+        finally:
+            session.may_switch(returning=False)
+
+    return _reset
 
 
 def _returning(flows: Flows, original: Method) -> Method:
@@ -108,7 +154,12 @@ def _returning(flows: Flows, original: Method) -> Method:
 def _taken_back(flows: Flows, pool: Any, driver: Driver, connection: Any, session: TrackedConnection) -> bool:
     chosen = OFF if isinstance(pool, _KEPT) else policy(session, REPORT)
     flow = take_back(driver, connection, session, flows, logger, chosen, pool._orig_logging_name or "")
-    if driver.is_async(connection):
+    return bool(_run(flows, connection, flow))
+
+
+def _run(flows: Flows, connection: Any, flow: Flow[Any]) -> Any:
+    found = tracked(connection)
+    if found is not None and found[0].is_async(connection):
         return await_only(flows.run_async(flow))
     return flows.run(flow)
 

@@ -194,10 +194,15 @@ class TrackedConnection(Session, ABC):
             finally:
                 self.recording = before
 
+    def may_switch(self, *, returning: bool) -> None:
+        """Have a loss start no switch while a pool takes the connection back. Cheap."""
+        self.returning = returning
+        self.switchable = self.failover and not (returning or self.foreign or self.closed_by_app or self.internal)
+
     def refresh(self) -> None:
         """Compute anew the flags that the frequent path reads."""
         self.off = self.foreign
-        self.switchable = self.failover and not (self.returning or self.foreign or self.closed_by_app or self.internal)
+        self.may_switch(returning=self.returning)
         self.needs_slow_path = self.off or self.asks or any(trouble is not None for trouble in self.troubles())
 
     def troubles(self) -> tuple[object, ...]:

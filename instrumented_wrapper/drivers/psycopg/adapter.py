@@ -101,7 +101,7 @@ class Psycopg(Asking):
 
     def is_closed(self, connection: Any) -> bool:
         """Return True if the app has closed it, or it has ended."""
-        return self.is_lost(connection)
+        return bool(connection.closed)
 
     def wants_reset(self, connection: Any) -> bool:
         """Return True if a close or a return to a pool has something to reset."""

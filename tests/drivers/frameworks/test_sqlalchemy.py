@@ -82,7 +82,7 @@ def engine(kind: Kind, cluster: Any) -> Iterator[Callable[..., Any]]:
         server = cluster.primary
         url = sqlalchemy.URL.create(kind.dialect, "app", "app-secret", server.host, server.port, "app")
         ours = {"failover_hosts": cluster.hosts(), **(options or {})}
-        one = {"pool_size": 1, "max_overflow": 0, **given}
+        one = given if "poolclass" in given else {"pool_size": 1, "max_overflow": 0, **given}
         made.append(sqlalchemy.create_engine(url, connect_args={"instrumented_wrapper": ours}, **one))
         return made[-1]
 
