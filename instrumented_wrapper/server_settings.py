@@ -39,7 +39,7 @@ class ServerSettings:
         has_defaults: bool = True,
         not_carried: frozenset[str] = frozenset(),
     ) -> None:
-        self._transactional, self.handled = transactional, False  # a rollback undoes what a transaction has set
+        self.transactional, self.handled = transactional, False  # a rollback undoes what a transaction has set
         self._survives, self._has_defaults = survives_reset_all, has_defaults  # it knows what the connection began with
         self._not_carried = not_carried  # they mean another thing in another session
         self.doubts: dict[str, str] = {}
@@ -55,7 +55,7 @@ class ServerSettings:
 
     def twin(self) -> ServerSettings:
         """Return the same settings, for another physical connection."""
-        twin = ServerSettings(self._survives, self._transactional, self._has_defaults, self._not_carried)
+        twin = ServerSettings(self._survives, self.transactional, self._has_defaults, self._not_carried)
         twin.doubts, twin.origins = dict(self.doubts), dict(self.origins)
         twin._pristine, twin._configured = dict(self._pristine), set(self._configured)
         twin._values = dict(self._values)
@@ -146,14 +146,14 @@ class ServerSettings:
     def apply(self, steps: Iterable[Step], origin: object, configured: bool, aborted: bool) -> None:
         """Do what a statement did. A COMMIT of a transaction that is still `aborted` rolls it back."""
         for step in steps:
-            if not self._transactional and step.kind in statement.OF_TRANSACTIONS:
+            if not self.transactional and step.kind in statement.OF_TRANSACTIONS:
                 continue
             if step.kind in _ENDS:
                 self.end(commit=step.kind == statement.COMMIT and not aborted)
             else:
                 self._do(step, origin, configured)
             aborted = aborted and step.kind not in (*_ENDS, statement.ROLLBACK_TO)
-        if not self._transactional:
+        if not self.transactional:
             self.end(commit=True)
 
     def _do(self, step: Step, origin: object, configured: bool) -> None:
@@ -211,7 +211,7 @@ class ServerSettings:
     def uncertain(self, steps: Iterable[Step], because: str) -> None:
         """Nobody knows which of these were taken."""
         given = tuple(steps)
-        if not self._transactional or any(step.kind in _OF_TRANSACTIONS for step in given):
+        if not self.transactional or any(step.kind in _OF_TRANSACTIONS for step in given):
             doubts = self.doubts  # a commit may be among them: no rollback takes these back for certain
             for level in self.open.levels:
                 doubts.update(level.touched(because))
@@ -219,7 +219,7 @@ class ServerSettings:
             doubts = self.open.top.doubts
         for step in given:
             lasts = step.kind in (statement.SET, statement.DOUBT)
-            if lasts or (step.kind == statement.SET_LOCAL and not self._transactional):  # it may be back, or not yet
+            if lasts or (step.kind == statement.SET_LOCAL and not self.transactional):  # it may be back, or not yet
                 doubts[str(step.name)] = str(step.value) if step.kind == statement.DOUBT else because
             elif step.kind == statement.NAMED:
                 self.named_later.add(str(step.name))

@@ -39,7 +39,6 @@ class Session:
         closed_by_app: it stays closed.
         lost: the error that says that a transaction was lost; kept until the app rolls back.
         failed: the error that says that a switch failed and the connection is shut for good.
-        rollback_undoes_set: what was set is for good only outside a transaction.
         left_behind: what was set since the connection last went back to a pool.
         refusal: what each statement raises while security state is missing that a switch could not carry.
         pending_error: an error that the app has not been told yet; the next statement tells it.
@@ -52,7 +51,6 @@ class Session:
         self.changed = self.unsure = False
         can, keeps = database.CAPABILITIES, database.survives_reset_all
         self.on_server = ServerSettings(keeps, can.rollback_undoes_set, can.has_defaults, database.NOT_CARRIED)
-        self.rollback_undoes_set = can.rollback_undoes_set
         self.residual = ResidualState(database)
         self.in_flight: list[Effects] = []
         self.configuring = self.held = self.shared = self.closed_by_app = False
@@ -138,10 +136,8 @@ class Session:
 
     def became_pristine(self, names: Iterable[str], read: Callable[[str], Any]) -> None:
         """Take the present values of those of the driver's settings as pristine: whoever set them has put them back."""
-        for name in names:
-            if name in self._settings:
-                present = read(name)
-                self._settings[name] = SettingState(name, present, present)
+        present = {name: read(name) for name in names if name in self._settings}
+        self._settings.update((name, SettingState(name, value, value)) for name, value in present.items())
         self.refresh_changed()
 
     def client_settings(self) -> tuple[str, ...]:

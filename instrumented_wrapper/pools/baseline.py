@@ -27,7 +27,7 @@ def settled(connection: Any, flows: Flows) -> Flow[None]:
     if found is None:
         return
     driver, session = found
-    for_good = not session.rollback_undoes_set and driver.is_in_transaction(connection)
+    for_good = not session.on_server.transactional and driver.is_in_transaction(connection)
     if not (for_good or driver.is_idle(connection)):
         return
     try:
