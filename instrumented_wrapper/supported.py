@@ -154,6 +154,12 @@ register(
         instrumentor=(_OTEL + "mysqlclient", "MySQLClientInstrumentor"),
     ),
     DriverEntry(
+        "aiomysql",
+        _DRIVERS + "aiomysql.install",
+        project="aiomysql",
+        oldest=(0, 2),
+    ),
+    DriverEntry(
         "sqlite3",
         _DRIVERS + "sqlite3.install",
         project="sqlite3",
@@ -168,6 +174,7 @@ register(
         driver="mysql.connector",
         holders={"mysql.connector.pooling.PooledMySQLConnection": "_cnx"},
     ),
+    PoolEntry("aiomysql.pool", _POOLS + "aiomysql", driver="aiomysql"),
     PoolEntry(
         "sqlalchemy",
         _POOLS + "sqlalchemy",

@@ -26,6 +26,7 @@ LONGEST = 350
 PACKAGES = {
     "mysql_connector": {"mysql", "_mysql_connector"},
     "mysqlclient": {"MySQLdb"},
+    "aiomysql": {"pymysql"},  # on which it is built
     "psycopg_pool_metrics": {"psycopg_pool"},
 }
 

@@ -57,7 +57,7 @@ class Record(TrackedConnection):
     def __init__(self, native: DriverAdapter, connection: Any, options: Options, arguments: Arguments) -> None:
         super().__init__(native.name, connection, options, native.room, arguments)
         self.native, self.aliases = native, native.aliases
-        self.use_lock = threading.RLock()
+        self.use_lock: Any = threading.RLock()
         self.busy: object = False
         self.abandoned = self.used = self.begun = self.outlived = self.late = False
         self.transaction_status, self.chains = TransactionStatus.IDLE, False
@@ -96,13 +96,17 @@ class Record(TrackedConnection):
         """Watch `connection` from now on."""
         self.begin(connection, hosts)
         self.was_standby = self._asked_role(connection) if self.failover else None
-        connection.__dict__[KEY] = self
-        watch(self)
+        self.watch(connection)
 
     def begin(self, connection: Any, hosts: tuple[Address, ...]) -> None:
         """Have `connection` be the one that is watched, at a server that was looked for on `hosts`."""
         self.hosts, self.failover = hosts, self.would_switch(hosts)
         self.look_at(connection)
+
+    def watch(self, connection: Any) -> None:
+        """Keep this record with `connection`, and tell it should this process become a forked child."""
+        connection.__dict__[KEY] = self
+        watch(self)
 
     def _asked_role(self, connection: Any) -> bool | None:
         try:

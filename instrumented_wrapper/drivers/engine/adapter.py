@@ -5,7 +5,7 @@ What may wait for the server returns a value where the driver blocks, else an aw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from instrumented_wrapper.databases import Database
@@ -16,7 +16,7 @@ from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["DriverAdapter", "Kept", "Room", "TransactionStatus"]
+__all__ = ["AsyncAdapter", "DriverAdapter", "Kept", "Room", "TransactionStatus"]
 
 Kept: TypeAlias = Any  # an `adapted_record.Record`, which knows this file
 
@@ -164,3 +164,16 @@ class DriverAdapter(Protocol):
 
     def is_standby(self, connection: Any) -> Any:
         """Return True if the server is not a primary; None where that is not known. May wait."""
+
+
+class AsyncAdapter(DriverAdapter, Protocol):
+    """One driver whose calls are awaited, on asyncio."""
+
+    def poll(self, connection: Any) -> Callable[[int], Any]:
+        """Return a function that looks, without waiting, whether the server has sent something unasked, or has gone.
+
+        The event loop may have read it already: what it has read is looked at first.
+        """
+
+    def cutter(self, connection: Any) -> Callable[[], None] | None:
+        """Return what ends the physical connection at once, so that whoever waits for it fails; None: there is none."""

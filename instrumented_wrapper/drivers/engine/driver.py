@@ -1,22 +1,23 @@
-"""What the lifecycle asks of a driver that blocks: `Driver`, by what the driver's own file says of it."""
+"""What the lifecycle asks of a driver: `Driver`, by what the driver's own file says of it.
+
+Shared by `sync_driver` and `async_driver`, which say how calls are carried out, bounded and raced.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 from weakref import ref
 
 from instrumented_wrapper.drivers import Flow, Replacement
-from instrumented_wrapper.drivers.engine import race_threads
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
-from instrumented_wrapper.drivers.engine.deadlines import bounded
 from instrumented_wrapper.drivers.engine.race import Opening
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import (
@@ -41,11 +42,15 @@ from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
 
-__all__ = ["SyncDriver"]
+__all__ = ["AdaptedDriver"]
 
 
-class SyncDriver:
-    """`Driver` for one driver that blocks."""
+class AdaptedDriver(ABC):
+    """`Driver` for one driver. What may wait returns a value where the driver blocks, else an awaitable."""
+
+    _run: Callable[[Flow[Any]], Any]  # carries a flow out
+    _race: Any  # the module that connects to several hosts at once
+    _record_class: type[Record] = Record
 
     def __init__(self, native: DriverAdapter) -> None:
         self._native = native
@@ -57,7 +62,7 @@ class SyncDriver:
         return self._native.settings
 
     @property
-    def within(self) -> SyncDriver:
+    def within(self) -> AdaptedDriver:
         """The same: its calls wait for the server wherever they are made."""
         return self
 
@@ -88,9 +93,17 @@ class SyncDriver:
         """Return the server of the present physical connection."""
         return _record(connection).peer()
 
+    @abstractmethod
     def is_async(self, connection: Any) -> bool:
-        """Calls on it are not awaited."""
-        return False
+        """Return True if calls on it are awaited."""
+
+    @abstractmethod
+    def lock(self, connection: Any) -> Any:
+        """Return what keeps another switch away, for ``with`` or ``async with``."""
+
+    @abstractmethod
+    def _bounded(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
+        """While inside, calls on the connection fail from `deadline` (monotonic seconds) on."""
 
     def read(self, connection: Any, setting: str) -> Any:
         """Return the value of a setting that the driver keeps."""
@@ -113,26 +126,29 @@ class SyncDriver:
             record.settings_client.expect()
 
     def present(self, connection: Any, names: Sequence[str]) -> Any:
-        """Ask for the values of settings."""
-        with self._internal_call(connection) as record:
-            return record.settings_client.present(names)
+        """Ask for the values of settings. May wait."""
+        return self._run(self._internal(connection, lambda record: record.settings_client.present(names)))
 
     def assign(
         self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
-        """Clear state, then give settings."""
-        with self._internal_call(connection) as record:
-            return record.settings_client.assign(assignments, clears, back)
+        """Clear state, then give settings. May wait."""
+        return self._run(
+            self._internal(connection, lambda record: record.settings_client.assign(assignments, clears, back))
+        )
 
     def ask(self, connection: Any) -> Any:
-        """Ask for all that is in doubt, and tell the session."""
-        with self._internal_call(connection) as record:
-            return record.settings_client.ask()
+        """Ask for all that is in doubt, and tell the session. May wait."""
+        return self._run(self._internal(connection, lambda record: record.settings_client.ask()))
 
     def query(self, connection: Any, text: str) -> Any:
-        """Send a text and return its rows as text."""
-        with self._internal_call(connection):
-            return self._native.query(connection, text)
+        """Send a text and return its rows as text. May wait."""
+        return self._run(self._internal(connection, lambda record: self._native.query(connection, text)))
+
+    def _internal(self, connection: Any, call: Callable[[Record], Any]) -> Flow[Any]:
+        """Do something that is ours."""
+        with self._internal_call(connection) as record:
+            return (yield partial(call, record))
 
     def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
         """Find out whether a pooler keeps the server session: nothing is known of poolers here."""
@@ -171,14 +187,16 @@ class SyncDriver:
         return not self._native.is_closed(connection) and _record(connection).wants_reset()
 
     def finish_work(self, connection: Any) -> Any:
-        """Commit what a handler left open in a transaction of its own."""
+        """Commit what a handler left open in a transaction of its own. May wait."""
+        return self._run(self._finish_work(connection))
+
+    def _finish_work(self, connection: Any) -> Flow[None]:
         record = _record(connection)
         phase = self._native.transaction_status(connection, record)
         if phase == TransactionStatus.INERROR:
             raise self._native.error("the handler left an aborted transaction")
         if phase == TransactionStatus.INTRANS:
-            with self._internal_call(connection):
-                self._native.finish(connection, "COMMIT")
+            yield from self._internal(connection, lambda record: self._native.finish(connection, "COMMIT"))
             record.used = record.begun = False
 
     def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
@@ -193,15 +211,21 @@ class SyncDriver:
 
     def _contest(self, connection: Any, record: Record, asks: bool) -> Contest:
         attempt = partial(self._open, connection, record, asks)
-        return race_threads.contest(Opening(attempt, self._native.answer, self._close))
+        contest: Contest = self._race.contest(Opening(attempt, self._native.answer, self._close))
+        return contest
 
     def _open(self, connection: Any, record: Record, asks: bool, address: Address, role: str, seconds: float) -> Any:
-        """Connect, and dress it as a connection that is ours alone, at the baseline of the app's."""
+        """Connect, and dress it as a connection that is ours alone, at the baseline of the app's. May wait."""
+        return self._run(self._opened(connection, record, asks, address, role, seconds))
+
+    def _opened(
+        self, connection: Any, record: Record, asks: bool, address: Address, role: str, seconds: float
+    ) -> Flow[Any]:
         native = self._native
-        new = native.open(connection, record, address, role, seconds)
+        new = yield partial(native.open, connection, record, address, role, seconds)
         try:
-            with bounded(native.socket(new), time.monotonic() + seconds):
-                is_standby = native.checked(new, role, asks)
+            with self._bounded(new, time.monotonic() + seconds):
+                is_standby = yield partial(native.checked, new, role, asks)
                 self._dress(new, connection, record, address)
             _record(new).was_standby = is_standby
         except BaseException:
@@ -211,9 +235,10 @@ class SyncDriver:
 
     def _dress(self, new: Any, connection: Any, record: Record, address: Address) -> None:
         native = self._native
-        internal = Record(native, new, options_of_candidate(record), record.arguments)
+        internal = self._record_class(native, new, options_of_candidate(record), record.arguments)
         make_internal(internal, record)
-        internal.attach(new, (address,))
+        internal.begin(new, (address,))
+        internal.watch(new)
         for setting in native.settings:
             native.write(new, setting, record.pristine(setting, native.read(connection, setting)))
 
@@ -224,12 +249,12 @@ class SyncDriver:
     def pause(self, connection: Any, seconds: float) -> Flow[None]:
         """Wait, unless the app closes its connection meanwhile."""
         record = _record(connection)
-        return pause(race_threads.wait_while_wanted, seconds, lambda: not record.closed_by_app)
+        return pause(self._race.wait_while_wanted, seconds, lambda: not record.closed_by_app)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
-        """Leave the new session in a transaction that the server itself refuses to go on with."""
-        with self._internal_call(replacement.connection):
-            self._native.refuse(replacement.connection)
+        """Leave the new session in a transaction that the server itself refuses to go on with. May wait."""
+        new = replacement.connection
+        return self._run(self._internal(new, lambda record: self._native.refuse(new)))
 
     def graft(self, connection: Any, replacement: Replacement) -> None:
         """Exchange the physical connections of the app's object and the replacement's."""
@@ -274,29 +299,24 @@ class SyncDriver:
                 f"{verb} needs a connection outside a transaction; this one {state}: {remedy} first"
             )
 
-    def lock(self, connection: Any) -> AbstractContextManager[Any]:
-        """Return what keeps another switch away."""
-        record = record_of(connection)
-        return threading.RLock() if record is None else record.use_lock
-
     @contextmanager
     def _internal_call(self, connection: Any) -> Iterator[Record]:
         """While inside, what is sent is ours; it fails when the time is up that a switch or a reset has."""
         record = _record(connection)
         limit = record.deadline
-        with _busy(record), nullcontext() if limit is None else bounded(self._native.socket(connection), limit):
+        with _busy(record), nullcontext() if limit is None else self._bounded(connection, limit):
             yield record
 
     @contextmanager
     def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
         """While inside, changes are not recorded, nothing is switched, and calls fail from `deadline` on."""
-        with _record(connection).unobserved(deadline), bounded(self._native.socket(connection), deadline):
+        with _record(connection).unobserved(deadline), self._bounded(connection, deadline):
             yield
 
     @contextmanager
     def returning(self, connection: Any, deadline: float | None = None) -> Iterator[None]:
         """While inside, nothing is switched, and calls fail from `deadline` on, if there is one."""
-        limit = nullcontext() if deadline is None else bounded(self._native.socket(connection), deadline)
+        limit = nullcontext() if deadline is None else self._bounded(connection, deadline)
         with _record(connection).on_its_way_back(deadline), limit:
             yield
 
@@ -304,7 +324,7 @@ class SyncDriver:
 @contextmanager
 def _busy(record: Record) -> Iterator[None]:
     with record.use_lock:
-        before, record.busy = record.busy, threading.get_ident()
+        before, record.busy = record.busy, record.caller()
         try:
             yield
         finally:

@@ -37,12 +37,15 @@ class StatementFlow:
     """The steps around the calls of one driver.
 
     Attributes:
-        run: carries a flow out.
+        run: carries a flow out; returns its value where the driver blocks, else an awaitable.
     """
 
-    def __init__(self, native: DriverAdapter, driver: Driver, flows: Flows) -> None:
+    def __init__(
+        self, native: DriverAdapter, driver: Driver, flows: Flows, run: Callable[[Flow[Any]], Any] | None = None
+    ) -> None:
         self._native, self._driver, self._flows = native, driver, flows
-        self._database, self.run = native.room.CAPABILITIES, flows.run
+        self._database = native.room.CAPABILITIES
+        self.run: Callable[[Flow[Any]], Any] = run or flows.run
 
     def carry_out(
         self,

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["has_run_in_part", "in_parts", "mark", "of_the_rest"]
+__all__ = ["has_run_in_part", "in_parts", "in_parts_async", "mark", "of_the_rest", "of_the_rest_async"]
 
 _MARK: Final = "_instrumented_wrapper_in_part"
 Method = Callable[..., Any]
@@ -47,6 +47,33 @@ def in_parts(original: Method) -> Method:
     return executemany
 
 
+def in_parts_async(original: Method) -> Method:
+    """Do as `in_parts` does, where an ``execute`` is awaited."""
+
+    @functools.wraps(original)
+    async def executemany(self: Any, *args: Any, **kwargs: Any) -> Any:
+        execute, done, before = self.execute, False, self.__dict__.get("execute")
+
+        async def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal done
+            result = await execute(*args, **kwargs)
+            done = True
+            return result
+
+        self.__dict__["execute"] = counted
+        try:
+            return await original(self, *args, **kwargs)
+        except Exception as error:
+            if done:
+                mark(error)
+            raise
+        finally:
+            del self.__dict__["execute"]
+            self.__dict__.update({} if before is None else {"execute": before})
+
+    return executemany
+
+
 def of_the_rest(original: Method) -> Method:
     """Have what reads the answer to a later one of several statements mark its error: the first has run."""
 
@@ -54,6 +81,20 @@ def of_the_rest(original: Method) -> Method:
     def read(*args: Any, **kwargs: Any) -> Any:
         try:
             return original(*args, **kwargs)
+        except Exception as error:
+            mark(error)
+            raise
+
+    return read
+
+
+def of_the_rest_async(original: Method) -> Method:
+    """Do as `of_the_rest` does, where it is awaited."""
+
+    @functools.wraps(original)
+    async def read(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(*args, **kwargs)
         except Exception as error:
             mark(error)
             raise

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
+from instrumented_wrapper.drivers.engine.call_effects import CallEffects
 from instrumented_wrapper.drivers.engine.flow import PASSES, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
 from instrumented_wrapper.drivers.engine.request import Request, understood
-from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
+from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
-from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step
+from instrumented_wrapper.statement import Effects
 
 __all__ = ["MethodWrappers", "ended"]
 
@@ -29,16 +29,12 @@ FRESH: Final = 0.0001  # seconds; a server that just answered is taken to be ali
 _NOT_GIVEN: Final = object()
 
 
-class MethodWrappers:
+class MethodWrappers(CallEffects):
     """Makes the closures for one driver."""
 
     def __init__(self, native: DriverAdapter, flow: StatementFlow, spans: QuerySpans) -> None:
-        self._native, self._flow, self._spans, self._run = native, flow, spans, flow.run
-        self.effects: StatementCache[str, Effects | None] = StatementCache(native.room.scan)
-
-    def effects_of(self, text: str) -> Effects | None:
-        """Return what a text may do to the session, read once per text; None for nothing."""
-        return self.effects.value_of(text)
+        super().__init__(native)
+        self._flow, self._spans, self._run = flow, spans, flow.run
 
     def answered(self, connection: Any, record: Record) -> None:
         """Keep what the statement did, and ask the server where only it can tell."""
@@ -197,20 +193,10 @@ class MethodWrappers:
         if record.off:
             return original(cursor, *args, **kwargs)
         if effects is UNSEEN or effects is not None:
-            effects = self._exact(cursor, record, args, kwargs)
+            effects = self.exact_effects(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
-        reads = self._native.room.reads_last(str([*args, *kwargs.values()][:1]))
+        reads = self.reads_last(args, kwargs)
         return self._run(self._flow.carry_out(connection, record, Request.STATEMENT, effects, run, reads))
-
-    def _exact(self, cursor: Any, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Effects | None:
-        """Return what a statement does with its parameters in it, and with what the functions do that it calls."""
-        given = [*args, *kwargs.values()]
-        text = self._native.text_of(cursor, given[0]) if given else ""
-        effects = self.effects_of(text)
-        if effects is not None and len(given) > 1 and (effects.sets or effects.concerns_state):
-            whole = self._native.exact(cursor, given[0], given[1])
-            effects = _doubtful(effects) if whole is None else self._native.room.scan(whole)
-        return None if effects is None else record.settings_client.understood(effects)
 
     def fetch(
         self, original: Method, connection_of: Callable[[Any], Any], end: Callable[[Any], None] | None = None
@@ -320,17 +306,6 @@ def _record_of_caller(connection_of: Callable[[Any], Any], cursor: Any) -> Recor
     except ReferenceError:  # a weak one, which is gone: the driver says so
         return None
     return None if record is None or record.off or (record.busy and record.is_within()) else record
-
-
-def _doubtful(effects: Effects) -> Effects:
-    """Return effects whose parameters cannot be seen: what they name is in doubt."""
-    steps = tuple(
-        Step(DOUBT, step.name if isinstance(step.name, str) else "", "parameters")
-        if any(isinstance(part, Placeholder) for part in step)
-        else step
-        for step in effects.steps
-    )
-    return replace(effects, steps=steps)
 
 
 def ended(operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instrumented_wrapper.drivers.engine.adapted_record import record_of
-from instrumented_wrapper.drivers.engine.driver import SyncDriver
+from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.mysql_connector import driver_defaults
 from instrumented_wrapper.server_settings import Assignment
 

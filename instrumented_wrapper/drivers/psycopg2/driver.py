@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instrumented_wrapper.drivers import Driver, Flow
-from instrumented_wrapper.drivers.engine.driver import SyncDriver
+from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.server_session import pooler
 
 __all__ = ["Psycopg2"]

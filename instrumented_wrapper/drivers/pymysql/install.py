@@ -17,18 +17,19 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
-from instrumented_wrapper.drivers.engine.driver import SyncDriver
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, of_the_rest
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
+from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.pymysql.hearing import ending, hearing, hearing_result, reading_on
-from instrumented_wrapper.drivers.pymysql.native import TRACKED, PyMySQL, track
+from instrumented_wrapper.drivers.pymysql.hearing import hearing, hearing_result, reading_on
+from instrumented_wrapper.drivers.pymysql.native import PyMySQL, track
 from instrumented_wrapper.drivers.registry import KEY, drop_all
+from instrumented_wrapper.drivers.session_track import TRACKED, ending
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing

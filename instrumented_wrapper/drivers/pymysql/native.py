@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pymysql.connections import Connection, MySQLResult, charset_by_name
 from pymysql.constants import COMMAND, CR, SERVER_STATUS
@@ -21,14 +21,10 @@ from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.server_session import Rows
+from instrumented_wrapper.drivers.session_track import TRACKED
 from instrumented_wrapper.errors import Address
 
-__all__ = ["STATE_CHANGED", "TRACKED", "PyMySQL", "hear", "track"]
-
-STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
-TRACKED: Final = (
-    KEY + "_tracked"
-)  # in the connection's `__dict__`, where the server reports what changes; False: it will
+__all__ = ["PyMySQL", "track"]
 
 _IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 _AUTOCOMMIT: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
@@ -281,15 +277,3 @@ def track(connection: Any) -> None:
     connection.__dict__[TRACKED] = True
     connection._execute_command(COMMAND.COM_QUERY, tracking.BEGIN)
     connection._read_ok_packet()
-
-
-def hear(connection: Any, state: bytes) -> None:
-    """Tell the session what the server has reported."""
-    record: Record | None = connection.__dict__.get(KEY)
-    if record is None or record.foreign:
-        return
-    changes, talk = tracking.changes(state), cast(Any, record.settings_client)
-    if changes.settings or changes.unnamed:
-        talk.heard(changes)
-    else:
-        talk.heard_all()

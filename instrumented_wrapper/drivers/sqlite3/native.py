@@ -16,9 +16,9 @@ from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import Room
-from instrumented_wrapper.drivers.engine.driver import SyncDriver
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY
+from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.drivers.server_session.sqlite import Channel, SQLiteSettings

@@ -1,0 +1,250 @@
+"""What is patched of aiomysql, as a list: how it connects, what it sends, what the server reports."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final
+
+import aiomysql
+from aiomysql import connection as module
+from aiomysql import cursors, pool
+from aiomysql.connection import Connection, EOFPacketWrapper, MySQLResult, OKPacketWrapper
+from pymysql.constants import CLIENT
+
+from instrumented_wrapper.batches import first_taken
+from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.aiomysql.hearing import hearing, hearing_result, reading_on
+from instrumented_wrapper.drivers.aiomysql.native import AioMySQL, track
+from instrumented_wrapper.drivers.engine.adapted_record import Arguments
+from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers
+from instrumented_wrapper.drivers.engine.async_closing import closing_after_reset, closing_at_once
+from instrumented_wrapper.drivers.engine.async_driver import AsyncDriver
+from instrumented_wrapper.drivers.engine.async_endings import AsyncEndWrappers
+from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
+from instrumented_wrapper.drivers.engine.flow import StatementFlow
+from instrumented_wrapper.drivers.engine.partial_execution import in_parts_async, of_the_rest_async
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.registry import KEY, drop_all
+from instrumented_wrapper.drivers.session_track import TRACKED, ending
+from instrumented_wrapper.options import CONNECT, Options, take_keywords
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.self_test import missing
+
+__all__ = ["DRIVER", "install", "uninstall"]
+
+logger = logging.getLogger("instrumented_wrapper")
+Method = Callable[..., Any]
+_PARTS: Final = {
+    module: ["_connect", "_ConnectionContextManager"],
+    Connection: """_execute_command _read_ok_packet _read_packet _read_bytes _read_query_result _request_authentication
+    _connect _close_on_cancel _ensure_alive query ._affected_rows ._charset ._close_reason ._db ._encoding ._host
+    ._next_seq_id ._password ._port ._reader ._result ._secure ._ssl_context ._unix_socket ._user ._writer .client_flag
+    .server_capabilities .server_status .server_version""".split(),
+    MySQLResult: """read _read_rowdata_packet_unbuffered _finish_unbuffered_query .connection .has_next .message
+    .server_status .unbuffered_active""".split(),
+    module._StreamReader: ["eof_received"],
+    EOFPacketWrapper: ["__init__", ".has_next", ".server_status"],
+    OKPacketWrapper: [".message", ".server_status"],
+    cursors.Cursor: "execute executemany callproc nextset mogrify ._connection ._result".split(),
+    cursors.SSCursor: "_read_next close".split(),
+}
+_CLOSES: Final = (Connection._read_packet, Connection._read_bytes, Connection._close_on_cancel)  # call `close`
+_close: Final = Connection.close
+NATIVE: Final = AioMySQL()
+DRIVER: Final = AsyncDriver(NATIVE)
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch aiomysql's classes. Returns what was done, for a user who asks."""
+    if lacking := ", ".join(missing(_PARTS)):
+        logger.warning("aiomysql lacks %s: it is left alone", lacking)
+        return f"left alone: it lacks {lacking}"
+    spans = QuerySpans(NATIVE, flows.operations)
+    calls = AsyncMethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows, flows.run_async), spans)
+    for owner in (aiomysql, module, pool):
+        patches.replace(owner, "connect", _taking_keywords(module.connect))
+    _connections(patches, calls, AsyncEndWrappers(NATIVE, calls, spans), spans, options)
+    _ends(patches, flows)
+    _results(patches)
+    _cursors(patches, calls, spans)
+    return "patched"
+
+
+def uninstall() -> None:
+    """Forget the connections that were watched; they go on working."""
+    drop_all(NATIVE.name)
+
+
+def _connections(
+    patches: Patches, calls: AsyncMethodWrappers, endings: AsyncEndWrappers, spans: QuerySpans, options: Options
+) -> None:
+    def over(name: str, make: Callable[[Method], Method]) -> None:
+        patches.close_over(Connection, name, make)
+
+    def call(name: str, begin: Method | None = None, effects: Any = None, reads_last: bool = False) -> None:
+        make = functools.partial(calls.call, call=Request.STATEMENT, begin=begin, effects=effects)
+        over(name, functools.partial(make, reads_last=reads_last))
+
+    over("__init__", functools.partial(_constructing, options, spans))
+    over("_connect", functools.partial(_connecting, spans))
+    over("_request_authentication", _authenticating)
+    over("_ensure_alive", _making_cursor)
+    over("query", functools.partial(calls.statement, connection_of=_itself, named="sql", begin=spans.script))
+    for what in (Request.COMMIT, Request.ROLLBACK):
+        over(what.value, functools.partial(endings.ending, call=what))
+    call("begin", functools.partial(spans.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
+    call("autocommit", effects=sets_autocommit)
+    call("select_db", effects=selects)
+    call("set_charset", effects=sets_names)
+    call("show_warnings", reads_last=True)
+    call("kill")
+    over("ping", lambda original: calls.call(_pinging(original), Request.STATEMENT))
+
+
+def _ends(patches: Patches, flows: Flows) -> None:
+    codes = frozenset(function.__code__ for function in _CLOSES)
+    patches.close_over(Connection, "close", closing_at_once(DRIVER, flows, codes))
+    patches.close_over(Connection, "ensure_closed", closing_after_reset(NATIVE, DRIVER, flows, _close))
+
+
+def _results(patches: Patches) -> None:
+    patches.close_over(Connection, "_read_ok_packet", hearing)
+    patches.close_over(Connection, "_read_query_result", hearing_result)
+    patches.close_over(EOFPacketWrapper, "__init__", ending)
+    for name in ("_read_rowdata_packet_unbuffered", "_finish_unbuffered_query"):
+        patches.close_over(MySQLResult, name, reading_on)
+
+
+def _cursors(patches: Patches, calls: AsyncMethodWrappers, spans: QuerySpans) -> None:
+    connection_of = attrgetter("_connection")
+    make = functools.partial(calls.statement, connection_of=connection_of, named="query")
+    patches.close_over(cursors.Cursor, "execute", make)
+    patches.close_over(
+        cursors.Cursor,
+        "executemany",
+        lambda original: first_taken(spans.nobody, make(in_parts_async(original), begin=spans.batch)),
+    )
+    patches.close_over(
+        cursors.Cursor,
+        "callproc",
+        lambda original: calls.call(original, Request.STATEMENT, spans.procedure, calls_procedure, connection_of),
+    )
+    patches.close_over(cursors.Cursor, "nextset", functools.partial(_nextset, calls))
+    patches.close_over(cursors.SSCursor, "_read_next", functools.partial(calls.fetch, connection_of=connection_of))
+
+
+def _nextset(calls: AsyncMethodWrappers, original: Method) -> Method:
+    """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
+    reading = calls.fetch(of_the_rest_async(original), attrgetter("_connection"))
+
+    @functools.wraps(original)
+    async def nextset(self: Any) -> Any:
+        result = self._result
+        return await (original(self) if result is None or not result.has_next else reading(self))
+
+    return nextset
+
+
+def _itself(connection: Any) -> Any:
+    return connection
+
+
+def _taking_keywords(original: Method) -> Method:
+    """``connect``, which lists its keywords: ours go past it, to ``Connection.__init__``."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        if not (ours := take_keywords(kwargs)):
+            return original(*args, **kwargs)
+        given = signature.bind(*args, **kwargs).arguments
+        return module._ConnectionContextManager(module._connect(**given, instrumented_wrapper=ours))
+
+    return connect
+
+
+def _constructing(options: Options, spans: QuerySpans, original: Method) -> Method:
+    """``Connection.__init__``: our keywords are taken out."""
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        ours = take_keywords(kwargs)
+        checked = options.with_keywords(ours, CONNECT) if ours else options
+        original(self, *args, **kwargs)
+        record = AsyncRecord(NATIVE, self, checked, Arguments(args, dict(kwargs)))
+        record.configuring, record.off = True, True
+        self.__dict__[KEY] = record
+
+    return __init__
+
+
+def _connecting(spans: QuerySpans, original: Method) -> Method:
+    """``Connection._connect``: from here on the connection is watched; a second time it begins a new session."""
+
+    @functools.wraps(original)
+    async def _connect(self: Any) -> None:
+        record: AsyncRecord | None = self.__dict__.get(KEY)
+        if record is None:
+            return await original(self)  # type: ignore[no-any-return]
+        if record.generation:
+            await original(self)
+            record.began_anew(self)
+            return None
+        with spans.connect(record.options, functools.partial(requested_site, record.arguments.keywords)):
+            await original(self)
+        record.kept = {"charset": self._charset}
+        record.configuring = False
+        await record.attach_async(self, (NATIVE.where(self),))
+        record.settings_client.keep_reported()
+        spans.attend(record, record.options)
+        return None
+
+    return _connect
+
+
+def _authenticating(original: Method) -> Method:
+    """``Connection._request_authentication``: say that we understand what the server reports, where it can."""
+
+    @functools.wraps(original)
+    async def _request_authentication(self: Any) -> None:
+        known = self.__dict__
+        ours = KEY in known and not self.client_flag & CLIENT.SESSION_TRACK  # an app that tracks is let alone
+        wanted = known.pop(TRACKED, None) is not None or ours
+        tracks = bool(wanted and self.server_capabilities & CLIENT.SESSION_TRACK)
+        self.client_flag |= CLIENT.SESSION_TRACK if tracks else 0
+        await original(self)
+        if tracks:
+            await track(self)
+
+    return _request_authentication
+
+
+def _making_cursor(original: Method) -> Method:
+    """``Connection._ensure_alive``, which ``cursor()`` calls: the next statement replaces a lost connection."""
+
+    @functools.wraps(original)
+    def _ensure_alive(self: Any) -> None:
+        record: AsyncRecord | None = self.__dict__.get(KEY)
+        is_lost = self._writer is None and self._close_reason is None
+        if not (is_lost and record is not None and record.switchable and not record.busy):
+            original(self)
+
+    return _ensure_alive
+
+
+def _pinging(original: Method) -> Method:
+    """``Connection.ping``: it connects anew by itself, without the session, so not where a loss leads to a switch."""
+
+    @functools.wraps(original)
+    async def ping(self: Any, reconnect: bool = True) -> None:
+        record: AsyncRecord | None = self.__dict__.get(KEY)
+        await original(self, reconnect and not (record is not None and record.switchable))
+
+    return ping

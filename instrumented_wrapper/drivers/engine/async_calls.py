@@ -1,0 +1,250 @@
+"""Around each awaited call of the app: the frequent path, a plain statement on a healthy connection, and nothing else.
+
+The twins of the closures in `sync_calls`; all that is rare is the same flow, in `flow`. A connection is used by one
+task at a time: that is the rule of the drivers themselves.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final
+
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
+from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
+from instrumented_wrapper.drivers.engine.call_effects import CallEffects
+from instrumented_wrapper.drivers.engine.flow import PASSES, StatementFlow
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
+from instrumented_wrapper.drivers.engine.request import Request, understood
+from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
+from instrumented_wrapper.drivers.engine.sync_calls import FRESH
+from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.errors import again
+from instrumented_wrapper.operations import Operation
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["AsyncMethodWrappers", "ended_async"]
+
+Method = Callable[..., Any]
+_NOT_GIVEN: Final = object()
+
+
+class AsyncMethodWrappers(CallEffects):
+    """Makes the closures for one driver."""
+
+    def __init__(self, native: DriverAdapter, flow: StatementFlow, spans: QuerySpans) -> None:
+        super().__init__(native)
+        self._flow, self._spans, self._run = flow, spans, flow.run
+
+    async def answered(self, connection: Any, record: AsyncRecord) -> None:
+        """Keep what the statement did, and ask the server where only it can tell."""
+        if self._flow.answered(connection, record):
+            async with record.in_turn():
+                await self._run(self._flow.resync(connection, record))
+
+    async def failed(
+        self,
+        connection: Any,
+        record: AsyncRecord,
+        call: Request,
+        effects: Effects | None,
+        error: BaseException,
+        run: Callable[[], Any],
+        moves: int,
+    ) -> Any:
+        """Return what the app gets instead of an error, or `PASSES`."""
+        flow = self._flow.failed(connection, record, call, effects, error, run, moves)
+        if not isinstance(error, Exception):  # cancelled: nothing is waited for
+            return await self._run(flow)
+        async with record.in_turn():
+            if record.generation == moves:
+                return await self._run(flow)
+        if record.last_error is not None:  # another task has lost it too, and has replaced it
+            raise again(record.last_error) from error
+        return PASSES
+
+    def statement(
+        self, original: Method, connection_of: Callable[[Any], Any], named: str, begin: Method | None = None
+    ) -> Method:
+        """Make the closure of a method of cursors whose first argument, called `named`, is a statement."""
+        known, nobody, begin = self.effects.known, self._spans.nobody, begin or self._spans.statement
+        slowly, failed, answered = self._slowly, self._failed, self.answered
+
+        @functools.wraps(original)
+        async def execute(this: Any, query: Any = _NOT_GIVEN, /, *args: Any, **kwargs: Any) -> Any:
+            if query is _NOT_GIVEN:
+                return await (
+                    execute(this, kwargs.pop(named), **kwargs) if named in kwargs else original(this, **kwargs)
+                )
+            connection = connection_of(this)
+            record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
+            if record is None or (record.busy and record.passes()):
+                return await original(this, query, *args, **kwargs)
+            effects: Any = known.get(query, UNSEEN) if type(query) is str else UNSEEN
+            operation = (
+                begin(record, this, query, args[0] if args else named_parameters(kwargs))
+                if record.operations_wanted and not nobody()
+                else None
+            )
+            if (
+                effects is not None
+                or record.needs_slow_path
+                or record.busy
+                or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
+            ):
+                return await slowly(operation, original, this, connection, record, (query, *args), kwargs, effects)
+            moves, record.busy = record.generation, record.of_app()
+            try:
+                result = await original(this, query, *args, **kwargs)
+            except BaseException as error:
+                run = functools.partial(original, this, query, *args, **kwargs)
+                if (instead := await failed(operation, connection, record, error, run, moves)) is PASSES:
+                    raise
+                return instead
+            record.busy, record.used = False, True
+            if record.switchable:
+                record.last_response_at = monotonic()
+            if record.unsure:
+                await answered(connection, record)
+            if operation is not None:
+                operation.end()
+            return result
+
+        return execute
+
+    async def _failed(
+        self,
+        operation: Operation | None,
+        connection: Any,
+        record: AsyncRecord,
+        error: BaseException,
+        run: Callable[[], Any],
+        moves: int,
+    ) -> Any:
+        """A plain statement raised."""
+        record.busy = False
+        record.transaction_status = self._native.transaction_status(connection, record)
+        given = (connection, record, Request.STATEMENT, None, error, run, moves)
+        return await ended_async(operation, self.failed, *given, error=error)
+
+    async def _slowly(
+        self,
+        operation: Operation | None,
+        original: Method,
+        cursor: Any,
+        connection: Any,
+        record: AsyncRecord,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        effects: Any,
+    ) -> Any:
+        """Do it step by step, as an operation if somebody listens."""
+        async with record.in_turn():
+            given = (original, cursor, connection, record, args, kwargs, effects)
+            return await ended_async(operation, self._carry_out, *given)
+
+    async def _carry_out(
+        self,
+        original: Method,
+        cursor: Any,
+        connection: Any,
+        record: AsyncRecord,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        effects: Any,
+    ) -> Any:
+        if record.off:
+            return await original(cursor, *args, **kwargs)
+        if effects is UNSEEN or effects is not None:
+            effects = self.exact_effects(cursor, record, args, kwargs)
+        run = functools.partial(original, cursor, *args, **kwargs)
+        reads = self.reads_last(args, kwargs)
+        return await self._run(self._flow.carry_out(connection, record, Request.STATEMENT, effects, run, reads))
+
+    def fetch(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
+        """Make the closure of a method that reads rows from the server: they belong to a statement that was sent."""
+        failed = self._not_read
+
+        @functools.wraps(original)
+        async def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
+            connection = connection_of(this)
+            record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
+            if record is None or record.off or (record.busy and record.passes()):
+                return await original(this, *args, **kwargs)
+            moves, record.busy = record.generation, record.of_app()
+            try:
+                result = await original(this, *args, **kwargs)
+            except BaseException as error:
+                record.busy = False
+                run = functools.partial(original, this, *args, **kwargs)
+                if (instead := await failed(this, connection, record, error, run, moves)) is PASSES:
+                    raise
+                return instead
+            record.busy = False
+            return result
+
+        return fetch
+
+    async def _not_read(
+        self,
+        cursor: Any,
+        connection: Any,
+        record: AsyncRecord,
+        error: BaseException,
+        run: Callable[[], Any],
+        moves: int,
+    ) -> Any:
+        """Rows could not be read."""
+        text = self._native.executed(cursor)
+        effects = None if text is None else self.effects_of(text)
+        return await self.failed(connection, record, Request.READ, effects, error, run, moves)
+
+    def call(
+        self,
+        original: Method,
+        call: Request,
+        begin: Method | None = None,
+        effects: Callable[..., Effects | None] | None = None,
+        connection_of: Callable[[Any], Any] | None = None,
+        reads_last: bool = False,
+    ) -> Method:
+        """Make the closure of another method, of connections unless `connection_of` tells whose connection is meant.
+
+        The arguments are those of `sync_calls.MethodWrappers.call`.
+        """
+        nobody = self._spans.nobody
+
+        @functools.wraps(original)
+        async def method(self_: Any, *args: Any, **kwargs: Any) -> Any:
+            connection = self_ if connection_of is None else connection_of(self_)
+            record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
+            if record is None or record.off or (record.busy and record.passes()):
+                return await original(self_, *args, **kwargs)
+            does = None if effects is None else understood(effects, record, args, kwargs)
+            run = functools.partial(original, self_, *args, **kwargs)
+            operation = (
+                None if begin is None or nobody() or not record.operations_wanted else begin(record, *args, **kwargs)
+            )
+            async with record.in_turn():
+                return await ended_async(operation, self._carried_out, connection, record, call, does, run, reads_last)
+
+        return method
+
+    async def _carried_out(self, *given: Any) -> Any:
+        return await self._run(self._flow.carry_out(*given))
+
+
+async def ended_async(
+    operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None
+) -> Any:
+    """Await `function`, and tell how the operation ended that it is, if it is one: by `error`, if that passes."""
+    if operation is None:
+        return await function(*arguments)
+    try:
+        result = await function(*arguments)
+    except BaseException as raised:
+        operation.end(raised)
+        raise
+    operation.end(error if result is PASSES else None)
+    return result

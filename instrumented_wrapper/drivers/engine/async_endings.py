@@ -1,0 +1,87 @@
+"""``commit()`` and ``rollback()`` of async drivers: the twin of the closure in `sync_endings`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
+from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers, ended_async
+from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
+from instrumented_wrapper.drivers.engine.facts import OF_REQUEST
+from instrumented_wrapper.drivers.engine.flow import PASSES
+from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.engine.sync_calls import FRESH
+from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.statement import Effects
+
+__all__ = ["AsyncEndWrappers"]
+
+Method = Callable[..., Any]
+
+
+class AsyncEndWrappers:
+    """Makes the closures for one driver."""
+
+    def __init__(self, native: DriverAdapter, calls: AsyncMethodWrappers, spans: QuerySpans) -> None:
+        self._native, self._calls, self._spans = native, calls, spans
+
+    def ending(self, original: Method, call: Request) -> Method:
+        """Make the closure of ``commit`` or ``rollback``."""
+        begin, done = functools.partial(self._spans.command, call.name), self._calls.effects_of(call.name)
+        done = done or OF_REQUEST[call]
+
+        def effects(record: AsyncRecord) -> Effects | None:
+            return record.settings_client.understood(done) if record.chains else done
+
+        slowly = self._calls.call(original, call, begin, effects)
+        clears, native, nobody, failed = bool(done.clears), self._native, self._spans.nobody, self._failed
+        status_of, answered = native.transaction_status, self._calls.answered
+        aborts = native.room.CAPABILITIES.aborts_transactions
+
+        @functools.wraps(original)
+        async def end(self: Any) -> Any:
+            record: AsyncRecord | None = self.__dict__.get(KEY)
+            if (
+                record is None
+                or record.busy
+                or record.needs_slow_path
+                or record.in_flight
+                or record.chains
+                or record.asked_read_only
+                or record.on_server.open.levels
+                or (clears and record.residual.kinds)
+                or ((status := status_of(self, record)) is not TransactionStatus.INTRANS and aborts)
+                or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
+            ):
+                return await slowly(self)
+            operation = begin(record) if record.operations_wanted and not nobody() else None
+            record.transaction_status, moves, record.busy = status, record.generation, record.of_app()
+            try:
+                result = await original(self)
+            except BaseException as error:
+                record.busy = False
+                record.in_flight.append(done)
+                given = (self, record, call, done, error, functools.partial(original, self), moves)
+                if (instead := await failed(operation, *given)) is PASSES:
+                    raise
+                return instead
+            record.busy = record.begun = record.used = record.outlived = False
+            record.transaction_status = status_of(self, record)
+            if record.switchable:
+                record.last_response_at = monotonic()
+            if record.unsure or record.late:
+                record.in_flight.append(done)
+                await answered(self, record)
+            if operation is not None:
+                operation.end()
+            return result
+
+        return end
+
+    async def _failed(self, operation: Any, connection: Any, record: AsyncRecord, *given: Any) -> Any:
+        error = given[2]
+        return await ended_async(operation, self._calls.failed, connection, record, *given, error=error)

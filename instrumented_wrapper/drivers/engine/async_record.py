@@ -1,0 +1,100 @@
+"""What we keep for each connection of an async driver: as for one that blocks, but a task uses it, not a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, Final
+
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import AsyncAdapter
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.options import Options
+
+__all__ = ["AsyncRecord"]
+
+# The task whose call goes the long way; a task that a handler starts within it is a part of that call.
+_acting: Final[ContextVar[object]] = ContextVar("acting", default=None)
+
+
+class AsyncRecord(Record):
+    """The session behind one connection of an async driver.
+
+    Attributes:
+        busy: the task that has a call of the app, or something of ours, under way; or False.
+        turn: held by the task that does more than a plain statement.
+    """
+
+    native: AsyncAdapter
+
+    def __init__(self, native: AsyncAdapter, connection: Any, options: Options, arguments: Any) -> None:
+        super().__init__(native, connection, options, arguments)
+        self.use_lock = nullcontext()  # tasks of one event loop: `turn` keeps them apart
+        self.turn = asyncio.Lock()
+
+    def caller(self) -> object:
+        """Return the task that calls now; None outside of an event loop."""
+        if (acting := _acting.get()) is not None:
+            return acting
+        try:
+            return asyncio.current_task()
+        except RuntimeError:  # no loop runs: a finaliser, or an app that closes after its loop has ended
+            return None
+
+    def of_app(self) -> object:
+        """Return what `busy` is while a call of the app is under way: the task as well."""
+        return self.caller()
+
+    def is_within(self) -> bool:
+        """Return True if a call now is part of the one that is under way, in this task."""
+        return self.busy is not False and self.busy is self.caller()
+
+    def passes(self) -> bool:
+        """Return True if a call now goes to the driver as it is.
+
+        It is part of one that is under way, or beside one of another task: the driver then says what is wrong.
+        """
+        return self.busy is not False and (self.busy is self.caller() or not self.turn.locked())
+
+    @asynccontextmanager
+    async def in_turn(self) -> AsyncIterator[None]:
+        """While inside, no other task does more than a plain statement, which the driver refuses."""
+        if self.turn.locked() and self.is_within():
+            yield
+            return
+        async with self.turn:
+            before = _acting.get()
+            _acting.set(before or asyncio.current_task())
+            try:
+                yield
+            finally:
+                _acting.set(before)
+
+    async def attach_async(self, connection: Any, hosts: tuple[Address, ...]) -> None:
+        """Watch `connection` from now on."""
+        self.begin(connection, hosts)
+        if self.failover:
+            try:
+                self.was_standby = await self.native.is_standby(connection)
+            except (
+                self.native.raises
+            ):  # it does not say, or is lost already: connecting went well, for all the app knows
+                self.was_standby = None
+        self.watch(connection)
+
+    def look_at(self, connection: Any) -> None:
+        """Watch another physical connection for an end that the server announces."""
+        super().look_at(connection)
+        if self.failover:
+            self.poll = self.poll_for(connection)
+
+    def poll_for(self, connection: Any) -> Callable[[int], Any]:
+        """Return a function that looks whether the server has sent something unasked; the event loop reads it first."""
+        return self.native.poll(connection)
+
+    def became_foreign(self) -> None:
+        """This is a forked child: the connection is the parent's."""
+        super().became_foreign()
+        self.use_lock = nullcontext()

@@ -1,0 +1,34 @@
+"""What the lifecycle asks of a driver that blocks."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from typing import Any
+
+from instrumented_wrapper import runners
+from instrumented_wrapper.drivers.engine import race_threads
+from instrumented_wrapper.drivers.engine.adapted_record import record_of
+from instrumented_wrapper.drivers.engine.deadlines import bounded
+from instrumented_wrapper.drivers.engine.driver import AdaptedDriver
+
+__all__ = ["SyncDriver"]
+
+
+class SyncDriver(AdaptedDriver):
+    """`Driver` for one driver that blocks."""
+
+    _run = staticmethod(runners.run)
+    _race = race_threads
+
+    def is_async(self, connection: Any) -> bool:
+        """Calls on it are not awaited."""
+        return False
+
+    def lock(self, connection: Any) -> AbstractContextManager[Any]:
+        """Return what keeps another switch away."""
+        record = record_of(connection)
+        return threading.RLock() if record is None else record.use_lock
+
+    def _bounded(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
+        return bounded(self._native.socket(connection), deadline)
