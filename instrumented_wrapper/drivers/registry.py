@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -34,9 +34,8 @@ __all__ = [
     "watched",
 ]
 
-KEY: Final = "_instrumented_wrapper"  # in the connection's own ``__dict__``
+KEY: Final = "_instrumented_wrapper"  # an attribute of the connection itself
 _A_WHILE: Final = 1000  # milliseconds
-_EMPTY: Final[Mapping[str, Any]] = {}
 
 
 class _Watched(Protocol):
@@ -146,7 +145,10 @@ def tracked(connection: Any) -> tuple[Driver, TrackedConnection] | None:
 
 def tracked_as(connection: Any) -> TrackedConnection | None:
     """Return the session of a connection; None if it is not tracked. Cheap."""
-    record: TrackedConnection | None = getattr(connection, "__dict__", _EMPTY).get(KEY)
+    try:
+        record: TrackedConnection | None = object.__getattribute__(connection, KEY)
+    except AttributeError:
+        return None
     return record
 
 

@@ -153,7 +153,7 @@ class Psycopg(Asking):
         dressed: Any = (AsyncConnection if self.is_async(connection) else Connection)(pgconn)
         internal = Record(dressed, options_of_candidate(record), None, (found.address,))
         make_internal(internal, record)
-        vars(dressed)[KEY] = internal
+        setattr(dressed, KEY, internal)
         dressed.row_factory, dressed._adapters = connection.row_factory, connection._adapters
         for setting in SETTINGS:
             self.write(dressed, setting, record.pristine(setting, self.read(connection, setting)))
@@ -184,7 +184,7 @@ class Psycopg(Asking):
             _own(other)
             connection._closed = False
             connection._prepared = fresh_prepared(connection._prepared)
-            with exchanging(record, vars(other)[KEY]):
+            with exchanging(record, _record(other)):
                 record.look_at(connection.pgconn)
             record.keep_reported()  # what the app's transfer handler has set included
             record.loss_reported = False
@@ -207,13 +207,11 @@ class Psycopg(Asking):
 
     def unobserved(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
         """While inside, changes are not recorded, nothing is switched, and waits end at `deadline`."""
-        record: Record = vars(connection)[KEY]
-        return record.unobserved(deadline)
+        return _record(connection).unobserved(deadline)
 
     def returning(self, connection: Any, deadline: float | None = None) -> AbstractContextManager[None]:
         """While inside, nothing is switched, and waits end at `deadline`, if there is one."""
-        record: Record = vars(connection)[KEY]
-        return record.on_its_way_back(deadline)
+        return _record(connection).on_its_way_back(deadline)
 
 
 class PsycopgWithin(Psycopg):
@@ -225,6 +223,12 @@ class PsycopgWithin(Psycopg):
 
 
 _WITHIN: Final = PsycopgWithin()
+
+
+def _record(connection: Any) -> Record:
+    """Return the record of a connection that is known to be tracked."""
+    record: Record = getattr(connection, KEY)
+    return record
 
 
 def _parameters(connection: Any, record: Record) -> Any:

@@ -140,7 +140,8 @@ def attaching(options: Options, patches: Patches, spans: QuerySpans) -> Callable
             if patches.undone:  # another tool wrapped this method after us, and keeps it
                 return
             try:
-                vars(self)[KEY] = record = _record(self, pgconn, options)
+                record = _record(self, pgconn, options)
+                setattr(self, KEY, record)
                 spans.attend(record, record.options)
             except Exception as error:  # noqa: BLE001 - the app gets its connection, if need be unobserved
                 logger.warning("a connection is not looked after: %s", type(error).__name__)

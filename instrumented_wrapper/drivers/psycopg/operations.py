@@ -69,8 +69,10 @@ def _executing(spans: QuerySpans, original: Method) -> Method:
 
     @functools.wraps(original)
     def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
-        record = None if nobody() else self._conn.__dict__.get(KEY)
+        record = None if nobody() else getattr(self._conn, KEY, None)
         if record is None or not record.operations_wanted or (operation := begin(record, self, query, params)) is None:
+            if prepare is None and binary is None:
+                return original(self, query, params)  # keywords cost more than all the rest here
             return original(self, query, params, prepare=prepare, binary=binary)
         try:
             result = original(self, query, params, prepare=prepare, binary=binary)
@@ -88,8 +90,10 @@ def _executing_async(spans: QuerySpans, original: Method) -> Method:
 
     @functools.wraps(original)
     async def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
-        record = None if nobody() else self._conn.__dict__.get(KEY)
+        record = None if nobody() else getattr(self._conn, KEY, None)
         if record is None or not record.operations_wanted or (operation := begin(record, self, query, params)) is None:
+            if prepare is None and binary is None:
+                return await original(self, query, params)  # keywords cost more than all the rest here
             return await original(self, query, params, prepare=prepare, binary=binary)
         try:
             result = await original(self, query, params, prepare=prepare, binary=binary)
@@ -209,7 +213,7 @@ def _ending(spans: QuerySpans, name: str, original: Method) -> Method:
 
     @functools.wraps(original)
     def end(self: Any) -> None:
-        record = None if nobody() or is_quiet(self) else self.__dict__.get(KEY)
+        record = None if nobody() or is_quiet(self) else getattr(self, KEY, None)
         if (
             record is None
             or not record.operations_wanted
@@ -237,7 +241,7 @@ def _ending_async(spans: QuerySpans, name: str, original: Method) -> Method:
 
     @functools.wraps(original)
     async def end(self: Any) -> None:
-        record = None if nobody() or is_quiet(self) else self.__dict__.get(KEY)
+        record = None if nobody() or is_quiet(self) else getattr(self, KEY, None)
         if (
             record is None
             or not record.operations_wanted

@@ -62,7 +62,7 @@ PARTS: Final[dict[Any, list[str]]] = {
 }
 # Parameters and variables, which are read from frames; the lock of a pipeline was its connection's until 3.2.2.
 _VARIABLES: Final[tuple[tuple[Any, str, list[str]], ...]] = (
-    (BaseConnection, "_exec_command", ["command"]),
+    (BaseConnection, "_exec_command", ["command", "result_format"]),
     (Connection, "wait", ["gen", "interval"]),
     (AsyncConnection, "wait", ["gen", "interval"]),
     (BaseCursor, "_convert_query", ["query"]),

@@ -22,7 +22,7 @@ from instrumented_wrapper.drivers.server_session.postgresql import with_calls
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["before", "note_phase"]
+__all__ = ["before", "refuse"]
 
 # Generator -> its argument with the statement.
 _STATEMENTS: Final = {
@@ -39,7 +39,6 @@ _REQUESTS: Final = {
     **dict.fromkeys(_COMMITS, Request.COMMIT),
     **dict.fromkeys(("_rollback_gen", "rollback_alone"), Request.ROLLBACK),
 }
-_ACTIVE: Final = int(pq.TransactionStatus.ACTIVE)
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
 
 
@@ -53,19 +52,11 @@ def before(connection: Any, record: Record, gen: Any, step: str, phase: int) -> 
     if record.refusal.error is not None and not (
         ended and (step not in _COMMITS or record.transaction_status != _IDLE)
     ):
-        _refuse(connection, record, gen, step, phase)
+        refuse(connection, record, gen, step, phase)
     return steps.before(connection, record, gen, phase, ended)
 
 
-def note_phase(connection: Any, record: Record, gen: Any, step: str, phase: int) -> None:
-    """Record the transaction status; within a pipeline block there is none, so check for a refusal here."""
-    if phase != _ACTIVE:
-        record.transaction_status = phase
-    elif record.refusal.error is not None:
-        _refuse(connection, record, gen, step, phase)
-
-
-def _refuse(connection: Any, record: Record, gen: Any, step: str, phase: int) -> None:
+def refuse(connection: Any, record: Record, gen: Any, step: str, phase: int) -> None:
     """Refuse a step that could use data without the app's role, tenant or schema, or commit what was refused.
 
     Raises:

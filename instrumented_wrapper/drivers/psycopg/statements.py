@@ -84,7 +84,7 @@ def _read_first(
             names = tuple(driver.reported(connection, names))
         if names:
             flow = flows.note_changes(driver.within, connection, record, names)
-            yield from steps.unless_interrupted(read_pristine(connection, names, flows.run_within(flow)))
+            yield from _unless_interrupted(read_pristine(connection, names, flows.run_within(flow)))
     yield from go_on
 
 
@@ -106,6 +106,20 @@ def read_pristine(connection: Any, names: Sequence[str], question: Any) -> Any:
         if connection.pgconn.status == pq.ConnStatus.BAD:
             raise
         # It is asked again after the statement: a value that cannot be read now does not keep the app from setting it.
+
+
+def _unless_interrupted(question: Any) -> Any:
+    """Ask, and end the step there if the app was interrupted meanwhile (Ctrl-C, a task that is cancelled).
+
+    psycopg then reads a step to its end, as the handler of that exception: nothing more may be sent.
+
+    Raises:
+        QueryCanceled: it was; psycopg expects this one.
+    """
+    handled = sys.exc_info()[1]
+    yield from question
+    if sys.exc_info()[1] is not handled:
+        raise psycopg.errors.QueryCanceled("interrupted before the statement was sent")
 
 
 def _is_interrupted(error: BaseException) -> bool:
@@ -137,6 +151,8 @@ def converting(original: Method) -> Method:
 
     @functools.wraps(original)
     def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
+        if type(query) is str and known.get(query, UNSEEN) is None:
+            return original(self, query, params)
         converted = original(self, query, params)
         if not isinstance(converted.query, bytes):
             return converted  # psycopg says what is wrong with it
@@ -241,23 +257,24 @@ def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:
 
 def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
     """``BaseConnection._exec_command``: the statements that psycopg sends by itself (BEGIN, COMMIT, SAVEPOINT)."""
-    known = _effects.known
+    known, nobody = _effects.known, spans.nobody
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def _exec_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-            record: Record | None = self.__dict__.get(KEY)
+        def _exec_command(self: Any, command: Any, result_format: Any = pq.Format.TEXT) -> Any:
+            record: Record | None = getattr(self, KEY, None)
             if record is None:
-                return original(self, command, *args, **kwargs)
-            text = command if isinstance(command, (str, bytes)) else command.as_bytes(self)
+                return original(self, command, result_format)
+            text = command if type(command) is bytes or isinstance(command, (str, bytes)) else command.as_bytes(self)
             effects: Any = known.get(text, UNSEEN)
             if effects is UNSEEN:
                 effects = effects_of(text)
             if effects is not None:
                 steps.note(record, effects) if record.needs_slow_path else record.in_flight.append(effects)
-            sending = original(self, text, *args, **kwargs)
-            implicit = record.operations_wanted and sys._getframe(1).f_code.co_name == "_start_query"
-            return implicit_begin(spans, record, sending) if implicit else sending
+            sending = original(self, text, result_format)
+            if record.operations_wanted and not nobody() and sys._getframe(1).f_code.co_name == "_start_query":
+                return implicit_begin(spans, record, sending)
+            return sending
 
         return _exec_command
 

@@ -1,12 +1,10 @@
-"""The rare decisions around the choke point: what is done before a step, after it failed, and after it was answered.
+"""The rare decisions around the choke point: before a step, after it failed, and after it was answered.
 
-Nothing here waits. A `Loss` that is returned is repaired by the caller, which knows whether it is sync or async.
+Nothing here waits. A `Loss` that is returned is repaired by the caller, `flow`.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import replace
 from typing import Any, Final
 
@@ -26,29 +24,14 @@ from instrumented_wrapper.drivers.psycopg.facts import (
     frame_of,
     is_commit,
     is_pending,
-    owner_of,
 )
-from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
 from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS
 from instrumented_wrapper.drivers.psycopg.records import Record
-from instrumented_wrapper.drivers.registry import checkout_deadline
-from instrumented_wrapper.errors import FailoverError, again, remembered
+from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = [
-    "adapted",
-    "after",
-    "answered",
-    "before",
-    "done_plainly",
-    "note",
-    "once_more",
-    "question_for",
-    "repaired",
-    "seconds_left",
-    "unless_interrupted",
-]
+__all__ = ["after", "answered", "before", "is_done_plainly", "is_stale", "note", "once_more", "question_for"]
 
 _BAD: Final = pq.ConnStatus.BAD
 _IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
@@ -56,12 +39,6 @@ _SETTLED: Final = frozenset({_IDLE, pq.TransactionStatus.INTRANS})
 _ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
 _ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
 _UNDEFINED_FUNCTION: Final = "42883"
-
-
-def seconds_left() -> float | None:
-    """Return how long a switch may take because a pool waits for it; None where only the option limits it."""
-    moment = checkout_deadline.get()
-    return None if moment is None else max(0.0, moment - time.monotonic())
 
 
 def note(record: Record, effects: Effects) -> None:
@@ -104,38 +81,16 @@ def _in_trouble(connection: Any, record: Record, step: str, phase: int) -> None:
         return
     if (error := decisions.pending_error(record)) is not None:
         raise error
-    if record.pipeline_error is not None and _is_stale(connection):
+    if record.pipeline_error is not None and is_stale(connection):
         raise again(record.pipeline_error)
     record.pipeline_error = None
     record.refresh()
 
 
-def _is_stale(connection: Any) -> bool:
+def is_stale(connection: Any) -> bool:
+    """Return True if a pipeline block is open that began on a physical connection which was replaced."""
     pipeline = connection._pipeline
     return pipeline is not None and pipeline.pgconn is not connection.pgconn
-
-
-def repaired(connection: Any, record: Record, loss: Loss, news: FailoverError | None) -> None:
-    """Go on after a switch. What the app is told is kept for those who go on with what is stale."""
-    if loss.transaction == "unknown":
-        connection._tpc = None  # whatever became of it, it is not this session's any more
-    if news is not None:
-        record.last_error = remembered(news)
-        record.pipeline_error = record.last_error if _is_stale(connection) else None
-    record.refresh()
-
-
-def adapted(driver: Driver, flows: Flows, connection: Any, record: Record, gen: Any, switched: bool) -> Any:
-    """Fit a step to what was found: a switch just now, a time limit, a pipeline block that is stale."""
-    owner = owner_of(gen)
-    if switched and owner is not None and hasattr(owner, "pgconn"):
-        owner.pgconn = connection.pgconn  # made for the old physical connection, not begun yet
-    if getattr(gen, "__name__", "") == "_rollback_gen" and _is_stale(connection):
-        gen.close()
-        gen = rollback_alone(connection)
-    if record.asks and (question := question_for(driver, flows, connection, record)):
-        gen = _first(question, gen)
-    return gen if record.deadline is None else until(connection, gen, record.deadline)
 
 
 def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) -> Any:
@@ -158,25 +113,6 @@ def ask_quietly(record: Record, question: Any) -> Any:
         yield from question
     except (psycopg.Error, ValueError):  # not asked again after each statement, only when more is in doubt
         record.unsure, record.resync_failed = False, True
-
-
-def unless_interrupted(question: Any) -> Any:
-    """Ask, and end the step there if the app was interrupted meanwhile (Ctrl-C, a task that is cancelled).
-
-    psycopg then reads a step to its end, as the handler of that exception: nothing more may be sent.
-
-    Raises:
-        QueryCanceled: it was; psycopg expects this one.
-    """
-    handled = sys.exc_info()[1]
-    yield from question
-    if sys.exc_info()[1] is not handled:
-        raise psycopg.errors.QueryCanceled("interrupted before the statement was sent")
-
-
-def _first(question: Any, gen: Any) -> Any:
-    yield from unless_interrupted(question)
-    return (yield from gen)
 
 
 # --- after ------------------------------------------------------------------------------------------------------
@@ -256,16 +192,16 @@ def once_more(step: str, error: BaseException) -> Any:
     )
 
 
-def done_plainly(connection: Any, record: Record) -> bool:
-    """Take, at little cost, that transactions were begun or ended in which nothing was set; False: look closer."""
-    status = connection.pgconn.transaction_status
+def is_done_plainly(connection: Any, record: Record) -> bool:
+    """Settle, at little cost, transactions that were begun or ended and set nothing; False: `answered` looks closer."""
     if (
         record.needs_slow_path
         or record.broken
+        or record.unsure
         or record.asked_read_only
         or record.on_server.open.levels
         or connection._pipeline is not None
-        or status not in _SETTLED
+        or (status := connection.pgconn.transaction_status) not in _SETTLED
     ):
         return False
     for effects in record.in_flight:

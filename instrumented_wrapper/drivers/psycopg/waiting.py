@@ -1,8 +1,8 @@
 """The choke point: ``Connection.wait`` and ``AsyncConnection.wait``, through which all of psycopg's traffic goes.
 
 The frequent path is a plain statement on a healthy connection: one closure, one look at the socket, no object made.
-Everything else is decided in `steps` and `loss_rules` and done by the lifecycle's flows. All of it happens under
-``connection.lock``, so that no other thread or task can use the connection meanwhile.
+Everything else is in `flow`. All of it happens under ``connection.lock``, so that no other thread or task can
+use the connection meanwhile.
 """
 
 from __future__ import annotations
@@ -16,19 +16,15 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
-from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.psycopg import steps
+from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.psycopg.flow import PASSES, StepFlow
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record
-from instrumented_wrapper.drivers.psycopg.refusing import before, note_phase
-from instrumented_wrapper.drivers.psycopg.steps import done_plainly
-from instrumented_wrapper.errors import FailoverError
-from instrumented_wrapper.failover import Loss
+from instrumented_wrapper.drivers.psycopg.steps import is_done_plainly
 
 __all__ = ["wait", "wait_async"]
 
 Method = Callable[..., Any]
 _ACTIVE: Final = int(pq.TransactionStatus.ACTIVE)
-_UNKNOWN: Final = int(pq.TransactionStatus.UNKNOWN)
 _FRESH: Final = (
     0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as all the rest
 )
@@ -37,62 +33,46 @@ _IDLE: Final = int(pq.TransactionStatus.IDLE)
 
 def wait(original: Method, driver: Driver, flows: Flows) -> Method:
     """Make the sync choke point."""
-
-    def repair(connection: Any, record: Record, loss: Loss) -> None:
-        with record.resumed():
-            news = flows.run(_flow(driver, flows, connection, record, loss))
-        steps.repaired(connection, record, loss, news)
-        if news is not None:
-            try:
-                raise news from loss.cause
-            finally:
-                del news  # or this frame would keep it, and it this frame
-
     call, pause = _callable(original)
-    ask = _asking(call, driver, flows)
-    finish = _finishing(repair, ask)
+    flow, run = StepFlow(driver, flows, functools.partial(_waiting, call, pause)), flows.run
+    prepared, failed, answered = flow.prepared, flow.failed, flow.answered
 
     @functools.wraps(original)
     def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
-        record: Record | None = self.__dict__.get(KEY)
-        if record is None or record.off:
+        record: Record | None = getattr(self, KEY, None)
+        if record is None:
             return call(self, gen, interval, timeout)
-        phase = self.pgconn.transaction_status
-        step = getattr(gen, "__name__", "")
-        if step == "_commit_gen" and phase == _IDLE and not record.needs_slow_path:
+        status = self.pgconn.transaction_status
+        try:
+            step = gen.__name__
+        except AttributeError:  # no generator
+            step = ""
+        if status == _IDLE and step == "_commit_gen" and not record.needs_slow_path:
             return call(self, gen, interval, timeout)  # nothing is open, nothing will be sent
-        if phase != _ACTIVE and (
-            record.needs_slow_path
-            or record.in_flight
-            or phase == _UNKNOWN
-            or (monotonic() - record.last_response_at > _FRESH and record.poll(0))
+        if record.needs_slow_path or (
+            status != _ACTIVE
+            and (
+                record.in_flight
+                or status != record.transaction_status
+                or (record.switchable and monotonic() - record.last_response_at > _FRESH and record.poll(0))
+            )
         ):
-            with record.failing():
-                if loss := before(self, record, gen, step, phase):
-                    repair(self, record, loss)
-                gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
-        elif phase != record.transaction_status:
-            note_phase(self, record, gen, step, phase)
+            if record.off:
+                return call(self, gen, interval, timeout)
+            gen = run(prepared(self, record, gen, step, status))
         try:
             result = call(self, gen, interval, timeout)
         except psycopg.Error as error:
-            with record.failing():
-                try:
-                    if (loss := steps.after(driver, flows, self, record, step, error)) is None:
-                        ask(self, record, interval)
-                        raise
-                    repair(self, record, loss)
-                finally:
-                    loss = None  # its cause is the error, which keeps this frame
-            rest = steps.once_more(step, error)
-            return None if rest is None else call(self, rest, interval, timeout)
+            if (instead := run(failed(self, record, step, error))) is PASSES:
+                raise
+            return instead
         except BaseException as error:  # the app was interrupted
             record.finish(error)
             raise
-        if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
+        if step == "_execute_gen" or status != _IDLE:  # other steps may have sent nothing, and heard nothing
             record.last_response_at = monotonic()
-        if (record.in_flight or record.needs_slow_path) and not (done_plainly(self, record) and not record.unsure):
-            finish(self, record, step, interval)
+        if (record.in_flight or record.needs_slow_path) and not is_done_plainly(self, record):
+            run(answered(self, record, step))
         return result
 
     return wait
@@ -100,109 +80,53 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
 
 def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
     """Make the async choke point: the same steps."""
-
-    async def repair(connection: Any, record: Record, loss: Loss) -> None:
-        with record.resumed():
-            news = await flows.run_async(_flow(driver, flows, connection, record, loss))
-        steps.repaired(connection, record, loss, news)
-        if news is not None:
-            try:
-                raise news from loss.cause
-            finally:
-                del news  # or this frame would keep it, and it this frame
-
     call, pause = _callable(original)
-    ask = _asking_async(call, driver, flows)
-    finish = _finishing_async(repair, ask)
+    flow, run = StepFlow(driver, flows, functools.partial(_waiting, call, pause)), flows.run_async
+    prepared, failed, answered = flow.prepared, flow.failed, flow.answered
 
     @functools.wraps(original)
     async def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
-        record: Record | None = self.__dict__.get(KEY)
-        if record is None or record.off:
+        record: Record | None = getattr(self, KEY, None)
+        if record is None:
             return await call(self, gen, interval, timeout)
-        phase = self.pgconn.transaction_status
-        step = getattr(gen, "__name__", "")
-        if step == "_commit_gen" and phase == _IDLE and not record.needs_slow_path:
+        status = self.pgconn.transaction_status
+        try:
+            step = gen.__name__
+        except AttributeError:  # no generator
+            step = ""
+        if status == _IDLE and step == "_commit_gen" and not record.needs_slow_path:
             return await call(self, gen, interval, timeout)  # nothing is open, nothing will be sent
-        if phase != _ACTIVE and (
-            record.needs_slow_path
-            or record.in_flight
-            or phase == _UNKNOWN
-            or (monotonic() - record.last_response_at > _FRESH and record.poll(0))
+        if record.needs_slow_path or (
+            status != _ACTIVE
+            and (
+                record.in_flight
+                or status != record.transaction_status
+                or (record.switchable and monotonic() - record.last_response_at > _FRESH and record.poll(0))
+            )
         ):
-            with record.failing():
-                if loss := before(self, record, gen, step, phase):
-                    await repair(self, record, loss)
-                gen = steps.adapted(driver, flows, self, record, gen, switched=loss is not None)
-        elif phase != record.transaction_status:
-            note_phase(self, record, gen, step, phase)
+            if record.off:
+                return await call(self, gen, interval, timeout)
+            gen = await run(prepared(self, record, gen, step, status))
         try:
             result = await call(self, gen, interval, timeout)
         except psycopg.Error as error:
-            with record.failing():
-                try:
-                    if (loss := steps.after(driver, flows, self, record, step, error)) is None:
-                        await ask(self, record, interval)
-                        raise
-                    await repair(self, record, loss)
-                finally:
-                    loss = None  # its cause is the error, which keeps this frame
-            rest = steps.once_more(step, error)
-            return None if rest is None else await call(self, rest, interval, timeout)
+            if (instead := await run(failed(self, record, step, error))) is PASSES:
+                raise
+            return instead
         except BaseException as error:  # the app was interrupted
             record.finish(error)
             raise
-        if step == "_execute_gen" or phase != _IDLE:  # other steps may have sent nothing, and heard nothing
+        if step == "_execute_gen" or status != _IDLE:  # other steps may have sent nothing, and heard nothing
             record.last_response_at = monotonic()
-        if (record.in_flight or record.needs_slow_path) and not (done_plainly(self, record) and not record.unsure):
-            await finish(self, record, step, interval)
+        if (record.in_flight or record.needs_slow_path) and not is_done_plainly(self, record):
+            await run(answered(self, record, step))
         return result
 
     return wait
 
 
-def _asking(call: Method, driver: Driver, flows: Flows) -> Method:
-    """Ask now what only the server can tell, where that disturbs nothing."""
-
-    def ask(connection: Any, record: Record, interval: Any) -> None:
-        if question := steps.question_for(driver, flows, connection, record):
-            call(connection, question, interval, None)
-
-    return ask
-
-
-def _asking_async(call: Method, driver: Driver, flows: Flows) -> Method:
-    """Do as `_asking` does, awaited."""
-
-    async def ask(connection: Any, record: Record, interval: Any) -> None:
-        if question := steps.question_for(driver, flows, connection, record):
-            await call(connection, question, interval, None)
-
-    return ask
-
-
-def _finishing(repair: Method, ask: Method) -> Method:
-    """What comes after an answer: keep what the step did, repair what it hid."""
-
-    def finish(connection: Any, record: Record, step: str, interval: Any) -> None:
-        if loss := steps.answered(connection, record, step):
-            repair(connection, record, loss)
-        elif record.unsure or record.asks:
-            ask(connection, record, interval)
-
-    return finish
-
-
-def _finishing_async(repair: Method, ask: Method) -> Method:
-    """Do as `_finishing` does, awaited."""
-
-    async def finish(connection: Any, record: Record, step: str, interval: Any) -> None:
-        if loss := steps.answered(connection, record, step):
-            await repair(connection, record, loss)
-        elif record.unsure or record.asks:
-            await ask(connection, record, interval)
-
-    return finish
+def _waiting(call: Method, pause: Any, connection: Any, gen: Any) -> Any:
+    return call(connection, gen, pause, None)
 
 
 def _callable(original: Method) -> tuple[Method, Any]:
@@ -215,7 +139,3 @@ def _callable(original: Method) -> tuple[Method, Any]:
         return lambda self, gen, interval, timeout: original(self, gen), None
     call = original if "timeout" in known else lambda self, gen, interval, timeout: original(self, gen, interval)
     return call, known["interval"].default
-
-
-def _flow(driver: Driver, flows: Flows, connection: Any, record: Record, loss: Loss) -> Flow[FailoverError | None]:
-    return flows.replace_lost(driver, connection, record, loss, steps.seconds_left())

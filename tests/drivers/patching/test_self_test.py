@@ -21,7 +21,7 @@ PARTS = {
         _declare_gen notifies copy_from copy_to copy_end
         _autocommit _isolation_level _read_only _deferrable _begin_statement _adapters _closed _num_transactions
         _pipeline _prepared _tpc _conn _pgconn _outer_transaction _stack_index force_rollback _lock exc_val params_seq
-        command_queue result_queue level prepare_threshold prepared_max interval""",
+        result_format command_queue result_queue level prepare_threshold prepared_max interval""",
     "psycopg_pool": "_reset_connection _check _reset _connect _pool getconn putconn",
     "psycopg2": "_connect _ext",
     "psycopg2.pool": "_putconn _rused",

@@ -1,0 +1,105 @@
+"""The order of steps around what goes through the choke point, as flows: sync and async connections share it.
+
+What is decided is in `steps` and `refusing`; the frequent path, which needs none of it, in `waiting`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import psycopg
+from psycopg import pq
+
+from instrumented_wrapper.drivers import Driver, Flow, Flows
+from instrumented_wrapper.drivers.engine.flow import PASSES
+from instrumented_wrapper.drivers.psycopg import refusing, steps
+from instrumented_wrapper.drivers.psycopg.facts import owner_of
+from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
+from instrumented_wrapper.drivers.psycopg.records import Record
+from instrumented_wrapper.drivers.registry import checkout_deadline
+from instrumented_wrapper.errors import remembered
+from instrumented_wrapper.failover import Loss
+
+__all__ = ["PASSES", "StepFlow"]
+
+_ACTIVE: Final = pq.TransactionStatus.ACTIVE
+
+
+class StepFlow:
+    """The steps around what goes through the choke point, for sync or for async connections."""
+
+    def __init__(self, driver: Driver, flows: Flows, wait: Callable[[Any, Any], Any]) -> None:
+        self._driver, self._flows, self._wait = driver, flows, wait
+
+    def prepared(self, connection: Any, record: Record, gen: Any, step: str, status: int) -> Flow[Any]:
+        """Do what comes before a step is sent; return the step, fitted to what was found."""
+        with record.failing():
+            if status == _ACTIVE:
+                refusing.refuse(connection, record, gen, step, status)
+                return gen
+            if loss := refusing.before(connection, record, gen, step, status):
+                yield from self._repair(connection, record, loss)
+            gen = _fitted(connection, record, gen, step, switched=loss is not None)
+            if record.asks:
+                yield from self.resync(connection, record)
+        return gen if record.deadline is None else until(connection, gen, record.deadline)
+
+    def failed(self, connection: Any, record: Record, step: str, error: psycopg.Error) -> Flow[Any]:
+        """Return what the app gets instead of the error of a step, or `PASSES`; raise what it must be told."""
+        with record.failing():
+            if loss := steps.after(self._driver, self._flows, connection, record, step, error):
+                yield from self._repair(connection, record, loss)
+            else:
+                yield from self.resync(connection, record)
+                record.finish(error)
+                return PASSES
+        rest = steps.once_more(step, error)
+        return None if rest is None else (yield partial(self._wait, connection, rest))
+
+    def answered(self, connection: Any, record: Record, step: str) -> Flow[None]:
+        """Keep what a step did that went well, and repair the loss that it hid."""
+        if loss := steps.answered(connection, record, step):
+            yield from self._repair(connection, record, loss)
+        elif record.unsure or record.asks:
+            yield from self.resync(connection, record)
+
+    def resync(self, connection: Any, record: Record) -> Flow[None]:
+        """Ask the server for what it alone can tell, where that disturbs nothing."""
+        if question := steps.question_for(self._driver, self._flows, connection, record):
+            yield partial(self._wait, connection, question)
+
+    def _repair(self, connection: Any, record: Record, loss: Loss) -> Flow[None]:
+        """Replace the physical connection; raise what the app must be told, and keep it for those who go on."""
+        with record.resumed():
+            news = yield from self._flows.replace_lost(self._driver, connection, record, loss, _seconds_left())
+        if loss.transaction == "unknown":
+            connection._tpc = None  # whatever became of it, it is not this session's any more
+        if news is not None:
+            record.last_error = remembered(news)
+            record.pipeline_error = record.last_error if steps.is_stale(connection) else None
+        record.refresh()
+        if news is not None:
+            try:
+                raise news from loss.cause
+            finally:
+                del news  # or this frame would keep it, and it this frame
+
+
+def _fitted(connection: Any, record: Record, gen: Any, step: str, switched: bool) -> Any:
+    """Fit a step to a switch just now, or to a pipeline block that is stale."""
+    owner = owner_of(gen)
+    if switched and owner is not None and hasattr(owner, "pgconn"):
+        owner.pgconn = connection.pgconn  # made for the old physical connection, not begun yet
+    if step == "_rollback_gen" and steps.is_stale(connection):
+        gen.close()
+        return rollback_alone(connection)
+    return gen
+
+
+def _seconds_left() -> float | None:
+    """Return how long a switch may take because a pool waits for it; None where only the option limits it."""
+    moment = checkout_deadline.get()
+    return None if moment is None else max(0.0, moment - time.monotonic())
