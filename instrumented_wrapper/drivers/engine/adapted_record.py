@@ -42,7 +42,6 @@ class Record(TrackedConnection):
         busy: a call of the app is under way, and what the driver calls within it is part of it; or, as the thread's
             number, something of ours is.
         chains: ``commit()`` and ``rollback()`` begin the next transaction.
-        transaction_status: where the connection was before the call that is under way.
         used: something was sent since the last transaction ended.
         begun: the app has opened a transaction by SQL.
         outlived: what is open is prepared: it outlives the session.
@@ -60,7 +59,7 @@ class Record(TrackedConnection):
         self.use_lock: Any = threading.RLock()
         self.busy: object = False
         self.abandoned = self.used = self.begun = self.outlived = self.late = False
-        self.transaction_status, self.chains = TransactionStatus.IDLE, False
+        self.chains = False
         self.seen: ServerAddress | None = None
         self.live: ref[Any] | None = None
         self.kept: dict[str, Any] = {}

@@ -7,34 +7,68 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from instrumented_wrapper import events
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.statement import OF_TRANSACTIONS, Effects, Step
 
 __all__ = [
     "attributed",
+    "due_error",
+    "is_demoted",
+    "lost_again",
     "may_observe_loss",
     "may_resync",
     "note",
-    "pending_error",
     "refusal_of",
-    "transaction_was_left",
+    "settle",
     "unread",
+    "was_heard",
 ]
+
+_MAY_BE_STANDBY: Final = ("read-only", "standby", "prefer-standby")
 
 
 # --- before it is sent ------------------------------------------------------------------------------------------
 
 
-def pending_error(record: TrackedConnection) -> FailoverError | None:
-    """Return the error that the app has to get before anything is sent, once."""
-    if (owed := record.pending_error) is None:
+def due_error(record: TrackedConnection, request: Request, effects: Effects | None) -> FailoverError | None:
+    """Return the error that the app gets instead of its request: a pending one, or the loss of its transaction again.
+
+    A rollback ends the refusal of that transaction; where the server has aborted transactions, any end does.
+    """
+    aborts, idle = record.can.aborts_transactions, record.transaction_status == TransactionStatus.IDLE
+    rolls_back = request is Request.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
+    if idle if aborts else rolls_back:
+        _transaction_was_left(record)
+    if rolls_back:
+        record.refusal.has_refused = False
+    if rolls_back or request is Request.LISTEN:
         return None
-    record.set_pending_error(None)
-    return again(owed)
+    if (pending := record.pending_error) is not None:
+        record.set_pending_error(None)
+        return again(pending)
+    if record.failed is not None and _ends(request, effects):
+        return again(record.failed)
+    return lost_again(record, request, effects)
+
+
+def lost_again(record: TrackedConnection, request: Request, effects: Effects | None) -> FailoverError | None:
+    """Return the loss again for what would end a lost transaction as if it were whole.
+
+    Where the server has no aborted transactions, any request would go on with it.
+    """
+    if record.lost is None or (record.can.aborts_transactions and not _ends(request, effects)):
+        return None
+    return again(record.lost)
+
+
+def _ends(request: Request, effects: Effects | None) -> bool:
+    is_end = request in (Request.COMMIT, Request.TWO_PHASE)
+    return is_end or (effects is not None and effects.outcome_unknown_if_lost)
 
 
 def refusal_of(
@@ -92,8 +126,42 @@ def attributed(record: TrackedConnection, effects: Effects) -> Effects:
 # --- after ------------------------------------------------------------------------------------------------------
 
 
-def transaction_was_left(record: TrackedConnection) -> None:
-    """End the refusal of a transaction that was lost: the app has rolled back."""
+def was_heard(record: TrackedConnection, status: TransactionStatus) -> None:
+    """End the refusal of a lost transaction if the server has it no more: the app has rolled back, perhaps begun anew.
+
+    Where the server has no aborted transactions, only the request shows that (`due_error`).
+    """
+    if record.can.aborts_transactions and status in (TransactionStatus.IDLE, TransactionStatus.INTRANS):
+        _transaction_was_left(record)
+
+
+def settle(record: TrackedConnection, status: TransactionStatus, certain: bool) -> None:
+    """Keep what the statements did that were sent.
+
+    Args:
+        record: of the connection.
+        status: the transaction status now.
+        certain: the server has answered each of them.
+    """
+    idle, alone = status == TransactionStatus.IDLE, len(record.in_flight) == 1
+    aborted = record.transaction_status == TransactionStatus.INERROR
+    record.settle(idle and alone and certain, certain=certain, idle=idle, aborted=aborted)
+    if status != TransactionStatus.UNKNOWN:
+        record.transaction_status = status
+
+
+def is_demoted(record: TrackedConnection, asked_for: str) -> bool:
+    """Return True if a server that refuses writes as a standby was demoted: the app did not ask for a standby.
+
+    Args:
+        record: of the connection.
+        asked_for: the kind of server that the app asks for, as libpq names it.
+    """
+    accepted = asked_for in _MAY_BE_STANDBY or (asked_for == "any" and record.was_standby)
+    return record.may_be_demoted() and not accepted
+
+
+def _transaction_was_left(record: TrackedConnection) -> None:
     if record.lost is not None:
         record.lost = None
         record.refresh()

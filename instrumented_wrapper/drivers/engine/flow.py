@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from instrumented_wrapper import statement
 from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.engine import decisions, guards, loss_rules
+from instrumented_wrapper.drivers.engine import decisions, guards, loss_rules, repair
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.facts import OF_REQUEST, ends, facts_after, facts_before
 from instrumented_wrapper.drivers.engine.partial_execution import has_run_in_part
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
-from instrumented_wrapper.errors import FailoverError, again, remembered
+from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
@@ -66,7 +66,7 @@ class StatementFlow:
             record.lost is not None,
         )
         if record.needs_slow_path:
-            guards.raise_pending(self._native, record, call, done)
+            guards.raise_due(record, call, done)
         first = moves = record.generation
         if loss := (yield from guards.found_dead(self._native, connection, record, call, done)):
             yield from self._repair(connection, record, loss, moves)
@@ -134,13 +134,8 @@ class StatementFlow:
             self._settle(connection, record, certain=not more_to_come)
         record.settings_client.notice()
         asks = record.unsure and self._asks_now(connection, record)
-        aborts = self._database.aborts_transactions
-        if (
-            record.lost is not None
-            and aborts
-            and self._native.transaction_status(connection, record) == TransactionStatus.IDLE
-        ):
-            decisions.transaction_was_left(record)
+        if record.lost is not None:
+            decisions.was_heard(record, self._native.transaction_status(connection, record))
         return asks
 
     def _only_sets(self, record: Record) -> bool:
@@ -150,11 +145,7 @@ class StatementFlow:
 
     def _settle(self, connection: Any, record: Record, certain: bool) -> None:
         self._follow(record)
-        alone, aborted = len(record.in_flight) == 1, record.transaction_status == TransactionStatus.INERROR
-        phase = self._native.transaction_status(connection, record)
-        idle = phase == TransactionStatus.IDLE
-        record.settle(idle and alone and certain, certain=certain, idle=idle, aborted=aborted)
-        record.transaction_status = phase
+        decisions.settle(record, self._native.transaction_status(connection, record), certain)
         record.templates = None
 
     @staticmethod
@@ -191,9 +182,7 @@ class StatementFlow:
         """Ask the server for what is in doubt; where it fails the doubts stay, and are told at a loss."""
         busy, record.busy = record.busy, record.caller()
         try:
-            yield from self._flows.settle_doubts(self._driver, connection, record)
-        except (self._native.error, ValueError):
-            record.unsure = False
+            yield from repair.resync(self._flows, self._driver, connection, record, (self._native.error, ValueError))
         finally:
             record.busy = busy
 
@@ -223,7 +212,7 @@ class StatementFlow:
         if native.is_lost(connection, error):
             loss = None if self._native.is_closed(connection) else loss_rules.found_while_under_way(facts, error)
             if loss is None or not record.switchable:
-                self._observe(connection, record, loss)
+                repair.observe(self._flows, self._driver, connection, record, loss)
                 if record.failed is not None and not isinstance(error, native.error):  # no error that the app expects
                     raise again(record.failed) from error
                 return PASSES
@@ -292,11 +281,6 @@ class StatementFlow:
         if record.unsure and self._asks_now(connection, record):
             yield from self.resync(connection, record)
 
-    def _observe(self, connection: Any, record: Record, loss: Loss | None) -> None:
-        """Observe a loss that is not repaired, once."""
-        if loss is not None and decisions.may_observe_loss(record):
-            self._flows.observe_loss(self._driver, connection, record, loss)
-
     def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> Flow[None]:
         """Replace the physical connection; raise what the app must be told."""
         with record.use_lock:
@@ -305,15 +289,11 @@ class StatementFlow:
             busy, record.busy = record.busy, record.caller()
             if loss.transaction != "none":
                 record.settings_client.lost()
+            replaced = partial(self._replaced, connection, record)
             try:
-                news = yield from self._flows.replace_lost(self._driver, connection, record, loss, None)
+                yield from repair.replace(self._flows, self._driver, connection, record, loss, None, replaced)
             finally:
                 record.busy = busy
-                record.refresh()
-            record.transaction_status = self._native.transaction_status(connection, record)
-            if news is not None:
-                record.last_error = remembered(news)
-                try:
-                    raise news from loss.cause
-                finally:
-                    del news  # or this frame would keep it, and it this frame
+
+    def _replaced(self, connection: Any, record: Record) -> None:
+        record.transaction_status = self._native.transaction_status(connection, record)

@@ -11,30 +11,16 @@ from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.facts import facts_before
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
-from instrumented_wrapper.errors import again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["found_dead", "has_ended", "raise_pending", "refuse"]
+__all__ = ["found_dead", "has_ended", "raise_due", "refuse"]
 
 
-def raise_pending(adapter: DriverAdapter, record: Record, request: Request, effects: Effects | None) -> None:
-    """Raise the error that is pending, or the loss again for what would go on with a transaction that was lost."""
-    aborts = adapter.room.CAPABILITIES.aborts_transactions
-    rolls_back = request is Request.ROLLBACK or (effects is not None and effects.rolls_back and not effects.several)
-    given_up = record.transaction_status == TransactionStatus.IDLE if aborts else rolls_back
-    if given_up:
-        decisions.transaction_was_left(record)
-    if rolls_back:
-        record.refusal.has_refused = False
-        return
-    if (error := decisions.pending_error(record)) is not None:
+def raise_due(record: Record, request: Request, effects: Effects | None) -> None:
+    """Raise the error that the app gets instead of its request, if there is one."""
+    if (error := decisions.due_error(record, request, effects)) is not None:
         raise error
-    ends = request in (Request.COMMIT, Request.TWO_PHASE) or (effects is not None and effects.outcome_unknown_if_lost)
-    if ends and record.failed is not None:
-        raise again(record.failed)
-    if record.lost is not None and (ends or not aborts):
-        raise again(record.lost)
 
 
 def refuse(

@@ -14,6 +14,7 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 from instrumented_wrapper.databases import Database
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import never, poll_of
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.handlers import reset_handler
@@ -52,6 +53,8 @@ class TrackedConnection(Session, ABC):
         poll: looks whether the server has sent something unasked.
         deadline: until when what is ours to be sent may take (monotonic seconds); None: as long as the app's own.
         generation: how often it has got a physical connection.
+        transaction_status: that of the connection when the server was last heard, before the call that is under way.
+        can: what the database can, as named facts.
         process: that of the server session, where a pooler keeps it for this connection; None: the one it was told of.
         successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         last_error: what the app was told of the last switch.
@@ -83,7 +86,8 @@ class TrackedConnection(Session, ABC):
         self.last_response_at = 0.0
         self.poll: Callable[[int], Any] = never
         self.deadline: float | None = None
-        self.generation = 0
+        self.generation, self.transaction_status = 0, TransactionStatus.IDLE
+        self.can = database.CAPABILITIES
         self.process: int | None = None
         self.successor: tuple[int, int] | None = None
         self.last_error: FailoverError | None = None

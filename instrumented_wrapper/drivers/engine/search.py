@@ -30,7 +30,6 @@ __all__ = [
     "Contest",
     "Target",
     "Winner",
-    "accepts_standby",
     "find",
     "hosts_to_ask",
     "is_chosen",
@@ -43,7 +42,6 @@ PRIMARY: Final = "primary"
 STANDBY: Final = "standby"
 PREFER_STANDBY: Final = "prefer-standby"
 _ANY_HOST: Final = ("", None)
-_ACCEPTING: Final = ("read-only", STANDBY, PREFER_STANDBY)
 FLIGHTS: Final = SingleFlight()
 
 Wait: TypeAlias = Callable[[Future[Any], float, Callable[[], bool]], Any]
@@ -101,11 +99,6 @@ def role_wanted(loss: Loss, asked_for: str, was_standby: bool) -> str:
     if loss.trigger == "requested" and loss.hosts:
         return ANY
     return STANDBY if was_standby else PRIMARY
-
-
-def accepts_standby(asked_for: str, was_standby: bool) -> bool:
-    """Return True if the app asks for a server that may be a standby, and got one: it was not demoted."""
-    return asked_for in _ACCEPTING or (asked_for == ANY and was_standby)
 
 
 def is_chosen(role: str, was_chosen: bool) -> bool:

@@ -17,6 +17,7 @@ from instrumented_wrapper.databases.postgresql.connect_arguments import asked_fo
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine import race_tasks, race_threads
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import Target, find, hosts_to_ask, pause, role_wanted
 from instrumented_wrapper.drivers.engine.takeover import (
     candidate,
@@ -36,8 +37,8 @@ from instrumented_wrapper.failover import Found, Loss
 __all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
 
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
-_IDLE, _INTRANS = pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS
-_IN_TRANSACTION: Final = (_INTRANS, pq.TransactionStatus.INERROR)
+_IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS
+_IN_TRANSACTION: Final = (_INTRANS, TransactionStatus.INERROR)
 _FORKED_AWAY: Final = os.devnull
 
 
@@ -117,7 +118,7 @@ class Psycopg(Asking):
         lost_outside = self.is_lost(connection) and record is not None and record.transaction_status == _IDLE
         idle = self.is_idle(connection) or lost_outside
         if not idle or connection._num_transactions or pipelined:
-            status = pq.TransactionStatus(connection.pgconn.transaction_status).name
+            status = TransactionStatus(connection.pgconn.transaction_status).name
             where = "a pipeline block: leave it" if pipelined else f"transaction status {status}: commit or roll back"
             raise psycopg.ProgrammingError(
                 f"{verb} needs a connection outside a transaction; this one is in {where} first"
@@ -133,7 +134,7 @@ class Psycopg(Asking):
         Raises:
             InFailedSqlTransaction: that one is aborted: what the handler was to do is not done.
         """
-        if connection.pgconn.transaction_status == pq.TransactionStatus.INERROR:
+        if connection.pgconn.transaction_status == TransactionStatus.INERROR:
             raise psycopg.errors.InFailedSqlTransaction("the handler left an aborted transaction")
         return connection.commit() if connection.pgconn.transaction_status == _INTRANS else None
 
@@ -257,7 +258,7 @@ def _aborted(connection: Any) -> Generator[Any, Any, None]:
     try:
         yield from connection._exec_command(postgresql.ABORTED_TRANSACTION.encode())
     except psycopg.Error:
-        if connection.pgconn.transaction_status != pq.TransactionStatus.INERROR:
+        if connection.pgconn.transaction_status != TransactionStatus.INERROR:
             raise  # not the refusal that was asked for
 
 

@@ -9,14 +9,12 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Final
 
-from psycopg import pq
-
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.psycopg.private_api import BaseTransaction
+from instrumented_wrapper.drivers.psycopg.query_text import effects_of_step
 from instrumented_wrapper.drivers.psycopg.records import Record
-from instrumented_wrapper.statement import Effects
 
 __all__ = [
     "LISTENING_STEPS",
@@ -24,17 +22,17 @@ __all__ = [
     "facts_after",
     "facts_of",
     "frame_of",
-    "is_commit",
     "is_pending",
     "is_quiet",
     "owner_of",
+    "request_of",
 ]
 
-_IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
+_IDLE, _INERROR = TransactionStatus.IDLE, TransactionStatus.INERROR
 _COPIES: Final = ("copy_from", "copy_to", "copy_end")
 # Waits that send nothing (where no transaction is open), or that only listen: they never start a switch.
 LISTENING_STEPS: Final = frozenset(
-    "notifies ask_quietly _set_autocommit_gen _set_isolation_level_gen _set_read_only_gen _set_deferrable_gen".split()
+    "notifies _set_autocommit_gen _set_isolation_level_gen _set_read_only_gen _set_deferrable_gen".split()
 )
 _ONLY_IN_TRANSACTIONS: Final = ("_commit_gen", "_close_gen")
 _REQUESTS: Final = {
@@ -42,6 +40,7 @@ _REQUESTS: Final = {
     "_commit_gen": Request.COMMIT,
     "_rollback_gen": Request.ROLLBACK,
     "rollback_alone": Request.ROLLBACK,
+    "_tpc_prepare_gen": Request.TWO_PHASE,
 }
 
 
@@ -63,11 +62,12 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
     in_block = isinstance(owner, BaseTransaction)
     several = record.under_way("several")
     rolls_back, begins = record.under_way("rolls_back"), record.under_way("begins")
+    text = effects_of_step(gen, step)
     ends = record.under_way("outcome_unknown_if_lost")
     pipelined = connection._pipeline is not None and connection._pipeline.level > 0
     in_transaction = record.transaction_status != _IDLE
     return Facts(
-        _request_of(step, sends=in_transaction or begins or ends),
+        request_of(step, sends=in_transaction or begins or ends),
         in_transaction=in_transaction,
         aborted=record.transaction_status == _INERROR,
         begins=begins,
@@ -75,7 +75,7 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
         prepared=any(
             effects.outcome_unknown_if_lost and not (effects.steps or effects.begins) for effects in record.in_flight
         ),
-        rolls_back=(record.under_way("gives_up") and not several) or _is_rollback(gen, step),
+        rolls_back=(record.under_way("gives_up") and not several) or (text is not None and text.gives_up),
         goes_on=rolls_back and (several or pipelined),
         several=several,
         atomic=postgresql.CAPABILITIES.runs_text_atomically,
@@ -88,7 +88,7 @@ def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
     )
 
 
-def _request_of(step: str, sends: bool) -> Request:
+def request_of(step: str, sends: bool = True) -> Request:
     """Return the kind of request; psycopg's commit() `sends` nothing outside a transaction, except in a pipeline.
 
     Nor does a server cursor that is closed there start a switch: it has ended with its session.
@@ -96,27 +96,6 @@ def _request_of(step: str, sends: bool) -> Request:
     if step in _ONLY_IN_TRANSACTIONS and not sends:
         return Request.LISTEN
     return _REQUESTS.get(step, Request.STATEMENT)
-
-
-def _is_rollback(gen: Any, step: str) -> bool:
-    """Tell whether a statement that has not begun is a ROLLBACK as SQL text."""
-    effects = _effects_of(gen, step)
-    return effects is not None and effects.gives_up
-
-
-def is_commit(gen: Any, step: str) -> bool:
-    """Return True if a step that has not begun is a COMMIT, by a method or as SQL text."""
-    effects = _effects_of(gen, step)
-    return (
-        step == "_commit_gen" or step.startswith("_tpc_") or (effects is not None and effects.outcome_unknown_if_lost)
-    )
-
-
-def _effects_of(gen: Any, step: str) -> Effects | None:
-    """Return what the text of a statement that has not begun does."""
-    frame = getattr(gen, "gi_frame", None)
-    query = frame.f_locals.get("query") if frame and step == "_execute_gen" else None
-    return postgresql.scan(query) if isinstance(query, str) else None
 
 
 def owner_of(gen: Any) -> Any:

@@ -1,6 +1,6 @@
 """The order of steps around what goes through the choke point, as flows: sync and async connections share it.
 
-What is decided is in `steps` and `refusing`; the frequent path, which needs none of it, in `waiting`.
+What is decided is in `steps`; the frequent path, which needs none of it, in `waiting`.
 """
 
 from __future__ import annotations
@@ -8,24 +8,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import psycopg
-from psycopg import pq
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.flow import PASSES
-from instrumented_wrapper.drivers.psycopg import refusing, steps
+from instrumented_wrapper.drivers.engine.repair import replace
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
+from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.facts import owner_of
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.registry import checkout_deadline
-from instrumented_wrapper.errors import remembered
 from instrumented_wrapper.failover import Loss
 
 __all__ = ["PASSES", "StepFlow"]
-
-_ACTIVE: Final = pq.TransactionStatus.ACTIVE
 
 
 class StepFlow:
@@ -34,13 +32,13 @@ class StepFlow:
     def __init__(self, driver: Driver, flows: Flows, wait: Callable[[Any, Any], Any]) -> None:
         self._driver, self._flows, self._wait = driver, flows, wait
 
-    def prepared(self, connection: Any, record: Record, gen: Any, step: str, status: int) -> Flow[Any]:
+    def prepared(self, connection: Any, record: Record, gen: Any, step: str, status: TransactionStatus) -> Flow[Any]:
         """Do what comes before a step is sent; return the step, fitted to what was found."""
         with record.failing():
-            if status == _ACTIVE:
-                refusing.refuse(connection, record, gen, step, status)
+            if status == TransactionStatus.ACTIVE:
+                steps.refuse(connection, record, gen, step, status)
                 return gen
-            if loss := refusing.before(connection, record, gen, step, status):
+            if loss := steps.before(connection, record, gen, step, status):
                 yield from self._repair(connection, record, loss)
             gen = _fitted(connection, record, gen, step, switched=loss is not None)
             if record.asks:
@@ -72,20 +70,19 @@ class StepFlow:
             yield partial(self._wait, connection, question)
 
     def _repair(self, connection: Any, record: Record, loss: Loss) -> Flow[None]:
-        """Replace the physical connection; raise what the app must be told, and keep it for those who go on."""
+        """Replace the physical connection; raise what the app gets, if there is something."""
         with record.resumed():
-            news = yield from self._flows.replace_lost(self._driver, connection, record, loss, _seconds_left())
-        if loss.transaction == "unknown":
-            connection._tpc = None  # whatever became of it, it is not this session's any more
-        if news is not None:
-            record.last_error = remembered(news)
-            record.pipeline_error = record.last_error if steps.is_stale(connection) else None
-        record.refresh()
-        if news is not None:
-            try:
-                raise news from loss.cause
-            finally:
-                del news  # or this frame would keep it, and it this frame
+            replaced = partial(_replaced, connection, record, loss.transaction)
+            yield from replace(self._flows, self._driver, connection, record, loss, _seconds_left(), replaced)
+
+
+def _replaced(connection: Any, record: Record, transaction: str) -> None:
+    """Have nothing go on that belongs to the session before; `transaction` is what became of its transaction."""
+    if transaction == "unknown":
+        connection._tpc = None  # whatever became of it, it is not this session's any more
+    if (status := connection.pgconn.transaction_status) != TransactionStatus.UNKNOWN:
+        record.transaction_status = status
+    record.pipeline_error = record.last_error if steps.is_stale(connection) else None
 
 
 def _fitted(connection: Any, record: Record, gen: Any, step: str, switched: bool) -> Any:

@@ -1,12 +1,36 @@
-"""The text of a query of psycopg: as telemetry may read it, and as it is sent."""
+"""The text of a query of psycopg: as telemetry may read it, as it is sent, and what it may do to the session."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
 
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.tokens import folded
+from instrumented_wrapper.drivers.engine.statement_cache import StatementCache
 from instrumented_wrapper.drivers.psycopg.records import encoding_of
+from instrumented_wrapper.statement import Effects, Placeholder, Step
 
-__all__ = ["readable", "sent_text", "text_of"]
+__all__ = ["EFFECTS", "STATEMENTS", "effects_of", "effects_of_step", "named", "readable", "sent_text", "text_of"]
+
+# The generators that send statements of the app -> their argument with the statement.
+STATEMENTS: Final = {
+    "_execute_gen": "query",
+    "_executemany_gen_pipeline": "query",
+    "_executemany_gen_no_pipeline": "query",
+    "_stream_send_gen": "query",
+    "_start_copy_gen": "statement",
+    "_declare_gen": "query",
+}
+
+
+def _scan(text: str | bytes) -> Effects | None:
+    return postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace"))
+
+
+EFFECTS: Final = StatementCache(_scan)
+effects_of: Final = EFFECTS.value_of  # what a text may do to the session; None for nothing
 
 
 def text_of(cursor: Any, query: Any) -> str:
@@ -40,3 +64,31 @@ def sent_text(cursor: Any, query: Any) -> str | bytes:
 def readable(connection: Any, text: bytes) -> str | bytes:
     """Return bytes as they are where every encoding reads them the same way, else as a string."""
     return text if text.isascii() else text.decode(encoding_of(connection), "replace")
+
+
+def effects_of_step(gen: Any, step: str) -> Effects | None:
+    """Return what the statement of a generator does, with the names that its parameters give.
+
+    `gen` has not begun, or stands for one whose frame is in a traceback.
+    """
+    if (argument := STATEMENTS.get(step)) is None or (frame := getattr(gen, "gi_frame", None)) is None:
+        return None
+    given = frame.f_locals
+    query = given.get(argument)
+    effects = effects_of(query if type(query) is str else sent_text(given.get("self"), query))
+    return None if effects is None else replace(effects, steps=tuple(named(one, given) for one in effects.steps))
+
+
+def named(step: Step, given: Mapping[str, Any]) -> Step:
+    """Return a step with the name that the parameters give its setting."""
+    if not isinstance(step.name, Placeholder):
+        return step
+    value = _parameter(given.get("params"), step.name)
+    return step._replace(name=folded(value)) if isinstance(value, str) else step
+
+
+def _parameter(params: Any, placeholder: Placeholder) -> Any:
+    try:
+        return params[placeholder.key]
+    except (LookupError, TypeError):  # psycopg says what is wrong with the parameters
+        return None

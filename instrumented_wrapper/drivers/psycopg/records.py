@@ -20,6 +20,7 @@ from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.databases.postgresql.knowledge import Functions
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import KEY, watch
 from instrumented_wrapper.drivers.server_session.postgresql import FUNCTIONS
 from instrumented_wrapper.errors import Address, FailoverError
@@ -29,7 +30,6 @@ from instrumented_wrapper.options import Options
 
 __all__ = ["KEY", "Arguments", "Record", "encoding_of", "record_of"]
 
-IDLE: Final = 0
 _WATCHED: Final = tuple(name.encode() for name in questions.REPORTED.values())
 
 
@@ -47,11 +47,9 @@ class Record(TrackedConnection):
     """The session behind one psycopg connection.
 
     Attributes:
-        transaction_status: transaction status when the server was last heard.
         baseline_done: `connect` has returned it.
         muted: psycopg converts a query without sending it.
         broken: something in the pipeline has failed, and what came after it was not done.
-        resync_failed: the server was asked and did not tell.
         operation: one that lasts while the app does other things (a stream, a COPY).
         unfinished: the same, where the choke point has to end it.
         parameters: of libpq, where the app's own arguments are not known.
@@ -64,11 +62,11 @@ class Record(TrackedConnection):
         self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]
     ) -> None:
         super().__init__("psycopg", connection, options, postgresql, arguments, hosts)
-        self.baseline_done = self.muted = self.broken = self.resync_failed = False
+        self.baseline_done = self.muted = self.broken = False
         self.operation: Operation | None = None
         self.unfinished: Operation | None = None
         self.parameters: dict[str, Any] | None = None
-        self.transaction_status, self.wanted = IDLE, ""
+        self.wanted = ""
         self.compared = 0.0  # when what the server reports was last looked at
         self.reported_first: tuple[bytes | None, ...] = ()
         self.pipeline_error: FailoverError | None = None
@@ -82,7 +80,7 @@ class Record(TrackedConnection):
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.moved_to(pgconn.socket if self.failover else None)
-        self.transaction_status, self.peer = IDLE, None
+        self.transaction_status, self.peer = TransactionStatus.IDLE, None
         self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
         self.was_standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
 
@@ -99,7 +97,11 @@ class Record(TrackedConnection):
 
     def take_reported(self) -> None:
         """Update the settings from what the server has reported outside a transaction."""
-        if self.compared != self.last_response_at and self.transaction_status == IDLE and not self.off:
+        if (
+            self.compared != self.last_response_at
+            and self.transaction_status == TransactionStatus.IDLE
+            and not self.off
+        ):
             self.compared = self.last_response_at
             if (now := self._reported_now()) != self.reported_first:
                 self._take_reported(now)
@@ -114,12 +116,7 @@ class Record(TrackedConnection):
 
     def wants_to_ask(self) -> bool:
         """Tell whether the server has to be asked something, and may be."""
-        return not self.resync_failed and decisions.may_resync(self)
-
-    def refresh_changed(self) -> None:
-        """Do as any session does; something was done, so that it may be asked again."""
-        super().refresh_changed()
-        self.resync_failed = False
+        return self.unsure and decisions.may_resync(self)
 
     def ask_next(self, now: bool) -> None:
         """Have the next statement ask first, where there is something to ask."""
@@ -173,20 +170,13 @@ class Record(TrackedConnection):
 
     def given_up(self) -> None:
         """The app has left the transaction that was open when the connection was lost."""
-        self.transaction_status = IDLE
+        self.transaction_status = TransactionStatus.IDLE
         self.in_flight.clear()
         self.on_server.end(commit=False)
 
     def troubles(self) -> tuple[object, ...]:
         """Return what makes the frequent path take the long way, where it is not None."""
-        return (
-            self.lost,
-            self.pending_error,
-            self.pipeline_error,
-            self.deadline,
-            self.refusal.error,
-            self.muted or None,
-        )
+        return (*super().troubles(), self.pipeline_error, self.deadline, self.muted or None)
 
 
 def _reported(connection: ReferenceType[Any], name: str) -> str | None:

@@ -15,23 +15,22 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
-from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.settings import boolean, is_state
 from instrumented_wrapper.databases.postgresql.state import CUSTOM
 from instrumented_wrapper.databases.postgresql.tokens import folded
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN, StatementCache
+from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.generator_spans import implicit_begin
-from instrumented_wrapper.drivers.psycopg.query_text import readable, sent_text
+from instrumented_wrapper.drivers.psycopg.query_text import EFFECTS, effects_of, named, readable, sent_text
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
 from instrumented_wrapper.drivers.server_session.postgresql import with_calls
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
 
-__all__ = ["commanding", "converting", "effects_of", "mogrifying", "named", "starting"]
+__all__ = ["commanding", "converting", "mogrifying", "starting"]
 
 Method = Callable[..., Any]
 _QUIET: Final = (int(pq.TransactionStatus.IDLE), int(pq.TransactionStatus.INTRANS))
@@ -39,13 +38,7 @@ _TEXTS: Final = (0, 25, 1043)  # types of parameters whose text is the value: un
 _BOOLEAN: Final = 16
 
 
-def _scan(text: str | bytes) -> Effects | None:
-    return postgresql.scan(text if isinstance(text, str) else text.decode(errors="replace"))
-
-
 _OPAQUE: Final = object()  # a parameter whose text is not what the server takes for the value
-_effects: Final = StatementCache(_scan)
-effects_of: Final = _effects.value_of  # what a text may do to the session; None for nothing
 
 
 # --- before it is sent ------------------------------------------------------------------------------------------
@@ -53,7 +46,7 @@ effects_of: Final = _effects.value_of  # what a text may do to the session; None
 
 def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
     """``BaseCursor._start_query``: the beginning of every statement, before psycopg's own BEGIN."""
-    known = _effects.known
+    known = EFFECTS.known
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
@@ -127,27 +120,12 @@ def _is_interrupted(error: BaseException) -> bool:
     return error.__context__ is not None and not isinstance(error.__context__, Exception)
 
 
-def named(step: Step, given: Mapping[str, Any]) -> Step:
-    """Return a step with the name that the parameters give its setting."""
-    if not isinstance(step.name, Placeholder):
-        return step
-    value = _parameter(given.get("params"), step.name)
-    return step._replace(name=folded(value)) if isinstance(value, str) else step
-
-
-def _parameter(params: Any, placeholder: Placeholder) -> Any:
-    try:
-        return params[placeholder.key]
-    except (LookupError, TypeError):  # psycopg says what is wrong with the parameters
-        return None
-
-
 # --- on its way -------------------------------------------------------------------------------------------------
 
 
 def converting(original: Method) -> Method:
     """``BaseCursor._convert_query``: every statement of the app passes here with its parameters."""
-    known = _effects.known
+    known = EFFECTS.known
 
     @functools.wraps(original)
     def _convert_query(self: Any, query: Any, params: Any = None) -> Any:
@@ -257,7 +235,7 @@ def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:
 
 def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
     """``BaseConnection._exec_command``: the statements that psycopg sends by itself (BEGIN, COMMIT, SAVEPOINT)."""
-    known, nobody = _effects.known, spans.nobody
+    known, nobody = EFFECTS.known, spans.nobody
 
     def make(original: Method) -> Method:
         @functools.wraps(original)

@@ -15,29 +15,28 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine import decisions, loss_rules
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
-from instrumented_wrapper.drivers.engine.search import accepts_standby
+from instrumented_wrapper.drivers.engine.repair import observe, resync
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.psycopg.facts import (
-    LISTENING_STEPS,
     belongs_to_old,
     facts_after,
     facts_of,
     frame_of,
-    is_commit,
     is_pending,
+    request_of,
 )
-from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS
+from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS, has_ended
+from instrumented_wrapper.drivers.psycopg.query_text import STATEMENTS, effects_of_step
 from instrumented_wrapper.drivers.psycopg.records import Record
+from instrumented_wrapper.drivers.server_session.postgresql import with_calls
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["after", "answered", "before", "is_done_plainly", "is_stale", "note", "once_more", "question_for"]
+__all__ = ["after", "answered", "before", "is_done_plainly", "is_stale", "note", "once_more", "question_for", "refuse"]
 
 _BAD: Final = pq.ConnStatus.BAD
-_IDLE, _INERROR = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
-_SETTLED: Final = frozenset({_IDLE, pq.TransactionStatus.INTRANS})
-_ACTIVE, _UNKNOWN = pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN
-_ROLLBACKS: Final = ("_rollback_gen", "rollback_alone")
+_SETTLED: Final = frozenset({int(TransactionStatus.IDLE), int(TransactionStatus.INTRANS)})
 _UNDEFINED_FUNCTION: Final = "42883"
 
 
@@ -49,38 +48,60 @@ def note(record: Record, effects: Effects) -> None:
     """
     if record.off or record.muted:
         return
-    if record.lost is not None and effects.outcome_unknown_if_lost:
-        raise again(record.lost)
+    if (error := decisions.lost_again(record, Request.STATEMENT, effects)) is not None:
+        raise error
     decisions.note(record, effects)
 
 
 # --- before -----------------------------------------------------------------------------------------------------
 
 
-def before(connection: Any, record: Record, gen: Any, phase: int, ended: bool) -> Loss | None:
-    """Decide before anything is sent; what is owed to the app is raised here. `ended`: the server ended the session."""
-    step = getattr(gen, "__name__", "")
+def before(connection: Any, record: Record, gen: Any, step: str, status: TransactionStatus) -> Loss | None:
+    """Decide before anything is sent: raise what the app gets instead, or return the loss if the session has ended.
+
+    A session that has ended is replaced first: the switch then says what is missing. Only a COMMIT of nothing, which
+    would replace nothing, is refused in any case.
+    """
+    ended = has_ended(connection, record, step, status)
+    if status != TransactionStatus.UNKNOWN:
+        record.transaction_status = status
     if record.needs_slow_path:
-        _in_trouble(connection, record, step, phase)
-    if phase == _UNKNOWN and record.failed is not None and is_commit(gen, step):
-        raise again(record.failed)
-    if phase != _UNKNOWN:
-        record.transaction_status = phase
-        if not is_pending(connection):
-            record.broken = False
-            record.settle(for_good=False, certain=False, idle=phase == _IDLE)  # a stream, or an interrupted step
+        is_commit = request_of(step) in (Request.COMMIT, Request.TWO_PHASE)
+        if not ended or (is_commit and record.transaction_status == TransactionStatus.IDLE):
+            refuse(connection, record, gen, step, status)
+        _raise_due(connection, record, gen, step)
+    if status != TransactionStatus.UNKNOWN and not is_pending(connection):
+        record.broken = False  # what is in flight belongs to a stream, or to a step that was interrupted
+        record.settle(for_good=False, certain=False, idle=status == TransactionStatus.IDLE)
     if connection._closed or not (ended and record.switchable):
         return None
     return loss_rules.found_before_sending(facts_of(connection, record, gen, step))
 
 
-def _in_trouble(connection: Any, record: Record, step: str, phase: int) -> None:
-    if phase == _IDLE:
-        decisions.transaction_was_left(record)
-    if step in LISTENING_STEPS or step in _ROLLBACKS:
+def refuse(connection: Any, record: Record, gen: Any, step: str, status: TransactionStatus) -> None:
+    """Refuse a step that could use data without the app's role, tenant or schema, or commit what was refused.
+
+    Raises:
+        FailoverSuccessError: again.
+    """
+    request = request_of(step)
+    is_of_psycopg = request is Request.STATEMENT and step not in STATEMENTS
+    if record.refusal.error is None or connection._closed or is_of_psycopg:
         return
-    if (error := decisions.pending_error(record)) is not None:
+    effects = effects_of_step(gen, step)
+    if effects is not None and effects.calls:
+        effects = with_calls(record, effects)
+    if (error := decisions.refusal_of(record, request, effects, status == TransactionStatus.INERROR)) is not None:
         raise error
+
+
+def _raise_due(connection: Any, record: Record, gen: Any, step: str) -> None:
+    is_two_phase = record.failed is not None and step.startswith("_tpc_")
+    request = Request.TWO_PHASE if is_two_phase else request_of(step)
+    if (error := decisions.due_error(record, request, effects_of_step(gen, step))) is not None:
+        raise error
+    if request in (Request.LISTEN, Request.ROLLBACK):
+        return
     if record.pipeline_error is not None and is_stale(connection):
         raise again(record.pipeline_error)
     record.pipeline_error = None
@@ -98,21 +119,13 @@ def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) 
 
     Then the next statement asks first; in a transaction, its end does.
     """
-    idle = connection.pgconn.transaction_status == _IDLE
+    idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
     pipelined = connection._pipeline is not None and connection._pipeline.level > 0
     if pipelined or not (idle and record.wants_to_ask()):
         record.ask_next(idle or pipelined)
         return None
     record.ask_next(False)
-    return ask_quietly(record, flows.run_within(flows.settle_doubts(driver.within, connection, record)))
-
-
-def ask_quietly(record: Record, question: Any) -> Any:
-    """Ask; where that fails the doubts stay, and are told if the connection is lost."""
-    try:
-        yield from question
-    except (psycopg.Error, ValueError):  # not asked again after each statement, only when more is in doubt
-        record.unsure, record.resync_failed = False, True
+    return flows.run_within(resync(flows, driver.within, connection, record, (psycopg.Error, ValueError)))
 
 
 # --- after ------------------------------------------------------------------------------------------------------
@@ -135,9 +148,8 @@ def after(
         return None
     if record.switchable:
         return loss
-    if decisions.may_observe_loss(record):
-        with record.resumed():
-            flows.observe_loss(driver, connection, record, loss)
+    with record.resumed():
+        observe(flows, driver, connection, record, loss)
     return None
 
 
@@ -152,14 +164,15 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
     stale = record.last_error is not None and belongs_to_old(connection, error)
     facts = facts_after(connection, record, step, error)
     status = connection.pgconn.transaction_status
-    if not is_pending(connection) and status != _ACTIVE:
+    idle = status == TransactionStatus.IDLE
+    if not is_pending(connection) and status != TransactionStatus.ACTIVE:
         if error.sqlstate is None:  # psycopg's own refusal, of what the server may have done
-            record.settle(for_good=False, certain=False, idle=status == _IDLE)
+            record.settle(for_good=False, certain=False, idle=idle)
         elif error.sqlstate == _UNDEFINED_FUNCTION:
             record.called.difference_update(*(effects.calls for effects in record.in_flight))
-        record.refused(facts.pipelined, idle=status == _IDLE)  # else an earlier one, interrupted, has no answer yet
-        record.ask_next(status == _IDLE)
-    else:
+        record.refused(facts.pipelined, idle=idle)
+        record.ask_next(idle)
+    else:  # an earlier one, interrupted, has no answer yet
         record.broken = True
     if stale and record.last_error is not None:
         raise again(record.last_error) from error
@@ -173,9 +186,8 @@ def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
     read_only = bool(connection._read_only or record.asked_read_only)
     if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
         return False
-    asked = accepts_standby(record.wanted, bool(record.was_standby))
-    here = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
-    return here and not asked and record.may_be_demoted()
+    is_standby = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
+    return is_standby and decisions.is_demoted(record, record.wanted)
 
 
 def once_more(step: str, error: BaseException) -> Any:
@@ -215,15 +227,12 @@ def is_done_plainly(connection: Any, record: Record) -> bool:
 def answered(connection: Any, record: Record, step: str) -> Loss | None:
     """A step went well: keep what it did. psycopg hides a loss while it rolls a block back; it is found here."""
     status = connection.pgconn.transaction_status
-    if status == _UNKNOWN and step == "_exit_gen" and not connection._closed and record.switchable:
+    if status == TransactionStatus.UNKNOWN and step == "_exit_gen" and not connection._closed and record.switchable:
         outermost = record.under_way("rolls_back")
         record.settle(for_good=False)
         return Loss(transaction="rolled_back", refuse=not outermost, silent=outermost, later=True)
-    if status not in (_INERROR, _ACTIVE, _UNKNOWN):
-        decisions.transaction_was_left(record)
-    if status != _ACTIVE and not is_pending(connection):
-        alone, certain, idle = len(record.in_flight) == 1, not record.broken, status == _IDLE
-        record.broken = False
-        record.settle(idle and alone, certain=certain, idle=idle, aborted=record.transaction_status == _INERROR)
-        record.transaction_status = status if status != _UNKNOWN else record.transaction_status
+    decisions.was_heard(record, status)
+    if status != TransactionStatus.ACTIVE and not is_pending(connection):
+        certain, record.broken = not record.broken, False
+        decisions.settle(record, status, certain)
     return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg import Rollback, pq
 
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 from instrumented_wrapper.errors import FailoverError, again
@@ -144,7 +145,7 @@ def _lost_unseen(connection: Any) -> bool:
         return False
     if record.failed is not None and record.failed.transaction != "none":
         raise again(record.failed)
-    return record.transaction_status != pq.TransactionStatus.IDLE and record.switchable and not connection._closed
+    return record.transaction_status != TransactionStatus.IDLE and record.switchable and not connection._closed
 
 
 def _is_stale(block: Any) -> bool:

@@ -17,10 +17,10 @@ from psycopg2 import extensions
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, parameters_for
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
+from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import Room
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.engine.search import accepts_standby
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import (
     DELEGATE,
@@ -306,9 +306,7 @@ class Psycopg2:
         read_only = bool(self.read(connection, "read_only") is True or record.asked_read_only)
         if not postgresql.needs_primary(state, where, read_only):
             return False
-        wish = self.wish(record)
-        asked = accepts_standby(wish, bool(record.was_standby))
-        return not asked and record.may_be_demoted() and self.is_standby(connection)
+        return decisions.is_demoted(record, self.wish(record)) and self.is_standby(connection)
 
     def is_standby(self, connection: Any) -> bool:
         """Tell whether the server says that it is one."""

@@ -1,0 +1,66 @@
+"""What is done about a loss and about a doubt, for all drivers: flows over the lifecycle's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from instrumented_wrapper.drivers import Driver, Flow, Flows
+from instrumented_wrapper.drivers.engine import decisions
+from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.errors import remembered
+from instrumented_wrapper.failover import Loss
+
+__all__ = ["observe", "replace", "resync"]
+
+
+def replace(
+    flows: Flows,
+    driver: Driver,
+    connection: Any,
+    record: TrackedConnection,
+    loss: Loss,
+    seconds: float | None,
+    replaced: Callable[[], None],
+) -> Flow[None]:
+    """Replace the physical connection.
+
+    Args:
+        flows: the lifecycle's.
+        driver: of the connection.
+        connection: the app's object.
+        record: of that connection.
+        loss: what the loss means.
+        seconds: how long it may take; None: as long as the option allows.
+        replaced: called when that was done, whatever the app gets.
+
+    Raises:
+        FailoverError: what the app has to get, if there is something; kept for calls that go on with what is stale.
+    """
+    try:
+        news = yield from flows.replace_lost(driver, connection, record, loss, seconds)
+        replaced()
+    finally:
+        record.refresh()
+    if news is not None:
+        record.last_error = remembered(news)
+        try:
+            raise news from loss.cause
+        finally:
+            del news  # or this frame would keep it, and it this frame
+
+
+def observe(flows: Flows, driver: Driver, connection: Any, record: TrackedConnection, loss: Loss | None) -> None:
+    """Observe a loss that is not repaired, once."""
+    if loss is not None and decisions.may_observe_loss(record):
+        flows.observe_loss(driver, connection, record, loss)
+
+
+def resync(
+    flows: Flows, driver: Driver, connection: Any, record: TrackedConnection, errors: tuple[type[Exception], ...]
+) -> Flow[None]:
+    """Ask the server for what is in doubt; where that fails with `errors` the doubts stay, and a loss reports them."""
+    try:
+        yield from flows.settle_doubts(driver, connection, record)
+    except errors:  # the server is not asked again after each statement, only when more is in doubt
+        record.unsure = False
