@@ -233,9 +233,9 @@ class Session:
             idle: no transaction is open afterwards.
             aborted: the transaction in which they ran had failed before.
         """
-        noted, self.in_flight = self.in_flight, []
-        if self._is_plain(noted):
+        if self.settle_plainly():
             return
+        noted, self.in_flight = self.in_flight, []
         if certain and noted:
             noted[-1] = self._last_as_reported(noted)
         for effects in noted:
@@ -254,13 +254,14 @@ class Session:
         if effects.read_only or self.asked_read_only:
             self.asked_read_only = self._asked_after(effects)
 
-    def _is_plain(self, noted: list[Effects]) -> bool:
-        """Tell, at little cost, whether transactions were begun and ended in which nothing was set."""
+    def settle_plainly(self) -> bool:
+        """Settle, at little cost, transactions that were begun or ended and set nothing; return False for any other."""
         if self.asked_read_only or self.on_server.open.levels:
             return False
-        for effects in noted:  # noqa: SIM110 - a generator costs more than all the rest
+        for effects in self.in_flight:
             if not effects.is_plain:
                 return False
+        self.in_flight = []
         return True
 
     def _last_as_reported(self, noted: list[Effects]) -> Effects:

@@ -22,11 +22,9 @@ from instrumented_wrapper.drivers.engine.race import Opening
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import (
     Contest,
-    Target,
     find,
-    hosts_to_ask,
     pause,
-    role_wanted,
+    target_of,
 )
 from instrumented_wrapper.drivers.engine.takeover import (
     candidate,
@@ -202,10 +200,8 @@ class AdaptedDriver(ABC):
     def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Find a server, together with the other connections that are lost now, and connect to it."""
         native, record = self._native, _record(connection)
-        hosts = hosts_to_ask(loss, record.options, record.hosts)
-        role = role_wanted(loss, native.asked_for(record), bool(record.was_standby))
         login = (self.name, *native.key(connection, record))
-        target = Target(hosts, role, login, lambda: not record.closed_by_app)
+        target = target_of(record, loss, record.hosts, native.asked_for(record), bool(record.was_standby), login)
         new, found = yield from find(target, self._contest(connection, record, loss.asks), deadline)
         return candidate(new, _record(new), record, found, native.socket(new), deadline)
 

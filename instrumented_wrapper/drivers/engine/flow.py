@@ -211,8 +211,7 @@ class StatementFlow:
             yield partial(native.is_alive, connection)
         if native.is_lost(connection, error):
             loss = None if self._native.is_closed(connection) else loss_rules.found_while_under_way(facts, error)
-            if loss is None or not record.switchable:
-                repair.observe(self._flows, self._driver, connection, record, loss)
+            if (loss := repair.to_repair(self._flows, self._driver, connection, record, loss)) is None:
                 if record.failed is not None and not isinstance(error, native.error):  # no error that the app expects
                     raise again(record.failed) from error
                 return PASSES

@@ -11,7 +11,7 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.errors import remembered
 from instrumented_wrapper.failover import Loss
 
-__all__ = ["observe", "replace", "resync"]
+__all__ = ["replace", "resync", "to_repair"]
 
 
 def replace(
@@ -50,10 +50,15 @@ def replace(
             del news  # or this frame would keep it, and it this frame
 
 
-def observe(flows: Flows, driver: Driver, connection: Any, record: TrackedConnection, loss: Loss | None) -> None:
-    """Observe a loss that is not repaired, once."""
+def to_repair(
+    flows: Flows, driver: Driver, connection: Any, record: TrackedConnection, loss: Loss | None
+) -> Loss | None:
+    """Return a loss that is to be repaired; one that is not is observed, once, and the driver's own error passes."""
+    if loss is not None and record.switchable:
+        return loss
     if loss is not None and decisions.may_observe_loss(record):
         flows.observe_loss(driver, connection, record, loss)
+    return None
 
 
 def resync(

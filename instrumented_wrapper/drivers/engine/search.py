@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from instrumented_wrapper import events
 from instrumented_wrapper.drivers import Flow
+from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import FOLLOW_TIMEOUT, Found, Loss, NoServer
 from instrumented_wrapper.options import Options
@@ -31,10 +32,9 @@ __all__ = [
     "Target",
     "Winner",
     "find",
-    "hosts_to_ask",
     "is_chosen",
     "pause",
-    "role_wanted",
+    "target_of",
 ]
 
 ANY: Final = "any"
@@ -79,7 +79,24 @@ class Contest(NamedTuple):
     blocks: bool
 
 
-def hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tuple[Address, ...]:
+def target_of(
+    record: TrackedConnection, loss: Loss, own: tuple[Address, ...], asked_for: str, was_standby: bool, login: Hashable
+) -> Target:
+    """Return what the connection of `record` looks for.
+
+    Args:
+        record: of the lost connection.
+        loss: what the loss means.
+        own: the hosts of the connection.
+        asked_for: the kind of server that the app asks for, as libpq names it; empty where it leaves that open.
+        was_standby: the lost server was a standby.
+        login: what a refused login depends on, without the password.
+    """
+    role = _role_wanted(loss, asked_for, was_standby)
+    return Target(_hosts_to_ask(loss, record.options, own), role, login, lambda: not record.closed_by_app)
+
+
+def _hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tuple[Address, ...]:
     """Return where to look: where the app has said, else on `own`, the hosts of its connection.
 
     A host without a port has the one that all `own` hosts have. Where none is known, the client library finds one.
@@ -90,7 +107,7 @@ def hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tupl
     return asked or own or (_ANY_HOST,)
 
 
-def role_wanted(loss: Loss, asked_for: str, was_standby: bool) -> str:
+def _role_wanted(loss: Loss, asked_for: str, was_standby: bool) -> str:
     """Return the kind of server to look for: the one that the app asks for, else the kind that it had."""
     if loss.trigger == "demoted":
         return PRIMARY

@@ -18,7 +18,7 @@ from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine import race_tasks, race_threads
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.engine.search import Target, find, hosts_to_ask, pause, role_wanted
+from instrumented_wrapper.drivers.engine.search import find, pause, target_of
 from instrumented_wrapper.drivers.engine.takeover import (
     candidate,
     exchanging,
@@ -143,9 +143,8 @@ class Psycopg(Asking):
         record: Any = record_of(connection)
         parameters = yield partial(_parameters, connection, record)
         login = Login(parameters, loss.asks)
-        hosts = hosts_to_ask(loss, record.options, hosts_of(parameters, os.environ))
-        role = role_wanted(loss, asked_for(parameters, os.environ), _was_standby(connection, record))
-        target = Target(hosts, role, login.identity, lambda: not record.closed_by_app)
+        own, asked = hosts_of(parameters, os.environ), asked_for(parameters, os.environ)
+        target = target_of(record, loss, own, asked, _was_standby(connection, record), login.identity)
         pgconn, found = yield from find(target, contest(login, self.is_async(connection)), deadline)
         return self._dressed(connection, record, pgconn, found, deadline)
 

@@ -20,10 +20,10 @@ _READS: Final = 4  # the first read may only give the server's last words, the e
 _SEVERITY: Final = pq.DiagnosticField.SEVERITY_NONLOCALIZED
 
 
-def has_ended(connection: Any, record: Record, step: str, phase: int) -> bool:
+def has_ended(connection: Any, record: Record, step: str, status: int) -> bool:
     """Return True if the session has ended, as far as this side can know before a step."""
-    closes = step == "_close_gen" and phase == _IDLE  # a held cursor: psycopg sends it, or meets the loss there
-    reads = phase != _UNKNOWN and step not in LISTENING_STEPS and not closes  # notifies() waits for what we would read
+    closes = step == "_close_gen" and status == _IDLE  # a held cursor: psycopg sends it, or meets the loss there
+    reads = status != _UNKNOWN and step not in LISTENING_STEPS and not closes  # notifies() waits for what we would read
     ended = reads and _read_what_came(connection, record)
     return ended or connection.pgconn.status == _BAD
 

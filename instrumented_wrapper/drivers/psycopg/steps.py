@@ -15,7 +15,7 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine import decisions, loss_rules
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
-from instrumented_wrapper.drivers.engine.repair import observe, resync
+from instrumented_wrapper.drivers.engine.repair import resync, to_repair
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.psycopg.facts import (
     belongs_to_old,
@@ -144,13 +144,8 @@ def after(
     facts = facts_after(connection, record, step, error)
     reading = frame_of(error, "read_pristine") is not None
     loss = _while_reading(facts) if reading else loss_rules.found_while_under_way(facts, error)
-    if connection._closed or loss is None:
-        return None
-    if record.switchable:
-        return loss
     with record.resumed():
-        observe(flows, driver, connection, record, loss)
-    return None
+        return to_repair(flows, driver, connection, record, None if connection._closed else loss)
 
 
 def _while_reading(facts: Facts) -> Loss | None:
@@ -210,16 +205,11 @@ def is_done_plainly(connection: Any, record: Record) -> bool:
         record.needs_slow_path
         or record.broken
         or record.unsure
-        or record.asked_read_only
-        or record.on_server.open.levels
         or connection._pipeline is not None
         or (status := connection.pgconn.transaction_status) not in _SETTLED
+        or not record.settle_plainly()
     ):
         return False
-    for effects in record.in_flight:
-        if not effects.is_plain:
-            return False
-    record.in_flight = []
     record.transaction_status = status
     return True
 

@@ -28,7 +28,8 @@ def entering(original: Method) -> Method:
 
     @functools.wraps(original)
     def __enter__(self: Any) -> Any:
-        _follow(self)
+        if self.pgconn is not self._conn.pgconn:
+            _follow(self)
         try:
             return original(self)
         except FailoverError:
@@ -43,7 +44,8 @@ def entering_async(original: Method) -> Method:
 
     @functools.wraps(original)
     async def __aenter__(self: Any) -> Any:
-        _follow(self)
+        if self.pgconn is not self._conn.pgconn:
+            _follow(self)
         try:
             return await original(self)
         except FailoverError:
@@ -61,10 +63,13 @@ def leaving(original: Method) -> Method:
         connection = self._conn
         if (record := record_of(connection)) is None:
             return original(self, kind, error, traceback)
-        lost = _refused(self, record, error)
-        if not (lost or _is_stale(self)):
+        lost = None if record.refusal.error is None else _refused(self, record, error)
+        if lost is None and self.pgconn is connection.pgconn:
             try:
-                return _heard(self, record, error, original(self, kind, error, traceback))
+                result = original(self, kind, error, traceback)
+                if connection.pgconn.status == _BAD:
+                    _lost_before(self, record, error)
+                return result
             except FailoverError:
                 _unwind(self)
                 raise
@@ -85,10 +90,13 @@ def leaving_async(original: Method) -> Method:
         connection = self._conn
         if (record := record_of(connection)) is None:
             return await original(self, kind, error, traceback)
-        lost = _refused(self, record, error)
-        if not (lost or _is_stale(self)):
+        lost = None if record.refusal.error is None else _refused(self, record, error)
+        if lost is None and self.pgconn is connection.pgconn:
             try:
-                return _heard(self, record, error, await original(self, kind, error, traceback))
+                result = await original(self, kind, error, traceback)
+                if connection.pgconn.status == _BAD:
+                    _lost_before(self, record, error)
+                return result
             except FailoverError:
                 _unwind(self)
                 raise
@@ -148,10 +156,6 @@ def _lost_unseen(connection: Any) -> bool:
     return record.transaction_status != TransactionStatus.IDLE and record.switchable and not connection._closed
 
 
-def _is_stale(block: Any) -> bool:
-    return block.pgconn is not block._conn.pgconn
-
-
 def _follow(block: Any) -> None:
     """A block that was made before a switch and not entered yet belongs to the new physical connection."""
     if record_of(block._conn) is not None:
@@ -172,17 +176,17 @@ def _unwind(block: Any) -> None:
         block.status = block.Status.FAILED
 
 
-def _heard(block: Any, record: Record, error: Any, result: Any) -> Any:
-    """A block has ended. If its connection was lost before, it must not end in silence, nor be refused for ever."""
-    connection = block._conn
-    if connection.pgconn.status != _BAD:
-        return result
+def _lost_before(block: Any, record: Record, error: Any) -> None:
+    """End a block whose connection was lost before: not in silence, and not so that all is refused for ever.
+
+    Raises:
+        FailoverFailedError: the block would end as if all were well.
+    """
     _unwind(block)  # psycopg leaves it on its stack, which nobody sees on a connection that stays closed
     if record.failed is not None and error is None and not block.force_rollback:
         raise again(record.failed)
     if error is not None and block._outer_transaction and not record.under_way("outcome_unknown_if_lost"):
         record.given_up()
-    return result
 
 
 def _stale_end(block: Any, lost: FailoverError | None, error: Any) -> bool:
