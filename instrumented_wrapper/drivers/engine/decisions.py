@@ -1,6 +1,6 @@
 """What is decided around a request, before it is sent and after it was answered: the same for all drivers.
 
-Nothing here sends or waits. Errors that the app has to get are returned, and raised by the caller.
+Nothing here sends or waits. Errors that the app has to get are returned; `guards.raise_due` raises them.
 """
 
 from __future__ import annotations

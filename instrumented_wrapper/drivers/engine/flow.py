@@ -66,7 +66,7 @@ class StatementFlow:
             record.lost is not None,
         )
         if record.needs_slow_path:
-            guards.raise_due(record, call, done)
+            guards.raise_due(decisions.due_error(record, call, done))
         first = moves = record.generation
         if loss := (yield from guards.found_dead(self._native, connection, record, call, done)):
             yield from self._repair(connection, record, loss, moves)

@@ -11,16 +11,20 @@ from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.facts import facts_before
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
 __all__ = ["found_dead", "has_ended", "raise_due", "refuse"]
 
 
-def raise_due(record: Record, request: Request, effects: Effects | None) -> None:
-    """Raise the error that the app gets instead of its request, if there is one."""
-    if (error := decisions.due_error(record, request, effects)) is not None:
-        raise error
+def raise_due(error: FailoverError | None) -> None:
+    """Raise an error that the app gets instead of its request, if there is one."""
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # or this frame would keep it, and it this frame and the connection
 
 
 def refuse(
@@ -38,8 +42,7 @@ def refuse(
         return
     if (yield from has_ended(adapter, connection, record)):
         return
-    if (error := decisions.refusal_of(record, request, effects, aborted)) is not None:
-        raise error
+    raise_due(decisions.refusal_of(record, request, effects, aborted))
 
 
 def found_dead(

@@ -14,6 +14,7 @@ from psycopg import pq
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine import decisions, loss_rules
+from instrumented_wrapper.drivers.engine.guards import raise_due
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.engine.repair import resync, to_repair
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
@@ -48,8 +49,7 @@ def note(record: Record, effects: Effects) -> None:
     """
     if record.off or record.muted:
         return
-    if (error := decisions.lost_again(record, Request.STATEMENT, effects)) is not None:
-        raise error
+    raise_due(decisions.lost_again(record, Request.STATEMENT, effects))
     decisions.note(record, effects)
 
 
@@ -91,15 +91,13 @@ def refuse(connection: Any, record: Record, gen: Any, step: str, status: Transac
     effects = effects_of_step(gen, step)
     if effects is not None and effects.calls:
         effects = with_calls(record, effects)
-    if (error := decisions.refusal_of(record, request, effects, status == TransactionStatus.INERROR)) is not None:
-        raise error
+    raise_due(decisions.refusal_of(record, request, effects, status == TransactionStatus.INERROR))
 
 
 def _raise_due(connection: Any, record: Record, gen: Any, step: str) -> None:
     is_two_phase = record.failed is not None and step.startswith("_tpc_")
     request = Request.TWO_PHASE if is_two_phase else request_of(step)
-    if (error := decisions.due_error(record, request, effects_of_step(gen, step))) is not None:
-        raise error
+    raise_due(decisions.due_error(record, request, effects_of_step(gen, step)))
     if request in (Request.LISTEN, Request.ROLLBACK):
         return
     if record.pipeline_error is not None and is_stale(connection):
