@@ -1,4 +1,4 @@
-"""What the lifecycle asks of psycopg: read, write, open a new physical connection, put it under the app's object."""
+"""`Driver` for psycopg: read, write, open a new physical connection, put it under the app's object."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Psycopg(Asking):
         return None
 
     def owns(self, connection: Any) -> bool:
-        """Tell whether it is a connection of psycopg, sync or async."""
+        """Return True if it is a connection of psycopg, sync or async."""
         return isinstance(connection, BaseConnection)
 
     def peer(self, connection: Any) -> ServerAddress:
@@ -76,7 +76,7 @@ class Psycopg(Asking):
         return record.peer  # type: ignore[no-any-return]
 
     def is_async(self, connection: Any) -> bool:
-        """Tell whether it is an `AsyncConnection`."""
+        """Return True if it is an `AsyncConnection`."""
         return isinstance(connection, AsyncConnection)
 
     def read(self, connection: Any, setting: str) -> Any:
@@ -89,7 +89,7 @@ class Psycopg(Asking):
         connection._begin_statement = b""
 
     def is_idle(self, connection: Any) -> bool:
-        """Tell whether it is healthy and nothing is under way."""
+        """Return True if it is healthy and nothing is under way."""
         return bool(connection.pgconn.transaction_status == _IDLE)
 
     def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
@@ -218,7 +218,7 @@ class PsycopgWithin(Psycopg):
     """The same, for use within one of psycopg's own generators: who may wait is given a generator to go on with."""
 
     def waiting(self, connection: Any, gen: Any) -> Any:
-        """Leave the waiting to the generator that asks."""
+        """Leave the waiting to the generator that calls."""
         return gen
 
 
@@ -232,7 +232,7 @@ def _record(connection: Any) -> Record:
 
 
 def _parameters(connection: Any, record: Record) -> Any:
-    """Ask the app's class again: it may fetch a fresh password. May wait."""
+    """Return the parameters from the app's class again: it may fetch a fresh password. May wait."""
     if (given := record.arguments) is None:
         return dict(record.parameters or {})
     return type(connection)._get_connection_params(given.conninfo, **given.keywords)

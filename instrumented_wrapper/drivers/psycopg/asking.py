@@ -1,6 +1,6 @@
-"""What psycopg's connections ask the server about its settings, and how they set them: generators, as psycopg's are.
+"""How a psycopg connection queries and sets the settings of the server: generators, as psycopg's are.
 
-What is said is in ``server_session/postgresql.py``, the order of steps the lifecycle's. Nothing of it
+The texts are in ``server_session/postgresql.py``, the order of steps the lifecycle's. Nothing of it
 passes a cursor, so that the app's adapters, row factories and prepared statements have no part in it.
 """
 
@@ -50,28 +50,28 @@ class Asking:
             connection.lock.release()
 
     def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
-        """Find out whether a pooler keeps the server session for `connection`."""
+        """Return True if a pooler keeps the server session for `connection`."""
         driver: Any = self
         return find_out(driver, connection, like, deadline)
 
     def is_shared(self, connection: Any) -> bool:
-        """Tell whether a pooler is known to be in between, which lends the server session to others."""
+        """Return True if a pooler is known to be in between, which lends the server session to others."""
         known = record_of(connection)
         return known is not None and known.shared
 
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
-        """Return what libpq was told without asking."""
+        """Return the values of settings that the server reports by itself."""
         known = record_of(connection)
         told = {n: known.reported(n) for n in names if known and not known.on_server.is_masked(n)}
         return {name: value for name, value in told.items() if value is not None}
 
     def notice(self, connection: Any, will_ask: bool = False) -> None:
-        """Take what the server has reported of settings that no statement named: a trigger, a view has set them."""
+        """Update settings that no statement named from what the server has reported: a trigger or a view set them."""
         if (known := record_of(connection)) is not None:
             known.take_reported()
 
     def present(self, connection: Any, names: Sequence[str]) -> Any:
-        """Ask for the values of settings."""
+        """Query the values of settings."""
         if connection.pgconn.transaction_status == _IDLE:
             return self.waiting(connection, present(_Channel(connection), names))
         return self.waiting(connection, shown(_Channel(connection), names))
@@ -83,7 +83,7 @@ class Asking:
         return self.waiting(connection, assigned(_Channel(connection), assignments, clears, back))
 
     def ask(self, connection: Any) -> Any:
-        """Ask for all that is in doubt, and tell the session."""
+        """Query all that is in doubt, and update the session."""
         return self.waiting(connection, asked(_Channel(connection)))
 
     def query(self, connection: Any, text: str) -> Any:
@@ -129,15 +129,15 @@ class _Channel:
         return [row for result in results for row in _rows(result, encoding)]
 
     def is_idle(self) -> bool:
-        """Tell whether no transaction is open."""
+        """Return True if no transaction is open."""
         return bool(self._connection.pgconn.transaction_status == _IDLE)
 
     def has_failed(self) -> bool:
-        """Tell whether the transaction that is open has failed."""
+        """Return True if the transaction that is open has failed."""
         return bool(self._connection.pgconn.transaction_status == pq.TransactionStatus.INERROR)
 
     def is_healthy(self) -> bool:
-        """Tell whether libpq does not know of an end."""
+        """Return True unless libpq knows that the session has ended."""
         return bool(self._connection.pgconn.status == pq.ConnStatus.OK)
 
     def forget_prepared(self) -> None:
@@ -145,7 +145,7 @@ class _Channel:
         self._connection._prepared = fresh_prepared(self._connection._prepared)
 
     def process(self) -> int:
-        """Return the process that libpq was told of."""
+        """Return the process that the server has reported to libpq."""
         return int(self._connection.pgconn.backend_pid)
 
 

@@ -16,12 +16,12 @@ __all__ = ["is_before_the_app", "is_the_apps_doing"]
 
 
 def is_the_apps_doing(connection: Any, record: Record) -> bool:
-    """Tell whether a change now is one of the app's."""
+    """Return True if a change now is one of the app's."""
     return record.recording and not record.off and not is_before_the_app(connection, record)
 
 
 def is_before_the_app(connection: Any, record: Record) -> bool:
-    """Tell whether the connection is still being configured."""
+    """Return True if the connection is still being configured."""
     if record.held:
         return True
     record.baseline_done = record.baseline_done or not _inside_connect(type(connection))
@@ -29,7 +29,7 @@ def is_before_the_app(connection: Any, record: Record) -> bool:
 
 
 def _inside_connect(kind: type[Any]) -> bool:
-    """Tell whether a subclass's own ``connect`` is still running: what it sets belongs to the baseline."""
+    """Return True if a subclass's own ``connect`` is still running: what it sets belongs to the baseline."""
     overrides = {id(_code_of(base.__dict__["connect"])) for base in kind.__mro__ if "connect" in base.__dict__}
     frame = sys._getframe(1)
     while frame is not None:

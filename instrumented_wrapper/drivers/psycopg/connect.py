@@ -1,4 +1,4 @@
-"""How a connection is made: our keywords are taken out, the arguments are kept, the record is attached.
+"""How a connection is made: the wrapper's keywords are taken out, the arguments recorded, the record attached.
 
 `_get_connection_params` sees all arguments of every way to connect, a ``psycopg.connect`` that was imported before
 included; what it saw is handed to the constructor through a context variable.
@@ -165,7 +165,7 @@ def _record(connection: Any, pgconn: Any, options: Options) -> Record:
 
 
 def _made_for(pgconn: Any, parameters: Mapping[str, Any]) -> bool:
-    """Tell whether the physical connection is the one that was asked for: an attempt before it may have failed."""
+    """Return True if the physical connection is the one that was asked for: an attempt before it may have failed."""
     asked = {host for host, _ in hosts_of(parameters, os.environ)}
     return not asked or pgconn.host.decode() in asked
 

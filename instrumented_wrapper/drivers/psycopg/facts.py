@@ -45,7 +45,7 @@ _REQUESTS: Final = {
 
 
 def is_pending(connection: Any) -> bool:
-    """Tell whether statements wait in a pipeline: not sent, or not answered yet."""
+    """Return True if statements wait in a pipeline: not sent, or not answered yet."""
     pipeline = connection._pipeline
     return pipeline is not None and bool(pipeline.command_queue or pipeline.result_queue)
 
@@ -109,7 +109,7 @@ def _rolls_back(gen: Any, owner: Any) -> bool:
 
 
 def facts_after(connection: Any, record: Record, step: str, error: BaseException) -> Facts:
-    """What is known once the generator has ended: its owner is found in the traceback."""
+    """Return what is known of a step whose generator has ended, from the traceback of its error."""
     return facts_of(connection, record, _Ended(frame_of(error, step)), step)
 
 
@@ -132,6 +132,6 @@ def _chain(traceback: TracebackType | None) -> Generator[TracebackType, None, No
 
 
 def belongs_to_old(connection: Any, error: BaseException) -> bool:
-    """Tell whether the error comes from a COPY that began on a physical connection which was replaced."""
+    """Return True if the error comes from a COPY that began on a physical connection which was replaced."""
     frames = [tb.tb_frame for tb in _chain(error.__traceback__) if tb.tb_frame.f_code.co_name in _COPIES]
     return any(frame.f_locals.get("pgconn") is not connection.pgconn for frame in frames)

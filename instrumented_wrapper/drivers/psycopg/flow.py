@@ -33,7 +33,7 @@ class StepFlow:
         self._driver, self._flows, self._wait = driver, flows, wait
 
     def prepared(self, connection: Any, record: Record, gen: Any, step: str, status: TransactionStatus) -> Flow[Any]:
-        """Do what comes before a step is sent; return the step, fitted to what was found."""
+        """Check the connection before a step is sent, and repair it; return the step, fitted to the session."""
         with record.failing():
             if status == TransactionStatus.ACTIVE:
                 steps.refuse(connection, record, gen, step, status)
@@ -46,7 +46,13 @@ class StepFlow:
         return gen if record.deadline is None else until(connection, gen, record.deadline)
 
     def failed(self, connection: Any, record: Record, step: str, error: psycopg.Error) -> Flow[Any]:
-        """Return what the app gets instead of the error of a step, or `PASSES`; raise what it must be told."""
+        """Repair a loss, or settle a refused statement.
+
+        Returns what the app gets instead of psycopg's error, or `PASSES`.
+
+        Raises:
+            FailoverError: the app gets it instead.
+        """
         with record.failing():
             if loss := steps.after(self._driver, self._flows, connection, record, step, error):
                 yield from self._repair(connection, record, loss)
@@ -58,26 +64,26 @@ class StepFlow:
         return None if rest is None else (yield partial(self._wait, connection, rest))
 
     def answered(self, connection: Any, record: Record, step: str) -> Flow[None]:
-        """Keep what a step did that went well, and repair the loss that it hid."""
+        """Settle a step that was answered, and repair the loss that it hid."""
         if loss := steps.answered(connection, record, step):
             yield from self._repair(connection, record, loss)
         elif record.unsure or record.asks:
             yield from self.resync(connection, record)
 
     def resync(self, connection: Any, record: Record) -> Flow[None]:
-        """Ask the server for what it alone can tell, where that disturbs nothing."""
+        """Query the server for what is in doubt, where that disturbs nothing."""
         if question := steps.question_for(self._driver, self._flows, connection, record):
             yield partial(self._wait, connection, question)
 
     def _repair(self, connection: Any, record: Record, loss: Loss) -> Flow[None]:
-        """Replace the physical connection; raise what the app gets, if there is something."""
+        """Replace the physical connection; raise the error that the app gets, if there is one."""
         with record.resumed():
             replaced = partial(_replaced, connection, record, loss.transaction)
             yield from replace(self._flows, self._driver, connection, record, loss, _seconds_left(), replaced)
 
 
 def _replaced(connection: Any, record: Record, transaction: str) -> None:
-    """Have nothing go on that belongs to the session before; `transaction` is what became of its transaction."""
+    """Invalidate what belongs to the old session; `transaction` is the outcome of its transaction."""
     if transaction == "unknown":
         connection._tpc = None  # whatever became of it, it is not this session's any more
     if (status := connection.pgconn.transaction_status) != TransactionStatus.UNKNOWN:

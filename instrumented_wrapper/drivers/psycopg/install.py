@@ -41,7 +41,7 @@ DRIVER = Psycopg()
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch psycopg's classes. Returns what was done, for a user who asks."""
+    """Patch psycopg's classes; return a word on what was done, for the user."""
     spans = QuerySpans(DRIVER, flows.operations)
     if missing := missing_parts():
         logger.warning("psycopg %s lacks %s: it is only observed", psycopg.__version__, ", ".join(missing))

@@ -1,4 +1,4 @@
-"""Whether the server has ended a session: what it sent unasked is read. Sends nothing."""
+"""Whether the server has ended a session, from what it has sent unasked. Sends nothing."""
 
 from __future__ import annotations
 

@@ -48,11 +48,9 @@ def install(patches: Patches, spans: QuerySpans) -> None:
         over(cursor, "copy", functools.partial(_streaming, spans, copied))
         over(server_cursor, "_fetch_gen", functools.partial(fetching, spans))
         over(server_cursor, "close", functools.partial(leaving, spans.nobody))
-    for connection, transaction, pipeline, timing, ending, mark in _CONNECTIONS:
+    for connection, transaction, pipeline, timing, mark in _CONNECTIONS:
         for name, command in _COMMANDS.items():
             over(connection, name, timing(spans, command))
-        over(connection, "commit", functools.partial(ending, spans, "COMMIT"))
-        over(connection, "rollback", functools.partial(ending, spans, "ROLLBACK"))
         over(transaction, f"__{mark}enter__", timing(spans, _enters))
         over(transaction, f"__{mark}exit__", timing(spans, _leaves))
         over(pipeline, "_fetch_gen", functools.partial(_flushing, spans))
@@ -206,57 +204,16 @@ def _flushing(spans: QuerySpans, original: Method) -> Method:
     return _fetch_gen
 
 
-def _ending(spans: QuerySpans, name: str, original: Method) -> Method:
+def _ends(name: str) -> Begin:
     """``commit`` and ``rollback``: often there is nothing to end, and nothing is sent."""
 
-    nobody, command = spans.nobody, spans.command
+    def begin(spans: QuerySpans, record: Record, self: Any) -> Operation | None:
+        if is_quiet(self):
+            return None
+        is_aborted = self.pgconn.transaction_status == _INERROR  # its COMMIT is a ROLLBACK, for the server
+        return spans.command("ROLLBACK" if is_aborted else name, record)
 
-    @functools.wraps(original)
-    def end(self: Any) -> None:
-        record = None if nobody() or is_quiet(self) else getattr(self, KEY, None)
-        if (
-            record is None
-            or not record.operations_wanted
-            or (operation := command(_answer_to(self, name), record)) is None
-        ):
-            return original(self)  # type: ignore[no-any-return]
-        try:
-            original(self)
-        except BaseException as error:
-            operation.end(error)
-            raise
-        operation.end()
-        return None
-
-    return end
-
-
-def _answer_to(connection: Any, name: str) -> str:
-    """Return what the end of a transaction is: the COMMIT of an aborted one is a ROLLBACK, for the server."""
-    return "ROLLBACK" if connection.pgconn.transaction_status == _INERROR else name
-
-
-def _ending_async(spans: QuerySpans, name: str, original: Method) -> Method:
-    nobody, command = spans.nobody, spans.command
-
-    @functools.wraps(original)
-    async def end(self: Any) -> None:
-        record = None if nobody() or is_quiet(self) else getattr(self, KEY, None)
-        if (
-            record is None
-            or not record.operations_wanted
-            or (operation := command(_answer_to(self, name), record)) is None
-        ):
-            return await original(self)  # type: ignore[no-any-return]
-        try:
-            await original(self)
-        except BaseException as error:
-            operation.end(error)
-            raise
-        operation.end()
-        return None
-
-    return end
+    return begin
 
 
 def _finishes_prepared(name: str) -> Callable[..., Operation | None]:
@@ -267,7 +224,9 @@ def _finishes_prepared(name: str) -> Callable[..., Operation | None]:
     return begin
 
 
-_COMMANDS: Final[dict[str, Callable[..., Operation | None]]] = {
+_COMMANDS: Final[dict[str, Begin]] = {
+    "commit": _ends("COMMIT"),
+    "rollback": _ends("ROLLBACK"),
     "tpc_begin": lambda spans, record, *_, **__: spans.command("BEGIN", record),
     "tpc_prepare": lambda spans, record, *_, **__: spans.command("PREPARE TRANSACTION", record),
     "tpc_commit": _finishes_prepared("COMMIT"),
@@ -300,6 +259,6 @@ _CURSORS: Final[Any] = (
     (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _executing_async, _timing_async, stream_async, copy_async),
 )
 _CONNECTIONS: Final[Any] = (
-    (Connection, psycopg.Transaction, psycopg.Pipeline, _timing, _ending, ""),
-    (AsyncConnection, psycopg.AsyncTransaction, psycopg.AsyncPipeline, _timing_async, _ending_async, "a"),
+    (Connection, psycopg.Transaction, psycopg.Pipeline, _timing, ""),
+    (AsyncConnection, psycopg.AsyncTransaction, psycopg.AsyncPipeline, _timing_async, "a"),
 )

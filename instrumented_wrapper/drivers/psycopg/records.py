@@ -1,6 +1,6 @@
-"""What we keep for each psycopg connection, and where: in the attribute `KEY` of the connection.
+"""The record of a psycopg connection, which the attribute `KEY` of the connection refers to.
 
-Nobody asks for a connection's ``__dict__``: up to Python 3.12, every attribute is slow to read from then on.
+The wrapper never reads ``__dict__`` of a connection: up to Python 3.12 that slows each later attribute access.
 
 Knows nothing of the order of steps.
 """
@@ -34,7 +34,7 @@ _WATCHED: Final = tuple(name.encode() for name in questions.REPORTED.values())
 
 
 class Arguments(NamedTuple):
-    """How the app asked for the connection; used again for a new one, so that passwords may be fetched anew."""
+    """The arguments of the app's connect; used again for a new connection, so that passwords may be fetched anew."""
 
     conninfo: str
     keywords: dict[str, Any]
@@ -54,7 +54,7 @@ class Record(TrackedConnection):
         unfinished: the same, where the choke point has to end it.
         parameters: of libpq, where the app's own arguments are not known.
         wanted: the app's ``target_session_attrs``.
-        pipeline_error: what statements of a pipeline that was lost are told.
+        pipeline_error: the error that statements of a lost pipeline get.
         peer: the server of the physical connection; None: it was not looked at yet.
     """
 
@@ -85,14 +85,14 @@ class Record(TrackedConnection):
         self.was_standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
 
     def keep_reported(self) -> None:
-        """What the server reports now is the baseline."""
+        """Take what the server reports now as the baseline."""
         self.compared, self.reported_first = self.last_response_at, self._reported_now()
 
     def _reported_now(self) -> tuple[bytes | None, ...]:
         watched = self.connection()
         try:
             return () if watched is None else tuple(map(watched.pgconn.parameter_status, _WATCHED))
-        except psycopg.OperationalError:  # closed: nothing more is heard
+        except psycopg.OperationalError:  # closed: nothing more is reported
             return self.reported_first
 
     def take_reported(self) -> None:
@@ -115,11 +115,11 @@ class Record(TrackedConnection):
         self.refresh_changed()
 
     def wants_to_ask(self) -> bool:
-        """Tell whether the server has to be asked something, and may be."""
+        """Return True if something is in doubt, and the server may be queried for it."""
         return self.unsure and decisions.may_resync(self)
 
     def ask_next(self, now: bool) -> None:
-        """Have the next statement ask first, where there is something to ask."""
+        """Have the next statement query the server first, where something is in doubt."""
         if self.asks != (wanted := now and self.wants_to_ask()):
             self.asks = wanted
             self.refresh()
@@ -155,7 +155,7 @@ class Record(TrackedConnection):
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """What is raised inside ends the operation that the choke point has to end."""
+        """End the operation that the choke point has to end with what is raised inside."""
         try:
             yield
         except BaseException as error:
@@ -163,13 +163,13 @@ class Record(TrackedConnection):
             raise
 
     def finish(self, error: BaseException | None = None) -> None:
-        """The operation that the choke point has to end is over."""
+        """End the operation that the choke point has to end."""
         if self.unfinished is not None:
             self.unfinished.end(error)
             self.operation = self.unfinished = None
 
     def given_up(self) -> None:
-        """The app has left the transaction that was open when the connection was lost."""
+        """Forget the transaction that was open when the connection was lost: the app has left it."""
         self.transaction_status = TransactionStatus.IDLE
         self.in_flight.clear()
         self.on_server.end(commit=False)

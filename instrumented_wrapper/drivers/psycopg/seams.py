@@ -90,7 +90,7 @@ def setting(name: str, driver: Driver, flows: Flows) -> Callable[[Method], Metho
 
 
 def leaving_pipeline(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
-    """``Pipeline.__exit__``: what the pipeline left in doubt is asked now, it could not be before."""
+    """``Pipeline.__exit__``: query what the pipeline left in doubt, which was not possible within."""
 
     def make(original: Method) -> Method:
         @functools.wraps(original)

@@ -82,14 +82,14 @@ def _read_first(
 
 
 def _may_read(connection: Any, record: Record) -> bool:
-    """Tell whether a question disturbs nothing, and what is changed is the app's doing."""
+    """Return True if a query disturbs nothing, and the change is the app's."""
     watched = record.recording and not (record.off or record.internal)
     quiet = connection._pipeline is None and connection.pgconn.transaction_status in _QUIET
     return watched and quiet and not is_before_the_app(connection, record)
 
 
 def read_pristine(connection: Any, names: Sequence[str], question: Any) -> Any:
-    """Ask before the statement is sent: `steps` knows an error that came through here by this function's name."""
+    """Query before the statement is sent; `steps` recognises an error in here by the name of this function."""
     try:
         yield from question
     except psycopg.errors.QueryCanceled as error:
@@ -102,7 +102,7 @@ def read_pristine(connection: Any, names: Sequence[str], question: Any) -> Any:
 
 
 def _unless_interrupted(question: Any) -> Any:
-    """Ask, and end the step there if the app was interrupted meanwhile (Ctrl-C, a task that is cancelled).
+    """Query, and end the step there if the app was interrupted meanwhile (Ctrl-C, a task that is cancelled).
 
     psycopg then reads a step to its end, as the handler of that exception: nothing more may be sent.
 
@@ -116,7 +116,7 @@ def _unless_interrupted(question: Any) -> Any:
 
 
 def _is_interrupted(error: BaseException) -> bool:
-    """Tell whether the answer is read only because the app was interrupted (Ctrl-C, a task that is cancelled)."""
+    """Return True if the answer is read only because the app was interrupted (Ctrl-C, a task that is cancelled)."""
     return error.__context__ is not None and not isinstance(error.__context__, Exception)
 
 

@@ -1,4 +1,4 @@
-"""The rare decisions around the choke point: before a step, after it failed, and after it was answered.
+"""The rare decisions around the choke point: before a step is sent, after it failed, and after it was answered.
 
 Nothing here waits. A `Loss` that is returned is repaired by the caller, `flow`.
 """
@@ -42,7 +42,7 @@ _UNDEFINED_FUNCTION: Final = "42883"
 
 
 def note(record: Record, effects: Effects) -> None:
-    """A statement is about to be sent. One that would end a lost transaction as if it were whole is not sent.
+    """Record the effects of a statement that is about to be sent, unless it would commit a lost transaction.
 
     Raises:
         FailoverSuccessError: the transaction was lost and the app did not roll back.
@@ -113,9 +113,9 @@ def is_stale(connection: Any) -> bool:
 
 
 def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) -> Any:
-    """Return what asks the server now for what it alone can tell; None where there is nothing, or it would disturb.
+    """Return the generator that queries what is in doubt; None if there is nothing, or if a query would disturb.
 
-    Then the next statement asks first; in a transaction, its end does.
+    In that case the next statement queries first; in a transaction, its end does.
     """
     idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
     pipelined = connection._pipeline is not None and connection._pipeline.level > 0
@@ -132,7 +132,7 @@ def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) 
 def after(
     driver: Driver, flows: Flows, connection: Any, record: Record, step: str, error: psycopg.Error
 ) -> Loss | None:
-    """A step raised: say what loss it is, None where the driver's error is to pass."""
+    """Return the loss if a step failed with its connection or on a demoted server; None: psycopg's error passes."""
     if isinstance(error, FailoverError):
         if step == "_tpc_prepare_gen" and connection._tpc:
             connection._tpc = (connection._tpc[0], False)  # refused, not prepared: tpc_rollback() is a ROLLBACK
@@ -147,13 +147,13 @@ def after(
 
 
 def _while_reading(facts: Facts) -> Loss | None:
-    """A pristine value was being read: the statement itself was not sent, and a plain one can be run as it is."""
+    """Return the loss while a pristine value was read: the statement was not sent, and a plain one can run again."""
     loss = loss_rules.found_before_sending(facts)
     return loss if loss is None or facts.repeatable else replace(loss, silent=False)
 
 
 def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -> Loss | None:
-    """The connection is alive: the statement was refused, by the server or because what it belongs to is stale."""
+    """Settle a statement that was refused on a live connection, by the server or as one of an old session."""
     stale = record.last_error is not None and belongs_to_old(connection, error)
     facts = facts_after(connection, record, step, error)
     status = connection.pgconn.transaction_status
@@ -175,7 +175,7 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
 
 
 def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
-    """Return True if the server is a standby now, and that is not what the app asked for."""
+    """Return True if the server refused a write because it is a standby now, which the app did not ask for."""
     read_only = bool(connection._read_only or record.asked_read_only)
     if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
         return False
@@ -184,7 +184,7 @@ def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
 
 
 def once_more(step: str, error: BaseException) -> Any:
-    """After a silent switch in the middle of a step: what is still to be run, None where nothing is.
+    """Return what still has to run after a silent switch in the middle of a step; None: nothing.
 
     Only what certainly has not run: a statement that a standby refused, and a ROLLBACK (of nothing, now).
     """
@@ -213,7 +213,7 @@ def is_done_plainly(connection: Any, record: Record) -> bool:
 
 
 def answered(connection: Any, record: Record, step: str) -> Loss | None:
-    """A step went well: keep what it did. psycopg hides a loss while it rolls a block back; it is found here."""
+    """Settle a step that was answered; return the loss that psycopg hides while it rolls a block back."""
     status = connection.pgconn.transaction_status
     if status == TransactionStatus.UNKNOWN and step == "_exit_gen" and not connection._closed and record.switchable:
         outermost = record.under_way("rolls_back")

@@ -144,7 +144,7 @@ def leaving_connection_async(original: Method) -> Method:
 
 
 def _lost_unseen(connection: Any) -> bool:
-    """Tell whether a transaction was open when the connection was lost, and nobody has been told.
+    """Return True if a transaction was open when the connection was lost, and the app got no error yet.
 
     Raises:
         FailoverFailedError: it went down with a failed switch; the block is not left as if it had been committed.
@@ -163,7 +163,7 @@ def _follow(block: Any) -> None:
 
 
 def _refused(block: Any, record: Record, error: Any) -> FailoverError | None:
-    """Return the error that the app must be told at the end of its block: the statements in it were refused."""
+    """Return the error that the app gets at the end of its block: the statements in it were refused."""
     commits = error is None and block._outer_transaction and not block.force_rollback
     return record.refusal.error if commits and record.refusal.refuses_commit() else None
 
