@@ -1,0 +1,94 @@
+"""Losses that SQLAlchemy meets: its ping, savepoints, a search in vain, and connections that it makes afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from instrumented_wrapper import FailoverFailedError, FailoverSuccessError
+
+from .test_sqlalchemy import ask, chain_of, cluster, end, engine, kind, own  # noqa: F401 - fixtures
+
+sqlalchemy = pytest.importorskip("sqlalchemy")
+
+
+def lose(kind, cluster, pool) -> tuple[Any, int]:  # noqa: F811
+    """Lose the session of the one connection in the pool; return the connection, and what its session was."""
+    with pool.connect() as connection:
+        raw, number = own(connection), ask(connection, kind.number)
+    end(kind, cluster, number)
+    return raw, number
+
+
+def test_a_ping_moves_the_connection_and_says_nothing(kind, cluster, engine) -> None:  # noqa: F811
+    pool, invalidated = engine(pool_pre_ping=True), []
+    sqlalchemy.event.listen(pool, "invalidate", lambda *given: invalidated.append(given))
+    with pool.begin() as connection:
+        connection.exec_driver_sql(kind.change)
+        value = ask(connection, kind.value)
+    raw, number = lose(kind, cluster, pool)
+    with pool.connect() as connection:
+        assert own(connection) is raw
+        assert ask(connection, kind.number) != number
+        assert ask(connection, kind.value) == value
+    assert invalidated == []
+
+
+def test_a_savepoint_shows_the_loss(kind, cluster, engine) -> None:  # noqa: F811
+    pool = engine()
+    with pool.connect() as connection:
+        with pytest.raises(sqlalchemy.exc.DBAPIError) as caught, connection.begin(), connection.begin_nested():
+            end(kind, cluster, ask(connection, kind.number))
+            ask(connection, "SELECT 1")
+        assert isinstance(caught.value.orig, FailoverSuccessError)
+        assert caught.value.orig.transaction == "rolled_back"
+        assert ask(connection, "SELECT 1") == 1
+
+
+def test_a_savepoint_of_a_loss_that_is_caught(kind, cluster, engine) -> None:  # noqa: F811
+    pool = engine()
+    with pool.connect() as connection:
+        with pytest.raises(sqlalchemy.exc.DBAPIError) as caught, connection.begin():
+            with pytest.raises(sqlalchemy.exc.DBAPIError) as inner, connection.begin_nested():
+                end(kind, cluster, ask(connection, kind.number))
+                ask(connection, "SELECT 1")
+            assert isinstance(inner.value.orig, FailoverSuccessError)
+            ask(connection, "SELECT 1")
+        assert isinstance(caught.value.orig, FailoverSuccessError)
+
+
+def test_a_search_in_vain_invalidates(kind, cluster, engine) -> None:  # noqa: F811
+    pool, invalidated = engine({"failover_timeout": 0.3}), []
+    sqlalchemy.event.listen(pool, "invalidate", lambda *given: invalidated.append(given))
+    with pool.connect() as connection:
+        raw = own(connection)
+        ask(connection, "SELECT 1")
+        connection.rollback()
+        cluster.primary.kill()
+        with pytest.raises(sqlalchemy.exc.DBAPIError) as caught:
+            ask(connection, "SELECT 1")
+        assert any(isinstance(error, FailoverFailedError) for error in chain_of(caught.value))
+        assert caught.value.connection_invalidated
+    assert len(invalidated) == 1
+    cluster.restore()
+    with pool.connect() as connection:
+        assert own(connection) is not raw
+        assert ask(connection, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize("way", ["overflow", "recycle", "invalidate", "NullPool"])
+def test_new_connections_after_a_failover(kind, cluster, engine, spans, way: str) -> None:  # noqa: F811
+    given: dict[str, Any] = {"pool_size": 1, "max_overflow": 1}
+    given |= {"pool_recycle": 0} if way == "recycle" else {}
+    pool = engine(**({"poolclass": sqlalchemy.pool.NullPool} if way == "NullPool" else given))
+    with pool.connect() as connection:
+        ask(connection, "SELECT 1")
+        if way == "invalidate":
+            connection.invalidate()
+    cluster.wait_streaming()
+    cluster.failover()
+    with pool.connect() as first, pool.connect() as second:
+        assert [ask(first, "SELECT 1"), ask(second, "SELECT 1")] == [1, 1]
+    found = [span for span in spans.named("failover") if span.attributes["instrumented_wrapper.trigger"] == "connect"]
+    assert found or kind.driver.startswith("psycopg")
