@@ -90,7 +90,7 @@ class TransactionResolutionUnknownError(FailoverError):
 
 
 _FACTS = ("transaction", "may_have_run", "server", "blocked_seconds", "not_restored")
-_OF_THE_DRIVER = ("sqlstate", "number")  # facts that not every driver has
+_OF_THE_DRIVER = ("sqlstate", "number", "errno")  # facts that not every driver has
 
 
 def driver_error(

@@ -175,6 +175,12 @@ class Effects:
         return self.rolls_back and not self.several and self.steps[-1:] != _BEGUN
 
     @property
+    def needs_its_transaction(self) -> bool:
+        """True where it ends a transaction as if it were whole, or goes on with one that was there before."""
+        of_savepoints = any(step.kind in (RELEASE, ROLLBACK_TO) for step in self.steps)
+        return self.outcome_unknown_if_lost or (of_savepoints and not self.rolls_back)
+
+    @property
     def may_commit(self) -> bool:
         """True for code that may have committed something before it failed."""
         return any(step.kind == DOUBT and step.value in ("DO", "CALL", UNSEEN) for step in self.steps)

@@ -289,4 +289,6 @@ def _error(this: Switch, kind: type[FailoverError], message: str, address: Addre
     }
     if (number := this.driver.error_number) is not None:
         facts["number"] = number
+    if kind is FailoverFailedError and this.loss.trigger != "requested":
+        facts.update(this.driver.marks_of_end(this.loss.cause))
     return driver_error(kind, this.driver.operational_error, this.loss.cause, message, facts)

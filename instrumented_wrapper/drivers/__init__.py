@@ -94,6 +94,9 @@ class Driver(Protocol):
     def error_number(self) -> int | None:
         """What stands before the text in an error of ours, where the driver's have a number there; None: nothing."""
 
+    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+        """Return the attributes by which pools see that an error ends the connection. `cause`: what ended it."""
+
     def owns(self, connection: Any) -> bool:
         """Tell whether it is a connection of this driver."""
 

@@ -10,7 +10,9 @@ from typing import Any, Final
 from instrumented_wrapper import runners
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
+from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flow
+from instrumented_wrapper.drivers.engine import joining
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import Room
 from instrumented_wrapper.drivers.engine.race import WrongRole
@@ -21,12 +23,14 @@ from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.drivers.server_session.mysql import MySQLSettings
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
+from instrumented_wrapper.options import Options
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
 
 __all__ = [
     "STALE",
     "ForMySQL",
+    "asked_of_mysql",
     "calls_procedure",
     "code_of",
     "does_as",
@@ -35,6 +39,7 @@ __all__ = [
     "sets_names",
 ]
 
+_SPELLED: Final = {"user": "username", "database": "db", "password": "passwd"}  # other names of arguments
 # In `Record.kept`: TLS failed with the connection's own context; the files of certificates may be newer than that.
 STALE: Final = "stale context"
 
@@ -45,6 +50,13 @@ def code_of(error: BaseException) -> int:
     if not isinstance(number, int):
         number = error.args[0] if error.args else 0
     return number if isinstance(number, int) else 0
+
+
+def asked_of_mysql(given: Mapping[str, Any], options: Options) -> joining.Request:
+    """Return what a connect has asked for; of the password only a number is kept."""
+    by = {name: given.get(name) or given.get(other) for name, other in _SPELLED.items()}
+    login = (by["user"], by["database"], hash(str(by["password"])))
+    return joining.Request(requested_site(given), options, login)
 
 
 def sets_autocommit(record: Record, value: Any = True, *args: Any, **kwargs: Any) -> Effects | None:
@@ -91,10 +103,16 @@ class ForMySQL:
     run: Callable[[Flow[Any]], Any] = staticmethod(runners.run)  # carries a flow out
     blocks = True  # its calls are not awaited
     error_number: int | None = -1  # no number of MySQL's, and so none of a loss
+    number_attribute = "number"  # of an error of ours: the number stands before its text
     reentrant = True
     settings: Sequence[str] = ()  # all of them live on the server
     aliases: Mapping[str, str] = MappingProxyType({})
     kinds: tuple[type[Any], ...]
+
+    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+        """Return the number of the client library by which pools see it: the cause's, or the one of a lost server."""
+        number = 0 if cause is None else code_of(cause)
+        return {self.number_attribute: number if number in mysql.CLIENT_ERRORS else mysql.SERVER_LOST}
 
     # --- what a driver's own file says ---------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import configuring, tracked, tracked_as
-from instrumented_wrapper.errors import FailoverError
+from instrumented_wrapper.errors import FailoverError, FailoverSuccessError
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools.baseline import in_doubt, settled
@@ -183,13 +183,40 @@ def _put(original: Method, pool: Any, record: Any, fit: bool) -> None:
 
 
 def _pinging(original: Method) -> Method:
-    """The check before a connection is handed out: one that cannot be used as it was is replaced."""
+    """The check before a connection is handed out: a loss that was repaired is no news, for nothing was under way.
+
+    A connection that cannot be used as it was is replaced.
+    """
 
     @functools.wraps(original)
     def ping(self: Any, connection: Any) -> bool:
         try:
-            return original(self, connection)  # type: ignore[no-any-return]
-        except FailoverError:
-            return False
+            if original(self, connection):
+                return True
+            session = tracked_as(self.get_driver_connection(connection))
+            return (
+                session is not None and session.switchable and _answers(connection)
+            )  # its driver's ping moves nothing
+        except FailoverError as error:
+            if not isinstance(error, FailoverSuccessError) or error.not_restored:
+                return False
+        return _answers(connection)
 
     return ping
+
+
+def _answers(connection: Any) -> bool:
+    """Return True if the connection works as it was, perhaps in another session; nothing of the ping stays in it."""
+    try:
+        connection.rollback()
+        cursor = connection.cursor()
+        try:
+            cursor.execute("SELECT 1")
+            cursor.fetchall()
+        finally:
+            cursor.close()
+        connection.rollback()
+    except Exception as error:  # noqa: BLE001 - the pool replaces it, whatever is wrong with it
+        logger.debug("a pooled connection is replaced: %s", type(error).__name__)
+        return False
+    return True

@@ -13,10 +13,12 @@ from typing import Any, Final
 from instrumented_wrapper.databases import Capabilities
 from instrumented_wrapper.databases.mysql.connect_errors import (
     CANNOT_LOG_IN,
+    CLIENT_ERRORS,
     INTERRUPTED,
     LOST_ERRORS,
     NOT_SERVING,
     READ_ONLY_ERRORS,
+    SERVER_LOST,
     TLS_FAILED,
     XA_OUTSIDE,
     XA_UNKNOWN,
@@ -30,11 +32,13 @@ from instrumented_wrapper.databases.mysql.summary import cut, words_of
 __all__ = [
     "CANNOT_LOG_IN",
     "CAPABILITIES",
+    "CLIENT_ERRORS",
     "INTERRUPTED",
     "LOST_ERRORS",
     "NOT_CARRIED",
     "NOT_SERVING",
     "READ_ONLY_ERRORS",
+    "SERVER_LOST",
     "TLS_FAILED",
     "UNNAMED",
     "XA_OUTSIDE",

@@ -12,10 +12,12 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "CANNOT_LOG_IN",
+    "CLIENT_ERRORS",
     "INTERRUPTED",
     "LOST_ERRORS",
     "NOT_SERVING",
     "READ_ONLY_ERRORS",
+    "SERVER_LOST",
     "TLS_FAILED",
     "XA_OUTSIDE",
     "XA_UNKNOWN",
@@ -28,6 +30,8 @@ READ_ONLY_ERRORS: Final = (1290, 1836)
 # ER_NET_READ_ERROR and its like, ER_CONNECTION_KILLED (MariaDB), ER_SERVER_OFFLINE_MODE, ER_SESSION_WAS_KILLED,
 # ER_CLIENT_INTERACTION_TIMEOUT, ER_DA_GLOBAL_CONN_LIMIT, ER_DA_CONN_LIMIT; CR_SSL_CONNECTION_ERROR: an end over TLS.
 LOST_ERRORS: Final = (2006, 2013, 2026, 2055, 1053, 1158, 1159, 1160, 1161, 1927, 3032, 3169, 4031, 4081, 4082)
+CLIENT_ERRORS: Final = (2006, 2013, 2055)  # of those, what the client library itself says
+SERVER_LOST: Final = 2013  # CR_SERVER_LOST
 # ER_QUERY_INTERRUPTED: by KILL QUERY, after which the session goes on; on MySQL also by KILL, which ends the session.
 INTERRUPTED: Final = 1317
 XA_UNKNOWN, XA_OUTSIDE = 1397, 1400  # XAER_NOTA; XAER_OUTSIDE: not within a transaction, nor outside of autocommit

@@ -52,6 +52,9 @@ class DriverAdapter(Protocol):
     aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours
     kinds: tuple[type[Any], ...]  # of connections
 
+    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+        """Return the attributes by which pools see that an error ends the connection."""
+
     def settings_client(self, connection: Any, record: Kept) -> SettingsClient:
         """Return what talks with the server about settings."""
 

@@ -57,11 +57,12 @@ def due_error(record: TrackedConnection, request: Request, effects: Effects | No
 
 
 def lost_again(record: TrackedConnection, request: Request, effects: Effects | None) -> FailoverError | None:
-    """Return the loss again for what would end a lost transaction as if it were whole.
+    """Return the loss again for what would end a lost transaction as if it were whole, or go on with its savepoints.
 
     Where the server has no aborted transactions, any request would go on with it.
     """
-    if record.lost is None or (record.can.aborts_transactions and not _ends(request, effects)):
+    goes_on = effects is not None and effects.needs_its_transaction
+    if record.lost is None or (record.can.aborts_transactions and not (goes_on or _ends(request, effects))):
         return None
     return again(record.lost)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -78,6 +78,10 @@ class AdaptedDriver(ABC):
     def error_number(self) -> int | None:
         """What stands before the text in an error, where the driver has a number there."""
         return self._native.error_number
+
+    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+        """Return the attributes by which pools see that an error ends the connection."""
+        return self._native.marks_of_end(cause)
 
     def owns(self, connection: Any) -> bool:
         """Tell whether it is a connection of this driver."""

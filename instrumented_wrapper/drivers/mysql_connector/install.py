@@ -15,18 +15,20 @@ from instrumented_wrapper.databases.mysql.connect_arguments import requested_sit
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
+from instrumented_wrapper.drivers.engine.joining import connected, redirected
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
-from instrumented_wrapper.drivers.for_mysql import selects, sets_autocommit
+from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.driver import MySQLConnectorDriver
 from instrumented_wrapper.drivers.mysql_connector.driver_defaults import begin_anew, choosing
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
 from instrumented_wrapper.drivers.registry import KEY, checkout_deadline, drop_all
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
@@ -83,7 +85,7 @@ def _connections(
 
     over("__init__", functools.partial(_constructing, options))
     over("config", _configuring)
-    over("connect", functools.partial(_connecting, options, spans))
+    over("connect", functools.partial(_connecting, options, spans, flows))
     over("reconnect", _reconnecting)
     if kind is not MySQLConnection:
         over("_open_connection", sockets.finding)
@@ -187,7 +189,7 @@ def _keep(connection: Any, given: dict[str, Any]) -> None:
     kept.update((_ALIASES.get(name, name), value) for name, value in given.items())
 
 
-def _connecting(options: Options, spans: QuerySpans, original: Method) -> Method:
+def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Method) -> Method:
     """``connect``: our keywords are taken out; from here on the connection is watched."""
 
     @functools.wraps(original)
@@ -198,10 +200,15 @@ def _connecting(options: Options, spans: QuerySpans, original: Method) -> Method
         busy = known is not None and known.busy
         if known is not None:
             known.busy = True
-        site = functools.partial(requested_site, {**self.__dict__.get(_GIVEN, {}), **kwargs})
+        given = {**self.__dict__.get(_GIVEN, {}), **kwargs}
+
+        def attempt(address: Address | None) -> Any:
+            original(self, **(kwargs if address is None else redirected(given, address)))
+            return self
+
         try:
-            with nullcontext() if deferred is None else spans.connect(checked, site):
-                original(self, **kwargs)
+            with nullcontext() if deferred is None else spans.connect(checked, lambda: requested_site(given)):
+                connected(NATIVE, flows, lambda: asked_of_mysql(given, checked), attempt)
         finally:
             if known is not None:
                 known.busy = busy

@@ -82,6 +82,7 @@ class MySQLConnector(ForMySQL):
     operational_error: type[Exception] = errors.OperationalError
     programming_error: type[Exception] = errors.ProgrammingError
     error_number: int | None = None  # its constructor takes the text first
+    number_attribute = "errno"
     kinds: tuple[type[Any], ...] = (MySQLConnectionAbstract,)
 
     def version(self, connection: Any) -> str:

@@ -18,6 +18,7 @@ from instrumented_wrapper.databases.mysql.connect_arguments import requested_sit
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
+from instrumented_wrapper.drivers.engine.joining import connected, redirected
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, mark
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
@@ -25,7 +26,7 @@ from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
-from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.mysqlclient.native import (
     DELEGATE,
     MySQLClient,
@@ -35,6 +36,7 @@ from instrumented_wrapper.drivers.mysqlclient.native import (
     physical,
 )
 from instrumented_wrapper.drivers.registry import KEY, drop_all, watched
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
@@ -91,7 +93,7 @@ def _connections(
     def call(name: str, what: Request, begin: Method | None = None, effects: Any = None) -> None:
         over(name, calls.call(_on_live(name), what, begin, effects))
 
-    over("__init__", _constructing(options, spans, Connection.__init__))
+    over("__init__", _constructing(options, spans, flows, Connection.__init__))
     over("query", calls.statement(_on_live("query"), _itself, "query", spans.script))
     for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, ending(_on_live(what.value), what))
@@ -236,7 +238,7 @@ def _reading_all(original: Method) -> Method:
     return fetchall
 
 
-def _constructing(options: Options, spans: QuerySpans, original: Method) -> Method:
+def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: Method) -> Method:
     """``Connection.__init__``: our keywords are taken out; from here on the connection is watched."""
 
     @functools.wraps(original)
@@ -244,9 +246,17 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
         ours = take_keywords(kwargs)
         checked = options.with_keywords(ours, CONNECT) if ours else options
         given = keywords_of(args, kwargs)
+
+        def attempt(address: Address | None) -> Any:
+            if address is None:
+                original(self, *args, **kwargs)
+            else:
+                original(self, **redirected(given, address))
+            note_where(self, redirected(given, address))
+            return self
+
         with spans.connect(checked, functools.partial(requested_site, given)):
-            original(self, *args, **kwargs)
-        note_where(self, given)
+            connected(NATIVE, flows, lambda: asked_of_mysql(given, checked), attempt)
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
         record.kept |= {"charset": C.character_set_name(self), "version": C.get_server_info(self)}
         record.attach(self, (NATIVE.where(self),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
@@ -63,6 +63,10 @@ class Psycopg(Asking):
     def error_number(self) -> int | None:
         """Only a text stands in psycopg's errors."""
         return None
+
+    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+        """Return nothing: pools look at the connection."""
+        return {}
 
     def owns(self, connection: Any) -> bool:
         """Return True if it is a connection of psycopg, sync or async."""

@@ -42,7 +42,7 @@ _UNDEFINED_FUNCTION: Final = "42883"
 
 
 def note(record: Record, effects: Effects) -> None:
-    """Record the effects of a statement that is about to be sent, unless it would commit a lost transaction.
+    """Record the effects of a statement that is about to be sent, unless it would commit or go on with a lost one.
 
     Raises:
         FailoverSuccessError: the transaction was lost and the app did not roll back.

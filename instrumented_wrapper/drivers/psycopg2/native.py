@@ -92,6 +92,10 @@ class Psycopg2:
         record.kept[_WANTED] = given.get("target_session_attrs")
         record.attach(connection, hosts_of(given, os.environ))
 
+    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+        """Return nothing: pools look at the connection."""
+        return {}
+
     def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with PostgreSQL."""
         return Talking(Channel(self, connection, record))

@@ -18,6 +18,7 @@ from instrumented_wrapper.databases.mysql.connect_arguments import requested_sit
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
+from instrumented_wrapper.drivers.engine.joining import connected, redirected
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, of_the_rest
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
@@ -25,11 +26,12 @@ from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
-from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.pymysql.hearing import hearing, hearing_result, reading_on
 from instrumented_wrapper.drivers.pymysql.native import PyMySQL, track
 from instrumented_wrapper.drivers.registry import KEY, drop_all
 from instrumented_wrapper.drivers.session_track import TRACKED, ending
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
@@ -85,7 +87,7 @@ def _connections(
     ) -> None:
         over(name, lambda original: calls.call(original, what, begin, effects, reads_last=reads_last))
 
-    over("__init__", functools.partial(_constructing, options, spans))
+    over("__init__", functools.partial(_constructing, options, spans, flows))
     over("connect", _connecting)
     over("set_character_set", _connected)
     over("_request_authentication", _authenticating)
@@ -181,7 +183,7 @@ def _itself(connection: Any) -> Any:
     return connection
 
 
-def _constructing(options: Options, spans: QuerySpans, original: Method) -> Method:
+def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: Method) -> Method:
     """``Connection.__init__``: our keywords are taken out; from here on the connection is watched."""
 
     @functools.wraps(original)
@@ -191,8 +193,13 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
         record.configuring, record.off = True, True
         self.__dict__[KEY] = record
+
+        def attempt(address: Address | None) -> Any:
+            original(self, *args, **redirected(kwargs, address))
+            return self
+
         with spans.connect(checked, functools.partial(requested_site, kwargs)):
-            original(self, *args, **kwargs)
+            connected(NATIVE, flows, lambda: asked_of_mysql(kwargs, checked), attempt)
         _attach(self, record)
         spans.attend(record, checked)
 

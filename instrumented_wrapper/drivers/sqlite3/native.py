@@ -52,6 +52,10 @@ class SQLite:
     aliases: Mapping[str, str] = MappingProxyType({"query_only": "read_only"})
     kinds: tuple[type[Any], ...] = (_C,)
 
+    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+        """Return nothing: pools look at the connection."""
+        return {}
+
     def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with SQLite."""
         query, outside = partial(_with, record, self.query), partial(_with, record, self.outside)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from instrumented_wrapper import FailoverFailedError, FailoverSuccessError
+from servers import Proxy
 
 from .test_sqlalchemy import ask, chain_of, cluster, end, engine, kind, own  # noqa: F401 - fixtures
 
@@ -35,10 +36,33 @@ def test_a_ping_moves_the_connection_and_says_nothing(kind, cluster, engine) -> 
     assert invalidated == []
 
 
+def test_a_loss_that_hits_the_ping_itself(kind, cluster, engine) -> None:  # noqa: F811
+    """The server goes on answering until the ping is sent, so that it is not found dead before."""
+    with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
+        url = sqlalchemy.URL.create(kind.dialect, "app", "app-secret", proxy.host, proxy.port, "app")
+        ours = {"failover": "on"}
+        pool = sqlalchemy.create_engine(
+            url, connect_args={"instrumented_wrapper": ours}, pool_size=1, max_overflow=0, pool_pre_ping=True
+        )
+        invalidated: list[Any] = []
+        sqlalchemy.event.listen(pool, "invalidate", lambda *given: invalidated.append(given))
+        with pool.connect() as connection:
+            raw, number = own(connection), ask(connection, kind.number)
+        proxy.cut_when(b"Q\x00\x00\x00" if kind.dialect.startswith("postgresql") else b"\x01\x00\x00\x00\x0e")
+        with pool.connect() as connection:
+            assert own(connection) is raw
+            assert ask(connection, kind.number) != number
+        assert invalidated == []
+        pool.dispose()
+
+
 def test_a_savepoint_shows_the_loss(kind, cluster, engine) -> None:  # noqa: F811
     pool = engine()
+    with pool.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS in_a_savepoint (i int)")
     with pool.connect() as connection:
         with pytest.raises(sqlalchemy.exc.DBAPIError) as caught, connection.begin(), connection.begin_nested():
+            connection.exec_driver_sql("INSERT INTO in_a_savepoint VALUES (1)")
             end(kind, cluster, ask(connection, kind.number))
             ask(connection, "SELECT 1")
         assert isinstance(caught.value.orig, FailoverSuccessError)
@@ -48,13 +72,15 @@ def test_a_savepoint_shows_the_loss(kind, cluster, engine) -> None:  # noqa: F81
 
 def test_a_savepoint_of_a_loss_that_is_caught(kind, cluster, engine) -> None:  # noqa: F811
     pool = engine()
+    with pool.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS in_a_savepoint (i int)")
     with pool.connect() as connection:
         with pytest.raises(sqlalchemy.exc.DBAPIError) as caught, connection.begin():
             with pytest.raises(sqlalchemy.exc.DBAPIError) as inner, connection.begin_nested():
+                connection.exec_driver_sql("INSERT INTO in_a_savepoint VALUES (1)")
                 end(kind, cluster, ask(connection, kind.number))
                 ask(connection, "SELECT 1")
             assert isinstance(inner.value.orig, FailoverSuccessError)
-            ask(connection, "SELECT 1")
         assert isinstance(caught.value.orig, FailoverSuccessError)
 
 

@@ -1,0 +1,150 @@
+"""A new connection that cannot reach its own host joins the search for the server, on ``failover_hosts``.
+
+The app's own way to connect is tried on each host, so that it gets what it has asked for. Connections that look for the
+same server at once share one search.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from instrumented_wrapper.drivers import Flow, Flows
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
+from instrumented_wrapper.drivers.engine.race import Ended, Opening, race
+from instrumented_wrapper.drivers.engine.race_threads import wait_while_wanted
+from instrumented_wrapper.drivers.engine.search import PRIMARY, Contest, Target, Winner, find
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.events import Failover, FailoverEnd, ServerAddress, Signals, error_type, observe
+from instrumented_wrapper.failover import NoServer, UnderWay
+from instrumented_wrapper.operations import Site
+from instrumented_wrapper.options import Options
+
+__all__ = ["Request", "connected", "redirected"]
+
+_UNREACHABLE: Final = ("refused", "no_answer", "not_ready")  # outcomes; of others the app's own host has the last word
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How the app asked for a connection.
+
+    Attributes:
+        site: where it leads.
+        options: of the connection.
+        login: who asks for which database, without the password.
+        role: the kind of server that the app asks for.
+    """
+
+    site: Site
+    options: Options
+    login: Hashable
+    role: str = PRIMARY
+
+    @property
+    def hosts(self) -> tuple[Address, ...]:
+        """Return the hosts to look on; one without a port has that of the connection."""
+        return tuple((host, port or self.site.port) for host, port in self.options.failover_hosts)
+
+
+def connected(
+    native: DriverAdapter, flows: Flows, request: Callable[[], Request], attempt: Callable[[Address | None], Any]
+) -> Any:
+    """Connect as the app has asked, and where its own host cannot be reached, to the server that took over.
+
+    Args:
+        native: of the driver.
+        flows: the search is one of them.
+        request: returns what the app has asked for.
+        attempt: connects to a host; None: as the app has asked.
+
+    Raises:
+        Exception: the driver's own, of the app's host, where the search is off or finds nothing.
+    """
+    try:
+        return attempt(None)
+    except native.raises as error:
+        if not _joins(asked := request(), native.answer(error)[0]):
+            raise
+        winner = flows.run(_joined(native, asked, attempt, error_type(error)))
+        if winner is None:
+            raise
+        return winner[0]
+
+
+def _joins(request: Request, outcome: str) -> bool:
+    options, own = request.options, (request.site.address, request.site.port)
+    several = options.failover == "on" or len({*request.hosts, own}) > 1
+    return bool(options.failover_hosts) and options.failover != "off" and several and outcome in _UNREACHABLE
+
+
+def _joined(
+    native: DriverAdapter, request: Request, attempt: Callable[[Address | None], Any], code: str
+) -> Flow[Winner | None]:
+    """Find the server, and have it observed; None where none is found in time."""
+    site, options = request.site, request.options
+
+    def opened(address: Address, role: str, seconds: float) -> Any:
+        connection = attempt(address)
+        try:
+            native.checked(connection, role, True)
+        except BaseException:
+            native.shut(connection, True)
+            raise
+        return connection
+
+    opening = Opening(opened, native.answer, lambda connection: native.shut(connection, True))
+    contest = Contest(lambda target, deadline: race(_Here(opening), opening, target, deadline), wait_while_wanted, True)
+    target = Target(request.hosts, request.role, (native.name, "connect", request.login), lambda: True)
+    at = ServerAddress(site.system, site.namespace, site.address, site.port)
+    signals = Signals(options.traces, options.metrics, options.capture_values)
+    with observe(Failover(native.name, at, signals, "connect", "none", may_have_run=False)) as observed:
+        try:
+            connection, found = yield from find(target, contest, time.monotonic() + options.failover_timeout)
+        except NoServer as error:
+            observed.outcome = FailoverEnd("failed", "connect", None, error.attempts, code, tuple(error.tried))
+            return None
+        after = ServerAddress(site.system, site.namespace, *found.address)
+        observed.outcome = FailoverEnd(
+            "success", "connect", after, found.attempts, tried=found.tried, led_by=found.led_by
+        )
+    return connection, found
+
+
+class _Here:
+    """Attempts, one after the other, in the thread that waits: each of them fills the app's own object."""
+
+    def __init__(self, opening: Opening) -> None:
+        self._opening, self._due = opening, deque[tuple[UnderWay, str, float]]()
+
+    def start(self, attempt: UnderWay, role: str, seconds: float) -> None:
+        """Have it done by `next`."""
+        self._due.append((attempt, role, seconds))
+
+    def next(self, seconds: float) -> Ended | None:
+        """Connect to the host that has waited longest."""
+        if not self._due:
+            time.sleep(seconds)
+            return None
+        attempt, role, limit = self._due.popleft()
+        try:
+            return Ended(attempt, self._opening.open(attempt.address, role, limit), None)
+        except Exception as error:  # noqa: BLE001 - the race judges it
+            return Ended(attempt, None, error.with_traceback(None))
+
+    def close(self) -> None:
+        """Start nothing more."""
+        self._due.clear()
+
+
+def redirected(given: Mapping[str, Any], address: Address | None) -> dict[str, Any]:
+    """Return the arguments of a connect to MySQL for another host; None: as they are."""
+    if address is None:
+        return dict(given)
+    host, port = address
+    rest = {name: value for name, value in given.items() if name not in ("unix_socket", "host", "port")}
+    where = {"host": "localhost", "unix_socket": host} if host.startswith("/") else {"host": host}
+    return {**rest, **where, "port": port or 3306}
