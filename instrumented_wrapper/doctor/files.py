@@ -1,0 +1,63 @@
+"""Look at a database of SQLite: whether the file can be opened and written, and what is not at its default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from instrumented_wrapper.doctor.connecting import ask, connect
+from instrumented_wrapper.doctor.findings import Finding
+from instrumented_wrapper.doctor.hosts import Host, told
+from instrumented_wrapper.doctor.questions import PRAGMAS, Setting
+from instrumented_wrapper.doctor.urls import Target, target
+
+__all__ = ["judged", "look_at"]
+
+_MEMORY: Final = ":memory:"
+
+
+def look_at(at: Target, module: str) -> tuple[Host, list[Setting]]:
+    """Open one file, which is not created; return how it answers and its PRAGMAs that are not at their default."""
+    found = Host(at.path or _MEMORY, None)
+    try:
+        version, values = _asked(at, module)
+    except Exception as error:  # noqa: BLE001 - whatever the driver raises is the answer
+        found.error = told(at, error)
+        return found, []
+    _, defaults = _asked(target("sqlite://"), module)
+    if found.host != _MEMORY:
+        defaults["journal_mode"] = "delete"  # which a database in memory cannot have
+    found.version, found.role = version, "writer" if values.pop("writable") else "read-only"
+    changed = [
+        Setting(name, value, defaults[name], "connect") for name, value in values.items() if value != defaults[name]
+    ]
+    return found, changed
+
+
+def _asked(at: Target, module: str) -> tuple[str, dict[str, Any]]:
+    connection = connect(at, module, (), {})
+    try:
+        [[(version,)]] = ask(connection, "SELECT sqlite_version()")
+        values = {name: str(rows[0][0]) for name in PRAGMAS if (rows := ask(connection, f"PRAGMA {name}")[0])}
+        return version, {**values, "writable": _is_writable(connection)}
+    finally:
+        connection.close()
+
+
+def _is_writable(connection: Any) -> bool:
+    """Return True if the file accepts writes; what is written is rolled back, and a lock is not waited for."""
+    [[(number,)]] = ask(connection, "PRAGMA user_version")
+    try:
+        ask(connection, "PRAGMA busy_timeout = 0", "BEGIN", f"PRAGMA user_version = {number}", "ROLLBACK")
+    except Exception as error:  # noqa: BLE001 - SQLite's words decide
+        return "readonly" not in str(error)
+    return True
+
+
+def judged(at: Target, found: Host) -> Iterator[Finding]:
+    """Judge one file."""
+    if found.error:
+        yield Finding("broken", "host", at.shown, found.error)
+    else:
+        text = f"opens, {found.role}, version {found.version}; a file has no failover"
+        yield Finding("ok", "host", at.shown, text)

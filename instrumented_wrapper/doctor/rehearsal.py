@@ -1,0 +1,118 @@
+"""Rehearse a failover on a connection of the doctor's own: set something, switch, and compare what the server says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from instrumented_wrapper.doctor.connecting import ask, connect
+from instrumented_wrapper.doctor.findings import Finding
+from instrumented_wrapper.doctor.hosts import Host, told
+from instrumented_wrapper.doctor.questions import QUESTIONS, Setting
+from instrumented_wrapper.doctor.urls import Target
+from instrumented_wrapper.drivers.registry import tracked
+from instrumented_wrapper.errors import Address, FailoverError
+from instrumented_wrapper.instrument import switch
+
+__all__ = ["Rehearsal", "judged", "rehearse"]
+
+_SECONDS: Final = 10
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """What a switch did to a session.
+
+    Attributes:
+        failover: whether a loss leads to a switch on such a connection.
+        switched_off: the option `failover` is off.
+        tried: a switch was tried.
+        settings: those of the session that were not at their default before the switch.
+        changed: names of those that had another value after it.
+        carried: what the doctor had set was there after the switch.
+        error: why the switch failed, without a password.
+    """
+
+    failover: bool = False
+    switched_off: bool = False
+    tried: bool = False
+    settings: list[Setting] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    carried: bool = False
+    error: str = ""
+
+
+def rehearse(target: Target, module: str, hosts: Sequence[Host], patched: bool) -> Rehearsal:
+    """Connect as the app would, to a host that answers, and switch; through a pooler nothing is set."""
+    found = Rehearsal()
+    answering = sorted((host for host in hosts if not host.error), key=lambda host: host.role != "writer")
+    try:
+        connection = connect(target, module, _addresses(answering, hosts), _ours(target, hosts) if patched else {})
+        try:
+            _try(found, target, connection, any(host.pooler not in ("none", "session") for host in answering))
+        finally:
+            connection.close()
+    except Exception as error:  # noqa: BLE001 - whatever the driver raises is the answer
+        found.error = told(target, error)
+    return found
+
+
+def _addresses(answering: Sequence[Host], hosts: Sequence[Host]) -> list[Address]:
+    """Return all hosts, those first that answer."""
+    ordered = [*answering, *(host for host in hosts if host.error)]
+    return [(host.host, host.port) for host in ordered if host.host]
+
+
+def _ours(target: Target, hosts: Sequence[Host]) -> dict[str, Any]:
+    options: dict[str, Any] = {"failover_timeout": _SECONDS}
+    if len(target.hosts) > 1 and target.database != "postgresql":  # whose connect takes one host
+        options["failover_hosts"] = target.hosts
+    return {"instrumented_wrapper": options}
+
+
+def _try(found: Rehearsal, target: Target, connection: Any, shared: bool) -> None:
+    questions = QUESTIONS[target.database]
+    found.settings = questions.settings(ask(connection, *questions.changed))
+    if (known := tracked(connection)) is None:
+        return
+    found.failover, found.switched_off = known[1].failover, known[1].options.failover == "off"
+    if shared:
+        return
+    ask(connection, *questions.trial)
+    found.tried = True
+    try:
+        switch(connection)
+    except FailoverError as error:
+        found.error = f"{type(error).__name__}: {target.hide(str(error))}"
+        return
+    [[row]] = ask(connection, questions.tried)
+    found.carried = all(row)
+    after = {setting.name: setting.value for setting in questions.settings(ask(connection, *questions.changed))}
+    found.changed = [setting.name for setting in found.settings if after.get(setting.name) != setting.value]
+
+
+def judged(target: Target, found: Rehearsal, hosts: Sequence[Host]) -> Iterator[Finding]:
+    """Judge whether a failover happens on such a connection, and carries its state."""
+    at, others = target.shown, sum(not host.error for host in hosts) - 1
+    if found.switched_off:
+        yield Finding("ok", "failover", at, "is off, as configured: a loss is the driver's own error")
+    elif not found.failover:
+        text = "is off for this URL: give it several hosts, or set INSTRUMENTED_WRAPPER_FAILOVER_HOSTS"
+        yield Finding("warning", "failover", at, text)
+    elif others < 1:
+        text = f"is on, and no second host answers ({len(hosts)} known): nothing could take over"
+        yield Finding("warning", "failover", at, text)
+    else:
+        yield Finding("ok", "failover", at, f"is on; hosts that answer besides: {others}")
+    if found.error:
+        yield Finding("broken", "transfer", at, f"the rehearsal failed: {found.error}")
+    elif found.tried and found.carried and not found.changed:
+        text = f"a new session got all settings back; it would lack {', '.join(QUESTIONS[target.database].lost)}"
+        yield Finding("ok", "transfer", at, text)
+    elif found.tried:
+        names = ", ".join(found.changed) or "what was set by SQL"
+        yield Finding("broken", "transfer", at, f"a new session has another value of: {names}")
+    else:
+        text = "was not rehearsed: a pooler is in between, or the driver is not patched"
+        yield Finding("warning", "transfer", at, text)

@@ -1,0 +1,141 @@
+"""What is installed and configured, judged without a connection: facts in, findings out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from instrumented_wrapper.doctor.checks import Facts, all_checks, variables
+from instrumented_wrapper.doctor.findings import Finding, exit_code
+from instrumented_wrapper.options import from_environment
+
+INSTALLED = {"opentelemetry-sdk": "1.45", "opentelemetry-distro": "0.66", "psycopg": "3.3"}
+DRIVERS = {"psycopg": ("3.3", "patched"), "pymysql": (None, "")}
+
+
+def found(packages: dict[str, str] | None = None, environ: dict[str, str] | None = None, **facts: Any) -> list[Finding]:
+    """Return what is not well, where nothing else is wrong."""
+    environ = {"INSTRUMENTED_WRAPPER_FAILOVER": "off", **(environ or {})}
+    given = {"drivers": DRIVERS, "missing_exporters": {}, **facts}
+    all_facts = Facts(environ, {**INSTALLED, **(packages or {})}, **given)
+    return [each for each in all_checks(all_facts, from_environment(environ)) if each.level != "ok"]
+
+
+def test_nothing_is_wrong() -> None:
+    assert found() == []
+
+
+@pytest.mark.parametrize(("levels", "code"), [([], 0), (["ok"], 0), (["ok", "warning"], 1), (["broken", "warning"], 2)])
+def test_exit_code(levels: list[Any], code: int) -> None:
+    assert exit_code(Finding(level, "", "", "") for level in levels) == code
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "level", "words"),
+    [
+        ("INSTRUMENTED_WRAPPER_FAILOVER", "perhaps", "broken", "on, off or auto"),
+        ("INSTRUMENTED_WRAPPER_FAILOVR", "on", "broken", "INSTRUMENTED_WRAPPER_FAILOVER is meant"),
+        ("INSTRUMENTED_WRAPPER_XYZ", "on", "broken", "no such variable"),
+        ("INSTRUMENTED_WRAPER_FAILOVER", "on", "warning", "INSTRUMENTED_WRAPPER_FAILOVER is meant"),
+        ("INSTRUMENTATION_WRAPPER_TRACES", "on", "warning", "INSTRUMENTED_WRAPPER_TRACES is meant"),
+        ("instrumented_wrapper_traces", "on", "warning", "INSTRUMENTED_WRAPPER_TRACES is meant"),
+    ],
+)
+def test_variable_that_is_wrong(name: str, value: str, level: str, words: str) -> None:
+    [finding] = variables({"PATH": "/bin", name: value})
+    assert (finding.level, finding.about) == (level, name)
+    assert words in finding.message
+
+
+def test_each_wrong_variable_is_named() -> None:
+    wrong = {"INSTRUMENTED_WRAPPER_FAILOVER": "x", "INSTRUMENTED_WRAPPER_TRACES": "x", "INSTRUMENTED_WRAPPER_X": "x"}
+    assert [finding.about for finding in variables(wrong)] == list(wrong)
+
+
+def test_password_in_a_wrong_value_is_not_shown() -> None:
+    [finding] = variables({"INSTRUMENTED_WRAPPER_FAILOVER_HOSTS": "postgresql://app:hush-hush@db"})
+    assert finding.level == "broken" and "hush-hush" not in finding.message
+
+
+@pytest.mark.parametrize("package", ["asyncpg", "pg8000", "aiomysql", "asyncmy", "oracledb"])
+def test_driver_that_is_not_supported(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instrumented_wrapper.doctor.checks.driver_names", lambda: ("psycopg",))
+    [finding] = found({package: "1.0"})
+    assert (finding.level, finding.check, finding.about) == ("warning", "other_driver", package)
+
+
+def test_driver_that_has_become_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instrumented_wrapper.doctor.checks.driver_names", lambda: ("psycopg", "asyncpg"))
+    assert found({"asyncpg": "1.0"}) == []
+
+
+def test_driver_that_is_left_alone() -> None:
+    [finding] = found(drivers={"psycopg": ("3.1", "left alone: older than 3.2")})
+    assert (finding.level, finding.about) == ("warning", "psycopg")
+    assert "older than 3.2" in finding.message
+
+
+def test_aws_driver() -> None:
+    [finding] = found({"aws-advanced-python-wrapper": "3.1"})
+    assert (finding.level, finding.check) == ("warning", "aws_driver")
+
+
+@pytest.mark.parametrize(
+    ("package", "mode", "words"),
+    [
+        ("opentelemetry-instrumentation-psycopg", "auto", "ours are left out"),
+        ("opentelemetry-instrumentation-psycopg", "on", "a second span"),
+        ("opentelemetry-instrumentation-sqlalchemy", "auto", "a second span"),
+        ("ddtrace", "auto", "QUERY_SPANS=off"),
+    ],
+)
+def test_another_instrumentation(package: str, mode: str, words: str) -> None:
+    [finding] = found({package: "1.0"}, {"INSTRUMENTED_WRAPPER_QUERY_SPANS": mode})
+    assert (finding.level, finding.check, finding.about) == ("warning", "doubled", package)
+    assert words in finding.message
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{"INSTRUMENTED_WRAPPER_QUERY_SPANS": "off"}, {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis, psycopg"}],
+)
+def test_another_instrumentation_is_chosen_or_disabled(environ: dict[str, str]) -> None:
+    assert found({"opentelemetry-instrumentation-psycopg": "1.0"}, environ) == []
+
+
+def test_another_instrumentation_of_a_driver_that_is_not_installed() -> None:
+    assert found({"opentelemetry-instrumentation-pymysql": "1.0"}) == []
+
+
+def test_exporter_that_is_not_installed() -> None:
+    [finding] = found(missing_exporters={"OTEL_TRACES_EXPORTER": ["otlp_proto_grpc"], "OTEL_METRICS_EXPORTER": []})
+    assert (finding.level, finding.about) == ("broken", "OTEL_TRACES_EXPORTER")
+    assert "otlp_proto_grpc" in finding.message
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_SDK_DISABLED": "TRUE"},
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "instrumented_wrapper"},
+        {"INSTRUMENTED_WRAPPER_ENABLED": "false"},
+    ],
+)
+def test_switched_off(environ: dict[str, str]) -> None:
+    assert [(finding.level, finding.check) for finding in found(environ=environ)] == [("warning", "disabled")]
+
+
+@pytest.mark.parametrize(
+    ("environ", "wrong"),
+    [
+        ({"INSTRUMENTED_WRAPPER_FAILOVER": "auto"}, True),
+        ({"INSTRUMENTED_WRAPPER_FAILOVER": "on"}, True),
+        ({"INSTRUMENTED_WRAPPER_FAILOVER": "auto", "INSTRUMENTED_WRAPPER_FAILOVER_HOSTS": "a"}, True),
+        ({"INSTRUMENTED_WRAPPER_FAILOVER": "auto", "INSTRUMENTED_WRAPPER_FAILOVER_HOSTS": "a,b"}, False),
+        ({"INSTRUMENTED_WRAPPER_FAILOVER": "off"}, False),
+    ],
+)
+def test_no_second_host(environ: dict[str, str], wrong: bool) -> None:
+    assert [finding.check for finding in found(environ=environ)] == ["failover"] * wrong
+    assert found(environ=environ, with_databases=True) == [], "each database is judged by its own hosts"
