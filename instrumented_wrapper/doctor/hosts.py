@@ -82,13 +82,13 @@ def _ask(found: Host, target: Target, connection: Any) -> None:
     connection.commit()
     [[(role, version, number)]] = ask(connection, QUESTIONS[target.database].role)
     if (told := session_number(connection)) is not None and told != int(number):
-        found.pooler = _pooler(connection)
+        found.pooler = _pooler(connection) if target.database == "postgresql" else "unknown"
     found.role, found.version = str(role), str(version)
 
 
 def _pooler(connection: Any) -> str:
     """Return what a pooler does with a session, as the wrapper finds it out."""
-    if (known := tracked(connection)) is None or known[0].name not in ("psycopg", "psycopg2"):
+    if (known := tracked(connection)) is None:
         return "unknown"
     driver, record = known
     record.shared = True
