@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -23,7 +23,6 @@ from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import (
     Contest,
     find,
-    pause,
     target_of,
 )
 from instrumented_wrapper.drivers.engine.takeover import (
@@ -33,6 +32,7 @@ from instrumented_wrapper.drivers.engine.takeover import (
     options_of_candidate,
     taking_over,
 )
+from instrumented_wrapper.drivers.engine.tracked_driver import TrackedDriver
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
@@ -43,7 +43,7 @@ from instrumented_wrapper.session import Session
 __all__ = ["AdaptedDriver"]
 
 
-class AdaptedDriver(ABC):
+class AdaptedDriver(TrackedDriver):
     """`Driver` for one driver. What may wait returns a value where the driver blocks, else an awaitable."""
 
     _run: Callable[[Flow[Any]], Any]  # carries a flow out
@@ -96,16 +96,8 @@ class AdaptedDriver(ABC):
         return _record(connection).peer()
 
     @abstractmethod
-    def is_async(self, connection: Any) -> bool:
-        """Return True if calls on it are awaited."""
-
-    @abstractmethod
     def lock(self, connection: Any) -> Any:
         """Return what keeps another switch away, for ``with`` or ``async with``."""
-
-    @abstractmethod
-    def _bounded(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
-        """While inside, calls on the connection fail from `deadline` (monotonic seconds) on."""
 
     def read(self, connection: Any, setting: str) -> Any:
         """Return the value of a setting that the driver keeps."""
@@ -157,11 +149,6 @@ class AdaptedDriver(ABC):
         return False
         yield  # a flow, without a step
 
-    def is_shared(self, connection: Any) -> bool:
-        """Tell whether a pooler is known to be in between, which lends the server session to others."""
-        record = record_of(connection)
-        return record is not None and record.shared
-
     def is_idle(self, connection: Any) -> bool:
         """Tell whether it is healthy and nothing is under way."""
         native, record = self._native, _record(connection)
@@ -183,10 +170,6 @@ class AdaptedDriver(ABC):
     def is_closed(self, connection: Any) -> bool:
         """Return True if the app has closed it, or it has ended."""
         return self._native.is_closed(connection)
-
-    def wants_reset(self, connection: Any) -> bool:
-        """Return True if a close or a return to a pool has something to reset."""
-        return not self._native.is_closed(connection) and _record(connection).wants_reset()
 
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open in a transaction of its own. May wait."""
@@ -246,11 +229,6 @@ class AdaptedDriver(ABC):
         with contextlib.suppress(Exception):  # nobody wants it any more
             self._native.shut(connection, for_good=True)
 
-    def pause(self, connection: Any, seconds: float) -> Flow[None]:
-        """Wait, unless the app closes its connection meanwhile."""
-        record = _record(connection)
-        return pause(self._race.wait_while_wanted, seconds, lambda: not record.closed_by_app)
-
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with. May wait."""
         new = replacement.connection
@@ -306,19 +284,6 @@ class AdaptedDriver(ABC):
         limit = record.deadline
         with _busy(record), nullcontext() if limit is None else self._bounded(connection, limit):
             yield record
-
-    @contextmanager
-    def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
-        """While inside, changes are not recorded, nothing is switched, and calls fail from `deadline` on."""
-        with _record(connection).unobserved(deadline), self._bounded(connection, deadline):
-            yield
-
-    @contextmanager
-    def returning(self, connection: Any, deadline: float | None = None) -> Iterator[None]:
-        """While inside, nothing is switched, and calls fail from `deadline` on, if there is one."""
-        limit = nullcontext() if deadline is None else self._bounded(connection, deadline)
-        with _record(connection).on_its_way_back(deadline), limit:
-            yield
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 from weakref import ref
@@ -15,10 +14,9 @@ from psycopg import pq
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of
 from instrumented_wrapper.drivers import Flow, Replacement
-from instrumented_wrapper.drivers.engine import race_tasks, race_threads
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.engine.search import find, pause, target_of
+from instrumented_wrapper.drivers.engine.search import find, target_of
 from instrumented_wrapper.drivers.engine.takeover import (
     candidate,
     exchanging,
@@ -26,6 +24,7 @@ from instrumented_wrapper.drivers.engine.takeover import (
     options_of_candidate,
     taking_over,
 )
+from instrumented_wrapper.drivers.engine.tracked_driver import TrackedDriver
 from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
 from instrumented_wrapper.drivers.psycopg.connecting import Login, contest
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, BaseConnection, Connection
@@ -42,7 +41,7 @@ _IN_TRANSACTION: Final = (_INTRANS, TransactionStatus.INERROR)
 _FORKED_AWAY: Final = os.devnull
 
 
-class Psycopg(Asking):
+class Psycopg(Asking, TrackedDriver):
     """`Driver` for psycopg 3."""
 
     name = "psycopg"
@@ -108,11 +107,6 @@ class Psycopg(Asking):
         """Return True if the app has closed it, or it has ended."""
         return bool(connection.closed)
 
-    def wants_reset(self, connection: Any) -> bool:
-        """Return True if a close or a return to a pool has something to reset."""
-        record: Any = record_of(connection)
-        return bool(record.wants_reset())
-
     def check_outside_transaction(self, connection: Any, verb: str) -> None:
         """Raise where the connection is closed, or a transaction is open, or something is under way."""
         if connection._closed:
@@ -163,12 +157,6 @@ class Psycopg(Asking):
             self.write(dressed, setting, record.pristine(setting, self.read(connection, setting)))
         return candidate(dressed, internal, record, found, pgconn.socket, deadline)
 
-    def pause(self, connection: Any, seconds: float) -> Flow[None]:
-        """Wait, unless the app closes its connection meanwhile."""
-        record: Any = record_of(connection)
-        waiting = race_tasks if self.is_async(connection) else race_threads
-        return pause(waiting.wait_while_wanted, seconds, lambda: not record.closed_by_app)
-
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with."""
         connection = replacement.connection
@@ -208,14 +196,6 @@ class Psycopg(Asking):
         """Close the physical connection that the replacement's object has."""
         replacement.connection._closed = True
         replacement.connection.pgconn.finish()
-
-    def unobserved(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
-        """While inside, changes are not recorded, nothing is switched, and waits end at `deadline`."""
-        return _record(connection).unobserved(deadline)
-
-    def returning(self, connection: Any, deadline: float | None = None) -> AbstractContextManager[None]:
-        """While inside, nothing is switched, and waits end at `deadline`, if there is one."""
-        return _record(connection).on_its_way_back(deadline)
 
 
 class PsycopgWithin(Psycopg):

@@ -54,11 +54,6 @@ class Asking:
         driver: Any = self
         return find_out(driver, connection, like, deadline)
 
-    def is_shared(self, connection: Any) -> bool:
-        """Return True if a pooler is known to be in between, which lends the server session to others."""
-        known = record_of(connection)
-        return known is not None and known.shared
-
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
         """Return the values of settings that the server reports by itself."""
         known = record_of(connection)
