@@ -117,7 +117,10 @@ def test_it_is_pickled_and_copied_whole(driver: DriverUnderTest, made) -> None:
 def test_its_text_never_looks_like_a_lost_connection(driver: DriverUnderTest, made, site) -> None:
     text = re.sub(r"127\.0\.0\.1:\d+", "", str(made[0]).lower())  # a port may have any number in it
     assert text
-    assert [word for word in LOSS_WORDS if word in text] == []
+    found = [word for word in LOSS_WORDS if word in text]
+    if isinstance(made[0], FailoverFailedError):  # the connection is gone: pools see it by its number
+        found = [word for word in found if not word.isdigit()]
+    assert found == []
     assert "secret" not in text
 
 

@@ -10,20 +10,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from instrumented_wrapper.drivers import Flow, Flows
-from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
+from instrumented_wrapper.drivers.engine import race_tasks
 from instrumented_wrapper.drivers.engine.race import Ended, Opening, race
 from instrumented_wrapper.drivers.engine.race_threads import wait_while_wanted
 from instrumented_wrapper.drivers.engine.search import PRIMARY, Contest, Target, Winner, find
+from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import Failover, FailoverEnd, ServerAddress, Signals, error_type, observe
 from instrumented_wrapper.failover import NoServer, UnderWay
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options
 
-__all__ = ["Request", "connected", "redirected"]
+__all__ = ["Request", "connected", "connected_async", "redirected"]
 
 _UNREACHABLE: Final = ("refused", "no_answer", "not_ready")  # outcomes; of others the app's own host has the last word
 
@@ -50,13 +51,30 @@ class Request:
         return tuple((host, port or self.site.port) for host, port in self.options.failover_hosts)
 
 
-def connected(
-    native: DriverAdapter, flows: Flows, request: Callable[[], Request], attempt: Callable[[Address | None], Any]
-) -> Any:
+class Connecting(Protocol):
+    """What is asked of a driver here; a `DriverAdapter` has it."""
+
+    name: str
+    raises: tuple[type[Exception], ...]
+
+    def answer(self, error: BaseException) -> tuple[str, str, bool]:
+        """Return what an error of a connect means."""
+
+    def checked(self, connection: Any, role: str, asks: bool) -> Any:
+        """Ask whether the server serves anybody, and of which kind it is. May wait."""
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """End the connection."""
+
+
+Attempt = Callable[[Address | None], Any]
+
+
+def connected(native: Connecting, flows: Flows, request: Callable[[], Request], attempt: Attempt) -> Any:
     """Connect as the app has asked, and where its own host cannot be reached, to the server that took over.
 
     Args:
-        native: of the driver.
+        native: what is asked of the driver.
         flows: the search is one of them.
         request: returns what the app has asked for.
         attempt: connects to a host; None: as the app has asked.
@@ -69,24 +87,26 @@ def connected(
     except native.raises as error:
         if not _joins(asked := request(), native.answer(error)[0]):
             raise
-        winner = flows.run(_joined(native, asked, attempt, error_type(error)))
+        winner = flows.run(_joined(native, asked, _contest(native, attempt), error_type(error)))
         if winner is None:
             raise
         return winner[0]
 
 
-def _joins(request: Request, outcome: str) -> bool:
-    options, own = request.options, (request.site.address, request.site.port)
-    several = options.failover == "on" or len({*request.hosts, own}) > 1
-    return bool(options.failover_hosts) and options.failover != "off" and several and outcome in _UNREACHABLE
+async def connected_async(native: Connecting, flows: Flows, request: Callable[[], Request], attempt: Attempt) -> Any:
+    """Do as `connected` does, where attempts are awaited."""
+    try:
+        return await attempt(None)
+    except native.raises as error:
+        if not _joins(asked := request(), native.answer(error)[0]):
+            raise
+        winner = await flows.run_async(_joined(native, asked, _contest_async(native, attempt), error_type(error)))
+        if winner is None:
+            raise
+        return winner[0]
 
 
-def _joined(
-    native: DriverAdapter, request: Request, attempt: Callable[[Address | None], Any], code: str
-) -> Flow[Winner | None]:
-    """Find the server, and have it observed; None where none is found in time."""
-    site, options = request.site, request.options
-
+def _contest(native: Connecting, attempt: Attempt) -> Contest:
     def opened(address: Address, role: str, seconds: float) -> Any:
         connection = attempt(address)
         try:
@@ -97,13 +117,38 @@ def _joined(
         return connection
 
     opening = Opening(opened, native.answer, lambda connection: native.shut(connection, True))
-    contest = Contest(lambda target, deadline: race(_Here(opening), opening, target, deadline), wait_while_wanted, True)
+    return Contest(lambda target, deadline: race(_Here(opening), opening, target, deadline), wait_while_wanted, True)
+
+
+def _contest_async(native: Connecting, attempt: Attempt) -> Contest:
+    async def opened(address: Address, role: str, seconds: float) -> Any:
+        connection = await attempt(address)
+        try:
+            await native.checked(connection, role, True)
+        except BaseException:
+            native.shut(connection, True)
+            raise
+        return connection
+
+    return race_tasks.contest(Opening(opened, native.answer, lambda connection: native.shut(connection, True)))
+
+
+def _joins(request: Request, outcome: str) -> bool:
+    options, own = request.options, (request.site.address, request.site.port)
+    several = options.failover == "on" or len({*request.hosts, own}) > 1
+    wanted = bool(options.failover_hosts) and options.failover != "off" and several
+    return wanted and outcome in _UNREACHABLE and _deadline(options) > time.monotonic()
+
+
+def _joined(native: Connecting, request: Request, contest: Contest, code: str) -> Flow[Winner | None]:
+    """Find the server, and have it observed; None where none is found in time."""
+    site, options = request.site, request.options
     target = Target(request.hosts, request.role, (native.name, "connect", request.login), lambda: True)
     at = ServerAddress(site.system, site.namespace, site.address, site.port)
     signals = Signals(options.traces, options.metrics, options.capture_values)
     with observe(Failover(native.name, at, signals, "connect", "none", may_have_run=False)) as observed:
         try:
-            connection, found = yield from find(target, contest, time.monotonic() + options.failover_timeout)
+            connection, found = yield from find(target, contest, _deadline(options))
         except NoServer as error:
             observed.outcome = FailoverEnd("failed", "connect", None, error.attempts, code, tuple(error.tried))
             return None
@@ -112,6 +157,13 @@ def _joined(
             "success", "connect", after, found.attempts, tried=found.tried, led_by=found.led_by
         )
     return connection, found
+
+
+def _deadline(options: Options) -> float:
+    """Return until when the search may last: a pool that looks for a connection may have less time."""
+    limit = time.monotonic() + options.failover_timeout
+    pools = checkout_deadline.get()
+    return limit if pools is None else min(limit, pools)
 
 
 class _Here:

@@ -11,15 +11,21 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, requested_site
+from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.engine import joining
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.search import PRIMARY
 from instrumented_wrapper.drivers.psycopg import connecting
 from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -43,34 +49,89 @@ class _Pending:
 _pending: ContextVar[_Pending | None] = ContextVar("pending", default=None)
 
 
-def connecting_with(options: Options, spans: QuerySpans) -> Callable[..., Any]:
+def connecting_with(options: Options, spans: QuerySpans, flows: Flows) -> Callable[..., Any]:
     """``Connection.connect``, for wrapt: keep the outermost arguments, forget them when it is over."""
 
     def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
-        token = _pending.set(pending)
-        try:
-            with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
-                return wrapped(*args, **kwargs)
-        finally:
-            _pending.reset(token)
+
+        def attempt(address: Address | None) -> Any:
+            token = _pending.set(replace(pending))
+            try:
+                return wrapped(*args, **_redirected(kwargs, pending, address))
+            finally:
+                _pending.reset(token)
+
+        with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
+            return joining.connected(_CONNECTING, flows, functools.partial(_request, pending), attempt)
 
     return connect
 
 
-def connecting_with_async(options: Options, spans: QuerySpans) -> Callable[..., Any]:
+def connecting_with_async(options: Options, spans: QuerySpans, flows: Flows) -> Callable[..., Any]:
     """``AsyncConnection.connect``, for wrapt."""
 
     async def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
-        token = _pending.set(pending)
-        try:
-            with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
-                return await wrapped(*args, **kwargs)
-        finally:
-            _pending.reset(token)
+
+        async def attempt(address: Address | None) -> Any:
+            token = _pending.set(replace(pending))
+            try:
+                return await wrapped(*args, **_redirected(kwargs, pending, address))
+            finally:
+                _pending.reset(token)
+
+        with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
+            request = functools.partial(_request, pending)
+            return await joining.connected_async(_CONNECTING_ASYNC, flows, request, attempt)
 
     return connect
+
+
+class _Connecting:
+    """`joining.Connecting`: libpq itself looks which kind of server it is."""
+
+    name = "psycopg"
+    raises: tuple[type[Exception], ...] = (psycopg.OperationalError, OSError)
+
+    def answer(self, error: BaseException) -> tuple[str, str, bool]:
+        """Read libpq's words, and psycopg's where it gives up waiting."""
+        return answer_to(str(error), "of the kind that is wanted", getattr(error, "sqlstate", None) or "")
+
+    def checked(self, connection: Any, role: str, asks: bool) -> Any:
+        """Return nothing: connecting has asked for the kind."""
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """End the physical connection."""
+        connection.pgconn.finish()
+
+
+class _ConnectingAsync(_Connecting):
+    async def checked(self, connection: Any, role: str, asks: bool) -> Any:
+        """Return nothing: connecting has asked for the kind."""
+
+
+_CONNECTING: Final = _Connecting()
+_CONNECTING_ASYNC: Final = _ConnectingAsync()
+
+
+def _request(pending: _Pending) -> joining.Request:
+    conninfo, keywords = pending.arguments
+    given = conninfo_to_dict(conninfo, **keywords)
+    login = hash(tuple(sorted((name, str(value)) for name, value in given.items())))
+    role = asked_for(given, os.environ)
+    return joining.Request(requested_site(given, os.environ), pending.options, login, role or PRIMARY)
+
+
+def _redirected(kwargs: dict[str, Any], pending: _Pending, address: Address | None) -> dict[str, Any]:
+    """Return the keywords of a connect to another host; None: as they are. They come before a connection string."""
+    if address is None:
+        return kwargs
+    host, port = address
+    role = _request(pending).role
+    where = {"host": host, "target_session_attrs": role, **({"port": port} if port else {})}
+    pinned = "hostaddr" in conninfo_to_dict(pending.arguments[0], **pending.arguments[1])
+    return {**kwargs, **where, **({"hostaddr": ""} if pinned else {})}
 
 
 def _site(conninfo: Any, keywords: dict[str, Any]) -> Site:

@@ -62,8 +62,8 @@ def _observe(patches: Patches, options: Options, flows: Flows, spans: QuerySpans
     patches.close_over(BaseConnection, "__init__", connect.attaching(options, patches, spans))
     patches.close_over(Connection, "wait", functools.partial(waiting.wait, driver=DRIVER, flows=flows))
     patches.close_over(AsyncConnection, "wait", functools.partial(waiting.wait_async, driver=DRIVER, flows=flows))
-    patches.wrap(Connection, "connect", connect.connecting_with(options, spans))
-    patches.wrap(AsyncConnection, "connect", connect.connecting_with_async(options, spans))
+    patches.wrap(Connection, "connect", connect.connecting_with(options, spans, flows))
+    patches.wrap(AsyncConnection, "connect", connect.connecting_with_async(options, spans, flows))
     patches.replace(psycopg, "connect", Connection.connect)
     for kind, make in ((Connection, connect.parameters), (AsyncConnection, connect.parameters_async)):
         if hasattr(kind, "_get_connection_params"):

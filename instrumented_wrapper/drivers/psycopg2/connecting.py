@@ -10,9 +10,17 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
-from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, requested_site
+from instrumented_wrapper.databases.postgresql.connect_arguments import (
+    asked_for,
+    hosts_of,
+    parameters_for,
+    requested_site,
+)
+from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
+from instrumented_wrapper.drivers.engine.joining import Request, connected
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.search import PRIMARY
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     SwappableConnection,
@@ -23,6 +31,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
 )
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE
 from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 
@@ -73,7 +82,7 @@ class Extensions:
         return text
 
 
-def making(options: Options, spans: QuerySpans, original: Method) -> Method:
+def making(options: Options, spans: QuerySpans, flows: Flows, original: Method) -> Method:
     """``psycopg2._connect``: every connection is made here, with a subclass of the class that the app wants."""
 
     @functools.wraps(original)
@@ -85,9 +94,17 @@ def making(options: Options, spans: QuerySpans, original: Method) -> Method:
         record = Record(NATIVE, _Unborn(), wanted, Arguments((dsn,), {}))
         kind = SwappableConnection if _may_switch(record, extensions.parse_dsn(dsn)) else Watched
         is_class = isinstance(factory, type) and issubclass(factory, C)
+        made_with = combined(factory, kind) if is_class else factory
+
+        def attempt(address: Address | None) -> Any:
+            made = original(_redirected(dsn, address), connection_factory=made_with, **kwargs)
+            if address is not None:
+                record.arguments = Arguments((dsn,), {})
+            return made
+
         token = _unborn.set(record)
         try:
-            connection = original(dsn, connection_factory=combined(factory, kind) if is_class else factory, **kwargs)
+            connection = connected(NATIVE, flows, functools.partial(_request, dsn, wanted), attempt)
         finally:
             _unborn.reset(token)
         if is_class or become(connection, kind):
@@ -95,6 +112,22 @@ def making(options: Options, spans: QuerySpans, original: Method) -> Method:
         return connection
 
     return _connect
+
+
+def _request(dsn: str, options: Options) -> Request:
+    given = extensions.parse_dsn(dsn)
+    role = asked_for(given, os.environ)
+    return Request(requested_site(given, os.environ), options, hash(dsn), role or PRIMARY)
+
+
+def _redirected(dsn: str, address: Address | None) -> str:
+    """Return the connection string for another host; None: as it is."""
+    if address is None:
+        return dsn
+    given = extensions.parse_dsn(dsn)
+    parameters = parameters_for(given, address, asked_for(given, os.environ) or PRIMARY)
+    redirected: str = extensions.make_dsn("", **parameters)
+    return redirected
 
 
 def _may_switch(record: Record, given: dict[str, Any]) -> bool:

@@ -63,7 +63,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
     known: Any = psycopg2
     patches.replace(psycopg2, "connect", connecting.asked(options, spans, psycopg2.connect))
-    patches.replace(psycopg2, "_connect", connecting.making(options, spans, known._connect))
+    patches.replace(psycopg2, "_connect", connecting.making(options, spans, flows, known._connect))
     patches.replace(psycopg2, "_ext", connecting.Extensions(options))
     endings = EndWrappers(NATIVE, calls, spans)
     for kind in (Watched, SwappableConnection):

@@ -135,6 +135,17 @@ async def test_a_transaction_lost_at_commit(cluster: Cluster) -> None:
             assert await ask(connection, "SELECT count(*) FROM lost_async") == 1
 
 
+async def test_a_new_connection_after_a_failover(cluster: Cluster, spans) -> None:
+    async with engine(cluster, pool_size=2) as pool:
+        await seen(pool)
+        cluster.wait_streaming()
+        cluster.failover()
+        async with pool.connect() as first, pool.connect() as second:
+            assert [await ask(first, "SELECT 1"), await ask(second, "SELECT 1")] == [1, 1]
+    triggers = [span.attributes["instrumented_wrapper.trigger"] for span in spans.named("failover")]
+    assert sorted(triggers) == ["connect", "connection_lost"]
+
+
 async def test_the_verbs_take_what_an_app_holds(cluster: Cluster) -> None:
     async with engine(cluster, "off") as pool, pool.connect() as connection:
         before = await ask(connection, VALUE)
