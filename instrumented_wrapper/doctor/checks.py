@@ -10,7 +10,7 @@ from typing import Final
 from instrumented_wrapper.doctor.findings import Finding, Level
 from instrumented_wrapper.errors import ConfigurationError
 from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
-from instrumented_wrapper.supported import driver_entries, driver_names
+from instrumented_wrapper.supported import driver_entries, driver_names, entries
 
 __all__ = ["OTHER_DRIVERS", "Facts", "all_checks", "variables"]
 
@@ -58,7 +58,7 @@ class Facts:
 def all_checks(facts: Facts, options: Options | None) -> Iterator[Finding]:
     """Yield all findings; `options` is None where the configuration cannot be used."""
     yield from variables(facts.environ)
-    yield from _patched(facts)
+    yield from _patched(facts, options)
     yield from _other_drivers(facts.packages)
     yield from _aws(facts.packages)
     yield from _launcher(facts)
@@ -90,11 +90,13 @@ def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("ok", "variable", f"{PREFIX}*", "each one is known and has a value that is accepted")
 
 
-def _patched(facts: Facts) -> Iterator[Finding]:
+def _patched(facts: Facts, options: Options | None) -> Iterator[Finding]:
+    chosen = ("", *(options.drivers if options and options.enabled else ()))
     for module, (version, done) in facts.drivers.items():
         if version is not None:
-            level: Level = "ok" if done.startswith("patched") else "warning"
-            yield Finding(level, "driver", module, f"{version} is {done}")
+            is_wanted = entries()[module].driver in chosen
+            level: Level = "ok" if done.startswith("patched") or not is_wanted else "warning"
+            yield Finding(level, "driver", module, f"{version} is {done}{'' if is_wanted else ', as configured'}")
 
 
 def _other_drivers(packages: Mapping[str, str]) -> Iterator[Finding]:

@@ -142,7 +142,7 @@ def _examine(found: _Database, options: Options) -> _Database:
     if any(not host.error for host in found.hosts):
         found.rehearsal = rehearsal.rehearse(at, found.driver, found.hosts, patched)
         found.settings = found.rehearsal.settings
-        found.findings += rehearsal.judged(at, found.rehearsal, found.hosts)
+        found.findings += rehearsal.judged(at, found.driver, found.rehearsal, found.hosts)
     return found
 
 

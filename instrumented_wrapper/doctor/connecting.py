@@ -11,8 +11,15 @@ from instrumented_wrapper.errors import Address
 
 __all__ = ["ask", "available", "connect", "session_number"]
 
-SECONDS: Final = 5  # that a host has to answer
-_TIMEOUTS: Final = {"mysql.connector": "connection_timeout", "sqlite3": "timeout"}
+_SECONDS: Final = 5  # that a host has to answer
+_TIMEOUTS: Final = {  # keywords of connect; a server that is frozen accepts connections, and never answers
+    "psycopg": ("connect_timeout",),
+    "psycopg2": ("connect_timeout",),
+    "pymysql": ("connect_timeout", "read_timeout"),
+    "MySQLdb": ("connect_timeout", "read_timeout"),
+    "mysql.connector": ("connection_timeout",),
+    "sqlite3": ("timeout",),
+}
 
 
 def available(target: Target) -> str:
@@ -32,12 +39,11 @@ def connect(target: Target, module: str, hosts: Sequence[Address], given: Mappin
     Raises:
         Exception: the driver's, also for arguments that it does not know.
     """
-    timeout = _TIMEOUTS.get(module, "connect_timeout")
     if target.database == "sqlite":
         keywords = _of_file(target)
     else:
         keywords = _of_account(target) | _of_hosts(target.database, hosts)
-    return import_module(module).connect(**{timeout: SECONDS, **keywords, **given})
+    return import_module(module).connect(**{**dict.fromkeys(_TIMEOUTS[module], _SECONDS), **keywords, **given})
 
 
 def _of_file(target: Target) -> dict[str, Any]:

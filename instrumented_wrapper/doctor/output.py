@@ -65,5 +65,6 @@ def _cell(value: object) -> str:
     """Spell one value in printable characters."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
-    text = textwrap.shorten(str(value), _WIDEST, placeholder="...") if len(str(value)) > _WIDEST else str(value)
+    text = str(value)
+    text = text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
     return text if text.isprintable() else text.encode("unicode_escape").decode()

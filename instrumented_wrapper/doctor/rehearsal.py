@@ -25,6 +25,7 @@ class Rehearsal:
     """What a switch did to a session.
 
     Attributes:
+        tracked: the wrapper looks after such a connection.
         failover: whether a loss leads to a switch on such a connection.
         switched_off: the option `failover` is off.
         tried: a switch was tried.
@@ -34,6 +35,7 @@ class Rehearsal:
         error: why the switch failed, without a password.
     """
 
+    tracked: bool = False
     failover: bool = False
     switched_off: bool = False
     tried: bool = False
@@ -76,6 +78,7 @@ def _try(found: Rehearsal, target: Target, connection: Any, shared: bool) -> Non
     found.settings = questions.settings(ask(connection, *questions.changed))
     if (known := tracked(connection)) is None:
         return
+    found.tracked = True
     found.failover, found.switched_off = known[1].failover, known[1].options.failover == "off"
     if shared:
         return
@@ -92,8 +95,11 @@ def _try(found: Rehearsal, target: Target, connection: Any, shared: bool) -> Non
     found.changed = [setting.name for setting in found.settings if after.get(setting.name) != setting.value]
 
 
-def judged(target: Target, found: Rehearsal, hosts: Sequence[Host]) -> Iterator[Finding]:
+def judged(target: Target, module: str, found: Rehearsal, hosts: Sequence[Host]) -> Iterator[Finding]:
     """Judge whether a failover happens on such a connection, and carries its state."""
+    if not found.tracked and not found.error:
+        yield Finding("warning", "failover", target.shown, f"there is none: {module} is not patched")
+        return
     at, others = target.shown, sum(not host.error for host in hosts) - 1
     if found.switched_off:
         yield Finding("ok", "failover", at, "is off, as configured: a loss is the driver's own error")
@@ -114,5 +120,4 @@ def judged(target: Target, found: Rehearsal, hosts: Sequence[Host]) -> Iterator[
         names = ", ".join(found.changed) or "what was set by SQL"
         yield Finding("broken", "transfer", at, f"a new session has another value of: {names}")
     else:
-        text = "was not rehearsed: a pooler is in between, or the driver is not patched"
-        yield Finding("warning", "transfer", at, text)
+        yield Finding("warning", "transfer", at, "was not rehearsed through the pooler")

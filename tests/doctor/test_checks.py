@@ -76,6 +76,12 @@ def test_driver_that_is_left_alone() -> None:
     assert "older than 3.2" in finding.message
 
 
+def test_driver_that_is_left_out_as_configured() -> None:
+    environ = {"INSTRUMENTED_WRAPPER_DRIVERS": "sqlite3"}
+    assert found(environ=environ, drivers={"psycopg": ("3.3", "not patched")}) == []
+    assert len(found(drivers={"psycopg": ("3.3", "not patched")})) == 1
+
+
 def test_aws_driver() -> None:
     [finding] = found({"aws-advanced-python-wrapper": "3.1"})
     assert (finding.level, finding.check) == ("warning", "aws_driver")

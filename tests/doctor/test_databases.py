@@ -105,6 +105,33 @@ def test_dead_host(scheme: str) -> None:
     assert found["databases"][0]["failover"] is None
 
 
+@pytest.mark.parametrize("scheme", MYSQL)
+def test_frozen_host(running_mariadb: MariaDBCluster, scheme: str) -> None:
+    """It accepts connections, and never answers."""
+    running_mariadb.restore()
+    running_mariadb.standby.freeze()
+    try:
+        found = data("--dsn", url(scheme, running_mariadb.hosts()))
+    finally:
+        running_mariadb.standby.thaw()
+    assert worse(found) == {("warning", "host"), ("warning", "failover")}
+
+
+@pytest.mark.parametrize("variable", ["INSTRUMENTED_WRAPPER_DRIVERS", "INSTRUMENTED_WRAPPER_FAILOVER"])
+def test_driver_that_is_not_patched(cluster: Cluster, variable: str) -> None:
+    """It is left out, or the value cannot be used: the hosts are looked at all the same."""
+    found = data("--dsn", url("postgresql", cluster.hosts()), **{variable: "sqlite3"})
+    assert worse(found) - {("broken", "variable")} == {("warning", "failover")}
+    assert [host["answers"] for host in found["databases"][0]["hosts"]] == [True, True]
+    assert found["databases"][0]["failover"]["rehearsed"] is False
+
+
+def test_failover_that_is_switched_off(cluster: Cluster) -> None:
+    host = f"{cluster.primary.host}:{cluster.primary.port}"
+    found = data("--dsn", url("postgresql", host), INSTRUMENTED_WRAPPER_FAILOVER="off")
+    assert found["exit_code"] == 0
+
+
 def test_settings_that_are_not_at_their_default(cluster: Cluster) -> None:
     cluster.primary.sql("ALTER ROLE app SET work_mem = '9MB'")
     try:
