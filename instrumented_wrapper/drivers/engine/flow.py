@@ -60,7 +60,7 @@ class StatementFlow:
 
         `reads_last`: it reads what the last statement left to be read, so that nothing is asked in between.
         """
-        done = effects or OF_REQUEST.get(call)
+        done, record.end_unclear = effects or OF_REQUEST.get(call), True
         record.transaction_status, left_one = (
             self._native.transaction_status(connection, record),
             record.lost is not None,

@@ -36,6 +36,7 @@ class TrackedConnection(Session, ABC):
         mutex: held while flags and the physical connection are exchanged, which takes no time.
         off: nothing is looked at (a forked child).
         needs_slow_path: the frequent path must take the long way.
+        end_unclear: more than plain statements may have to be looked at when the transaction ends.
         failover: a loss leads to a switch, as long as the connection is the app's.
         switchable: a loss leads to a switch now.
         internal: a connection of ours, on its way to become the app's.
@@ -78,6 +79,7 @@ class TrackedConnection(Session, ABC):
         self.hosts, self.failover = hosts, False
         self.mutex: AbstractContextManager[Any] = threading.RLock()
         self.off = self.needs_slow_path = self.internal = self.foreign = self.switchable = False
+        self.end_unclear = True
         self.recording, self.returning, self.returned = True, False, False
         self.loss_reported = self.asks = self.chosen = False
         self.called: set[str] = set()
@@ -164,7 +166,7 @@ class TrackedConnection(Session, ABC):
     def refresh_changed(self) -> None:
         """Do as any session does; the namespace may be another one now."""
         super().refresh_changed()
-        self.templates = None
+        self.templates, self.end_unclear = None, True
 
     def set_pending_error(self, error: FailoverError | None) -> None:
         """Do as any session does, and have the next statement look."""
@@ -205,7 +207,7 @@ class TrackedConnection(Session, ABC):
 
     def refresh(self) -> None:
         """Compute anew the flags that the frequent path reads."""
-        self.off = self.foreign
+        self.off, self.end_unclear = self.foreign, True
         self.may_switch(returning=self.returning)
         self.needs_slow_path = self.off or self.asks or any(trouble is not None for trouble in self.troubles())
 

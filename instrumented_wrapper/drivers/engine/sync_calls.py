@@ -60,7 +60,7 @@ class MethodWrappers(CallEffects):
 
         `direct` is the same as `original`, for a cursor whose connection was asked for just now.
         """
-        known, nobody, begin = self.effects.known, self._spans.nobody, begin or self._spans.statement
+        known, nobody, begin = self.effects.known.get, self._spans.nobody, begin or self._spans.statement
         slow, failed, reentrant, at_once = self._slowly, self._failed, self._native.reentrant, direct or original
         answered = self.answered
 
@@ -73,9 +73,9 @@ class MethodWrappers(CallEffects):
                 record = None
             if query is _NOT_GIVEN:
                 return execute(this, kwargs.pop(named), **kwargs) if named in kwargs else original(this, **kwargs)
-            if record is None or record.busy is True or (record.busy and record.is_within()):
+            if record is None or (record.busy and (record.busy is True or record.is_within())):
                 return original(this, query, *args, **kwargs)
-            effects: Any = known.get(query, UNSEEN) if type(query) is str else UNSEEN
+            effects: Any = known(query, UNSEEN) if type(query) is str else UNSEEN
             operation = (
                 begin(record, this, query, args[0] if args else named_parameters(kwargs))
                 if record.operations_wanted and not nobody()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
@@ -23,6 +23,8 @@ from instrumented_wrapper.statement import Effects
 __all__ = ["EndWrappers"]
 
 Method = Callable[..., Any]
+_IDLE: Final = TransactionStatus.IDLE  # to look into an enum costs as much as a call
+_INTRANS: Final = TransactionStatus.INTRANS
 
 
 class EndWrappers:
@@ -47,8 +49,7 @@ class EndWrappers:
         """Make the closure of ``commit`` or ``rollback``; `slowly` is taken where something is to be looked at."""
         begin, done = functools.partial(self._spans.command, call.name), self._done(call)
         slowly = slowly or self.slow(original, call)
-        clears = bool(done.clears)
-        native, nobody, failed = self._native, self._spans.nobody, self._failed
+        clears, native, nobody, failed = bool(done.clears), self._native, self._spans.nobody, self._failed
         phase_of, reentrant, answered = native.transaction_status, native.reentrant, self._calls.answered
         aborts = native.room.CAPABILITIES.aborts_transactions
 
@@ -59,13 +60,8 @@ class EndWrappers:
                 return slowly(self)
             with record.use_lock:
                 if (
-                    record.needs_slow_path
-                    or record.in_flight
-                    or record.chains
-                    or record.asked_read_only
-                    or record.on_server.open.levels
-                    or (clears and record.residual.kinds)
-                    or ((phase := phase_of(self, record)) is not TransactionStatus.INTRANS and aborts)
+                    (record.end_unclear and _needs_look(record, clears))
+                    or ((phase := phase_of(self, record)) is not _INTRANS and aborts)
                     or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
                 ):
                     return slowly(self)
@@ -79,8 +75,9 @@ class EndWrappers:
                     if (instead := failed(operation, self, record, call, error, run, moves)) is PASSES:
                         raise
                     return instead
+                by_text = record.begun
                 record.busy = record.begun = record.used = record.outlived = False
-                record.transaction_status = phase_of(self, record)
+                record.transaction_status = _IDLE if aborts and not by_text else phase_of(self, record)
                 if record.switchable:
                     record.last_response_at = monotonic()
                 if record.unsure or record.late:
@@ -106,3 +103,20 @@ class EndWrappers:
         record.in_flight.append(done)
         given = (record.connection() or connection, record, call, done, error, run, moves)
         return ended(operation, self._calls.failed, *given, error=error)
+
+
+def _needs_look(record: Record, clears: bool) -> bool:
+    """Find out whether the end of a transaction concerns more than plain statements.
+
+    Where it does not, this need not be called again until `TrackedConnection.end_unclear` is True.
+
+    Args:
+        record: of the connection.
+        clears: the end clears session state that is no setting.
+    """
+    if record.needs_slow_path or record.in_flight or record.chains or record.asked_read_only:
+        return True
+    if record.on_server.open.levels or record.residual.kinds:
+        return clears or bool(record.on_server.open.levels)
+    record.end_unclear = False
+    return False

@@ -23,6 +23,7 @@ __all__ = [
     "ENTERED",
     "LEFT",
     "LOST",
+    "MOVED",
     "OWNER",
     "C",
     "SwappableConnection",
@@ -45,6 +46,7 @@ _cursor_factory, _closed = C.cursor_factory.__get__, C.closed.__get__
 LOST: Final = 2  # what ``closed`` is where psycopg2 itself has noticed
 DELEGATE: Final = "_instrumented_wrapper_live"  # in a shell's ``__dict__``: what has its physical connection
 LEFT: Final = "_instrumented_wrapper_left"  # in the ``__dict__`` of what a switch has left behind
+MOVED: Final = "_instrumented_wrapper_moved"  # in that of both physical connections of a switch
 ENTERED: Final = "_instrumented_wrapper_entered"  # in a connection's: its ``with`` block is under way
 OWNER: Final = "_instrumented_wrapper_owner"  # in a cursor's: the app's connection, where the C struct has another
 Method = Callable[..., Any]
@@ -187,11 +189,14 @@ def _made_of_lost(
     return cursor
 
 
+_WITHOUT_ARGUMENTS: Final = ("commit", "rollback")  # so frequent that packing none costs
 _OWN: Final = ("close", "cursor", "cursor_factory", "string_types", "binary_types", "dsn", "async", "async_")
 
 
 def _delegate(name: str, member: Any) -> Any:
     """Return what asks the struct that has the physical connection."""
+    if name in _WITHOUT_ARGUMENTS:
+        return _delegate_alone(name, member)
     if type(member).__name__ == "method_descriptor":
 
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -206,6 +211,16 @@ def _delegate(name: str, member: Any) -> Any:
     )
 
 
+def _delegate_alone(name: str, member: Any) -> Any:
+    """Return a method that asks the struct that has the physical connection, and takes no arguments."""
+
+    def method(self: Any) -> Any:
+        return member(self.__dict__.get(DELEGATE) or self)
+
+    method.__name__, method.__doc__ = name, member.__doc__
+    return method
+
+
 for _name, _member in vars(C).items():
     if not (_name.startswith("__") or _name in _OWN or _name[0].isupper()):
         setattr(SwappableConnection, _name, _delegate(_name, _member))
@@ -214,6 +229,8 @@ for _name, _member in vars(C).items():
 def struct_of(cursor: Any) -> Any:
     """Return the object whose C struct a cursor works on, after it went to where its connection was moved."""
     struct = _connection(cursor)
+    if MOVED not in struct.__dict__:
+        return struct
     if LEFT in struct.__dict__:
         _rebind(cursor, struct := physical(cursor.connection))
     if (owner := cursor.__dict__.get(OWNER)) is not None:

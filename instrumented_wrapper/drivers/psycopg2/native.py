@@ -27,6 +27,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     ENTERED,
     LEFT,
     LOST,
+    MOVED,
     C,
     DetachedConnection,
     Watched,
@@ -104,9 +105,10 @@ class Psycopg2:
         """Ask libpq; of a connection that was lost, what it was before."""
         here = connection.__dict__.get(DELEGATE) or connection
         status = _status(here)
+        if _IDLE < status < _UNKNOWN:
+            return _PHASES[status]
         if status == _IDLE:
             record.kept[_UNBEGUN] = _state(here) == _BEGUN
-        if status != _UNKNOWN:
             return _PHASES[status]
         if record.transaction_status:
             return record.transaction_status
@@ -276,7 +278,8 @@ class Psycopg2:
         connection.__dict__[DELEGATE], record.live = other, ref(other)
         other.__dict__[KEY] = record
         former = DetachedConnection(connection) if before is None else before
-        physical(former).__dict__[LEFT] = True
+        physical(former).__dict__.update({LEFT: True, MOVED: True})
+        other.__dict__[MOVED] = True
         return former
 
     def refuse(self, connection: Any) -> None:
