@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from functools import partial
 from inspect import isawaitable, iscoroutine, isgenerator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 __all__ = ["run", "run_async", "run_within"]
 
@@ -17,6 +17,7 @@ Flow = Generator[Callable[[], Any], Any, Result]
 # What a runner does next, taken out before it is done: a local that has a raised error, or a call that has it, would
 # keep it, and the error the frame and so the connection, until a garbage collection.
 _Steps = list[Callable[[], Callable[[], Any]]]
+_PLAIN: Final = frozenset({type(None), bool, int, tuple, list, dict})  # none can be awaited; to ask ABCs takes longer
 
 
 def run(flow: Flow[Result]) -> Result:
@@ -73,7 +74,7 @@ def run_within(flow: Flow[Result]) -> Generator[Any, Any, Result]:
 
 
 def _not_awaitable(result: Any) -> Any:
-    if not isawaitable(result):
+    if type(result) in _PLAIN or not isawaitable(result):
         return result
     if iscoroutine(result):
         result.close()

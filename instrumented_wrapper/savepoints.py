@@ -24,6 +24,11 @@ class Held(NamedTuple):
     origin: object
     configured: bool
 
+    @classmethod
+    def of(cls, value: object, origin: object, configured: bool) -> Held:
+        """Return a value as its text."""
+        return cls(value if value is None or isinstance(value, str) else str(value), origin, configured)
+
 
 @dataclass(slots=True)
 class Level:
@@ -73,6 +78,21 @@ class Savepoints:
         if not self.levels:
             self.levels.append(Level())
         return self.levels[-1]
+
+    def has_set(self, setting: str) -> bool:
+        """Return True if the transaction has set `setting`."""
+        return bool(self.levels) and any(setting in level.values for level in self.levels)
+
+    def has_hidden(self, setting: str) -> bool:
+        """Return True if a SET LOCAL hides the value of `setting` until the transaction ends."""
+        return bool(self.levels) and any(setting in level.local for level in self.levels)
+
+    def held(self, setting: str) -> Held | None:
+        """Return the value that the app has given `setting` in the transaction, None if it has given none."""
+        for level in reversed(self.levels):
+            if (held := level.values.get(setting)) is not None and not held.configured:
+                return held
+        return None
 
     def is_named(self, setting: str) -> bool:
         """Return True if a statement of the transaction may have set `setting`: a rollback undoes that."""

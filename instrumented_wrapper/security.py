@@ -59,7 +59,7 @@ class Refusal:
 
     def _is_set(self, name: str) -> bool:
         """Return True if the app has set it: it relies on the value that code on the server may have set since."""
-        value, pristine = self._on_server.shown.get(name, (None, None))
+        value, pristine = self._on_server.of(name)
         return value != pristine
 
     def security_state(self, names: Iterable[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ when it is asked; what neither tells is kept as a doubt.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from typing import Any, Final
+from typing import Final
 
 from instrumented_wrapper import statement
 from instrumented_wrapper.plans import Assignment, Change, ServerAnswer
@@ -57,8 +57,7 @@ class ServerSettings:
         """Return the same settings, for another physical connection."""
         twin = ServerSettings(self._survives, self.transactional, self._has_defaults, self._not_carried)
         twin.doubts, twin.origins = dict(self.doubts), dict(self.origins)
-        twin._pristine, twin._configured = dict(self._pristine), set(self._configured)
-        twin._values = dict(self._values)
+        twin._pristine, twin._values, twin._configured = dict(self._pristine), dict(self._values), set(self._configured)
         return twin
 
     # --- what is known -------------------------------------------------------------------------------------------
@@ -77,25 +76,33 @@ class ServerSettings:
         known = seen if self._has_defaults else [name for name in seen if name in self._pristine]
         return {name: (self._meant(name, seen[name]), self._pristine.get(name)) for name in known}
 
+    def of(self, name: str, otherwise: str | None = None) -> tuple[str | None, str | None]:
+        """Return what `shown` has for one setting; `otherwise` and None where that is nothing."""
+        held = self.open.held(name)
+        if (held is None and name not in self._values) or not (self._has_defaults or name in self._pristine):
+            return otherwise, None
+        return self._meant(name, self._values[name] if held is None else held.value), self._pristine.get(name)
+
     @property
     def is_changed(self) -> bool:
         """True where a reset has something to do, as far as it is committed."""
-        return bool(self.doubts or any(True for _ in self.reset_plan()))
+        return bool(self.doubts) or any(map(self._differs, self._values))
 
     @property
     def has_doubts(self) -> bool:
         """True where only the server can tell: a doubt, or a pristine value that could not be fetched before."""
-        return bool(self.doubts) or any(name not in self._pristine for name in self._values)
+        return bool(self.doubts) or not self._values.keys() <= self._pristine.keys()
 
     def without_pristine(self) -> tuple[str, ...]:
         """Return the settings that were changed before their pristine value could be read, and those in doubt."""
-        named = (name for name in self.doubts if name != ANY)
-        return tuple(n for n in dict.fromkeys((*self._values, *named)) if n not in self._pristine)
+        return tuple(n for n in dict.fromkeys((*self._values, *self.doubts)) if n != ANY and n not in self._pristine)
 
     def names_in_doubt(self) -> tuple[str, ...]:
         """Return what the server has to be asked for: all that is known, where any setting may have changed."""
-        named = tuple(name for name in self.doubts if name != ANY)
-        known = (*self.names, *sorted(self.named_later)) if self.in_doubt_at_all else ()
+        named, known = (
+            (name for name in self.doubts if name != ANY),
+            (*self.names, *sorted(self.named_later)) if self.in_doubt_at_all else (),
+        )
         return tuple(dict.fromkeys((*known, *named, *self.without_pristine())))
 
     def has_pristine(self, name: str) -> bool:
@@ -109,26 +116,25 @@ class ServerSettings:
 
     def unfetched(self, steps: Iterable[Step]) -> tuple[str, ...]:
         """Return the settings whose pristine value must be read before these steps, in order."""
-        changed = [step.name for step in steps if step.kind == statement.SET and step.value is not None]
-        changed += [step.name for step in steps if step.kind == statement.DOUBT and step.name]
-        return tuple(dict.fromkeys(n for n in changed if isinstance(n, str) and self._is_unfetched(n)))
+        kinds = (statement.SET, statement.DOUBT)
+        changed = [n for kind, n, v, _ in steps if kind in kinds and (n if kind == statement.DOUBT else v is not None)]
+        return tuple(dict.fromkeys([n for n in changed if isinstance(n, str) and self._is_unfetched(n)]))
 
     def _is_unfetched(self, name: str) -> bool:
         """What may have been set already is read later; a configured value that is hidden now is known well enough."""
         hidden = name in self._configured and self.is_masked(name)
-        return not (self.knows(name) or hidden or self._may_be_set(name))
+        return not (hidden or self.knows(name) or self._may_be_set(name))
 
     def _may_be_set(self, name: str) -> bool:
-        doubts = [self.doubts, *(level.doubts for level in self.open.levels)]
-        return any(ANY in those or name in those for those in doubts)
+        return any(ANY in those or name in those for those in (self.doubts, *(lv.doubts for lv in self.open.levels)))
 
     def knows(self, name: str) -> bool:
         """Tell whether the pristine value was fetched, or the setting has been changed already."""
-        return name in self._values or any(name in level.values for level in self.open.levels)
+        return name in self._values or self.open.has_set(name)
 
     def is_masked(self, name: str) -> bool:
         """Tell whether a SET LOCAL hides the value of the session, until the transaction ends."""
-        return any(name in level.local for level in self.open.levels)
+        return self.open.has_hidden(name)
 
     def _meant(self, name: str, value: str | None) -> str | None:
         """Return a value with the server's default spelled out, where that is the pristine value."""
@@ -153,13 +159,18 @@ class ServerSettings:
             else:
                 self._do(step, origin, configured)
             aborted = aborted and step.kind not in (*_ENDS, statement.ROLLBACK_TO)
-        if not self.transactional:
+        if not self.transactional and self.open.levels:
             self.end(commit=True)
+
+    def set_now(self, steps: Iterable[Step], origin: object, configured: bool) -> None:
+        """Take what was set outside a transaction, and nothing else was done."""
+        for step in steps:
+            self._settle(str(step.name), Held.of(step.value, origin, configured))
 
     def _do(self, step: Step, origin: object, configured: bool) -> None:
         name = str(step.name)
         if step.kind == statement.SET:
-            self.open.top.values[name] = Held(_text(step.value), origin, configured)
+            self.open.top.values[name] = Held.of(step.value, origin, configured)
             if self.open.top.doubts.get(name) != statement.DECLARE:
                 self.open.top.doubts.pop(name, None)
         elif step.kind == statement.SET_LOCAL:
@@ -188,9 +199,8 @@ class ServerSettings:
         """The transaction has ended: what it did counts, or never was."""
         whole = self.open.end()
         self.doubts.update(whole.doubts if commit else whole.lasting_doubts)
-        if commit:
-            for name, held in whole.values.items():
-                self._settle(name, held)
+        for name, held in whole.values.items() if commit else ():
+            self._settle(name, held)
 
     def _settle(self, name: str, held: Held) -> None:
         self.missing.pop(name, None)
@@ -279,10 +289,8 @@ class ServerSettings:
 
     def reset_assignments(self) -> tuple[Assignment, ...]:
         """Return what the server is to be given for it: its own default, where nobody had set another."""
-        return tuple(Assignment(c.setting, self._way_back(c)) for c in self.reset_plan())
-
-    def _way_back(self, change: Change) -> str | None:
-        return self._baseline(change.setting) if self._has_defaults else change.after
+        back = self._baseline if self._has_defaults else self._pristine.get
+        return tuple(Assignment(change.setting, back(change.setting)) for change in self.reset_plan())
 
     def baseline_assignments(self) -> tuple[Assignment, ...]:
         """Return what brings a new physical connection to the baseline."""
@@ -291,14 +299,14 @@ class ServerSettings:
     def transfer_plan(self) -> tuple[Change, ...]:
         """Plan the way from the baseline to the values: all that was set, for another server has other defaults."""
         items = ((name, value) for name, value in self._values.items() if name not in self._not_carried)
-        return tuple(Change(n, self._pristine.get(n), v) for n, v in items if self._differs(n) or self._is_set(n))
+        known, at_first = self._configured, self._pristine.get
+        return tuple(
+            Change(n, at_first(n), v) for n, v in items if (n not in known and v is not None) or self._differs(n)
+        )
 
     def not_carried(self) -> tuple[str, ...]:
         """Return the settings that were changed, and mean another thing in another session."""
         return tuple(name for name in self._values if name in self._not_carried and self._differs(name))
-
-    def _is_set(self, name: str) -> bool:
-        return name not in self._configured and self._values[name] is not None
 
     def is_configured(self, name: str) -> bool:
         """Tell whether the pristine value was set by SQL before the app had the connection."""
@@ -339,11 +347,6 @@ class ServerSettings:
         for name in self._values:
             if name not in self._configured:
                 self._pristine.pop(name, None)
-        self._values.clear()
-        self.origins.clear()
-        self.doubts.clear()
+        for known in (self._values, self.origins, self.doubts):
+            known.clear()
         self.open.end()
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else str(value)

@@ -204,6 +204,8 @@ class Session:
 
     def to_clear(self) -> tuple[str, ...]:
         """Return the names of what a reset has to clear besides settings."""
+        if not self.residual.kinds:
+            return ()
         scope = "*" if self.options.reset_scope == "session" else "settings"
         built, covers = self.residual.built, self._database.covers
         return tuple(n for n in self.residual.kinds if n not in built and covers(scope, n))
@@ -238,13 +240,17 @@ class Session:
         noted, self.in_flight = self.in_flight, []
         if certain and noted:
             noted[-1] = self._last_as_reported(noted)
+        if certain and idle and not self.on_server.open.levels and noted and noted[-1].only_sets and len(noted) == 1:
+            self.on_server.set_now(noted[0].steps, noted[0].origin, noted[0].configured)
+            self.refresh_changed()
+            return
         for effects in noted:
             self._settle(effects, for_good, certain)
             if certain:
                 self.on_server.apply(effects.steps, effects.origin, effects.configured, aborted)
         if not certain:
             self.on_server.uncertain((step for effects in noted for step in effects.steps), UNANSWERED)
-        if idle:
+        if idle and self.on_server.open.levels:
             self.on_server.end(commit=True) if certain else self.on_server.unclear(UNANSWERED)
         self.refresh_changed()
 

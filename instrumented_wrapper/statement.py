@@ -6,7 +6,7 @@ Pure: no SQL, no driver. Where the text does not tell, a `Step` of doubt says so
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 __all__ = [
@@ -145,6 +145,8 @@ class Effects:
         configured: it was sent before the app had the connection: what it sets is baseline.
         origin: where it was sent from, as telemetry marked it.
         sets: settings or savepoints are concerned, and not whole transactions only.
+        only_sets: it does nothing but set settings, to values that the text shows.
+        concerns_state: session state that is no setting may be made or ended.
         is_plain: it begins or ends a transaction, and does nothing to the session.
     """
 
@@ -167,6 +169,8 @@ class Effects:
     configured: bool = False
     origin: object = None
     sets: bool = field(init=False, compare=False, default=False)
+    only_sets: bool = field(init=False, compare=False, default=False)
+    concerns_state: bool = field(init=False, compare=False, default=False)
     is_plain: bool = field(init=False, compare=False, default=False)
 
     @property
@@ -186,14 +190,19 @@ class Effects:
         return any(step.kind == DOUBT and step.value in ("DO", "CALL", UNSEEN) for step in self.steps)
 
     @property
-    def concerns_state(self) -> bool:
-        """True where session state that is no setting may be made or ended."""
-        return bool(self.leaves or self.clears or self.ends or self.blurs)
+    def only_calls(self) -> bool:
+        """True where it does nothing but call functions."""
+        return not self.steps and replace(self, calls=frozenset(), several=False) == Effects()
 
     def __post_init__(self) -> None:
-        sets = any(step.kind not in _WHOLE for step in self.steps)
-        object.__setattr__(self, "sets", sets)
-        object.__setattr__(self, "is_plain", not (sets or self.concerns_state or self.read_only))
+        kinds = {step.kind for step in self.steps}
+        concerns_state = bool(self.leaves or self.clears or self.ends or self.blurs)
+        ends = self.outcome_unknown_if_lost or self.begins or self.rolls_back
+        object.__setattr__(self, "sets", bool(kinds - _WHOLE))
+        object.__setattr__(self, "concerns_state", concerns_state)
+        object.__setattr__(self, "is_plain", not (self.sets or concerns_state or self.read_only))
+        alone = kinds == {SET} and not (concerns_state or self.read_only or ends or self.calls or self.defines)
+        object.__setattr__(self, "only_sets", alone)
 
 
 SETTING: Final = Effects(parts=(Part("set", frozenset(), calls=False),))  # what a driver's method sends that sets

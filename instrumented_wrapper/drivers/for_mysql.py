@@ -233,7 +233,7 @@ class ForMySQL:
     def site(self, connection: Any, record: Record) -> Site:
         """Return the same, with the database that is the current one now."""
         system, database, host, port = record.peer()
-        value, pristine = record.on_server.shown.get("database", (None, None))
+        value, pristine = record.on_server.of("database")
         return Site(system, value or pristine or database, host, port)
 
     def read(self, connection: Any, setting: str) -> Any:
@@ -293,7 +293,7 @@ class ForMySQL:
 
     def current_database(self, connection: Any, record: Record) -> str:
         """Return the database that a new connection is to have at once: ``USE`` cannot join a SET."""
-        value, pristine = record.on_server.shown.get("database", (None, None))
+        value, pristine = record.on_server.of("database")
         moved = {change.setting for change in record.on_server.transfer_plan()}
         at_once = record.options.transfer_session_state_on_switch and "role" not in moved  # it may need the role
         carried = value if at_once else None

@@ -6,6 +6,7 @@ several pairs of name and value in one entry.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -27,6 +28,7 @@ WHICH: Final = "session_track_system_variables"
 ALL: Final = "*"
 _VARIABLES, _SCHEMA, _STATE_CHANGE = 0, 1, 2
 _STATEMENT_ID: Final = b"\x0cstatement_id"
+_KNOWN, _MOST_KNOWN = 64, 128  # reports that are remembered, and bytes of the longest one
 _LONG: Final = {0xFC: 2, 0xFD: 3, 0xFE: 8}  # first byte of a length -> how many bytes follow that tell it
 
 
@@ -56,13 +58,17 @@ class Changes(NamedTuple):
         others: something else has changed than what the wrapper has had reported, were it only by the server itself.
     """
 
-    settings: list[tuple[str, str | None]]
+    settings: tuple[tuple[str, str | None], ...]
     unnamed: bool
     others: bool
 
 
 def changes(state: bytes) -> Changes:
-    """Read what a server has reported."""
+    """Read what a server has reported: apps set the same few settings again and again."""
+    return _changes(state) if len(state) > _MOST_KNOWN or _STATEMENT_ID in state else _known_changes(state)
+
+
+def _changes(state: bytes) -> Changes:
     reported: list[tuple[str, str | None]] = []
     unnamed = False
     while state:
@@ -73,10 +79,13 @@ def changes(state: bytes) -> Changes:
             reported.append(("database", _string(data)[0].decode(errors="replace") or None))
         elif kind == _STATE_CHANGE:
             unnamed = True
-    theirs = [pair for pair in reported if pair[0] not in OWN]
+    theirs = tuple(pair for pair in reported if pair[0] not in OWN)
     named = any(not name.startswith("session_track") for name, _ in theirs)  # of these it is said, too
     others = any(not name.startswith("session_track") for name, _ in reported)
     return Changes(theirs, unnamed and not named, others)
+
+
+_known_changes: Final = functools.lru_cache(_KNOWN)(_changes)
 
 
 def _variables(data: bytes) -> Iterator[tuple[str, str | None]]:

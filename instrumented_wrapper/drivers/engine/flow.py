@@ -9,7 +9,7 @@ The frequent path is in `sync_calls` and `sync_endings`, what a loss means in `l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -128,20 +128,23 @@ class StatementFlow:
     def answered(self, connection: Any, record: Record) -> bool:
         """It went well: keep what it did. Return True if the server has to be asked now, by `resync`."""
         record.last_response_at = time.monotonic()
-        record.used = record.used or not self._only_sets(record)
-        if record.in_flight:
-            more_to_come = record.in_flight[-1].several and self._native.is_streaming(connection)
+        noted, client = record.in_flight, record.settings_client
+        record.used = record.used or not self._only_sets(noted)
+        if noted:
+            more_to_come = noted[-1].several and self._native.is_streaming(connection)
             self._settle(connection, record, certain=not more_to_come)
-        record.settings_client.notice()
+        if not noted or any(map(client.may_report, noted)):
+            client.notice()
         asks = record.unsure and self._asks_now(connection, record)
         if record.lost is not None:
             decisions.was_heard(record, self._native.transaction_status(connection, record))
         return asks
 
-    def _only_sets(self, record: Record) -> bool:
+    def _only_sets(self, noted: Sequence[Effects]) -> bool:
         """Tell whether nothing but SET was answered, where that is of no transaction and begins none."""
-        kinds = [step.kind for effects in record.in_flight for step in effects.steps]
-        return bool(kinds) and set(kinds) == {statement.SET} and not self._database.set_begins_transaction
+        if self._database.set_begins_transaction or not noted:
+            return False
+        return {step.kind for effects in noted for step in effects.steps} == {statement.SET}
 
     def _settle(self, connection: Any, record: Record, certain: bool) -> None:
         self._follow(record)
@@ -152,6 +155,8 @@ class StatementFlow:
     def _follow(record: Record) -> None:
         """Keep whether a transaction is open by the app's own words, for drivers that do not tell."""
         for effects in record.in_flight:
+            if effects.only_sets:
+                continue
             if effects.begins or effects.outcome_unknown_if_lost or effects.rolls_back:
                 record.outlived = effects.steps[-1:] == (_PREPARE,)
             for step in effects.steps:

@@ -195,7 +195,8 @@ class MethodWrappers(CallEffects):
         if effects is UNSEEN or effects is not None:
             effects = self.exact_effects(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
-        reads = self.reads_last(args, kwargs)
+        looks = record.asks or (effects is not None and effects.sets)  # only then it matters
+        reads = looks and self.reads_last(args, kwargs)
         return self._run(self._flow.carry_out(connection, record, Request.STATEMENT, effects, run, reads))
 
     def fetch(

@@ -102,7 +102,7 @@ class MySQLConnector(ForMySQL):
     def begins(self, connection: Any) -> bool:
         """Tell by what was set: the driver does not keep the server's flag."""
         record = record_of(connection)
-        value = None if record is None else record.on_server.shown.get("autocommit", (None, None))[0]
+        value = None if record is None else record.on_server.of("autocommit")[0]
         return value == "0" if value is not None else not connection._autocommit
 
     def is_streaming(self, connection: Any) -> bool:

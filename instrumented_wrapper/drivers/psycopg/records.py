@@ -146,7 +146,7 @@ class Record(TrackedConnection):
             return str(reported.decode(encoding_of(connection)))
         if self.on_server.is_masked("search_path"):
             return ""  # a value of the transaction's, which nobody keeps
-        value, pristine = self.on_server.shown.get("search_path", (None, None))
+        value, pristine = self.on_server.of("search_path")
         return value or pristine or ""
 
     def resumed(self) -> AbstractContextManager[None]:

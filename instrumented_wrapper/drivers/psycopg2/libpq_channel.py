@@ -122,5 +122,5 @@ class Talking(PostgreSQLSettings):
         """Dates go back to what psycopg2 had set, not to the server's default."""
         kept = [assignment for assignment in given if assignment.name != _DATES or assignment.text is not None]
         by_default = len(kept) < len(given) or (CUSTOM in clears and all(a.name != _DATES for a in given))
-        _, pristine = self._psycopg2.record.on_server.shown.get(_DATES, (None, None))
+        _, pristine = self._psycopg2.record.on_server.of(_DATES)
         return [*kept, Assignment(_DATES, pristine or "ISO")] if by_default else kept

@@ -175,7 +175,7 @@ class Psycopg2:
     def _search_path(self, connection: Any, record: Record) -> str:
         if any(effects.sets for effects in record.in_flight) or record.on_server.is_masked("search_path"):
             return ""
-        value, pristine = record.on_server.shown.get("search_path", (None, None))
+        value, pristine = record.on_server.of("search_path")
         return record.reported("search_path") or value or pristine or ""
 
     def read(self, connection: Any, setting: str) -> Any:

@@ -32,6 +32,9 @@ class SettingsClient(Protocol):
     def notice(self) -> None:
         """Tell the session what the server has reported, unasked, of settings that no statement named."""
 
+    def may_report(self, effects: Effects) -> bool:
+        """Return False if `notice` has nothing to take after a statement that did no more than `effects`."""
+
     def lost(self) -> None:
         """A transaction is lost: what was reported since the last `notice` is of it, or of one that was committed."""
 

@@ -179,9 +179,11 @@ class MySQLSettings(Reports):
         """
         effects = self._chained(self._in_collation(effects))
         known = self._channel.record.on_server
-        chosen, _ = known.shown.get(tracking.WHICH, (tracking.ALL, None))
+        chosen, _ = known.of(tracking.WHICH, tracking.ALL)
         if self._channel.tracks() and chosen == tracking.ALL:
             return self._reported_later(effects)
+        if effects.only_sets:
+            return effects
         if effects.calls and USER_VARIABLES not in effects.leaves:
             effects = replace(effects, leaves=(*effects.leaves, USER_VARIABLES))
         names = dict.fromkeys((*questions.ALWAYS_ASKED, *known.names, *known.named_later))
@@ -193,7 +195,10 @@ class MySQLSettings(Reports):
         self.called = self.called or (code and self._adds_nothing_to_rows())
         if effects.calls and effects == Effects(calls=effects.calls):
             return effects if self.called else None
-        effects = replace(effects, leaves=tuple(name for name in effects.leaves if name != USER_VARIABLES))
+        if USER_VARIABLES in effects.leaves:
+            effects = replace(effects, leaves=tuple(name for name in effects.leaves if name != USER_VARIABLES))
+        if effects.only_sets:
+            return effects
         names = sorted(name for name in self._channel.record.on_server.named_later if name[:1] == "@")
         return self._with_doubts(effects, [Step(DOUBT, name, "EXECUTE") for name in names])
 
@@ -206,7 +211,7 @@ class MySQLSettings(Reports):
     def chains(self) -> bool:
         """Tell whether the app has set ``completion_type`` to CHAIN."""
         known = self._channel.record.on_server
-        return known.knows(COMPLETION) and chains(known.shown.get(COMPLETION, (None, None))[0])
+        return known.knows(COMPLETION) and chains(known.of(COMPLETION)[0])
 
     def _chained(self, effects: Effects) -> Effects:
         """Add the transaction that begins with an end of one."""
@@ -220,7 +225,7 @@ class MySQLSettings(Reports):
         if not texts:
             return effects
         known = self._channel.record.on_server
-        value, pristine = known.shown.get(_COLLATION, (None, None))
+        value, pristine = known.of(_COLLATION)
         others = {str(step.name) for step in effects.steps}
         if value == pristine and _COLLATION not in {*known.doubts, *others} and not known.is_configured(_COLLATION):
             return effects

@@ -25,6 +25,7 @@ __all__ = ["FUNCTIONS", "Channel", "PostgreSQLSettings", "asked", "assigned", "p
 Result = TypeVar("Result")
 
 _SPELLED: Final = tuple(questions.REPORTED.values())
+_TELLING: Final = frozenset((*questions.REPORTED, *IDENTITY))
 FUNCTIONS: Final[dict[tuple[object, ...], Functions]] = {}  # by server and database
 
 
@@ -162,12 +163,12 @@ def _ask_further(record: Any) -> None:
 
 def with_calls(record: Any, effects: Effects) -> Effects | None:
     """Add what the functions that are called may do; None where they are harmless, and there is nothing else."""
-    if doubts := record.functions.doubts(effects.calls):
+    if effects.calls and (doubts := record.functions.doubts(effects.calls)):
         record.called |= effects.calls
         left = (CUSTOM,) if record.functions.set_nameless(effects.calls) else ()
         nameless = [Step(DOUBT, "", name) for name in left]
         return replace(effects, steps=(*effects.steps, *doubts, *nameless), leaves=(*effects.leaves, *left))
-    return None if replace(effects, calls=frozenset(), several=False) == Effects() else effects
+    return None if effects.only_calls else effects
 
 
 def _process(channel: Channel) -> int | None:
@@ -226,6 +227,10 @@ class PostgreSQLSettings:
         """Return what libpq was told without asking."""
         told = {n: self._reported(n) for n in names if not self._record.on_server.is_masked(n)}
         return {name: value for name, value in told.items() if value is not None}
+
+    def may_report(self, effects: Effects) -> bool:
+        """Return False where only settings are set that the server does not report, nor one that it reports by them."""
+        return not effects.only_sets or any(step.name in _TELLING for step in effects.steps)
 
     def keep_reported(self) -> None:
         """What the server reports now is the baseline."""

@@ -87,6 +87,8 @@ class Reports:
 
     def _heard_unnamed(self, changes: tracking.Changes, noted: Sequence[Effects], named: set[Any]) -> None:
         """Tell a change without a name from one that the statement explains, or that is of our own listening."""
+        if len(noted) == 1 and noted[0].only_sets and not noted[0].several:
+            return
         explained = any(effects.leaves or effects.sets or effects.is_told for effects in noted)
         unread = not explained or any(map(runs_code, noted))
         of_code = {name for name, _ in changes.settings if not name.startswith("session_track")} - named
@@ -156,6 +158,10 @@ class Reports:
         if is_baseline:
             self._forget_pending()
 
+    def may_report(self, effects: Effects) -> bool:
+        """What was reported with an answer is taken after it."""
+        return True
+
     def notice(self) -> None:
         """Take what was reported with the answers; the text of the statement need not have said it."""
         heard = self.called or self._pending or self._unnamed or self._unsure or self._perhaps is not None
@@ -178,10 +184,10 @@ class Reports:
         unsure, self._unsure = self._unsure, set()
         record.residual.add(sorted(unsure & HIDDEN))
         record.on_server.doubts.update(dict.fromkeys(unsure - HIDDEN, "reported"))
-        for name, value in pending.items():
-            if name in self._own:
-                continue
-            if (first := self._first.get(name)) is not None and value is not None:
+        news = [name for name in pending if name not in self._own and not self._is_known(name, pending[name])]
+        for name in news:
+            value, first = pending[name], self._first.get(name)
+            if first is not None and value is not None:
                 record.on_server.noticed(name, first, value)
             else:
                 record.on_server.reported(name, value)
@@ -192,8 +198,13 @@ class Reports:
         if perhaps is not None:
             self._variables.may_have_changed(explained=not perhaps)
         self._forget_pending()
-        if pending or unnamed or unsure or perhaps is not None:
+        if news or unnamed or unsure or perhaps is not None:
             record.refresh_changed()
+
+    def _is_known(self, name: str, value: str | None) -> bool:
+        """Return True if the text of the statement has said the same as the server reports, and all there is."""
+        known, pristine = self._channel.record.on_server.of(name)
+        return known == value != pristine and pristine is not None and name not in TOGETHER
 
 
 def runs_code(effects: Effects) -> bool:

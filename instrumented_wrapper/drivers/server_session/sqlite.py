@@ -57,6 +57,10 @@ class SQLiteSettings:
             with contextlib.suppress(self._error):
                 self.ask()
 
+    def may_report(self, effects: Effects) -> bool:
+        """What a PRAGMA has left is read after it."""
+        return True
+
     def lost(self) -> None:
         """Nothing is ever lost."""
 
