@@ -1,10 +1,16 @@
-"""Named cursors, which read from the server: pages have spans, rows have none."""
+"""Named cursors, which read from the server: pages have spans, rows have none.
+
+A loop over a cursor gets the rows of a page from C alone. What else moves the cursor meanwhile ends that page for the
+loop, which then goes on from where the cursor is.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
+from weakref import ref
 
 from psycopg2 import extensions
 
@@ -13,12 +19,19 @@ from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["iterating", "paging", "sizes"]
+__all__ = ["iterating", "looping", "moving", "paging", "sizes"]
 
 Method = Callable[..., Any]
 Size = Callable[..., int | None]  # how many rows are asked for; None: all
 _K: Final[Any] = extensions.cursor
 _place, _rows, _next = _K.rownumber.__get__, _K.rowcount.__get__, _K.__next__
+_AHEAD: Final = "_instrumented_wrapper_ahead"  # in a cursor's ``__dict__``: a weak reference to `_Ahead` of its loop
+
+
+class _Ahead(list[Any]):
+    """The cursor, once for each row that a loop may still take from C; emptied if something else moves the cursor."""
+
+    __slots__ = ("__weakref__",)
 
 
 def iterating(original: Method, page: Method) -> Method:
@@ -26,9 +39,54 @@ def iterating(original: Method, page: Method) -> Method:
 
     @functools.wraps(original)
     def __next__(self: Any) -> Any:
+        _stop_loop(self)
         return _next(self) if _place(self) < _rows(self) else page(self)
 
     return __next__
+
+
+def looping(original: Method, step: Method, page: Method) -> Method:
+    """``__iter__``: the rows in C, page by page; the cursor itself where a class of the app has another `step`."""
+
+    @functools.wraps(original)
+    def __iter__(self: Any) -> Any:
+        return chain.from_iterable(_pages(self, page)) if type(self).__next__ is step else original(self)
+
+    return __iter__
+
+
+def _pages(cursor: Any, page: Method) -> Iterator[Iterable[Any]]:
+    while True:
+        if (left := _rows(cursor) - _place(cursor)) > 0:
+            ahead = _Ahead([cursor] * left)
+            cursor.__dict__[_AHEAD] = ref(ahead)
+            rows = map(_next, ahead)
+            del ahead
+            yield rows
+            continue
+        try:
+            row = page(cursor)
+        except StopIteration:
+            return
+        yield (row,)
+        del row
+
+
+def moving(original: Method) -> Method:
+    """Return a method that moves the cursor, or executes another statement."""
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _stop_loop(self)
+        return original(self, *args, **kwargs)
+
+    return method
+
+
+def _stop_loop(cursor: Any) -> None:
+    known = cursor.__dict__.get(_AHEAD)
+    if known is not None and (ahead := known()) is not None:
+        ahead.clear()
 
 
 def paging(spans: QuerySpans, size: Size, fetch: Method) -> Method:
