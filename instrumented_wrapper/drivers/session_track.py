@@ -80,13 +80,13 @@ def ended(connection: Any, result: Any) -> None:
     status = getattr(result.has_next, "status", None)
     if status is None:
         return
-    connection.server_status = status
-    record = connection.__dict__.get(KEY)
-    if record is None or TRACKED not in connection.__dict__:
+    connection.server_status, known = status, connection.__dict__
+    record = known.get(KEY)
+    if record is None or TRACKED not in known:
         return
     if record.settings_client.called:
         record.settings_client.had_rows()
         if result.has_next:
-            connection.__dict__[_LAST] = True
+            known[_LAST] = True
     elif status & _STATE_CHANGED:
         record.settings_client.rows_changed()

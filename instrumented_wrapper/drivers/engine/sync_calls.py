@@ -199,65 +199,6 @@ class MethodWrappers(CallEffects):
         reads = looks and self.reads_last(args, kwargs)
         return self._run(self._flow.carry_out(connection, record, Request.STATEMENT, effects, run, reads))
 
-    def fetch(
-        self, original: Method, connection_of: Callable[[Any], Any], end: Callable[[Any], None] | None = None
-    ) -> Method:
-        """Make the closure of a method that reads rows from the server: they belong to a statement that was sent.
-
-        `end` is called with the cursor after there was no row.
-        """
-        return (
-            self._fetch_alone(original, connection_of, end or _nothing)
-            if self._native.reentrant
-            else self._fetch_in_turn(original, connection_of)
-        )
-
-    def _fetch_alone(self, original: Method, connection_of: Callable[[Any], Any], end: Callable[[Any], None]) -> Method:
-        """Where no other thread can move the connection meanwhile, only a failure matters."""
-        raised, failed = self._native.raises, self._not_read
-
-        @functools.wraps(original)
-        def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
-            try:
-                rows = original(this, *args, **kwargs)
-            except raised as error:
-                if (record := _record_of_caller(connection_of, this)) is None:
-                    raise
-                run = functools.partial(original, this, *args, **kwargs)
-                if (instead := failed(this, record, error, run, record.generation)) is PASSES:
-                    raise
-                return instead
-            if not rows:
-                end(this)
-            return rows
-
-        return fetch
-
-    def _fetch_in_turn(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
-        raised, failed = self._native.raises, self._not_read
-
-        @functools.wraps(original)
-        def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
-            if (record := _record_of_caller(connection_of, this)) is None:
-                return original(this, *args, **kwargs)
-            with record.use_lock:
-                moves = record.generation
-                try:
-                    return original(this, *args, **kwargs)
-                except raised as error:
-                    run = functools.partial(original, this, *args, **kwargs)
-                    if (instead := failed(this, record, error, run, moves)) is PASSES:
-                        raise
-                    return instead
-
-        return fetch
-
-    def _not_read(self, cursor: Any, record: Record, error: BaseException, run: Callable[[], Any], moves: int) -> Any:
-        """Rows could not be read."""
-        text = self._native.executed(cursor)
-        effects = None if text is None else self.effects_of(text)
-        return self.failed(record.connection(), record, Request.READ, effects, error, run, moves)
-
     def call(
         self,
         original: Method,
@@ -293,20 +234,6 @@ class MethodWrappers(CallEffects):
                 return ended(operation, carry_out, connection, record, call, does, run, reads_last)
 
         return method
-
-
-def _nothing(cursor: Any) -> None:
-    """Nothing is done at the end of the rows."""
-
-
-def _record_of_caller(connection_of: Callable[[Any], Any], cursor: Any) -> Record | None:
-    """Return the record of a cursor's connection, if a call now is the app's own and looked after."""
-    try:
-        connection = connection_of(cursor)
-        record: Record | None = None if connection is None else connection.__dict__.get(KEY)
-    except ReferenceError:  # a weak one, which is gone: the driver says so
-        return None
-    return None if record is None or record.off or (record.busy and record.is_within()) else record
 
 
 def ended(operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None) -> Any:

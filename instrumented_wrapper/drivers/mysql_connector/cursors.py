@@ -16,6 +16,7 @@ from instrumented_wrapper.drivers.engine.partial_execution import in_parts
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
+from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import does_as
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS
 from instrumented_wrapper.patching import Patches
@@ -28,10 +29,11 @@ _MOVES: Final = "_instrumented_wrapper_moves"  # in a cursor's ``__dict__``: whe
 _PREPARED: Final = frozenset({"_executed", "_prepared", "_stmt"})
 
 
-def patch_cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
+def patch_cursors(patches: Patches, calls: MethodWrappers, reads: ReadWrappers, spans: QuerySpans) -> None:
     """Patch the cursors of pure connections and of those of the C extension."""
     for kind, name in _cursor_kinds():
         _cursors(patches, kind, name, calls, spans)
+        _reads(patches, kind, name, reads)
 
 
 def _cursor_kinds() -> Iterator[tuple[type[Any], str]]:
@@ -63,9 +65,13 @@ def _cursors(patches: Patches, kind: type[Any], connection: str, calls: MethodWr
     if "callproc" in own and "Prepared" not in kind.__name__:
         called = calls.call(own["callproc"], Request.STATEMENT, spans.procedure, _calls, connection_of)
         patches.replace(kind, "callproc", called)
+
+
+def _reads(patches: Patches, kind: type[Any], connection: str, reads: ReadWrappers) -> None:
+    connection_of = attrgetter(connection)
     for name in ("fetchone", "fetchmany", "fetchall", "nextset"):
-        if name in own:
-            patches.replace(kind, name, calls.fetch(own[name], connection_of))
+        if (own := vars(kind).get(name)) is not None:
+            patches.replace(kind, name, reads.fetch(own, connection_of, alone=name in ("fetchone", "nextset")))
 
 
 def _calls(record: Record, name: str, args: Sequence[Any] = ()) -> Effects | None:

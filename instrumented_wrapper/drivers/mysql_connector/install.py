@@ -21,6 +21,7 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
+from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
@@ -58,7 +59,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     ending = EndWrappers(NATIVE, calls, spans).ending
     for kind in KINDS:
         _connections(patches, kind, calls, ending, spans, options, flows)
-    patch_cursors(patches, calls, spans)
+    patch_cursors(patches, calls, ReadWrappers(NATIVE, calls), spans)
     return "patched"
 
 

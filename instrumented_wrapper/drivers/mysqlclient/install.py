@@ -26,6 +26,7 @@ from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
+from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.mysqlclient.native import (
     DELEGATE,
@@ -118,11 +119,12 @@ def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None
     patches.replace(kind, "executemany", first_taken(spans.nobody, batch))
     called = calls.call(kind.callproc, Request.STATEMENT, spans.procedure, calls_procedure, connection_of)
     patches.replace(kind, "callproc", called)
-    patches.replace(kind, "nextset", calls.fetch(kind.nextset, connection_of))
+    fetch = ReadWrappers(NATIVE, calls).fetch
+    patches.replace(kind, "nextset", fetch(kind.nextset, connection_of))
     late = cursors.CursorUseResultMixIn
     for name in ("fetchone", "fetchmany"):
-        patches.replace(late, name, calls.fetch(getattr(late, name), connection_of, _read))
-    patches.replace(late, "fetchall", calls.fetch(_reading_all(late.fetchall), connection_of))
+        patches.replace(late, name, fetch(getattr(late, name), connection_of, _read, alone=name == "fetchone"))
+    patches.replace(late, "fetchall", fetch(_reading_all(late.fetchall), connection_of))
 
 
 def _itself(connection: Any) -> Any:

@@ -20,6 +20,7 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
+from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.psycopg2 import connecting, declared, libpq, two_phase
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
@@ -154,7 +155,7 @@ def _named_cursors(
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
         fetch = calls.plain(moving(read(name)), connection_of)
         patches.replace(named, name, paging(spans, sizes[name], fetch) if name in sizes else fetch)
-    page = paging(spans, sizes["__next__"], calls.fetch(read("__next__"), connection_of))
+    page = paging(spans, sizes["__next__"], ReadWrappers(NATIVE, calls).fetch(read("__next__"), connection_of))
     step = iterating(named.__next__, page)
     patches.replace(named, "__next__", step)
     patches.replace(named, "__iter__", looping(named.__iter__, step, page))

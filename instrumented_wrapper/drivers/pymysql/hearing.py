@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import TRACKED, ended, heard
 
-__all__ = ["hearing", "hearing_result", "reading_on"]
+__all__ = ["hearing", "hearing_result", "read_to_its_end", "reading_on"]
 
 Method = Callable[..., Any]
+_OVER: Final = KEY + "_over"  # in a result's `__dict__`: what its end said is kept
 
 
 def hearing(original: Method) -> Method:
@@ -43,14 +45,27 @@ def hearing_result(original: Method) -> Method:
 
 
 def reading_on(original: Method) -> Method:
-    """What reads an unbuffered result on, perhaps to its end."""
+    """What reads the rest of an unbuffered result."""
 
     @functools.wraps(original)
     def read(self: Any) -> Any:
         connection = self.connection
-        row = original(self)
+        rest = original(self)
         if connection is not None and self.connection is None:
-            ended(connection, self)
-        return row
+            _over(connection, self)
+        return rest
 
     return read
+
+
+def read_to_its_end(cursor: Any) -> None:
+    """A cursor has no row any more of an unbuffered result: keep what its end said, once."""
+    result, connection = cursor._result, cursor.connection
+    if connection is not None and result is not None and result.connection is None:
+        _over(connection, result)
+
+
+def _over(connection: Any, result: Any) -> None:
+    if _OVER not in result.__dict__:
+        result.__dict__[_OVER] = True
+        ended(connection, result)

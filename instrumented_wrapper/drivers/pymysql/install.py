@@ -26,8 +26,9 @@ from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
+from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.pymysql.hearing import hearing, hearing_result, reading_on
+from instrumented_wrapper.drivers.pymysql.hearing import hearing, hearing_result, read_to_its_end, reading_on
 from instrumented_wrapper.drivers.pymysql.native import PyMySQL, track
 from instrumented_wrapper.drivers.registry import KEY, drop_all
 from instrumented_wrapper.drivers.session_track import TRACKED, ending
@@ -44,7 +45,7 @@ _PARTS: Final = {
     Connection: """_execute_command _read_ok_packet _read_query_result _request_authentication _force_close
     _create_ssl_ctx query ._affected_rows ._closed ._next_seq_id ._read_timeout ._result ._rfile ._secure ._sock .ctx
     .client_flag .server_capabilities .server_status .server_thread_id .server_version""".split(),
-    MySQLResult: """read _read_rowdata_packet_unbuffered _finish_unbuffered_query .connection .has_next
+    MySQLResult: """read _finish_unbuffered_query .connection .has_next
     .message .server_status .unbuffered_active""".split(),
     EOFPacketWrapper: ["__init__", ".has_next", ".server_status"],
     OKPacketWrapper: [".message", ".server_status"],
@@ -108,10 +109,8 @@ def _connections(
 
 
 def _results(patches: Patches) -> None:
-    kind = MySQLResult
     patches.close_over(EOFPacketWrapper, "__init__", ending)
-    for name in ("_read_rowdata_packet_unbuffered", "_finish_unbuffered_query"):
-        patches.close_over(kind, name, reading_on)
+    patches.close_over(MySQLResult, "_finish_unbuffered_query", reading_on)
 
 
 def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
@@ -130,8 +129,9 @@ def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None
     )
     patches.close_over(Cursor, "nextset", functools.partial(_nextset, calls))
     patches.close_over(SSCursor, "__del__", _finalising)
-    for name in ("nextset", "read_next"):  # with which all others read
-        patches.close_over(SSCursor, name, functools.partial(calls.fetch, connection_of=connection_of))
+    reading = functools.partial(ReadWrappers(NATIVE, calls).fetch, connection_of=connection_of, alone=True)
+    patches.close_over(SSCursor, "nextset", reading)
+    patches.close_over(SSCursor, "read_next", functools.partial(reading, end=read_to_its_end))
 
 
 def _query(calls: MethodWrappers, spans: QuerySpans, original: Method) -> Method:
@@ -150,7 +150,7 @@ def _query(calls: MethodWrappers, spans: QuerySpans, original: Method) -> Method
 
 def _nextset(calls: MethodWrappers, original: Method) -> Method:
     """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
-    reading = calls.fetch(of_the_rest(original), attrgetter("connection"))
+    reading = ReadWrappers(NATIVE, calls).fetch(of_the_rest(original), attrgetter("connection"))
 
     @functools.wraps(original)
     def nextset(self: Any) -> Any:
