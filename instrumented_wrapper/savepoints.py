@@ -87,6 +87,10 @@ class Savepoints:
         """Return True if a SET LOCAL hides the value of `setting` until the transaction ends."""
         return bool(self.levels) and any(setting in level.local for level in self.levels)
 
+    def has_doubted(self, setting: str) -> bool:
+        """Return True if the transaction may have set `setting`."""
+        return any(ANY in level.doubts or setting in level.doubts for level in self.levels)
+
     def held(self, setting: str) -> Held | None:
         """Return the value that the app has given `setting` in the transaction, None if it has given none."""
         for level in reversed(self.levels):

@@ -121,12 +121,9 @@ class ServerSettings:
         return tuple(dict.fromkeys([n for n in changed if isinstance(n, str) and self._is_unfetched(n)]))
 
     def _is_unfetched(self, name: str) -> bool:
-        """What may have been set already is read later; a configured value that is hidden now is known well enough."""
-        hidden = name in self._configured and self.is_masked(name)
-        return not (hidden or self.knows(name) or self._may_be_set(name))
-
-    def _may_be_set(self, name: str) -> bool:
-        return any(ANY in those or name in those for those in (self.doubts, *(lv.doubts for lv in self.open.levels)))
+        if self.knows(name) or ANY in self.doubts or name in self.doubts or self.open.has_doubted(name):
+            return False  # what may have been set already is read later
+        return not (name in self._configured and self.is_masked(name))  # configured and hidden: known well enough
 
     def knows(self, name: str) -> bool:
         """Tell whether the pristine value was fetched, or the setting has been changed already."""
