@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import Meter, MeterProvider, get_meter
 from opentelemetry.trace import Tracer, TracerProvider, get_tracer
 
@@ -12,6 +11,7 @@ from instrumented_wrapper.telemetry.metrics import measuring
 from instrumented_wrapper.telemetry.never_raise import quietly
 from instrumented_wrapper.telemetry.operations import DatabaseOperations
 from instrumented_wrapper.telemetry.pools import PoolMetrics
+from instrumented_wrapper.telemetry.sdk_present import is_enabled
 from instrumented_wrapper.telemetry.spans import here, tracing
 
 __all__ = ["DatabaseOperations", "PoolMetrics", "listeners", "locator", "operations"]
@@ -49,7 +49,7 @@ def _harmless(listener: Listener) -> Listener:
     """Nothing that fails in telemetry reaches the app; nothing is told where the app suppresses instrumentation."""
 
     def listen(event: Event) -> Finish | None:
-        if not is_instrumentation_enabled():
+        if not is_enabled():
             return None
         finish = quietly(listener, event)
         return None if finish is None else lambda *end: quietly(finish, *end)

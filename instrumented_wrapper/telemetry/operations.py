@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import Histogram, Meter
 from opentelemetry.semconv.attributes import db_attributes as db
 from opentelemetry.semconv.attributes.network_attributes import NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT
@@ -27,7 +26,7 @@ from instrumented_wrapper.pages import abandoned, end_abandoned
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
 from instrumented_wrapper.telemetry.never_raise import quietly
 from instrumented_wrapper.telemetry.other_instrumentations import DURATION, is_instrumented, is_measured
-from instrumented_wrapper.telemetry.sdk_present import nobody_listens
+from instrumented_wrapper.telemetry.sdk_present import is_enabled, nobody_listens
 
 __all__ = ["SECONDS", "DatabaseOperations"]
 
@@ -67,7 +66,7 @@ class DatabaseOperations:
 
     def listens(self) -> bool:
         """Return True if an SDK is there and the app has not suppressed instrumentation."""
-        return not self.nobody() and is_instrumentation_enabled()
+        return not self.nobody() and is_enabled()
 
     def templates_at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> _Templates:
         """Return the templates of spans at `site`."""

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from weakref import ReferenceType, WeakSet, ref
 
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.telemetry.attributes import POOL_NAME as NAME
 from instrumented_wrapper.telemetry.never_raise import quietly
 from instrumented_wrapper.telemetry.operations import SECONDS
-from instrumented_wrapper.telemetry.sdk_present import nobody_listens
+from instrumented_wrapper.telemetry.sdk_present import is_enabled, nobody_listens
 
 __all__ = ["PoolMetrics"]
 
@@ -46,7 +45,7 @@ class PoolMetrics:
 
     def listens(self) -> bool:
         """Tell whether metrics go anywhere."""
-        return not self._nobody() and is_instrumentation_enabled()
+        return not self._nobody() and is_enabled()
 
     def watch(self, pool: Any, name: str, state: Callable[[Any], PoolState | None]) -> None:
         """Ask `pool` for its state from now on, as long as it lives."""

@@ -1,14 +1,16 @@
-"""Whether telemetry goes anywhere: without an SDK nothing of it is even put together."""
+"""Whether telemetry goes anywhere, here and now: without an SDK nothing of it is even put together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
 
-from opentelemetry import metrics, trace
+from opentelemetry import context, metrics, trace
+from opentelemetry.instrumentation import utils
 
-__all__ = ["nobody_listens"]
+__all__ = ["is_enabled", "nobody_listens"]
 
+_SUPPRESSING: Final = ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_INSTRUMENTATION_KEY_PLAIN")
 _PROXIES: Final = ("ProxyTracer", "_ProxyMeter")
 
 
@@ -26,6 +28,25 @@ def nobody_listens(*sources: trace.Tracer | metrics.Meter) -> Callable[[], bool]
         return lambda: True
     (at, name), (other, other_name) = places[0], places[-1]  # one or two: without a loop, this is asked often
     return lambda: at[name] is None and other[other_name] is None
+
+
+def _enabled() -> Callable[[], bool]:
+    """Return a function that does what `utils.is_instrumentation_enabled` does, and looks up the context once.
+
+    It is asked for each statement. Where the keys are not where they were, that function is asked itself.
+    """
+    one, other = (getattr(utils, name, None) for name in _SUPPRESSING)
+    if one is None or other is None:
+        return utils.is_instrumentation_enabled
+
+    def enabled() -> bool:
+        current = context.get_current()
+        return not (current and (current.get(one) or current.get(other)))
+
+    return enabled
+
+
+is_enabled: Final = _enabled()
 
 
 def _global_provider(source: trace.Tracer | metrics.Meter) -> tuple[dict[str, Any], str]:

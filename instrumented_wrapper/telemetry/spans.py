@@ -62,8 +62,9 @@ def tracing(tracer: Tracer) -> Listener:
 
 def here() -> object:
     """Return the context of the app's current span, None where there is none: the mark of where something happens."""
-    context = trace.get_current_span().get_span_context()
-    return context if context.is_valid else None
+    span = trace.get_current_span()
+    context = None if span is trace.INVALID_SPAN else span.get_span_context()
+    return None if context is None or not context.is_valid else context
 
 
 def _links(event: Event) -> list[Link]:

@@ -86,7 +86,8 @@ def _patch_calls(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> 
     for name in ("execute", "executemany", "executescript"):
         method = getattr(statements, name)(getattr(_K, name))
         patches.replace(WatchedCursor, name, method)
-        patches.replace(Watched, name, _shortcut(getattr(_C, name), method))
+        make = statements.shortcut if name == "execute" else _shortcut
+        patches.replace(Watched, name, make(getattr(_C, name), method))
     patches.replace(Watched, "cursor", _cursor(_C.cursor))
     for name, command in (("commit", "COMMIT"), ("rollback", "ROLLBACK"), ("__exit__", "")):
         patches.replace(Watched, name, statements.ending(getattr(_C, name), command))

@@ -16,7 +16,7 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers, ended
 from instrumented_wrapper.drivers.registry import KEY
-from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched
+from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched, WatchedCursor
 from instrumented_wrapper.drivers.sqlite3.native import HAS_AUTOCOMMIT
 from instrumented_wrapper.operations import Operation
 
@@ -56,6 +56,31 @@ class Statements:
             return original(self, sql, *parameters)
 
         return execute
+
+    def shortcut(self, original: Method, method: Method) -> Method:
+        """``execute`` of a connection: `method` of a plain cursor, whatever a subclass's ``cursor`` does."""
+        effects, nobody, make, execute = (
+            self._calls.effects.known,
+            self._spans.nobody,
+            C_CONNECTION.cursor,
+            C_CURSOR.execute,
+        )
+
+        @functools.wraps(original)
+        def shortcut(self: Any, sql: Any, /, *parameters: Any) -> Any:
+            cursor, record = make(self, WatchedCursor), self.__dict__.get(KEY)
+            if (
+                type(sql) is not str
+                or record is None
+                or record.needs_slow_path
+                or effects.get(sql, UNSEEN) is not None
+                or (record.operations_wanted and not nobody())
+            ):
+                return method(cursor, sql, *parameters)
+            record.used = True
+            return execute(cursor, sql, *parameters)
+
+        return shortcut
 
     def executemany(self, original: Method) -> Method:
         """``executemany``: no PRAGMA can be given to it. Others may use the connection while the app makes the sets."""
