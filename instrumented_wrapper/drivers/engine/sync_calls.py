@@ -114,6 +114,19 @@ class MethodWrappers(CallEffects):
 
         return execute
 
+    def within(self, original: Method, named: str) -> Method:
+        """Make the closure of a connection's method that sends a text: mostly within another call, at no cost there."""
+        direct = self.statement(original, _itself, named, self._spans.script)
+
+        @functools.wraps(original)
+        def method(this: Any, *args: Any, **kwargs: Any) -> Any:
+            record: Record | None = this.__dict__.get(KEY)
+            if record is None or record.busy is True:
+                return original(this, *args, **kwargs)
+            return direct(this, *args, **kwargs)
+
+        return method
+
     def plain(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
         """Make the closure of a cursor's method that changes nothing in the session and that telemetry ignores."""
         slowly, failed = self.call(original, Request.STATEMENT, None, None, connection_of), self._failed
@@ -234,6 +247,10 @@ class MethodWrappers(CallEffects):
                 return ended(operation, carry_out, connection, record, call, does, run, reads_last)
 
         return method
+
+
+def _itself(connection: Any) -> Any:
+    return connection
 
 
 def ended(operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None) -> Any:

@@ -28,7 +28,7 @@ from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.driver import MySQLConnectorDriver
 from instrumented_wrapper.drivers.mysql_connector.driver_defaults import begin_anew, choosing
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
-from instrumented_wrapper.drivers.registry import KEY, checkout_deadline, drop_all
+from instrumented_wrapper.drivers.registry import checkout_deadline, drop_all
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -90,8 +90,8 @@ def _connections(
     over("reconnect", _reconnecting)
     if kind is not MySQLConnection:
         over("_open_connection", sockets.finding)
-        over("_execute_query", functools.partial(_querying, calls, spans))  # it is `cmd_query` there
-    over("cmd_query", functools.partial(_querying, calls, spans))
+        over("_execute_query", functools.partial(calls.within, named="query"))  # it is `cmd_query` there
+    over("cmd_query", functools.partial(calls.within, named="query"))
     for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
     call("start_transaction", Request.STATEMENT, functools.partial(spans.command, "BEGIN"), _begins)
@@ -147,10 +147,6 @@ def _closed(original: Method) -> Method:
             NATIVE.mark_closed(self)
 
     return close
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def _begins(record: Record, *args: Any, **kwargs: Any) -> Effects:
@@ -280,20 +276,6 @@ def _changing_user(original: Method) -> Method:
         return result
 
     return cmd_change_user
-
-
-def _querying(calls: MethodWrappers, spans: QuerySpans, original: Method) -> Method:
-    """``cmd_query``: mostly called within what the app has called, where it shall cost nothing."""
-    statement = calls.statement(original, _itself, "query", spans.script)
-
-    @functools.wraps(original)
-    def cmd_query(self: Any, *args: Any, **kwargs: Any) -> Any:
-        record: Record | None = self.__dict__.get(KEY)
-        if record is None or record.busy is True:
-            return original(self, *args, **kwargs)
-        return statement(self, *args, **kwargs)
-
-    return cmd_query
 
 
 def _pinging(calls: MethodWrappers, original: Method) -> Method:

@@ -95,7 +95,7 @@ def _connections(
         over(name, calls.call(_on_live(name), what, begin, effects))
 
     over("__init__", _constructing(options, spans, flows, Connection.__init__))
-    over("query", calls.statement(_on_live("query"), _itself, "query", spans.script))
+    over("query", calls.within(_on_live("query"), "query"))
     for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, ending(_on_live(what.value), what))
     begin = functools.partial(spans.command, "BEGIN")
@@ -125,10 +125,6 @@ def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None
     for name in ("fetchone", "fetchmany"):
         patches.replace(late, name, fetch(getattr(late, name), connection_of, _read, alone=name == "fetchone"))
     patches.replace(late, "fetchall", fetch(_reading_all(late.fetchall), connection_of))
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def _on_live(name: str) -> Method:

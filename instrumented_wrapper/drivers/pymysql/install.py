@@ -94,7 +94,7 @@ def _connections(
     over("_request_authentication", _authenticating)
     over("_read_ok_packet", hearing)
     over("_read_query_result", hearing_result)
-    over("query", functools.partial(_query, calls, spans))
+    over("query", functools.partial(calls.within, named="sql"))
     for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
     call(
@@ -134,20 +134,6 @@ def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None
     patches.close_over(SSCursor, "read_next", functools.partial(reading, end=read_to_its_end))
 
 
-def _query(calls: MethodWrappers, spans: QuerySpans, original: Method) -> Method:
-    """``Connection.query``: the app's own, or a part of what a cursor does."""
-    direct = calls.statement(original, _itself, "sql", spans.script)
-
-    @functools.wraps(original)
-    def query(self: Any, sql: Any, unbuffered: bool = False) -> Any:
-        record: Record | None = self.__dict__.get(KEY)
-        if record is not None and record.busy is not True:
-            return direct(self, sql, unbuffered)
-        return original(self, sql, unbuffered)
-
-    return query
-
-
 def _nextset(calls: MethodWrappers, original: Method) -> Method:
     """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
     reading = ReadWrappers(NATIVE, calls).fetch(of_the_rest(original), attrgetter("connection"))
@@ -177,10 +163,6 @@ def _finalising(original: Method) -> Method:
             record.busy = False
 
     return __del__
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: Method) -> Method:
