@@ -1,4 +1,7 @@
-"""``python -m benchmarks [--quick] [--drivers]``: start servers, compare, print a table. For people: it is no gate."""
+"""``python -m benchmarks [--quick] [--drivers] [--against TREE]``: start servers, compare, print a table.
+
+For people: it is no gate.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -17,10 +21,10 @@ from benchmarks.carrying import carrying_rows
 from benchmarks.cases import CASES
 from benchmarks.failing import failover_rows
 from benchmarks.importing import import_rows
-from benchmarks.pairs import Comparison, compare, one_core
+from benchmarks.pairs import Comparison, compare, compare_trees, one_core
 from benchmarks.peers import peer_lines
 from benchmarks.sides import BARE, SESSION_SDK
-from benchmarks.table import HEADINGS, Added, Row, line
+from benchmarks.table import BETWEEN_TREES, HEADINGS, Added, Row, line
 from benchmarks.wire import wire_lines
 from servers import Cluster
 
@@ -96,6 +100,12 @@ def measure_drivers(amount: Amount) -> Iterator[Row | str]:
         yield from _of_drivers(cluster, amount)
 
 
+def measure_trees(amount: Amount, tree: Path) -> Iterator[Row | str]:
+    """Yield a line for each operation of each driver: another work tree, and this one."""
+    with one_core(), Cluster() as cluster, drivers.comparisons(cluster) as rows:
+        yield from compare_trees(rows, tree, amount.rounds, max(1, amount.generations // 2))
+
+
 def _of_drivers(cluster: Cluster, amount: Amount) -> Iterator[Row | str]:
     with drivers.comparisons(cluster) as others:
         yield from compare(others, amount.rounds, max(1, amount.generations // 2))
@@ -106,14 +116,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look, in half a minute")
     parser.add_argument("--drivers", action="store_true", help="only the rows of the drivers besides psycopg")
+    parser.add_argument("--against", type=Path, metavar="TREE", help="a work tree of another commit, instead of bare")
     asked = parser.parse_args()
     amount = QUICK if asked.quick else FULL
+    measured = measure_trees(amount, asked.against) if asked.against else None
     started = time.monotonic()
     implementation = f"psycopg {psycopg.__version__} ({psycopg.pq.__impl__})"
     print(f"{implementation}, Python {platform.python_version()}, {os.cpu_count()} cores; CPU time, except wall")
     print("medians of interleaved rounds; added: between the lower quartiles, as other work on the machine only adds")
-    print(line(*HEADINGS), flush=True)
-    for row in (measure_drivers if asked.drivers else measure)(amount):
+    print(line(*(HEADINGS if measured is None else BETWEEN_TREES)), flush=True)
+    for row in measured or (measure_drivers if asked.drivers else measure)(amount):
         print(row, flush=True)
     print(f"{len(CASES)} cases in {time.monotonic() - started:.0f} s")
 

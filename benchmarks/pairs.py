@@ -9,12 +9,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.sides import BARE, PLAIN
 from benchmarks.table import Added, Row
 from benchmarks.worker import Worker
 
-__all__ = ["Comparison", "compare", "one_core", "workers"]
+__all__ = ["Comparison", "compare", "compare_trees", "one_core", "workers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,19 @@ def compare(comparisons: Sequence[Comparison], rounds: int, generations: int) ->
     for comparison in comparisons:
         bare, ours = zip(*measured[comparison.name], strict=True)
         yield Row(comparison.name, bare, ours, comparison.target)
+
+
+def compare_trees(comparisons: Sequence[Comparison], tree: Path, rounds: int, generations: int) -> Iterator[Row]:
+    """Measure the package of another work tree beside this one's; yield a row for each comparison, as it is known."""
+    for comparison in comparisons:
+        pairs: list[tuple[float, float]] = []
+        for _ in range(generations):
+            before, now = Worker(comparison.kind, tree), Worker(comparison.kind)
+            pairs += _pairs(comparison, before, now, rounds)
+            before.close()
+            now.close()
+        first, second = zip(*pairs, strict=True)
+        yield Row(comparison.name, first, second)
 
 
 def _generation(comparisons: Iterable[Comparison], rounds: int) -> Iterator[tuple[str, list[tuple[float, float]]]]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-__all__ = ["HEADINGS", "Added", "Ratio", "Row", "in_unit", "lower_quartile"]
+__all__ = ["BETWEEN_TREES", "HEADINGS", "Added", "Ratio", "Row", "in_unit", "lower_quartile"]
 
 HEADINGS: Final = ("what", "bare", "with us", "added", "ratio", "target", "")
+BETWEEN_TREES: Final = ("what", "before", "now", "added", "ratio", "", "")
 _WIDTHS: Final = (58, 11, 11, 11, 7, 13, 5)
 _UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 

@@ -6,9 +6,13 @@ it does not know what is compared with what.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from benchmarks import cases, statements
@@ -21,13 +25,20 @@ _SPAWN: Final = get_context("spawn")  # nothing inherited: each side imports for
 
 
 class Worker:
-    """The handle of a worker process; `kind` is one of `benchmarks.sides`."""
+    """The handle of a worker process.
 
-    def __init__(self, kind: str) -> None:
+    Args:
+        kind: one of `benchmarks.sides`.
+        tree: a work tree of another commit, whose package is measured; None: this one's.
+    """
+
+    def __init__(self, kind: str, tree: Path | None = None) -> None:
         self.kind = kind
         self._pipe, theirs = _SPAWN.Pipe()
         self._process = _SPAWN.Process(target=_work, args=(theirs, kind), daemon=True)
-        self._process.start()
+        self._others = ExitStack()
+        with nullcontext() if tree is None else _searched_first(self._others.enter_context(_package_of(tree))):
+            self._process.start()
         theirs.close()
 
     def open(self, case: str, dsn: str) -> None:
@@ -54,10 +65,29 @@ class Worker:
         self._pipe.send(("end",))
         self._process.join()
         self._pipe.close()
+        self._others.close()
 
     def _ask(self, *message: Any) -> Any:
         self._pipe.send(message)
         return self.result()
+
+
+@contextmanager
+def _package_of(tree: Path) -> Iterator[str]:
+    """Give a folder that has the package of another work tree, and nothing else of it."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "instrumented_wrapper").symlink_to(tree.resolve() / "instrumented_wrapper")
+        yield folder
+
+
+@contextmanager
+def _searched_first(folder: str) -> Iterator[None]:
+    """While inside, processes that are started look there first for what they import."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def _work(pipe: Pipe, kind: str) -> None:
