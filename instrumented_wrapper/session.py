@@ -155,7 +155,9 @@ class Session:
     def refresh_changed(self) -> None:
         """Recompute `changed`, which returns to pools look at, and `unsure`."""
         self._look_at_refusal()
-        self.changed = bool(self.to_clear()) or self.on_server.is_changed or bool(self.transfer_plan())
+        self.changed = bool(
+            (self.residual.kinds and self.to_clear()) or self.on_server.is_changed or self.transfer_plan()
+        )
         self.unsure = self.on_server.has_doubts
 
     def changed_settings(self) -> tuple[str, ...]:
@@ -183,8 +185,7 @@ class Session:
 
     def transfer_plan(self) -> tuple[Change, ...]:
         """Plan the driver's settings from the baseline to the values."""
-        states = self._settings.items()
-        return tuple(Change(name, s.pristine_value, s.value) for name, s in states if not s.is_pristine)
+        return tuple(Change(n, s.pristine_value, s.value) for n, s in self._settings.items() if not s.is_pristine)
 
     def were_reset(self, names: Container[str]) -> None:
         """Take settings as back at the baseline, and other state as cleared."""
@@ -204,8 +205,6 @@ class Session:
 
     def to_clear(self) -> tuple[str, ...]:
         """Return the names of what a reset has to clear besides settings."""
-        if not self.residual.kinds:
-            return ()
         scope = "*" if self.options.reset_scope == "session" else "settings"
         built, covers = self.residual.built, self._database.covers
         return tuple(n for n in self.residual.kinds if n not in built and covers(scope, n))
@@ -262,11 +261,8 @@ class Session:
 
     def settle_plainly(self) -> bool:
         """Settle, at little cost, transactions that were begun or ended and set nothing; return False for any other."""
-        if self.asked_read_only or self.on_server.open.levels:
+        if self.asked_read_only or self.on_server.open.levels or not all(one.is_plain for one in self.in_flight):
             return False
-        for effects in self.in_flight:
-            if not effects.is_plain:
-                return False
         self.in_flight = []
         return True
 
