@@ -155,10 +155,8 @@ class Session:
     def refresh_changed(self) -> None:
         """Recompute `changed`, which returns to pools look at, and `unsure`."""
         self._look_at_refusal()
-        self.changed = bool(
-            (self.residual.kinds and self.to_clear()) or self.on_server.is_changed or self.transfer_plan()
-        )
-        self.unsure = self.on_server.has_doubts
+        changed = (self.residual.kinds and self.to_clear()) or self.on_server.is_changed or self.transfer_plan()
+        self.changed, self.unsure = bool(changed), self.on_server.has_doubts
 
     def changed_settings(self) -> tuple[str, ...]:
         """Return the names of the settings that are not pristine."""

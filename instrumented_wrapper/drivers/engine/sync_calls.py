@@ -127,13 +127,20 @@ class MethodWrappers(CallEffects):
 
         return method
 
-    def plain(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
-        """Make the closure of a cursor's method that changes nothing in the session and that telemetry ignores."""
+    def plain(
+        self, original: Method, connection_of: Callable[[Any], Any], mark: str, first: Callable[[Any], None]
+    ) -> Method:
+        """Make the closure of a cursor's method that changes nothing in the session and that telemetry ignores.
+
+        `first` is called with a cursor that has `mark` in its ``__dict__``.
+        """
         slowly, failed = self.call(original, Request.STATEMENT, None, None, connection_of), self._failed
         reentrant, answered = self._native.reentrant, self.answered
 
         @functools.wraps(original)
         def method(this: Any, *args: Any, **kwargs: Any) -> Any:
+            if mark in this.__dict__:
+                first(this)
             connection = connection_of(this)
             record: Record | None = connection.__dict__.get(KEY)
             if record is None or record.busy:

@@ -34,7 +34,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     struct_of,
 )
 from instrumented_wrapper.drivers.psycopg2.driver import Psycopg2
-from instrumented_wrapper.drivers.psycopg2.named import iterating, looping, moving, paging, sizes
+from instrumented_wrapper.drivers.psycopg2.named import IN_LOOP, iterating, looping, paging, sizes, stop_loop
 from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
 from instrumented_wrapper.drivers.registry import KEY, drop_all, watched
 from instrumented_wrapper.operations import Words
@@ -153,13 +153,13 @@ def _named_cursors(
     connection_of = declared.declared_struct if moves else _K.connection.__get__
     read = declared.reading if moves else functools.partial(getattr, named)
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
-        fetch = calls.plain(moving(read(name)), connection_of)
+        fetch = calls.plain(read(name), connection_of, IN_LOOP, stop_loop)
         patches.replace(named, name, paging(spans, sizes[name], fetch) if name in sizes else fetch)
     page = paging(spans, sizes["__next__"], ReadWrappers(NATIVE, calls).fetch(read("__next__"), connection_of))
     step = iterating(named.__next__, page)
     patches.replace(named, "__next__", step)
     patches.replace(named, "__iter__", looping(named.__iter__, step, page))
-    patches.replace(named, "execute", leaving(spans.nobody, declared.declaring(moving(kind.execute))))
+    patches.replace(named, "execute", leaving(spans.nobody, declared.declaring(kind.execute)))
     close = calls.call(named.close, Request.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
     patches.replace(named, "close", leaving(spans.nobody, declared.closing(close, named.close)))
 

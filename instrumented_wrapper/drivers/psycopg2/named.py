@@ -19,13 +19,13 @@ from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["iterating", "looping", "moving", "paging", "sizes"]
+__all__ = ["IN_LOOP", "iterating", "looping", "paging", "sizes", "stop_loop"]
 
 Method = Callable[..., Any]
 Size = Callable[..., int | None]  # how many rows are asked for; None: all
 _K: Final[Any] = extensions.cursor
 _place, _rows, _next = _K.rownumber.__get__, _K.rowcount.__get__, _K.__next__
-_AHEAD: Final = "_instrumented_wrapper_ahead"  # in a cursor's ``__dict__``: a weak reference to `_Ahead` of its loop
+IN_LOOP: Final = "_instrumented_wrapper_loop"  # in a cursor's ``__dict__``: a weak reference to `_Ahead` of its loop
 
 
 class _Ahead(list[Any]):
@@ -39,7 +39,8 @@ def iterating(original: Method, page: Method) -> Method:
 
     @functools.wraps(original)
     def __next__(self: Any) -> Any:
-        _stop_loop(self)
+        if IN_LOOP in self.__dict__:
+            stop_loop(self)
         return _next(self) if _place(self) < _rows(self) else page(self)
 
     return __next__
@@ -59,7 +60,7 @@ def _pages(cursor: Any, page: Method) -> Iterator[Iterable[Any]]:
     while True:
         if (left := _rows(cursor) - _place(cursor)) > 0:
             ahead = _Ahead([cursor] * left)
-            cursor.__dict__[_AHEAD] = ref(ahead)
+            cursor.__dict__[IN_LOOP] = ref(ahead)
             rows = map(_next, ahead)
             del ahead
             yield rows
@@ -72,20 +73,9 @@ def _pages(cursor: Any, page: Method) -> Iterator[Iterable[Any]]:
         del row
 
 
-def moving(original: Method) -> Method:
-    """Return a method that moves the cursor, or executes another statement."""
-
-    @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _stop_loop(self)
-        return original(self, *args, **kwargs)
-
-    return method
-
-
-def _stop_loop(cursor: Any) -> None:
-    known = cursor.__dict__.get(_AHEAD)
-    if known is not None and (ahead := known()) is not None:
+def stop_loop(cursor: Any) -> None:
+    """Have a loop over the cursor go on from where the cursor is after it was moved."""
+    if (ahead := cursor.__dict__.pop(IN_LOOP)()) is not None:
         ahead.clear()
 
 

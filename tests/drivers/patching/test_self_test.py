@@ -28,7 +28,7 @@ PARTS = {
     "pymysql": """
         _execute_command _read_ok_packet _read_query_result _request_authentication _force_close _affected_rows _closed
         _create_ssl_ctx _next_seq_id _read_timeout _result _rfile _secure _sock client_flag ctx server_capabilities
-        server_status server_thread_id server_version _read_rowdata_packet_unbuffered _finish_unbuffered_query has_next
+        server_status server_thread_id server_version _finish_unbuffered_query has_next
         message unbuffered_active read_next""",
     "MySQLdb": "_result BaseCursor CursorUseResultMixIn",
     "mysql.connector": """
