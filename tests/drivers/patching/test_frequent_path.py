@@ -61,3 +61,13 @@ def test_a_row_of_a_named_cursor(watch: Watch) -> None:
     assert ours(lambda: next(cursor)) == ["__next__"]
     assert len(calls := ours(cursor.fetchone)) <= 1, calls
     connection.close()
+
+
+def test_a_row_in_a_loop_over_a_named_cursor(watch: Watch) -> None:
+    connection = psycopg2.connect(watch.dsn(), instrumented_wrapper=OPTIONS)
+    cursor = connection.cursor("rows")
+    cursor.execute("SELECT generate_series(1, 10)")
+    rows = iter(cursor)
+    assert [next(rows), next(rows)] == [(1,), (2,)]
+    assert ours(lambda: next(rows)) == []
+    connection.close()
