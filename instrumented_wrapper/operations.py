@@ -200,7 +200,7 @@ class PoolState(NamedTuple):
 
     idle: int
     used: int
-    least: int
+    least: int | None
     most: int | None
     waiting: int
 

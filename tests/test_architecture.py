@@ -28,6 +28,7 @@ PACKAGES = {
     "mysqlclient": {"MySQLdb"},
     "aiomysql": {"pymysql"},  # on which it is built
     "psycopg_pool_metrics": {"psycopg_pool"},
+    "sqlalchemy_metrics": {"sqlalchemy"},
 }
 
 # What neither drivers nor pools know.

@@ -25,6 +25,7 @@ from instrumented_wrapper.drivers.registry import configuring, tracked, tracked_
 from instrumented_wrapper.errors import FailoverError, FailoverSuccessError
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import sqlalchemy_metrics
 from instrumented_wrapper.pools.baseline import in_doubt, settled
 from instrumented_wrapper.pools.returning import OFF, REPORT, must_end, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
@@ -43,7 +44,7 @@ _SET_BY: Final = {  # the driver's settings that an execution option sets
 _CONNECT: Final = "_ConnectionRecord__connect"  # calls the creator, then the listeners
 _PARTS: Final = {
     _ConnectionRecord: [_CONNECT, "checkin", "invalidate", "driver_connection", ".fairy_ref", "__dict__"],
-    _ConnectionFairy: ["_reset"],
+    _ConnectionFairy: ["_reset", "_checkout"],
     Pool: ["_return_conn", "._orig_logging_name"],
 }
 _KEPT: Final = (NullPool, SingletonThreadPool, StaticPool)  # nobody else gets the connection, or everybody shares it
@@ -63,6 +64,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         patches.close_over(DefaultDialect, _OPTIONS, _putting_back)
     if hasattr(DefaultDialect, _PING):
         patches.close_over(DefaultDialect, _PING, _pinging)
+    if options.metrics:
+        sqlalchemy_metrics.install(patches, flows.pools, _CONNECT)
     return "patched"
 
 
@@ -153,7 +156,7 @@ def _returning(flows: Flows, original: Method) -> Method:
 
 def _taken_back(flows: Flows, pool: Any, driver: Driver, connection: Any, session: TrackedConnection) -> bool:
     chosen = OFF if isinstance(pool, _KEPT) else policy(session, REPORT)
-    flow = take_back(driver, connection, session, flows, logger, chosen, pool._orig_logging_name or "")
+    flow = take_back(driver, connection, session, flows, logger, chosen, sqlalchemy_metrics.name_of(pool, connection))
     return bool(_run(flows, connection, flow))
 
 

@@ -5,7 +5,7 @@ What a pool has at the moment is asked when metrics are collected, and costs not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from weakref import ReferenceType, WeakSet, ref
 
@@ -86,22 +86,29 @@ def _observe(meter: Meter) -> None:
     observe(CONNECTION + "pending_requests", [_one("waiting")], "{request}", "Requests that wait for a connection.")
 
 
-def _states() -> Iterator[tuple[str, PoolState]]:
+def _states() -> dict[str, PoolState]:
+    """Return the states of all pools by name; pools of one name are one series."""
+    found: dict[str, PoolState] = {}
     for pool, name, ask in list(_watched.values()):
         state = None if (present := pool()) is None else quietly(ask, present)
         if state is not None:
-            yield name, state
+            found[name] = PoolState(*map(_sum, found[name], state)) if name in found else state
+    return found
+
+
+def _sum(one: int | None, other: int | None) -> Any:
+    return other if one is None else one if other is None else one + other
 
 
 def _counts(_: CallbackOptions) -> Iterable[Observation]:
-    for name, state in _states():
+    for name, state in _states().items():
         yield Observation(state.idle, {NAME: name, STATE: "idle"})
         yield Observation(state.used, {NAME: name, STATE: "used"})
 
 
 def _one(part: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def observe(_: CallbackOptions) -> Iterable[Observation]:
-        for name, state in _states():
+        for name, state in _states().items():
             if (number := getattr(state, part)) is not None:
                 yield Observation(number, {NAME: name})
 
