@@ -61,6 +61,8 @@ def _driver_in(room: str) -> Driver | None:
 
 def _is_like_a_connection(connection: Any) -> bool:
     """Return True if it has the methods of a DB-API connection, whatever its driver."""
-    return not isinstance(connection, type) and all(
-        callable(getattr(connection, name, None)) for name in _OF_CONNECTIONS
-    )
+    try:
+        methods = [getattr(connection, name, None) for name in _OF_CONNECTIONS]
+    except Exception:  # noqa: BLE001 - a proxy that was closed, and says so in its own way
+        return False
+    return not isinstance(connection, type) and all(map(callable, methods))

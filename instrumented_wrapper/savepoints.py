@@ -18,11 +18,19 @@ ANY: Final = ""  # a doubt about no setting in particular
 
 
 class Held(NamedTuple):
-    """A value that is not committed yet. `configured`: it belongs to the baseline."""
+    """A value that is not committed yet.
+
+    Attributes:
+        value: what was set.
+        origin: where.
+        configured: it belongs to the baseline.
+        over: the value of the baseline that was set before in the same transaction.
+    """
 
     value: str | None
     origin: object
     configured: bool
+    over: Held | None = None
 
     @classmethod
     def of(cls, value: object, origin: object, configured: bool) -> Held:
@@ -51,13 +59,20 @@ class Level:
         """What may be there although all of it was rolled back: locks and prepared statements are not transactional."""
         return {ANY: self.doubts[ANY]} if ANY in self.doubts else {}
 
+    def put(self, name: str, held: Held) -> None:
+        """Take a value that was set; what the baseline set before, in this transaction, stays known."""
+        before = self.values.get(name)
+        base = None if before is None or held.configured else (before if before.configured else before.over)
+        self.values[name] = held if base is None else held._replace(over=base)
+
     def touched(self, because: str) -> dict[str, str]:
         """Return all that may have been set, where nobody knows how far it has come."""
         return {**self.doubts, **dict.fromkeys(self.values, because)}
 
     def absorb(self, later: Level) -> None:
         """Take over what a later level did."""
-        self.values.update(later.values)
+        for name, held in later.values.items():
+            self.put(name, held)
         self.doubts.update(later.doubts)
         self.local |= later.local
 

@@ -167,7 +167,7 @@ class ServerSettings:
     def _do(self, step: Step, origin: object, configured: bool) -> None:
         name = str(step.name)
         if step.kind == statement.SET:
-            self.open.top.values[name] = Held.of(step.value, origin, configured)
+            self.open.top.put(name, Held.of(step.value, origin, configured))
             if self.open.top.doubts.get(name) != statement.DECLARE:
                 self.open.top.doubts.pop(name, None)
         elif step.kind == statement.SET_LOCAL:
@@ -190,7 +190,7 @@ class ServerSettings:
         missing = tuple(name for name, is_named in self.missing.items() if is_named)
         for name in self.names + missing + tuple(n for level in self.open.levels for n in level.values):
             if not self._survives(name):
-                self.open.top.values[name] = Held(None, origin, configured)
+                self.open.top.put(name, Held(None, origin, configured))
 
     def end(self, commit: bool) -> None:
         """The transaction has ended: what it did counts, or never was."""
@@ -201,9 +201,9 @@ class ServerSettings:
 
     def _settle(self, name: str, held: Held) -> None:
         self.missing.pop(name, None)
-        if held.configured:
-            self._configure(name, held.value)
-        elif held.value is not None or name in self._values or name in self._pristine:
+        if (base := held if held.configured else held.over) is not None:
+            self._configure(name, base.value)
+        if not held.configured and (held.value is not None or name in self._values or name in self._pristine):
             self._values[name], self.origins[name] = held.value, held.origin
             self.newly_set.add(name)
 

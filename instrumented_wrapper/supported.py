@@ -187,4 +187,18 @@ register(
     ),
     PoolEntry("django.db.backends.base.base", _POOLS + "django"),
     PoolEntry("celery.fixups.django", _POOLS + "celery"),
+    PoolEntry(
+        "dbutils.steady_db",
+        _POOLS + "dbutils_steady",
+        holders={"dbutils.steady_db.SteadyDBConnection": "_con"},
+    ),
+    PoolEntry(
+        "dbutils.pooled_db",
+        _POOLS + "dbutils_pooled",
+        holders={
+            "dbutils.pooled_db.PooledDedicatedDBConnection": "_con",
+            "dbutils.pooled_db.PooledSharedDBConnection": "_con",
+        },
+    ),
+    PoolEntry("playhouse.pool", _POOLS + "peewee"),
 )

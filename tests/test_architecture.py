@@ -29,6 +29,9 @@ PACKAGES = {
     "aiomysql": {"pymysql"},  # on which it is built
     "psycopg_pool_metrics": {"psycopg_pool"},
     "sqlalchemy_metrics": {"sqlalchemy"},
+    "dbutils_pooled": {"dbutils"},
+    "dbutils_steady": {"dbutils"},
+    "peewee": {"playhouse"},
 }
 
 # What neither drivers nor pools know.

@@ -7,14 +7,17 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
-from mysql.connector import pooling
+from mysql.connector import errors, pooling
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import checking_out, tracked
+from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.returning import OFF, ON, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
@@ -31,6 +34,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         return f"left alone: it lacks {lacking}"
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
     patches.close_over(pooling.MySQLConnectionPool, "get_connection", _checking_out)
+    if options.metrics and not missing({pooling.MySQLConnectionPool: ["add_connection", "._cnx_queue"]}):
+        measured.install(patches, flows.pools, pooling.MySQLConnectionPool, _MEASURED)
     return "patched"
 
 
@@ -68,3 +73,18 @@ def _checking_out(original: Method) -> Method:
             return original(self)
 
     return get_connection
+
+
+def _state(pool: Any) -> PoolState:
+    idle = pool._cnx_queue.qsize()
+    return PoolState(idle, pool.pool_size - idle, pool.pool_size, pool.pool_size, 0)
+
+
+_MEASURED: Final = measured.MeasuredPool(
+    "get_connection",
+    "add_connection",
+    lambda given: getattr(given, "_cnx", given),
+    _state,
+    (errors.PoolError,),
+    attrgetter("pool_name"),
+)

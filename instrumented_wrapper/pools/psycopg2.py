@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from psycopg2 import pool
 
 from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.returning import take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
@@ -19,16 +21,30 @@ __all__ = ["install"]
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
+_PARTS: Final = "_getconn _putconn ._pool ._rused ._used .closed".split()
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch the pools, whose ``putconn`` is one function under two names."""
-    if lacking := ", ".join(missing({pool.AbstractConnectionPool: ["_putconn", "._rused", ".closed"]})):
+    if lacking := ", ".join(
+        missing({pool.AbstractConnectionPool: "_getconn _putconn ._pool ._rused ._used .closed".split()})
+    ):
         logger.warning("psycopg2.pool lacks %s: returns to a pool are not looked after", lacking)
         return f"left alone: it lacks {lacking}"
     patches.close_over(pool.AbstractConnectionPool, "_putconn", functools.partial(_returning, flows))
     patches.close_over(pool.SimpleConnectionPool, "putconn", functools.partial(_returning, flows))
+    if options.metrics:
+        measured.install(patches, flows.pools, pool.AbstractConnectionPool, _measured("_getconn", "_putconn"))
+        measured.install(patches, flows.pools, pool.SimpleConnectionPool, _measured("getconn", "putconn"))
     return "patched"
+
+
+def _measured(takes: str, gives: str) -> measured.MeasuredPool:
+    return measured.MeasuredPool(takes, gives, lambda connection: connection, _state, exhausted=(pool.PoolError,))
+
+
+def _state(pool: Any) -> PoolState | None:
+    return None if pool.closed else PoolState(len(pool._pool), len(pool._used), pool.minconn, pool.maxconn, 0)
 
 
 def _returning(flows: Flows, original: Method) -> Method:

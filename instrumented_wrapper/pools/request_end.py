@@ -1,38 +1,56 @@
-"""The end of a request, or of a task, on one of Django's persistent connections. Imports nothing of Django."""
+"""The end of a use of a connection that stays open: a request, a task, a return to a pool that leaves it to the app.
+
+Knows no framework and no pool.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import tracked_as
 from instrumented_wrapper.pools.returning import OFF, REPORT, policy, take_back, to_take_back
 
-__all__ = ["end_request"]
+__all__ = ["end_request", "end_use"]
 
 logger = logging.getLogger("instrumented_wrapper")
 
 
 def end_request(flows: Flows, wrapper: Any) -> None:
-    """Do with the session of a persistent connection what ``reset_on_return`` says, outside ``atomic()``.
+    """Do with the session of one of Django's connections what ``reset_on_return`` says, outside ``atomic()``.
 
     Args:
         flows: what is done.
         wrapper: Django's ``DatabaseWrapper``; where its connection must not be used again, its own ``close()`` closes
             it, so that the layers above forget what they know of the session.
     """
-    session = tracked_as(connection := wrapper.connection)
-    if session is None or session.is_clean() or wrapper.in_atomic_block:
-        return
-    if (found := to_take_back(connection, REPORT)) is None:
+    if not wrapper.in_atomic_block:
+        end_use(flows, wrapper.connection, wrapper.alias, wrapper.close)
+
+
+def end_use(flows: Flows, connection: Any, pool: str, close: Callable[[], object]) -> None:
+    """Do with a session what ``reset_on_return`` says, ``report`` by default.
+
+    An open transaction belongs to the app, which may go on with it: it is left alone, unless the session is to be
+    reset or closed.
+
+    Args:
+        flows: what is done.
+        connection: the driver's own object, or None.
+        pool: its name, for what is reported.
+        close: closes the connection where nobody may use it again.
+    """
+    session = tracked_as(connection)
+    if session is None or session.is_clean() or (found := to_take_back(connection, REPORT)) is None:
         return
     driver, session = found
     chosen = policy(session, REPORT)
     if session.lost is None and driver.is_in_transaction(connection) and chosen in (REPORT, OFF):
-        return  # with AUTOCOMMIT off it is the app's, which goes on with it
+        return
     try:
-        if not flows.run(take_back(driver, connection, session, flows, logger, chosen, wrapper.alias)):
-            wrapper.close()
+        if not flows.run(take_back(driver, connection, session, flows, logger, chosen, pool)):
+            close()
     finally:
         session.returned = False

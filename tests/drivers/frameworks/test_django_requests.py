@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("django")
 
-from .script import ROOT
+from ..script import ROOT
 
 PROGRAM = Path(__file__).with_name("django_app.py")
 POSTGRESQL = {

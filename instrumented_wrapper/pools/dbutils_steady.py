@@ -1,0 +1,74 @@
+"""DBUtils' steady connections, which replace themselves, and ``PersistentDB``, which has one for each thread.
+
+``setsession`` is the baseline. DBUtils runs a statement again where it takes an error for the end of the connection: a
+connection that was moved has not ended.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from dbutils.steady_db import SteadyDBConnection
+
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.registry import configuring
+from instrumented_wrapper.errors import FailoverError, FailoverFailedError
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools.request_end import end_use
+from instrumented_wrapper.self_test import missing
+
+__all__ = ["install"]
+
+Method = Callable[..., Any]
+logger = logging.getLogger("instrumented_wrapper")
+_PARTS: Final = "_create _close close ._con ._closed ._closeable".split()
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch steady connections."""
+    if lacking := ", ".join(missing({SteadyDBConnection: _PARTS})):
+        logger.warning("DBUtils lacks %s: its connections are left alone", lacking)
+        return f"left alone: it lacks {lacking}"
+    patches.close_over(SteadyDBConnection, "_create", _creating)
+    patches.close_over(SteadyDBConnection, "close", functools.partial(_closing, flows))
+    if hasattr(SteadyDBConnection, "_fatal_check"):  # since 3.2
+        patches.close_over(SteadyDBConnection, "_fatal_check", _judging)
+    return "patched"
+
+
+def _creating(original: Method) -> Method:
+    """``_create``: it also executes ``setsession``."""
+
+    @functools.wraps(original)
+    def _create(self: Any) -> Any:
+        with configuring():
+            return original(self)
+
+    return _create
+
+
+def _judging(original: Method) -> Method:
+    """``_fatal_check``: a connection that was moved is usable, and what may have run is not run again."""
+
+    @functools.wraps(original)
+    def _fatal_check(self: Any, error: BaseException) -> Any:
+        moved = isinstance(error, FailoverError) and not isinstance(error, FailoverFailedError)
+        return not moved and original(self, error)
+
+    return _fatal_check
+
+
+def _closing(flows: Flows, original: Method) -> Method:
+    """``close`` of a steady connection; a persistent one stays open."""
+
+    @functools.wraps(original)
+    def close(self: Any) -> None:
+        original(self)
+        if not (self._closeable or self._closed):
+            end_use(flows, self._con, "PersistentDB", self._close)
+
+    return close

@@ -1,0 +1,105 @@
+"""Metrics of a pool whose calls block. Its server and database are its name, unless it has one of its own.
+
+Knows no pool: which methods hand connections out and take them back, and what a pool has, is for its own file to say.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+from instrumented_wrapper.drivers.registry import tracked_as
+from instrumented_wrapper.operations import Pools, PoolState, Site
+from instrumented_wrapper.patching import Patches
+
+__all__ = ["MeasuredPool", "install"]
+
+Method = Callable[..., Any]
+# In the pool's own `__dict__`: what is known of it, as `_Known`.
+_KNOWN: Final = "_instrumented_wrapper"
+
+
+class MeasuredPool(NamedTuple):
+    """What the metrics of one kind of pool need.
+
+    Attributes:
+        takes: the method that hands a connection out.
+        gives: the method that takes it back, with what was handed out, or what is within, as its first argument.
+        connection_of: returns the driver's own connection of either.
+        state: returns what a pool has now.
+        exhausted: what `takes` raises where there is no connection.
+        name: returns the pool's own name, where it has one.
+    """
+
+    takes: str
+    gives: str
+    connection_of: Callable[[Any], Any]
+    state: Callable[[Any], PoolState | None]
+    exhausted: tuple[type[Exception], ...] = ()
+    name: Callable[[Any], str] | None = None
+
+
+class _Known:
+    """What is known of one pool: whom it is measured for, its name, and since when connections are checked out."""
+
+    def __init__(self, pools: Pools, name: str) -> None:
+        self.pools, self.name = pools, name
+        self.since: dict[int, float] = {}
+
+
+def install(patches: Patches, pools: Pools, kind: type[Any], measured: MeasuredPool) -> None:
+    """Patch the two methods of a pool."""
+    patches.close_over(kind, measured.takes, functools.partial(_checking_out, pools, measured))
+    patches.close_over(kind, measured.gives, functools.partial(_taking_back, pools, measured))
+
+
+def _checking_out(pools: Pools, measured: MeasuredPool, original: Method) -> Method:
+    @functools.wraps(original)
+    def take(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not pools.listens():
+            return original(self, *args, **kwargs)
+        started = perf_counter()
+        try:
+            taken = original(self, *args, **kwargs)
+        except measured.exhausted:
+            if (known := vars(self).get(_KNOWN)) is not None:
+                pools.timed_out(known.name)
+            raise
+        if (connection := measured.connection_of(taken)) is not None:
+            _checked_out(pools, measured, self, connection, started)
+        return taken
+
+    return take
+
+
+def _checked_out(pools: Pools, measured: MeasuredPool, pool: Any, connection: Any, started: float) -> None:
+    session = tracked_as(connection)
+    if session is None or not session.options.metrics:
+        return
+    known: _Known | None = vars(pool).get(_KNOWN)
+    if known is None or known.pools is not pools:
+        known = vars(pool)[_KNOWN] = _Known(pools, measured.name(pool) if measured.name else _name_by(session.site()))
+        pools.watch(pool, known.name, measured.state)
+    now = perf_counter()
+    known.since[id(connection)] = now
+    pools.waited(known.name, now - started)
+
+
+def _name_by(site: Site) -> str:
+    """Return what OpenTelemetry's conventions make of a pool without a name."""
+    server = site.address if site.port is None else f"{site.address}:{site.port}"
+    return f"{server}/{site.namespace.partition('|')[0]}"
+
+
+def _taking_back(pools: Pools, measured: MeasuredPool, original: Method) -> Method:
+    @functools.wraps(original)
+    def give(self: Any, *args: Any, **kwargs: Any) -> Any:
+        known: _Known | None = vars(self).get(_KNOWN)
+        given = next(iter((*args, *kwargs.values())), None)
+        if known is not None and (since := known.since.pop(id(measured.connection_of(given)), 0.0)):
+            pools.used(known.name, perf_counter() - since)
+        return original(self, *args, **kwargs)
+
+    return give

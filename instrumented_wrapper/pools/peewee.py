@@ -1,0 +1,87 @@
+"""peewee's pools: what its databases set when they connect is the baseline, at each checkout too.
+
+A return ends a use of the connection. The pool itself rolls back what is open.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from peewee import Database
+from playhouse.pool import PooledDatabase
+
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.registry import configuring, hand_out, tracked_as
+from instrumented_wrapper.operations import PoolState
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import measured
+from instrumented_wrapper.pools.request_end import end_use
+from instrumented_wrapper.self_test import missing
+
+__all__ = ["install"]
+
+Method = Callable[..., Any]
+logger = logging.getLogger("instrumented_wrapper")
+_PARTS: Final = {
+    Database: ["connect"],
+    PooledDatabase: "_connect _close ._in_use ._connections ._max_connections .conn_key".split(),
+}
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch what connects, and what hands connections out and takes them back."""
+    if lacking := ", ".join(missing(_PARTS)):
+        logger.warning("peewee lacks %s: its pools are left alone", lacking)
+        return f"left alone: it lacks {lacking}"
+    patches.close_over(Database, "connect", _connecting)
+    patches.close_over(PooledDatabase, "_connect", _checking_out)
+    patches.close_over(PooledDatabase, "_close", functools.partial(_taking_back, flows))
+    if options.metrics:
+        measured.install(patches, flows.pools, PooledDatabase, _MEASURED)
+    return "patched"
+
+
+def _connecting(original: Method) -> Method:
+    """``Database.connect``: also a connection of a pool is initialised here, each time."""
+
+    @functools.wraps(original)
+    def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with configuring():
+            return original(self, *args, **kwargs)
+
+    return connect
+
+
+def _checking_out(original: Method) -> Method:
+    @functools.wraps(original)
+    def _connect(self: Any) -> Any:
+        connection = original(self)
+        if (session := tracked_as(connection)) is not None:
+            hand_out(session)
+        return connection
+
+    return _connect
+
+
+def _taking_back(flows: Flows, original: Method) -> Method:
+    """``_close``: before the pool locks itself."""
+
+    @functools.wraps(original)
+    def _close(self: Any, conn: Any, close_conn: bool = False) -> Any:
+        unfit: list[bool] = []
+        if not close_conn and self.conn_key(conn) in self._in_use:
+            end_use(flows, conn, "peewee", functools.partial(unfit.append, True))
+        return original(self, conn, close_conn or bool(unfit))
+
+    return _close
+
+
+def _state(pool: Any) -> PoolState:
+    return PoolState(len(pool._connections), len(pool._in_use), 0, pool._max_connections or None, 0)
+
+
+_MEASURED: Final = measured.MeasuredPool("_connect", "_close", lambda connection: connection, _state)
