@@ -136,14 +136,19 @@ def _examine(found: _Database, options: Options) -> _Database:
         file, found.settings = files.look_at(at, found.driver)
         found.hosts, found.findings = [file], [*found.findings, *files.judged(at, file)]
         return found
-    known: dict[Address | None, None] = dict.fromkeys((*at.hosts, *options.failover_hosts))
-    found.hosts = [hosts.look_at(at, found.driver, address, patched) for address in known or [None]]
+    found.hosts = [hosts.look_at(at, found.driver, address, patched) for address in _known(at, options)]
     found.findings += hosts.judged(at, found.hosts, dict(at.query).get("target_session_attrs", ""))
     if any(not host.error for host in found.hosts):
         found.rehearsal = rehearsal.rehearse(at, found.driver, found.hosts, patched)
         found.settings = found.rehearsal.settings
         found.findings += rehearsal.judged(at, found.driver, found.rehearsal, found.hosts)
     return found
+
+
+def _known(at: Target, options: Options) -> Sequence[Address | None]:
+    """Return the hosts of a URL and of the options; one without a port has that of the URL."""
+    common = at.hosts[0][1] if at.hosts else None
+    return list(dict.fromkeys((host, port or common) for host, port in (*at.hosts, *options.failover_hosts))) or [None]
 
 
 def _about_driver(at: Target, driver: str) -> Iterator[Finding]:

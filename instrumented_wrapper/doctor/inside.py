@@ -1,6 +1,7 @@
-"""The part of the doctor that runs inside a program: instrument as the launcher would, report at the start and the end.
+"""The part of the doctor that runs inside a program: instrument it as the launcher would, and report.
 
-A report is a file for each process, written whole. Nothing here may fail the program.
+A report is a file for each process, written whole: at the start, for each driver that is patched, since a process may
+be killed or end without Python's exit handlers, and at the end. Nothing here may fail the program.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +43,18 @@ class _Kept(logging.Handler):
             self.lines.append(line)
 
 
+class _Noted(dict[str, str]):
+    """What was done with each module, which writes a report whenever that is more."""
+
+    def __init__(self, done: Mapping[str, str], write: Callable[[], None]) -> None:
+        super().__init__(done)
+        self._write = write
+
+    def __setitem__(self, module: str, done: str) -> None:
+        super().__setitem__(module, done)
+        self._write()
+
+
 def begin() -> None:
     """Instrument this process, unless the program does that itself, and have it report."""
     kept = _Kept()
@@ -47,8 +62,10 @@ def begin() -> None:
         logging.getLogger(name).addHandler(kept)
     if not os.environ.get(ITSELF):
         import_module("opentelemetry.instrumentation.auto_instrumentation").initialize()
-    _write(kept)
-    atexit.register(_write, kept)
+    write = partial(_write, kept)
+    report().done = _Noted(report().done, write)
+    write()
+    atexit.register(write)
 
 
 def _write(kept: _Kept) -> None:

@@ -30,6 +30,7 @@ class Rehearsal:
         switched_off: the option `failover` is off.
         tried: a switch was tried.
         settings: those of the session that were not at their default before the switch.
+        transfer: the option `transfer_session_state_on_switch`.
         changed: names of those that had another value after it.
         carried: what the doctor had set was there after the switch.
         error: why the switch failed, without a password.
@@ -40,6 +41,7 @@ class Rehearsal:
     switched_off: bool = False
     tried: bool = False
     settings: list[Setting] = field(default_factory=list)
+    transfer: bool = True
     changed: list[str] = field(default_factory=list)
     carried: bool = False
     error: str = ""
@@ -78,7 +80,7 @@ def _try(found: Rehearsal, target: Target, connection: Any, shared: bool) -> Non
     found.settings = questions.settings(ask(connection, *questions.changed))
     if (known := tracked(connection)) is None:
         return
-    found.tracked = True
+    found.tracked, found.transfer = True, known[1].options.transfer_session_state_on_switch
     found.failover, found.switched_off = known[1].failover, known[1].options.failover == "off"
     if shared:
         return
@@ -111,7 +113,10 @@ def judged(target: Target, module: str, found: Rehearsal, hosts: Sequence[Host])
         yield Finding("warning", "failover", at, text)
     else:
         yield Finding("ok", "failover", at, f"is on; hosts that answer besides: {others}")
-    if found.error:
+    if not found.transfer:
+        text = "is off, as configured: a new session has nothing of what the app set, and no error says so"
+        yield Finding("warning", "transfer", at, text)
+    elif found.error:
         yield Finding("broken", "transfer", at, f"the rehearsal failed: {found.error}")
     elif found.tried and found.carried and not found.changed:
         text = f"a new session got all settings back; it would lack {', '.join(QUESTIONS[target.database].lost)}"

@@ -103,6 +103,20 @@ def test_program_that_instruments_itself() -> None:
     assert again["exit_code"] == 1
 
 
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_process_that_ends_at_once(end: str) -> None:
+    """Workers of a server that forks end so: Python's exit handlers are not run."""
+    text = f"""
+import os
+if os.fork() == 0:
+    import sqlite3
+    {end}
+os.wait()
+"""
+    patched = [process["patched"] for process in ran(text)["program"]["processes"]]
+    assert sorted(patched, key=len) == [{}, {"sqlite3": "patched"}]
+
+
 def test_its_children_report_too() -> None:
     text = f"import subprocess; subprocess.run([{sys.executable!r}, '-c', 'import sqlite3'])"
     patched = [process["patched"] for process in ran(text)["program"]["processes"]]

@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+from instrumented_wrapper.doctor.hosts import Host
+from instrumented_wrapper.doctor.hosts import judged as hosts_judged
+from instrumented_wrapper.doctor.rehearsal import Rehearsal
+from instrumented_wrapper.doctor.rehearsal import judged as rehearsal_judged
+from instrumented_wrapper.doctor.urls import target
 from servers import Cluster, MariaDBCluster, MySQLCluster, PgBouncer, pgbouncer
 from servers.server import free_port
 
@@ -130,6 +135,50 @@ def test_failover_that_is_switched_off(cluster: Cluster) -> None:
     host = f"{cluster.primary.host}:{cluster.primary.port}"
     found = data("--dsn", url("postgresql", host), INSTRUMENTED_WRAPPER_FAILOVER="off")
     assert found["exit_code"] == 0
+
+
+def test_transfer_that_is_switched_off(cluster: Cluster) -> None:
+    found = data("--dsn", url("postgresql", cluster.hosts()), INSTRUMENTED_WRAPPER_TRANSFER_SESSION_STATE_ON_SWITCH="0")
+    assert worse(found) == {("warning", "transfer")}
+    failover = found["databases"][0]["failover"]
+    assert (failover["rehearsed"], failover["carried"]) == (True, False), "as the server says"
+
+
+def test_several_writers(running_mariadb: MariaDBCluster) -> None:
+    running_mariadb.restore()
+    running_mariadb.standby.sql("SET GLOBAL read_only = 0", "")
+    try:
+        found = data("--dsn", url("mysql", running_mariadb.hosts()))
+    finally:
+        running_mariadb.standby.sql("SET GLOBAL read_only = 1", "")
+    assert worse(found) == {("warning", "writer")}
+
+
+def test_hosts_of_the_option_have_the_port_of_the_url(cluster: Cluster) -> None:
+    host = f"{cluster.primary.host}:{cluster.primary.port}"
+    found = data("--dsn", url("postgresql", host), INSTRUMENTED_WRAPPER_FAILOVER_HOSTS="127.0.0.1,localhost")
+    names = [each["name"] for each in found["databases"][0]["hosts"]]
+    assert names == [host, f"localhost:{cluster.primary.port}"]
+
+
+@pytest.mark.parametrize(("role", "pooler", "check"), [("writer", "unknown", "pooler"), ("standby", "none", "writer")])
+def test_host_that_is_not_as_wanted(role: str, pooler: str, check: str) -> None:
+    host = Host("db", 3306, role, "9.7", 0.1, pooler)
+    assert [each.check for each in hosts_judged(target("mysql://db"), [host], "") if each.level != "ok"] == [check]
+
+
+@pytest.mark.parametrize(
+    ("rehearsal", "words"),
+    [
+        (Rehearsal(True, True, tried=True, carried=False), "what was set by SQL"),
+        (Rehearsal(True, True, tried=True, carried=True, changed=["time_zone"]), "time_zone"),
+        (Rehearsal(True, True, tried=True, error="FailoverFailedError: no server"), "no server"),
+    ],
+)
+def test_session_that_is_not_carried(rehearsal: Rehearsal, words: str) -> None:
+    found = rehearsal_judged(target("mysql://db1,db2"), "pymysql", rehearsal, [Host("db1", 1), Host("db2", 2)])
+    [broken] = [each for each in found if each.level != "ok"]
+    assert (broken.level, broken.check) == ("broken", "transfer") and words in broken.message
 
 
 def test_settings_that_are_not_at_their_default(cluster: Cluster) -> None:
