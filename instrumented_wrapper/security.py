@@ -6,14 +6,14 @@ decided by the database's room (``databases/``); `server_settings` knows what ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.savepoints import set_by_name
 from instrumented_wrapper.server_settings import ServerSettings
-from instrumented_wrapper.statement import DOUBT, EVERYTHING, SET, UNSEEN, Effects, Part, names_set
+from instrumented_wrapper.statement import DOUBT, EVERYTHING, SET, UNANSWERED, UNSEEN, Effects, Part, names_set
 
 __all__ = ["Refusal", "admits"]
 
@@ -51,16 +51,27 @@ class Refusal:
         missing = self._on_server.missing
         unnamed = [name for name, is_named in missing.items() if not is_named]
         self._unnamed = frozenset((*unnamed, *(because for name, because in doubts.items() if not name)))
-        named = (name for name, because in under_way.items() if name and because != UNSEEN)
+        relied_on = self.relied_on()  # on the values that code on the server may have set since
+        named = (name for name, because in under_way.items() if name and (because != UNSEEN or name in relied_on))
         doubted = (
-            name or because for name, because in doubts.items() if because != UNSEEN or not name or self._is_set(name)
+            name or because for name, because in doubts.items() if because != UNSEEN or not name or name in relied_on
         )
         self.found = self.security_state((*left, *missing, *doubted, *named))
 
-    def _is_set(self, name: str) -> bool:
-        """Return True if the app has set it: it relies on the value that code on the server may have set since."""
-        value, pristine = self._on_server.of(name)
-        return value != pristine
+    def relied_on(self) -> tuple[str, ...]:
+        """Return the security state that has another value than the pristine one: the app has set it."""
+        shown = self._on_server.shown.items()
+        return tuple(n for n, (value, first) in shown if value != first and self._database.is_security_state(n))
+
+    def under_way(self, effects: Effects, transaction: str) -> Iterator[tuple[str, str]]:
+        """Yield what a statement may have set whose answer is lost, and because of what."""
+        yield from ((name, UNSEEN) for name in (self.relied_on() if effects.may_set_any else ()))
+        for step in effects.steps:
+            name = str(step.name)
+            if step.kind == DOUBT and transaction == "none":
+                yield name, str(step.value)
+            elif step.kind in (SET, DOUBT) and self._database.is_security_state(name):
+                yield name, UNSEEN if step.value == UNSEEN else UNANSWERED
 
     def security_state(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of the names that cannot be carried over without which no statement may run."""

@@ -321,7 +321,7 @@ class Session:
         under_way: dict[str, str] = {}
         for effects in self.in_flight:
             self._settle(effects, for_good=False)
-            under_way.update(() if undone else self._under_way(effects, transaction))
+            under_way.update(() if undone else self.refusal.under_way(effects, transaction))
         self.in_flight = []
         doubts = self.on_server.doubts
         before = dict(doubts)
@@ -333,17 +333,8 @@ class Session:
         doubts.clear()
         return names
 
-    def _under_way(self, effects: Effects, transaction: str) -> Iterator[tuple[str, str]]:
-        """Yield what a statement may have set whose answer is lost, and because of what."""
-        for step in effects.steps:
-            name = str(step.name)
-            if step.kind == DOUBT and transaction == "none":
-                yield name, str(step.value)
-            elif step.kind in (SET, DOUBT) and self._database.is_security_state(name):
-                yield name, UNANSWERED
-
     def not_carried(self) -> tuple[str, ...]:
         """Return the names of state that a switch cannot carry over; of a setting in doubt, its own name."""
-        doubts = (name or why for name, why in self.on_server.doubts.items())
-        known = self.on_server
-        return tuple(dict.fromkeys((*self.residual.kinds, *doubts, *known.missing, *known.not_carried())))
+        known, kinds = self.on_server, self.residual.kinds
+        doubts = (name or why for name, why in known.doubts.items())
+        return tuple(dict.fromkeys((*kinds, *doubts, *known.missing, *known.not_carried())))

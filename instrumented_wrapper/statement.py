@@ -194,6 +194,11 @@ class Effects:
         """True where it does nothing but call functions."""
         return not self.steps and replace(self, calls=frozenset(), several=False) == Effects()
 
+    @property
+    def may_set_any(self) -> bool:
+        """True for code that may set anything; of ``DO`` and ``CALL`` the body and the function name it."""
+        return any(s.kind == DOUBT and not s.name and s.value not in ("DO", "CALL") for s in self.steps)
+
     def __post_init__(self) -> None:
         kinds = {step.kind for step in self.steps}
         concerns_state = bool(self.leaves or self.clears or self.ends or self.blurs)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper import FailoverSuccessError
+from instrumented_wrapper import FailoverError, FailoverSuccessError
 from servers import Proxy, guard
 
 from .driver import DriverUnderTest
@@ -63,6 +63,23 @@ def test_commit_does_not_end_it(driver: DriverUnderTest, site, table, tenantless
     driver.execute(connection, site.sets_tenant)
     driver.commit(connection)
     usable(driver, connection)
+
+
+def test_code_under_way(driver: DriverUnderTest, connect, site, table, proxy) -> None:
+    """Nobody knows whether it has set another tenant: the one that the app had set is not used meanwhile."""
+    connection = connect(site.dsn(proxy, site.cluster.primary), autocommit=True)
+    driver.execute(connection, site.sets_tenant)
+    driver.execute(connection, site.prepares_code)
+    proxy.cut_when(b"EXECUTE code", forward=True)
+    with pytest.raises(FailoverError) as caught:
+        driver.execute(connection, "EXECUTE code")
+    assert site.tenant in caught.value.not_restored
+    for _ in range(2):
+        with pytest.raises(FailoverSuccessError):
+            driver.execute(connection, insert(table, 1))
+    driver.execute(connection, site.sets_tenant)
+    assert driver.execute(connection, site.shows_tenant) == [("acme",)]
+    assert site.ids(table) == []
 
 
 def test_a_block(driver: DriverUnderTest, site, table, tenantless) -> None:

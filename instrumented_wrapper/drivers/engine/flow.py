@@ -281,6 +281,7 @@ class StatementFlow:
     def _refused(self, connection: Any, record: Record) -> Flow[None]:
         idle = self._native.transaction_status(connection, record) == TransactionStatus.IDLE
         self._follow(record)
+        record.settings_client.refused()
         record.refused(idle=idle)
         if record.unsure and self._asks_now(connection, record):
             yield from self.resync(connection, record)
@@ -291,8 +292,7 @@ class StatementFlow:
             if record.generation != moves and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
             busy, record.busy = record.busy, record.caller()
-            if loss.transaction != "none":
-                record.settings_client.lost()
+            record.settings_client.lost(loss.transaction)
             replaced = partial(self._replaced, connection, record)
             try:
                 yield from repair.replace(self._flows, self._driver, connection, record, loss, None, replaced)

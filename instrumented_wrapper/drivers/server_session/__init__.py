@@ -35,8 +35,16 @@ class SettingsClient(Protocol):
     def may_report(self, effects: Effects) -> bool:
         """Return False if `notice` has nothing to take after a statement that did no more than `effects`."""
 
-    def lost(self) -> None:
-        """A transaction is lost: what was reported since the last `notice` is of it, or of one that was committed."""
+    def lost(self, transaction: str) -> None:
+        """The session is lost: doubt what the statement under way may have set, as far as its text does not tell.
+
+        Args:
+            transaction: what becomes of it, as `FailoverError.transaction` has it. Of one that is lost is what was
+                reported since the last `notice`, or of one that was committed.
+        """
+
+    def refused(self) -> None:
+        """The statement under way was refused: doubt what it may have set before, and the server does not report."""
 
     def expect(self) -> None:
         """Doubt what the server may have had no room to report: something depends on it, and it can be asked."""

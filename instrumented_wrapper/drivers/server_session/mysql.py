@@ -185,16 +185,28 @@ class MySQLSettings(Reports):
         if effects.only_sets:
             return effects
         if effects.calls and USER_VARIABLES not in effects.leaves:
-            effects = replace(effects, leaves=(*effects.leaves, USER_VARIABLES))
+            steps = (*effects.steps, *(Step(DOUBT, name, UNSEEN) for name in self._variables.of_app()))
+            effects = replace(effects, leaves=(*effects.leaves, USER_VARIABLES), steps=steps)
         names = dict.fromkeys((*questions.ALWAYS_ASKED, *known.names, *known.named_later))
         return self._with_doubts(effects, [Step(DOUBT, name, UNSEEN) for name in names])
+
+    def refused(self) -> None:
+        """An error has no room for a report of what code on the server has set before it failed."""
+        record = self._channel.record
+        if not (self._channel.tracks() and any(map(runs_code, record.in_flight))):
+            return
+        known = record.on_server
+        for name in (*questions.ALWAYS_ASKED, *known.names, *known.named_later):
+            known.doubts.setdefault(name, UNSEEN)
+        self._variables.may_have_changed(explained=False)
+        record.refresh_changed()
 
     def _reported_later(self, effects: Effects) -> Effects | None:
         """The server reports what is set, but with the rows of a query."""
         code = runs_code(effects)
         self.called = self.called or (code and self._adds_nothing_to_rows())
         if effects.calls and effects == Effects(calls=effects.calls):
-            return effects if self.called else None
+            return effects if self.called or self._variables.of_app() else None
         if USER_VARIABLES in effects.leaves:
             effects = replace(effects, leaves=tuple(name for name in effects.leaves if name != USER_VARIABLES))
         if effects.only_sets:

@@ -250,14 +250,19 @@ class PostgreSQLSettings:
                 record.on_server.noticed(name, first, value)
         record.refresh_changed()
 
-    def lost(self) -> None:
+    def lost(self, transaction: str) -> None:
         """What was reported since the last `notice`, and is not of a statement that named it, is in doubt."""
+        if transaction == "none":
+            return
         known = self._record.on_server
         for name, before, value in zip(questions.REPORTED, self._noticed, self._statuses(_SPELLED), strict=False):
             if before is None or value is None or value == before or known.open.is_named(name):
                 continue
             if not self._ours(name, value):
                 known.doubts[name] = "COMMIT"
+
+    def refused(self) -> None:
+        """A statement that is refused has set nothing."""
 
     def expect(self) -> None:
         """Each change is reported at once."""

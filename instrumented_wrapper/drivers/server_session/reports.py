@@ -172,8 +172,10 @@ class Reports:
             self._take()
         self._forget_pending()
 
-    def lost(self) -> None:
-        """What is reported is taken after each answer."""
+    def lost(self, transaction: str) -> None:
+        """What code on the server has set is reported with an answer, and there is none."""
+        if any(map(runs_code, self._channel.record.in_flight)):
+            self._variables.doubt_those_of_app()
 
     def _take(self) -> None:
         record = self._channel.record

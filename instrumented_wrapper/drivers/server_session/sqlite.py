@@ -61,8 +61,11 @@ class SQLiteSettings:
         """What a PRAGMA has left is read after it."""
         return True
 
-    def lost(self) -> None:
+    def lost(self, transaction: str) -> None:
         """Nothing is ever lost."""
+
+    def refused(self) -> None:
+        """A PRAGMA that is refused has set nothing."""
 
     def expect(self) -> None:
         """Nothing is reported."""

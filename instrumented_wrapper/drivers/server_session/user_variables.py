@@ -39,6 +39,7 @@ class UserVariables:
         record.residual.add((UNNAMED,))
         if self._listable:
             record.on_server.doubts[UNNAMED] = UNSEEN
+        self.doubt_those_of_app()
 
     def may_have_changed(self, explained: bool) -> None:
         """Some may have been set; `explained`: what the server has reported has a reason without that."""
@@ -47,6 +48,17 @@ class UserVariables:
             record.residual.add((USER_VARIABLES,))
         if self._listable:
             record.on_server.doubts[USER_VARIABLES] = UNSEEN
+        self.doubt_those_of_app()
+
+    def of_app(self) -> tuple[str, ...]:
+        """Return the names of those that the app has set: it relies on their values."""
+        return tuple(name for name in self._channel.record.refusal.relied_on() if name.startswith("@"))
+
+    def doubt_those_of_app(self) -> None:
+        """Have those read again that the app has set; what is lost before that is security state."""
+        doubts = self._channel.record.on_server.doubts
+        for name in self.of_app():
+            doubts.setdefault(name, UNSEEN)
 
     def is_in_doubt(self) -> bool:
         """Return True if a statement was answered that may have set some, and the server can be asked."""

@@ -85,6 +85,7 @@ class MariaDB:
         "SET @tenant = CONCAT('ac', 'me')",
         "SET @other = 1, @tenant = 'acme'",
     )
+    prepares_code = "PREPARE code FROM 'SET @tenant = 7'"
     sets_other = ("SET @other = 'acme'", "SET lock_wait_timeout = 50")
     refuses_when_cold = False
     sets_unnamed = ("PREPARE plan FROM 'SET @nameless = 1'", "EXECUTE plan", "DEALLOCATE PREPARE plan")

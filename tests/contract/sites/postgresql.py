@@ -90,6 +90,7 @@ class PostgreSQL:
         "DISCARD ALL",
         "DO $$ BEGIN PERFORM set_config('app.tenant', 'acme', false); END $$",
     )
+    prepares_code = "PREPARE code AS SELECT set_config('app.tenant', 'other', false)"
     sets_other = ("SET app.other = 'acme'", "SET LOCAL app.tenant = 'acme'", "RESET app.other")
     refuses_when_cold = False
     sets_unnamed = ("SELECT set_config('app.' || 'nameless', 'hidden', false)",)  # no text and no server names it
