@@ -73,6 +73,9 @@ class DriverUnderTest(Protocol):
 
     def has(self, what: str) -> bool: ...
     def needs(self, what: str) -> None: ...
+    def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """Call a function; await what it returns, on the driver's loop. Async drivers only."""
+
     def connect(self, dsn: Any, **keywords: Any) -> Any: ...
     def connect_subclass(self, dsn: Any, **settings: Any) -> Any:
         """Connect with a class of the app's whose own ``connect`` changes settings."""

@@ -18,6 +18,7 @@ from instrumented_wrapper import (
 from servers import Proxy
 
 from .driver import DriverUnderTest
+from .loop import others_done
 from .rows import insert
 
 IS_ABOUT_SERVERS = True
@@ -143,5 +144,7 @@ def test_without_a_close(driver: DriverUnderTest, site, table, proxy: Proxy, aft
     for thread in threading.enumerate():
         if thread.name == "failover":  # an attempt at another server, which nobody waits for any more
             thread.join()
+    if driver.is_async:
+        driver.call(others_done)
     assert kept() is None
     assert site.none_left()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -27,6 +28,7 @@ __all__ = ["AioMySQL", "track"]
 _IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 _COM_RESET_CONNECTION: Final = 0x1F
 _ENCODED: Final = ("character_set_client", "character_set_connection")
+_TURNS: Final = 5  # of the event loop, after which it has read what had come
 _construct: Final[Any] = Connection.__init__
 _connect: Final[Any] = Connection._connect
 _close: Final[Any] = Connection.close
@@ -84,8 +86,19 @@ class AioMySQL(ForMySQL):
         """Close the streams."""
         _close(connection)
 
+    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+        """Do as every driver of MySQL, and cut a cycle: a stream keeps its socket's error, and that these frames."""
+        if error is not None and isinstance(error.__cause__, OSError):
+            error.__cause__.__traceback__ = None
+        return super().is_lost(connection, error)
+
     async def is_alive(self, connection: Any) -> bool:
-        """Ping."""
+        """Let the event loop read what has come; ping if that was no end. A write to a dead socket keeps its frames."""
+        for _ in range(_TURNS):
+            if self.has_ended(connection):
+                _close(connection)
+                return False
+            await asyncio.sleep(0)
         try:
             await connection._execute_command(COMMAND.COM_PING, "")
             await connection._read_ok_packet()

@@ -29,10 +29,12 @@ class AsyncEndWrappers:
     def __init__(self, native: DriverAdapter, calls: AsyncMethodWrappers, spans: QuerySpans) -> None:
         self._native, self._calls, self._spans = native, calls, spans
 
+    def _done(self, call: Request) -> Effects:
+        return self._calls.effects_of(call.name) or OF_REQUEST[call]
+
     def ending(self, original: Method, call: Request) -> Method:
         """Make the closure of ``commit`` or ``rollback``."""
-        begin, done = functools.partial(self._spans.command, call.name), self._calls.effects_of(call.name)
-        done = done or OF_REQUEST[call]
+        begin, done = functools.partial(self._spans.command, call.name), self._done(call)
 
         def effects(record: AsyncRecord) -> Effects | None:
             return record.settings_client.understood(done) if record.chains else done
@@ -64,9 +66,8 @@ class AsyncEndWrappers:
                 result = await original(self)
             except BaseException as error:
                 record.busy = False
-                record.in_flight.append(done)
-                given = (self, record, call, done, error, functools.partial(original, self), moves)
-                if (instead := await failed(operation, *given)) is PASSES:
+                run = functools.partial(original, self)
+                if (instead := await failed(operation, self, record, call, error, run, moves)) is PASSES:
                     raise
                 return instead
             record.busy = record.begun = record.used = record.outlived = False
@@ -82,6 +83,17 @@ class AsyncEndWrappers:
 
         return end
 
-    async def _failed(self, operation: Any, connection: Any, record: AsyncRecord, *given: Any) -> Any:
-        error = given[2]
-        return await ended_async(operation, self._calls.failed, connection, record, *given, error=error)
+    async def _failed(
+        self,
+        operation: Any,
+        connection: Any,
+        record: AsyncRecord,
+        call: Request,
+        error: BaseException,
+        run: Callable[[], Any],
+        moves: int,
+    ) -> Any:
+        done = self._done(call)
+        record.in_flight.append(done)
+        given = (connection, record, call, done, error, run, moves)
+        return await ended_async(operation, self._calls.failed, *given, error=error)

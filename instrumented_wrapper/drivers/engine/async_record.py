@@ -15,15 +15,17 @@ from instrumented_wrapper.options import Options
 
 __all__ = ["AsyncRecord"]
 
-# The task whose call goes the long way; a task that a handler starts within it is a part of that call.
-_acting: Final[ContextVar[object]] = ContextVar("acting", default=None)
+# The number of the task whose call goes the long way; a task that a handler starts within it is a part of that call.
+# Not the task: timers of the event loop keep the context, and it would keep its error, and that the connection.
+_acting: Final[ContextVar[int]] = ContextVar("acting", default=0)
+_NO_TASK: Final = -1
 
 
 class AsyncRecord(Record):
     """The session behind one connection of an async driver.
 
     Attributes:
-        busy: the task that has a call of the app, or something of ours, under way; or False.
+        busy: the number of the task that has a call of the app, or something of ours, under way; or False.
         turn: held by the task that does more than a plain statement.
     """
 
@@ -35,28 +37,28 @@ class AsyncRecord(Record):
         self.turn = asyncio.Lock()
 
     def caller(self) -> object:
-        """Return the task that calls now; None outside of an event loop."""
-        if (acting := _acting.get()) is not None:
+        """Return the number of the task that calls now."""
+        if acting := _acting.get():
             return acting
         try:
-            return asyncio.current_task()
+            return id(asyncio.current_task())
         except RuntimeError:  # no loop runs: a finaliser, or an app that closes after its loop has ended
-            return None
+            return _NO_TASK
 
     def of_app(self) -> object:
-        """Return what `busy` is while a call of the app is under way: the task as well."""
+        """Return what `busy` is while a call of the app is under way: the same."""
         return self.caller()
 
     def is_within(self) -> bool:
         """Return True if a call now is part of the one that is under way, in this task."""
-        return self.busy is not False and self.busy is self.caller()
+        return self.busy == self.caller()
 
     def passes(self) -> bool:
         """Return True if a call now goes to the driver as it is.
 
         It is part of one that is under way, or beside one of another task: the driver then says what is wrong.
         """
-        return self.busy is not False and (self.busy is self.caller() or not self.turn.locked())
+        return self.busy == self.caller() or not self.turn.locked()
 
     @asynccontextmanager
     async def in_turn(self) -> AsyncIterator[None]:
@@ -66,7 +68,7 @@ class AsyncRecord(Record):
             return
         async with self.turn:
             before = _acting.get()
-            _acting.set(before or asyncio.current_task())
+            _acting.set(before or id(asyncio.current_task()))
             try:
                 yield
             finally:

@@ -1,0 +1,417 @@
+"""aiomysql: tasks, cancellation, the event loop, and the ends of a connection that are its own."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+aiomysql = pytest.importorskip("aiomysql")
+
+from instrumented_wrapper import (  # noqa: E402
+    FailoverFailedError,
+    FailoverSuccessError,
+    SessionStateTransferHandlers,
+    session_state,
+    switch_async,
+)
+from servers import Proxy, guard  # noqa: E402
+
+from .server_session import NUMBER  # noqa: E402
+
+APP = {"user": "app", "password": "app-secret", "db": "app"}
+SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = 'app'"
+
+
+def where(*hosts: Any, **options: Any) -> dict[str, Any]:
+    several = ",".join(f"{host.host}:{host.port}" for host in hosts)
+    options = {**({"failover_hosts": several} if len(hosts) > 1 else {}), **options}
+    return {**APP, "host": hosts[0].host, "port": hosts[0].port, "instrumented_wrapper": options}
+
+
+async def connect(pair: Any, *hosts: Any, autocommit: bool = True, **keywords: Any) -> Any:
+    """Connect to the primary; the replica is known as the other host."""
+    return await aiomysql.connect(**where(*(hosts or (pair.primary, pair.standby))), autocommit=autocommit, **keywords)
+
+
+async def ask(connection: Any, sql: str, kind: Any = aiomysql.Cursor) -> list[tuple[Any, ...]]:
+    cursor = await connection.cursor(kind)
+    await cursor.execute(sql)
+    return [tuple(row) for row in await cursor.fetchall()] if cursor.description else []
+
+
+async def session(connection: Any) -> int:
+    return int((await ask(connection, NUMBER))[0][0])
+
+
+async def off(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what blocks, in a thread."""
+    return await asyncio.to_thread(function, *arguments)
+
+
+def end(server: Any, *numbers: int) -> None:
+    for number in numbers:
+        server.sql(f"KILL {number}")
+    assert guard.wait_until(lambda: not {int(row[0]) for row in server.sql(SESSIONS)} & {*numbers}, 60)
+
+
+def nobody_is_left(pair: Any) -> bool:
+    return guard.wait_until(lambda: not any(server.sql(SESSIONS) for server in pair.servers), 60)
+
+
+class Stop:
+    """Cancels a task when it, or a task that it has started, waits for the `at`-th time."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.waited = at, 0
+        self.task: asyncio.Task[Any] | None = None
+
+    def waits(self) -> None:
+        self.waited += 1
+        if self.waited == self.at and self.task is not None:
+            asyncio.get_running_loop().call_soon(self.task.cancel)
+
+
+class Counted(Coroutine[Any, Any, Any]):
+    """A coroutine that says when it waits."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Any], stop: Stop) -> None:
+        self._inner, self._stop = inner, stop
+
+    def send(self, value: Any) -> Any:
+        waits_for = self._inner.send(value)
+        self._stop.waits()
+        return waits_for
+
+    def throw(self, *error: Any) -> Any:
+        waits_for = self._inner.throw(error[-1] or error[1] if len(error) > 1 else error[0])
+        self._stop.waits()
+        return waits_for
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Any:
+        return self._inner.__await__()
+
+
+async def outcome(coroutine: Coroutine[Any, Any, Any], at: int) -> type[BaseException] | None:
+    """Return what the coroutine raises if it is cancelled at the `at`-th wait of all that it does."""
+    loop, stop = asyncio.get_running_loop(), Stop(at)
+    loop.set_task_factory(lambda loop, inner, **given: asyncio.Task(Counted(inner, stop), loop=loop, **given))
+    stop.task = loop.create_task(coroutine)
+    try:
+        await stop.task
+    except BaseException as error:
+        return type(error)
+    finally:
+        loop.set_task_factory(None)
+    return None
+
+
+# --- cancellation ---------------------------------------------------------------------------------------------------
+
+
+async def lose_and_ask(connection: Any, pair: Any) -> int:
+    await off(end, pair.primary, await session(connection))
+    return await session(connection)
+
+
+async def test_a_switch_that_is_cancelled_anywhere_leaves_no_session(pair) -> None:
+    cancelled = 0
+    for at in range(1, 100):
+        connection = await connect(pair)
+        await ask(connection, "SET @tenant = 'acme', time_zone = '+02:00'")
+        await off(end, pair.primary, await session(connection))
+        raised = await outcome(session(connection), at)
+        if raised is None:  # it has waited less often
+            assert await ask(connection, "SELECT @tenant, @@time_zone") == [("acme", "+02:00")]
+        else:
+            assert raised is asyncio.CancelledError
+            cancelled += 1
+            with pytest.raises(aiomysql.Error):
+                await session(connection)
+        connection.close()
+        assert await off(nobody_is_left, pair)
+        if raised is None:
+            break
+    assert cancelled > 8
+
+
+async def test_a_planned_switch_that_is_cancelled_anywhere_leaves_one_session_at_most(pair) -> None:
+    for at in range(1, 100):
+        connection = await connect(pair)
+        await ask(connection, "SET @tenant = 'acme'")
+        raised = await outcome(switch_async(connection), at)
+        assert raised in (None, asyncio.CancelledError)
+        if not connection.closed:
+            assert await ask(connection, "SELECT @tenant") == [("acme",)]
+            assert await off(guard.wait_until, lambda: len(pair.primary.sql(SESSIONS)) == 1, 60)
+        connection.close()
+        assert await off(nobody_is_left, pair)
+        if raised is None:
+            break
+    else:
+        raise AssertionError("it never ended")
+
+
+async def test_a_cancelled_statement_is_no_loss(pair, spans) -> None:
+    connection = await connect(pair)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await ask(connection, "SELECT SLEEP(30)")
+    assert connection.closed
+    for _ in range(2):
+        with pytest.raises(aiomysql.InterfaceError):
+            await ask(connection, "SELECT 1")
+    assert spans.named("failover") == []
+    assert await off(nobody_is_left, pair)
+
+
+# --- the event loop -------------------------------------------------------------------------------------------------
+
+
+async def test_other_tasks_run_while_no_server_answers(pair) -> None:
+    with Proxy(pair.primary.host, pair.primary.port) as proxy:
+        connection, other = await connect(pair, proxy, proxy), await connect(pair)
+        proxy.hold()
+        await off(end, pair.primary, await other_session(pair, other, connection))
+        moved = asyncio.create_task(session(connection))
+        for _ in range(20):
+            assert await ask(other, "SELECT 1") == [(1,)]
+        assert not moved.done()
+        proxy.release()
+        with pytest.raises(FailoverSuccessError):
+            await moved
+        await connection.ensure_closed()
+        await other.ensure_closed()
+
+
+async def other_session(pair: Any, *known: Any) -> int:
+    """Return the number of the session of the last one, which cannot be asked."""
+    numbers = {int(row[0]) for row in await off(pair.primary.sql, SESSIONS)}
+    (left,) = numbers - {connection.thread_id() for connection in known[:-1]}
+    return left
+
+
+async def test_many_connections_that_are_lost_together(pair) -> None:
+    connections = [await connect(pair) for _ in range(50)]
+    await asyncio.gather(*(ask(connection, f"SET @tenant = {n}") for n, connection in enumerate(connections)))
+    await off(end, pair.primary, *(connection.thread_id() for connection in connections))
+    turns = 0
+
+    async def goes_on() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    ticker = asyncio.create_task(goes_on())
+    found = await asyncio.gather(*(ask(connection, "SELECT @tenant") for connection in connections))
+    ticker.cancel()
+    assert found == [[(n,)] for n in range(50)]
+    assert turns > 50
+    await asyncio.gather(*(connection.ensure_closed() for connection in connections))
+    assert await off(nobody_is_left, pair)
+
+
+async def test_a_statement_of_another_task_waits_for_the_switch(pair) -> None:
+    connection = await connect(pair)
+    await off(end, pair.primary, await session(connection))
+    one, other = asyncio.create_task(ask(connection, "SELECT 1")), asyncio.create_task(ask(connection, "SELECT 2"))
+    assert await asyncio.gather(one, other) == [[(1,)], [(2,)]]
+    await connection.ensure_closed()
+
+
+# --- the ends of a connection ---------------------------------------------------------------------------------------
+
+
+async def test_close_in_another_task_ends_the_search(pair) -> None:
+    with Proxy(pair.primary.host, pair.primary.port) as proxy:
+        connection = await connect(pair, proxy, proxy)
+        proxy.refuse()
+        proxy.cut()
+        moving = asyncio.create_task(ask(connection, "SELECT 1"))
+        await asyncio.sleep(0.1)
+        connection.close()
+        with pytest.raises(FailoverFailedError):
+            await moving
+
+
+async def test_close_in_another_task_beside_a_statement_is_no_loss(pair, spans) -> None:
+    connection = await connect(pair)
+    under_way = asyncio.create_task(ask(connection, "SELECT SLEEP(30)"))
+    number = connection.thread_id()
+    busy = f"SELECT 1 FROM information_schema.processlist WHERE id = {number} AND info LIKE 'SELECT SLEEP%'"
+    assert await off(guard.wait_until, lambda: pair.primary.sql(busy), 60)
+    connection.close()
+    with pytest.raises(aiomysql.Error) as caught:
+        await under_way
+    assert not isinstance(caught.value, FailoverSuccessError)
+    assert spans.named("failover") == []
+    await off(end, pair.primary, number)
+
+
+async def test_ensure_closed_resets_and_close_only_ends(pair, spans) -> None:
+    for how, resets in (("ensure_closed", 1), ("close", 0)):
+        spans.clear()
+        connection = await connect(pair)
+        await ask(connection, "SET time_zone = '+02:00'")
+        closed = getattr(connection, how)()
+        if closed is not None:
+            await closed
+        assert connection.closed
+        assert len(spans.named("session_state.reset")) == resets
+    assert await off(nobody_is_left, pair)
+
+
+async def test_an_unbuffered_result_that_was_being_read(pair) -> None:
+    connection = await connect(pair)
+    cursor = await connection.cursor(aiomysql.SSCursor)
+    await cursor.execute("SELECT REPEAT('x', 10000) FROM information_schema.columns a, information_schema.columns b")
+    assert await cursor.fetchone()
+    number = connection.thread_id()
+    await off(end, pair.primary, number)
+    with pytest.raises(FailoverSuccessError):
+        while await cursor.fetchone():
+            pass
+    await cursor.close()
+    assert await ask(connection, "SELECT 1", aiomysql.SSCursor) == [(1,)]
+    await connection.ensure_closed()
+
+
+async def test_a_cursor_can_be_made_of_a_connection_that_is_lost(pair) -> None:
+    connection = await connect(pair)
+    await off(end, pair.primary, await session(connection))
+    assert await ask(connection, "SELECT 1") == [(1,)]
+    await connection.ensure_closed()
+
+
+async def test_ping_finds_a_lost_connection_replaced(pair) -> None:
+    connection = await connect(pair)
+    await ask(connection, "SET @tenant = 'acme'")
+    await off(end, pair.primary, await session(connection))
+    await connection.ping()
+    assert await ask(connection, "SELECT @tenant") == [("acme",)]
+    await connection.ensure_closed()
+
+
+async def test_ping_connects_anew_where_failover_is_off(pair) -> None:
+    connection = await connect(pair, pair.primary)
+    await ask(connection, "SET @tenant = 'acme'")
+    await off(end, pair.primary, await session(connection))
+    await connection.ping()
+    assert await ask(connection, "SELECT @tenant") == [(None,)]
+    assert dict(session_state(connection)) == {}
+    await connection.ensure_closed()
+
+
+async def test_a_handler_that_waits_in_a_task_of_its_own(pair) -> None:
+    async def handler(state: Any, new: Any) -> bool:
+        return bool(await asyncio.wait_for(asyncio.create_task(ask(new, "SET @tenant = 'handled'")), 10) == [])
+
+    SessionStateTransferHandlers.set_transfer_session_state_on_switch_func(handler)
+    connection = await connect(pair)
+    await ask(connection, "SET @tenant = 'acme'")
+    await off(end, pair.primary, await session(connection))
+    assert await ask(connection, "SELECT @tenant") == [("handled",)]
+    await connection.ensure_closed()
+
+
+# --- the pool -------------------------------------------------------------------------------------------------------
+
+
+async def pool_of(pair: Any, *hosts: Any, **keywords: Any) -> Any:
+    given = where(*(hosts or (pair.primary, pair.standby)), **keywords.pop("options", {}))
+    return await aiomysql.create_pool(minsize=1, maxsize=1, **{"autocommit": True, **keywords}, **given)
+
+
+async def closed(pool: Any) -> None:
+    pool.close()
+    await pool.wait_closed()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_the_next_borrower_gets_a_clean_session(pair, waits: bool) -> None:
+    pool = await pool_of(pair)
+    first = await pool.acquire()
+    await ask(first, "SET time_zone = '+02:00', @tenant = 'acme'")
+    await first.autocommit(False)
+    released = pool.release(first)
+    if waits:
+        await released
+    second = await pool.acquire()
+    assert second is first
+    assert await ask(second, "SELECT @@time_zone, @tenant, @@autocommit") == [("SYSTEM", None, 1)]
+    await second.rollback()
+    await pool.release(second)
+    await closed(pool)
+
+
+@pytest.mark.parametrize("option", ["off", "close"])
+async def test_reset_on_return(pair, option: str) -> None:
+    pool = await pool_of(pair, options={"reset_on_return": option})
+    async with pool.acquire() as connection:
+        await ask(connection, "SET @tenant = 'acme'")
+    async with pool.acquire() as other:
+        assert (other is connection) is (option == "off")
+        assert await ask(other, "SELECT @tenant") == [("acme" if option == "off" else None,)]
+    await closed(pool)
+
+
+async def test_a_transaction_that_was_lost_reaches_no_other_borrower(pair) -> None:
+    pool = await pool_of(pair)
+    connection = await pool.acquire()
+    await connection.begin()
+    await off(end, pair.primary, connection.thread_id())
+    with pytest.raises(FailoverSuccessError):
+        await ask(connection, "SELECT 1")
+    await pool.release(connection)
+    async with pool.acquire() as other:
+        assert await ask(other, "SELECT 1") == [(1,)]
+    await closed(pool)
+
+
+async def test_terminate_beside_a_statement_starts_no_switch(pair, spans) -> None:
+    pool = await pool_of(pair)
+    connection = await pool.acquire()
+    under_way = asyncio.create_task(ask(connection, "SELECT SLEEP(30)"))
+    busy = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(30)%'"
+    assert await off(guard.wait_until, lambda: pair.primary.sql(busy), 60)
+    number = connection.thread_id()
+    pool.terminate()
+    with pytest.raises(aiomysql.Error):
+        await under_way
+    await pool.release(connection)
+    await pool.wait_closed()
+    assert spans.named("failover") == []
+    await off(end, pair.primary, number)
+
+
+async def test_a_release_that_is_cancelled_closes_the_connection(pair) -> None:
+    pool = await pool_of(pair)
+    connection = await pool.acquire()
+    await ask(connection, "SET time_zone = '+02:00'")
+    released = pool.release(connection)
+    await asyncio.sleep(0)
+    released.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await released
+    async with pool.acquire() as other:
+        assert other is not connection
+    await closed(pool)
+
+
+async def test_nothing_is_left_open_by_many_switches(pair) -> None:
+    connection = await connect(pair)
+    await ask(connection, "SET @tenant = 'acme'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(30):
+            await switch_async(connection)
+    assert await ask(connection, "SELECT @tenant") == [("acme",)]
+    assert await off(guard.wait_until, lambda: len(pair.primary.sql(SESSIONS)) == 1, 60)
+    await connection.ensure_closed()
