@@ -27,12 +27,14 @@ from instrumented_wrapper.drivers.engine.async_driver import AsyncDriver
 from instrumented_wrapper.drivers.engine.async_endings import AsyncEndWrappers
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
+from instrumented_wrapper.drivers.engine.joining import connected_async
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts_async, of_the_rest_async
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.for_mysql import calls_procedure, selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.registry import KEY, drop_all
 from instrumented_wrapper.drivers.session_track import TRACKED, ending
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
@@ -70,7 +72,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     calls = AsyncMethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows, flows.run_async), spans)
     for owner in (aiomysql, module, pool):
         patches.replace(owner, "connect", _taking_keywords(module.connect))
-    _connections(patches, calls, AsyncEndWrappers(NATIVE, calls, spans), spans, options)
+    _connections(patches, calls, AsyncEndWrappers(NATIVE, calls, spans), spans, options, flows)
     _ends(patches, flows)
     _results(patches)
     _cursors(patches, calls, spans)
@@ -83,7 +85,12 @@ def uninstall() -> None:
 
 
 def _connections(
-    patches: Patches, calls: AsyncMethodWrappers, endings: AsyncEndWrappers, spans: QuerySpans, options: Options
+    patches: Patches,
+    calls: AsyncMethodWrappers,
+    endings: AsyncEndWrappers,
+    spans: QuerySpans,
+    options: Options,
+    flows: Flows,
 ) -> None:
     def over(name: str, make: Callable[[Method], Method]) -> None:
         patches.close_over(Connection, name, make)
@@ -93,7 +100,7 @@ def _connections(
         over(name, functools.partial(make, reads_last=reads_last))
 
     over("__init__", functools.partial(_constructing, options, spans))
-    over("_connect", functools.partial(_connecting, spans))
+    over("_connect", functools.partial(_connecting, spans, flows))
     over("_request_authentication", _authenticating)
     over("_ensure_alive", _making_cursor)
     over("query", functools.partial(calls.statement, connection_of=_itself, named="sql", begin=spans.script))
@@ -185,7 +192,7 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
     return __init__
 
 
-def _connecting(spans: QuerySpans, original: Method) -> Method:
+def _connecting(spans: QuerySpans, flows: Flows, original: Method) -> Method:
     """``Connection._connect``: from here on the connection is watched; a second time it begins a new session."""
 
     @functools.wraps(original)
@@ -197,8 +204,16 @@ def _connecting(spans: QuerySpans, original: Method) -> Method:
             await original(self)
             record.began_anew(self)
             return None
-        with spans.connect(record.options, functools.partial(requested_site, record.arguments.keywords)):
+        given = NATIVE.asked_for_by(self)
+
+        async def attempt(address: Address | None) -> Any:
+            if address is not None:
+                NATIVE.lead_to(self, address)
             await original(self)
+            return self
+
+        with spans.connect(record.options, functools.partial(requested_site, given)):
+            await connected_async(NATIVE, flows, lambda: asked_of_mysql(given, record.options), attempt)
         record.kept = {"charset": self._charset}
         record.configuring = False
         await record.attach_async(self, (NATIVE.where(self),))

@@ -197,13 +197,11 @@ class AioMySQL(ForMySQL):
 
     async def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
-        host, port = address
         new: Any = object.__new__(type(connection))
         _construct(new, *record.arguments.positional, **record.arguments.keywords)
         new._db = self.current_database(connection, record) or None
         new.client_flag |= CLIENT.CONNECT_WITH_DB if new._db else 0
-        new._host, new._port = ("localhost", 3306) if host.startswith("/") else (host, port or 3306)
-        new._unix_socket = host if host.startswith("/") else None  # also where an option file names one
+        self.lead_to(new, address)
         if TRACKED in connection.__dict__:
             new.__dict__[TRACKED] = True  # its server is asked, too, to report what changes
         try:
@@ -215,6 +213,17 @@ class AioMySQL(ForMySQL):
             self.shut(new, True)
             raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS")
         return new
+
+    def lead_to(self, connection: Any, address: Address) -> None:
+        """Have a connection that does not connect yet do so to another host."""
+        host, port = address
+        connection._host, connection._port = ("localhost", 3306) if host.startswith("/") else (host, port or 3306)
+        connection._unix_socket = host if host.startswith("/") else None  # also where an option file names one
+
+    def asked_for_by(self, connection: Any) -> dict[str, Any]:
+        """Return what the app has asked for, as arguments: also what it has given by position, or in an option file."""
+        names = "host port unix_socket user password db".split()
+        return {name: value for name in names if (value := getattr(connection, f"_{name}")) is not None}
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""

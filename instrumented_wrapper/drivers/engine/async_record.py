@@ -35,8 +35,9 @@ class AsyncRecord(Record):
         super().__init__(native, connection, options, arguments)
         self.use_lock = nullcontext()  # tasks of one event loop: `turn` keeps them apart
         self.turn = asyncio.Lock()
+        self._in_turn = _NO_TASK  # the number of the task that holds it
 
-    def caller(self) -> object:
+    def caller(self) -> int:
         """Return the number of the task that calls now."""
         if acting := _acting.get():
             return acting
@@ -63,15 +64,18 @@ class AsyncRecord(Record):
     @asynccontextmanager
     async def in_turn(self) -> AsyncIterator[None]:
         """While inside, no other task does more than a plain statement, which the driver refuses."""
-        if self.turn.locked() and self.is_within():
+        caller = self.caller()
+        if self._in_turn == caller:  # a handler uses the connection
             yield
             return
         async with self.turn:
             before = _acting.get()
-            _acting.set(before or id(asyncio.current_task()))
+            self._in_turn = caller
+            _acting.set(caller)
             try:
                 yield
             finally:
+                self._in_turn = _NO_TASK
                 _acting.set(before)
 
     async def attach_async(self, connection: Any, hosts: tuple[Address, ...]) -> None:
