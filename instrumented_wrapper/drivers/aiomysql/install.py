@@ -208,12 +208,14 @@ def _connecting(spans: QuerySpans, flows: Flows, original: Method) -> Method:
 
         async def attempt(address: Address | None) -> Any:
             if address is not None:
-                NATIVE.lead_to(self, address)
+                return await NATIVE.opened_like(self, record, address)
             await original(self)
             return self
 
         with spans.connect(record.options, functools.partial(requested_site, given)):
-            await connected_async(NATIVE, flows, lambda: asked_of_mysql(given, record.options), attempt)
+            found = await connected_async(NATIVE, flows, lambda: asked_of_mysql(given, record.options), attempt)
+        if found is not self:
+            NATIVE.exchange(self, found)
         record.kept = {"charset": self._charset}
         record.configuring = False
         await record.attach_async(self, (NATIVE.where(self),))

@@ -197,25 +197,42 @@ class AioMySQL(ForMySQL):
 
     async def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
-        new: Any = object.__new__(type(connection))
-        _construct(new, *record.arguments.positional, **record.arguments.keywords)
-        new._db = self.current_database(connection, record) or None
-        new.client_flag |= CLIENT.CONNECT_WITH_DB if new._db else 0
-        self.lead_to(new, address)
-        if TRACKED in connection.__dict__:
-            new.__dict__[TRACKED] = True  # its server is asked, too, to report what changes
-        try:
-            await _connect(new)
-        except BaseException:  # a task that is cancelled, too: aiomysql closes what it has opened only after errors
-            self.shut(new, True)
-            raise
+        database = self.current_database(connection, record)
+        new = await self.opened_like(connection, record, address, database, tracks=TRACKED in connection.__dict__)
         if connection._secure and new._ssl_context and not new._secure:
             self.shut(new, True)
             raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS")
         return new
 
-    def lead_to(self, connection: Any, address: Address) -> None:
-        """Have a connection that does not connect yet do so to another host."""
+    async def opened_like(
+        self, connection: Any, record: Record, address: Address, database: str | None = None, tracks: bool | None = None
+    ) -> Any:
+        """Return a new connection with the app's own arguments to another host.
+
+        Args:
+            connection: the app's.
+            record: of that one.
+            address: where to connect.
+            database: to be the current one; the one that the app has asked for by default.
+            tracks: have the server report what changes; by default, unless the app itself has it do so.
+        """
+        new: Any = object.__new__(type(connection))
+        _construct(new, *record.arguments.positional, **record.arguments.keywords)
+        if database is not None:
+            new._db = database or None
+            new.client_flag |= CLIENT.CONNECT_WITH_DB if database else 0
+        self._lead_to(new, address)
+        if not new.client_flag & CLIENT.SESSION_TRACK if tracks is None else tracks:
+            new.__dict__[TRACKED] = True
+        try:
+            await _connect(new)
+        except BaseException:  # a task that is cancelled, too: aiomysql closes what it has opened only after errors
+            self.shut(new, True)
+            raise
+        return new
+
+    @staticmethod
+    def _lead_to(connection: Any, address: Address) -> None:
         host, port = address
         connection._host, connection._port = ("localhost", 3306) if host.startswith("/") else (host, port or 3306)
         connection._unix_socket = host if host.startswith("/") else None  # also where an option file names one
@@ -235,16 +252,20 @@ class AioMySQL(ForMySQL):
         if result is not None and result.unbuffered_active:
             result.unbuffered_active = False
         connection._result = other._result = None
-        ours, theirs = connection.__dict__, other.__dict__
-        record: AsyncRecord = ours[KEY]
+        record: AsyncRecord = connection.__dict__[KEY]
         carried = record.options.transfer_session_state_on_switch and _ENCODED[0] in record.carried_settings()
         if not carried or other._charset != record.kept["charset"]:  # the app's own transfer handler has chosen one
             _encode_in(connection, other._charset)
+        self.exchange(connection, other)
+        return other
+
+    def exchange(self, connection: Any, other: Any) -> None:
+        """Exchange what belongs to the physical connections."""
+        ours, theirs = connection.__dict__, other.__dict__
         for name in _PHYSICAL:
             ours[name], theirs[name] = theirs.get(name), ours.get(name)
         for own, tracked in ((ours, theirs.pop(TRACKED, None)), (theirs, ours.pop(TRACKED, None))):
             own |= {TRACKED: True} if tracked else {}
-        return other
 
     def shut(self, connection: Any, for_good: bool) -> None:
         """Close the streams without a word."""

@@ -226,6 +226,18 @@ async def test_a_statement_of_another_task_waits_for_the_switch(pair) -> None:
     await connection.ensure_closed()
 
 
+async def test_a_connect_that_cannot_reach_its_own_host_joins_the_search(pair, spans) -> None:
+    with Proxy(pair.primary.host, pair.primary.port) as proxy:
+        proxy.refuse()
+        connection = await connect(pair, proxy, pair.primary)
+        (failover,) = spans.named("failover")
+        assert failover.attributes["instrumented_wrapper.trigger"] == "connect"
+        await ask(connection, "SET @tenant = 'acme'")
+        await off(end, pair.primary, await session(connection))
+        assert await ask(connection, "SELECT @tenant") == [("acme",)]
+        await connection.ensure_closed()
+
+
 # --- the ends of a connection ---------------------------------------------------------------------------------------
 
 
