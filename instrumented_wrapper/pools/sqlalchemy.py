@@ -47,6 +47,7 @@ _PARTS: Final = {
     _ConnectionFairy: ["_reset", "_checkout"],
     Pool: ["_return_conn", "._orig_logging_name"],
 }
+_OTHER: Final = "opentelemetry.instrumentation.sqlalchemy"  # it listens to the pools of the engines that it traces
 _KEPT: Final = (NullPool, SingletonThreadPool, StaticPool)  # nobody else gets the connection, or everybody shares it
 _DROPPED: Final = "_instrumented_wrapper_dropped"  # in the record's ``__dict__``: nobody has closed the app's object
 
@@ -77,8 +78,20 @@ def _connecting(flows: Flows, original: Method) -> Method:
             connection = self.driver_connection
             if in_doubt(connection):
                 _run(flows, connection, settled(connection, flows))
+        if (session := tracked_as(connection)) is not None and session.options.query_spans != "on":
+            _step_back(session, self._ConnectionRecord__pool)
 
     return connect
+
+
+def _step_back(session: TrackedConnection, pool: Any) -> None:
+    """Leave the spans of statements to OpenTelemetry's instrumentation of SQLAlchemy, where it traces this engine.
+
+    It measures no durations: those are still recorded.
+    """
+    if any(type(getattr(heard, "__self__", None)).__module__.startswith(_OTHER) for heard in pool.dispatch.checkout):
+        session.spans_wanted = False
+        session.operations_wanted = session.operations_wanted and session.options.metrics
 
 
 # --- a return ---------------------------------------------------------------------------------------------------
