@@ -177,10 +177,10 @@ class AdaptedDriver(TrackedDriver):
 
     def _finish_work(self, connection: Any) -> Flow[None]:
         record = _record(connection)
-        phase = self._native.transaction_status(connection, record)
-        if phase == TransactionStatus.INERROR:
+        status = self._native.transaction_status(connection, record)
+        if status == TransactionStatus.INERROR:
             raise self._native.error("the handler left an aborted transaction")
-        if phase == TransactionStatus.INTRANS:
+        if status == TransactionStatus.INTRANS:
             yield from self._internal(connection, lambda record: self._native.finish(connection, "COMMIT"))
             record.used = record.begun = False
 

@@ -57,8 +57,7 @@ class Asking:
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
         """Return the values of settings that the server reports by itself."""
         known = record_of(connection)
-        told = {n: known.reported(n) for n in names if known and not known.on_server.is_masked(n)}
-        return {name: value for name, value in told.items() if value is not None}
+        return {} if known is None else known.settings_client.reported(names)
 
     def notice(self, connection: Any, will_ask: bool = False) -> None:
         """Update settings that no statement named from what the server has reported: a trigger or a view set them."""

@@ -7,22 +7,19 @@ Knows nothing of the order of steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any, Final, NamedTuple
-from weakref import ReferenceType
 
 import psycopg
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql import questions
-from instrumented_wrapper.databases.postgresql.knowledge import Functions
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import KEY, watch
-from instrumented_wrapper.drivers.server_session.postgresql import FUNCTIONS
+from instrumented_wrapper.drivers.server_session.postgresql import ReportedSettings
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Operation, Site
@@ -30,7 +27,7 @@ from instrumented_wrapper.options import Options
 
 __all__ = ["KEY", "Arguments", "Record", "encoding_of", "record_of"]
 
-_WATCHED: Final = tuple(name.encode() for name in questions.REPORTED.values())
+_ENCODED: Final = {name: name.encode() for name in questions.REPORTED.values()}
 
 
 class Arguments(NamedTuple):
@@ -53,6 +50,9 @@ class Record(TrackedConnection):
         operation: one that lasts while the app does other things (a stream, a COPY).
         unfinished: the same, where the choke point has to end it.
         parameters: of libpq, where the app's own arguments are not known.
+        late: what the server has reported is to be noticed when the transaction has ended.
+        settings_client: knows what the server reports by itself.
+        compared: the response with which the reported settings were last compared.
         wanted: the app's ``target_session_attrs``.
         pipeline_error: the error that statements of a lost pipeline get.
         peer: the server of the physical connection; None: it was not looked at yet.
@@ -67,52 +67,35 @@ class Record(TrackedConnection):
         self.unfinished: Operation | None = None
         self.parameters: dict[str, Any] | None = None
         self.wanted = ""
-        self.compared = 0.0  # when what the server reports was last looked at
-        self.reported_first: tuple[bytes | None, ...] = ()
+        self.compared = 0.0
+        self.late = False
         self.pipeline_error: FailoverError | None = None
         self.switchable = self.failover = self.would_switch(hosts)
         self.peer: ServerAddress | None = None
-        self.reported = partial(_reported, self.connection)
+        reporting = _Reporting(self)
+        self.settings_client = ReportedSettings(
+            reporting, reporting.status, reporting.statuses, reporting.place, text=reporting.text
+        )
         self.look_at(connection.pgconn)
-        self.keep_reported()
         watch(self)
 
     def look_at(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.moved_to(pgconn.socket if self.failover else None)
         self.transaction_status, self.peer = TransactionStatus.IDLE, None
-        self.functions = FUNCTIONS.setdefault((pgconn.host, pgconn.port, pgconn.db), Functions())
+        self.settings_client.moved()
         self.was_standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
 
     def keep_reported(self) -> None:
         """Take what the server reports now as the baseline."""
-        self.compared, self.reported_first = self.last_response_at, self._reported_now()
-
-    def _reported_now(self) -> tuple[bytes | None, ...]:
-        watched = self.connection()
-        try:
-            return () if watched is None else tuple(map(watched.pgconn.parameter_status, _WATCHED))
-        except psycopg.OperationalError:  # closed: nothing more is reported
-            return self.reported_first
+        self.compared = self.last_response_at
+        self.settings_client.keep_reported()
 
     def take_reported(self) -> None:
         """Update the settings from what the server has reported outside a transaction."""
-        if (
-            self.compared != self.last_response_at
-            and self.transaction_status == TransactionStatus.IDLE
-            and not self.off
-        ):
+        if self.compared != self.last_response_at and self.transaction_status == TransactionStatus.IDLE:
             self.compared = self.last_response_at
-            if (now := self._reported_now()) != self.reported_first:
-                self._take_reported(now)
-
-    def _take_reported(self, now: tuple[bytes | None, ...]) -> None:
-        watched = self.connection()
-        encoding = encoding_of(watched) if watched is not None else "utf-8"
-        for name, first, value in zip(questions.REPORTED, self.reported_first, now, strict=False):
-            if first is not None and value is not None and first != value:
-                self.on_server.noticed(name, first.decode(encoding), value.decode(encoding))
-        self.refresh_changed()
+            self.settings_client.notice()
 
     def wants_to_ask(self) -> bool:
         """Return True if something is in doubt, and the server may be queried for it."""
@@ -179,13 +162,41 @@ class Record(TrackedConnection):
         return (*super().troubles(), self.pipeline_error, self.deadline, self.muted or None)
 
 
-def _reported(connection: ReferenceType[Any], name: str) -> str | None:
-    """Return the value of a setting that the server reports whenever it changes."""
-    watched, spelled = connection(), questions.REPORTED.get(name)
-    if watched is None or spelled is None:
-        return None
-    value = watched.pgconn.parameter_status(spelled.encode())
-    return None if value is None else str(value.decode(encoding_of(watched)))
+class _Reporting:
+    """What the server of a connection reports by itself, for `ReportedSettings`."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def _pgconn(self) -> Any:
+        connection = self.record.connection()
+        return None if connection is None else connection.pgconn
+
+    def is_idle(self) -> bool:
+        """Return True if no transaction is open."""
+        return (pgconn := self._pgconn()) is not None and bool(pgconn.transaction_status == TransactionStatus.IDLE)
+
+    def status(self, name: str) -> str | None:
+        """Return what the server reports of a setting."""
+        value = None if (pgconn := self._pgconn()) is None else pgconn.parameter_status(name.encode())
+        return None if value is None else self.text(value)
+
+    def statuses(self, names: Sequence[str]) -> tuple[bytes | None, ...]:
+        """Return what the server reports of several settings; nothing where psycopg has closed the connection."""
+        try:
+            return tuple(map(self._pgconn().parameter_status, map(_ENCODED.__getitem__, names)))
+        except (psycopg.OperationalError, AttributeError):
+            return (None,) * len(names)
+
+    def text(self, value: bytes) -> str:
+        """Return a value as text, in the encoding of the connection."""
+        connection = self.record.connection()
+        return value.decode("utf-8" if connection is None else encoding_of(connection))
+
+    def place(self) -> tuple[object, ...]:
+        """Return what functions are known by: server and database."""
+        pgconn = self._pgconn()
+        return pgconn.host, pgconn.port, pgconn.db
 
 
 def encoding_of(connection: Any) -> str:

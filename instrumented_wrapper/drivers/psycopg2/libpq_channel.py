@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
 from instrumented_wrapper.server_settings import Assignment
 
-__all__ = ["Channel", "Talking"]
+__all__ = ["Channel", "Psycopg2Settings"]
 
 _UNKNOWN: Final = 4  # libpq's PGTransactionStatusType of a connection that is not there
 _BY_PSYCOPG2: Final = "default_transaction_read_only"
@@ -50,8 +50,8 @@ class Channel:
         return rows
         yield  # a generator, which never waits
 
-    def _is(self, phase: TransactionStatus) -> bool:
-        return self._native.transaction_status(self._of(), self.record) == phase
+    def _is(self, status: TransactionStatus) -> bool:
+        return self._native.transaction_status(self._of(), self.record) == status
 
     def is_idle(self) -> bool:
         """Tell whether no transaction is open."""
@@ -105,8 +105,8 @@ class Channel:
         return info.host, info.port, info.dbname
 
 
-class Talking(PostgreSQLSettings):
-    """Talks, and keeps to what psycopg2 does by itself only when it connects: the encoding, and dates it can read."""
+class Psycopg2Settings(PostgreSQLSettings):
+    """Also does what psycopg2 does only when it connects: the encoding, and dates that it can read."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel, channel.status, channel.statuses, channel.where, channel.has_set)

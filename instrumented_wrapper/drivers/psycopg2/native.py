@@ -35,7 +35,7 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     make_movable,
     physical,
 )
-from instrumented_wrapper.drivers.psycopg2.libpq_channel import Channel, Talking
+from instrumented_wrapper.drivers.psycopg2.libpq_channel import Channel, Psycopg2Settings
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.errors import Address
@@ -47,7 +47,7 @@ __all__ = ["NATIVE", "SETTINGS", "IsolationLevel", "Psycopg2"]
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
 _ATTRIBUTES["read_only"] = _ATTRIBUTES.pop("readonly")
-_PHASES: Final = (
+_STATUSES: Final = (
     TransactionStatus.IDLE,
     TransactionStatus.ACTIVE,
     TransactionStatus.INTRANS,
@@ -99,17 +99,17 @@ class Psycopg2:
 
     def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with PostgreSQL."""
-        return Talking(Channel(self, connection, record))
+        return Psycopg2Settings(Channel(self, connection, record))
 
     def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Ask libpq; of a connection that was lost, what it was before."""
         here = connection.__dict__.get(DELEGATE) or connection
         status = _status(here)
         if _IDLE < status < _UNKNOWN:
-            return _PHASES[status]
+            return _STATUSES[status]
         if status == _IDLE:
             record.kept[_UNBEGUN] = _state(here) == _BEGUN
-            return _PHASES[status]
+            return _STATUSES[status]
         if record.transaction_status:
             return record.transaction_status
         opened = record.begun or (record.used and self.begins(connection))
@@ -288,7 +288,7 @@ class Psycopg2:
         cursor = C.cursor(physical(connection), cursor_factory=extensions.cursor)
         with contextlib.suppress(psycopg2.Error):
             cursor.execute(text.partition("; ")[2] if self.begins(connection) else text)
-        if _status(physical(connection)) != _PHASES.index(TransactionStatus.INERROR):
+        if _status(physical(connection)) != _STATUSES.index(TransactionStatus.INERROR):
             raise psycopg2.OperationalError("the new session could not be left in an aborted transaction")
 
     def shut(self, connection: Any, for_good: bool) -> None:

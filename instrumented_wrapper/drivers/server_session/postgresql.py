@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.server_session import Rows, Values
 from instrumented_wrapper.server_settings import ANY, Assignment, ServerAnswer
 from instrumented_wrapper.statement import DOUBT, Effects, Step
 
-__all__ = ["FUNCTIONS", "Channel", "PostgreSQLSettings", "asked", "assigned", "present", "shown", "with_calls"]
+__all__ = ["Channel", "PostgreSQLSettings", "ReportedSettings", "asked", "assigned", "present", "shown", "with_calls"]
 
 Result = TypeVar("Result")
 
@@ -187,26 +187,45 @@ def _shared(channel: Channel) -> None:
     channel.record.shared, channel.record.process = True, None
 
 
-def _not_ours(name: str, value: str) -> bool:
+def _not_ours(name: str, value: Any) -> bool:
     return False
 
 
-class PostgreSQLSettings:
-    """`SettingsClient` with PostgreSQL, on a channel that blocks."""
+class Reporting(Protocol):
+    """A connection, as far as its server reports settings by itself."""
+
+    record: Any
+
+    def is_idle(self) -> bool:
+        """Return True if no transaction is open."""
+
+
+class ReportedSettings:
+    """The settings that PostgreSQL reports by itself, and the functions of a database.
+
+    Args:
+        channel: the connection.
+        status: returns what is reported of a setting, by its name there.
+        statuses: returns the same of several, as texts or as bytes.
+        place: returns what the functions are known by: server and database.
+        ours: returns True if the driver itself has given a setting such a value.
+        text: returns what `statuses` has returned of one as a text.
+    """
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Reporting,
         status: Callable[[str], str | None],
-        statuses: Callable[[Sequence[str]], Sequence[str | None]],
+        statuses: Callable[[Sequence[str]], Sequence[Any]],
         place: Callable[[], tuple[object, ...]],
-        ours: Callable[[str, str], bool] = _not_ours,
+        ours: Callable[[str, Any], bool] = _not_ours,
+        text: Callable[[Any], str] = str,
     ) -> None:
-        self._ours = ours  # tells whether the driver itself has given a setting such a value
-        self._channel, self._status, self._statuses, self._place = channel, status, statuses, place
+        self._ours, self._text = ours, text
+        self._reporting, self._status, self._statuses, self._place = channel, status, statuses, place
         self._record: Any = None
-        self._first: Sequence[str | None] = ()  # of `questions.REPORTED`
-        self._noticed: Sequence[str | None] = ()
+        self._first: Sequence[Any] = ()  # of `questions.REPORTED`
+        self._noticed: Sequence[Any] = ()
 
     def chains(self) -> bool:
         """Only a text says so."""
@@ -214,7 +233,7 @@ class PostgreSQLSettings:
 
     def moved(self) -> None:
         """The physical connection is another one now."""
-        self._record = record = self._channel.record
+        self._record = record = self._reporting.record
         record.functions = FUNCTIONS.setdefault(self._place(), Functions())
         record.reported = self._reported
         self.keep_reported()
@@ -224,7 +243,7 @@ class PostgreSQLSettings:
         return None if spelled is None else self._status(spelled)
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
-        """Return what libpq was told without asking."""
+        """Return the values of those settings that the server reports."""
         told = {n: self._reported(n) for n in names if not self._record.on_server.is_masked(n)}
         return {name: value for name, value in told.items() if value is not None}
 
@@ -233,7 +252,7 @@ class PostgreSQLSettings:
         return not effects.only_sets or any(step.name in _TELLING for step in effects.steps)
 
     def keep_reported(self) -> None:
-        """What the server reports now is the baseline."""
+        """Take what the server reports now as the baseline."""
         self._noticed = self._statuses(_SPELLED)
         given = zip(questions.REPORTED, self._noticed, strict=True)
         self._first = [None if value is None or self._ours(name, value) else value for name, value in given]
@@ -241,13 +260,13 @@ class PostgreSQLSettings:
     def notice(self) -> None:
         """Take what the server has reported outside a transaction of settings that no statement named."""
         record = self._record
-        record.late = bool(record.on_server.open.levels) or not self._channel.is_idle()
+        record.late = bool(record.on_server.open.levels) or not self._reporting.is_idle()
         if record.late or record.off or (now := self._statuses(_SPELLED)) == self._noticed:
             return
         self._noticed = now
         for name, first, value in zip(questions.REPORTED, self._first, now, strict=False):
             if not (first is None or value is None or first == value or self._ours(name, value)):
-                record.on_server.noticed(name, first, value)
+                record.on_server.noticed(name, self._text(first), self._text(value))
         record.refresh_changed()
 
     def lost(self, transaction: str) -> None:
@@ -267,6 +286,18 @@ class PostgreSQLSettings:
     def expect(self) -> None:
         """Each change is reported at once."""
 
+    def understood(self, effects: Effects) -> Effects | None:
+        """Add what is known of the functions that a statement calls."""
+        return with_calls(self._record, effects)
+
+
+class PostgreSQLSettings(ReportedSettings):
+    """`SettingsClient` with PostgreSQL, on a channel that blocks."""
+
+    def __init__(self, channel: Channel, *reported: Any) -> None:
+        super().__init__(channel, *reported)
+        self._channel = channel
+
     def present(self, names: Sequence[str]) -> Values:
         """Ask for values of settings."""
         return _to_end((present if self._channel.is_idle() else shown)(self._channel, names))
@@ -278,10 +309,6 @@ class PostgreSQLSettings:
     def ask(self) -> Values:
         """Ask for all that is in doubt, and tell the session."""
         return _to_end(asked(self._channel))
-
-    def understood(self, effects: Effects) -> Effects | None:
-        """Add what is known of the functions that a statement calls."""
-        return with_calls(self._record, effects)
 
 
 def _to_end(gen: Generator[Any, Any, Result]) -> Result:
