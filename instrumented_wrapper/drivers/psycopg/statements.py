@@ -70,9 +70,9 @@ def _read_first(
     """Read the pristine values of what will be changed, then go on."""
     connection = cursor._conn
     record = record_of(connection)
-    if record is not None and not cursor.closed and _may_read(connection, record):
-        found = tuple(named(step, given) for step in effects.steps)
-        names = record.on_server.unfetched(found)
+    if record is not None and not cursor.closed and _disturbs_nothing(connection):
+        record.configuring = is_before_the_app(connection, record)
+        names = decisions.unread(record, tuple(named(step, given) for step in effects.steps))
         if record.shared:
             names = tuple(driver.reported(connection, names))
         if names:
@@ -81,11 +81,9 @@ def _read_first(
     yield from go_on
 
 
-def _may_read(connection: Any, record: Record) -> bool:
-    """Return True if a query disturbs nothing, and the change is the app's."""
-    watched = record.recording and not (record.off or record.internal)
-    quiet = connection._pipeline is None and connection.pgconn.transaction_status in _QUIET
-    return watched and quiet and not is_before_the_app(connection, record)
+def _disturbs_nothing(connection: Any) -> bool:
+    """Return True if the server can be queried now."""
+    return connection._pipeline is None and connection.pgconn.transaction_status in _QUIET
 
 
 def read_pristine(connection: Any, names: Sequence[str], question: Any) -> Any:
