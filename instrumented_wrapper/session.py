@@ -29,7 +29,7 @@ class Session:
     Attributes:
         options: what is switched on for this connection.
         changed: True while a reset has something to do.
-        unsure: True while something has to be asked of the server.
+        needs_resync: True while something has to be asked of the server.
         on_server: the settings that live on the server.
         residual: state other than settings that statements may have left.
         in_flight: effects of the statements that were sent since the last answer.
@@ -48,7 +48,7 @@ class Session:
 
     def __init__(self, options: Options, database: Database) -> None:
         self.options = options
-        self.changed = self.unsure = False
+        self.changed = self.needs_resync = False
         can, keeps = database.CAPABILITIES, database.survives_reset_all
         self.on_server = ServerSettings(keeps, can.rollback_undoes_set, can.has_defaults, database.NOT_CARRIED)
         self.residual = ResidualState(database)
@@ -153,10 +153,10 @@ class Session:
         return SessionState({**self._settings, **known}, self.aliases)
 
     def refresh_changed(self) -> None:
-        """Recompute `changed`, which returns to pools look at, and `unsure`."""
+        """Recompute `changed`, which returns to pools look at, and `needs_resync`."""
         self._look_at_refusal()
         changed = (self.residual.kinds and self.to_clear()) or self.on_server.is_changed or self.transfer_plan()
-        self.changed, self.unsure = bool(changed), self.on_server.has_doubts
+        self.changed, self.needs_resync = bool(changed), self.on_server.has_doubts
 
     def changed_settings(self) -> tuple[str, ...]:
         """Return the names of the settings that are not pristine."""

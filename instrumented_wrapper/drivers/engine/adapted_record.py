@@ -136,7 +136,7 @@ class Record(TrackedConnection):
         """Watch another physical connection for an end that the server announces."""
         self.moved_to(self.native.socket(connection) if self.failover else None)
         self.seen, self.transaction_status = None, TransactionStatus.IDLE
-        self.used = self.begun = self.asks = self.loss_reported = self.outlived = False
+        self.used = self.begun = self.resync_next = self.loss_reported = self.outlived = False
         self.settings_client.moved()
         self.refresh()
 

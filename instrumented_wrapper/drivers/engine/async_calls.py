@@ -105,7 +105,7 @@ class AsyncMethodWrappers(CallEffects):
             record.busy, record.used = False, True
             if record.switchable:
                 record.last_response_at = monotonic()
-            if record.unsure:
+            if record.needs_resync:
                 await answered(connection, record)
             if operation is not None:
                 operation.end()

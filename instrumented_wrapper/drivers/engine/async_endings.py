@@ -74,7 +74,7 @@ class AsyncEndWrappers:
             record.transaction_status = status_of(self, record)
             if record.switchable:
                 record.last_response_at = monotonic()
-            if record.unsure or record.late:
+            if record.needs_resync or record.late:
                 record.in_flight.append(done)
                 await answered(self, record)
             if operation is not None:

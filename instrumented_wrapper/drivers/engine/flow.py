@@ -72,7 +72,7 @@ class StatementFlow:
             yield from self._repair(connection, record, loss, moves)
         if record.needs_slow_path:
             yield from guards.refuse(self._native, connection, record, call, done)
-        if record.asks and call is Request.STATEMENT and not reads_last:
+        if record.resync_next and call is Request.STATEMENT and not reads_last:
             yield from self._resync_first(connection, record)
         if (
             done is not None
@@ -135,10 +135,10 @@ class StatementFlow:
             self._settle(connection, record, certain=not more_to_come)
         if not noted or any(map(client.may_report, noted)):
             client.notice()
-        asks = record.unsure and self._asks_now(connection, record)
+        resyncs = record.needs_resync and self._resyncs_now(connection, record)
         if record.lost is not None:
             decisions.was_heard(record, self._native.transaction_status(connection, record))
-        return asks
+        return resyncs
 
     def _only_sets(self, noted: Sequence[Effects]) -> bool:
         """Tell whether nothing but SET was answered, where that is of no transaction and begins none."""
@@ -165,12 +165,12 @@ class StatementFlow:
                 elif step.kind in (statement.COMMIT, statement.ROLLBACK):
                     record.begun = record.used = False
 
-    def _asks_now(self, connection: Any, record: Record) -> bool:
+    def _resyncs_now(self, connection: Any, record: Record) -> bool:
         """Return True if the server is asked now, where that disturbs nothing; else the next statement asks first."""
         if not decisions.may_resync(record):
-            record.unsure = False
+            record.needs_resync = False
         elif self._database.asking_disturbs_diagnostics:
-            record.unsure, record.asks = False, True
+            record.needs_resync, record.resync_next = False, True
             record.refresh()
         else:
             return self._native.transaction_status(connection, record) == TransactionStatus.IDLE
@@ -179,7 +179,7 @@ class StatementFlow:
     def _resync_first(self, connection: Any, record: Record) -> Flow[None]:
         """Ask before the next statement, unless there is still something to be read."""
         if not self._native.is_streaming(connection):
-            record.asks = False
+            record.resync_next = False
             record.refresh()
             yield from self.resync(connection, record)
 
@@ -283,7 +283,7 @@ class StatementFlow:
         self._follow(record)
         record.settings_client.refused()
         record.refused(idle=idle)
-        if record.unsure and self._asks_now(connection, record):
+        if record.needs_resync and self._resyncs_now(connection, record):
             yield from self.resync(connection, record)
 
     def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> Flow[None]:

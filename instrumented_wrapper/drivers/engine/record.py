@@ -45,7 +45,7 @@ class TrackedConnection(Session, ABC):
         returning: a pool takes it back, or it is being closed: a loss is then not ours to handle.
         returned: a pool has reset it, and is about to take it back: a close meanwhile resets nothing.
         loss_reported: a loss that is not repaired was observed.
-        asks: the server has to be asked before the next statement.
+        resync_next: the server has to be asked before the next statement.
         called: functions of which the server has to be asked what they may do.
         functions: what is known of the server's functions; None where nobody asks.
         was_standby: the server was not a primary when the connection was made; None: nobody asked.
@@ -81,7 +81,7 @@ class TrackedConnection(Session, ABC):
         self.off = self.needs_slow_path = self.internal = self.foreign = self.switchable = False
         self.end_unclear = True
         self.recording, self.returning, self.returned = True, False, False
-        self.loss_reported = self.asks = self.chosen = False
+        self.loss_reported = self.resync_next = self.chosen = False
         self.called: set[str] = set()
         self.functions: Any = None
         self.was_standby: bool | None = None
@@ -121,7 +121,13 @@ class TrackedConnection(Session, ABC):
         At next to no cost, for what happens at the end of each request. It does not compare what servers of PostgreSQL
         report by themselves, which only a trigger, a view or a policy may have set: the next question finds that.
         """
-        if self.changed or self.unsure or self.asks or self.lost is not None or self.refusal.error is not None:
+        if (
+            self.changed
+            or self.needs_resync
+            or self.resync_next
+            or self.lost is not None
+            or self.refusal.error is not None
+        ):
             return False
         return reset_handler() is None
 
@@ -209,7 +215,7 @@ class TrackedConnection(Session, ABC):
         """Compute anew the flags that the frequent path reads."""
         self.off, self.end_unclear = self.foreign, True
         self.may_switch(returning=self.returning)
-        self.needs_slow_path = self.off or self.asks or any(trouble is not None for trouble in self.troubles())
+        self.needs_slow_path = self.off or self.resync_next or any(trouble is not None for trouble in self.troubles())
 
     def troubles(self) -> tuple[object, ...]:
         """Return what makes the frequent path take the long way, where it is not None."""

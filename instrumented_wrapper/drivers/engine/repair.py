@@ -68,4 +68,4 @@ def resync(
     try:
         yield from flows.settle_doubts(driver, connection, record)
     except errors:  # the server is not asked again after each statement, only when more is in doubt
-        record.unsure = False
+        record.needs_resync = False

@@ -104,7 +104,7 @@ class MethodWrappers(CallEffects):
                 record.used = True
                 if record.switchable:
                     record.last_response_at = monotonic()
-                if record.unsure:
+                if record.needs_resync:
                     answered(record.connection() or connection, record)
             finally:
                 turn.release()
@@ -163,7 +163,7 @@ class MethodWrappers(CallEffects):
                 record.busy, record.used = False, True
                 if record.switchable:
                     record.last_response_at = monotonic()
-                if record.unsure:
+                if record.needs_resync:
                     answered(record.connection() or connection, record)
                 return result
 
@@ -215,7 +215,7 @@ class MethodWrappers(CallEffects):
         if effects is UNSEEN or effects is not None:
             effects = self.exact_effects(cursor, record, args, kwargs)
         run = functools.partial(original, cursor, *args, **kwargs)
-        looks = record.asks or (effects is not None and effects.sets)  # only then it matters
+        looks = record.resync_next or (effects is not None and effects.sets)  # only then it matters
         reads = looks and self.reads_last(args, kwargs)
         return self._run(self._flow.carry_out(connection, record, Request.STATEMENT, effects, run, reads))
 

@@ -80,7 +80,7 @@ class EndWrappers:
                 record.transaction_status = _IDLE if aborts and not by_text else phase_of(self, record)
                 if record.switchable:
                     record.last_response_at = monotonic()
-                if record.unsure or record.late:
+                if record.needs_resync or record.late:
                     record.in_flight.append(done)
                     answered(record.connection() or self, record)
             if operation is not None:

@@ -41,7 +41,7 @@ class StepFlow:
             if loss := steps.before(connection, record, gen, step, status):
                 yield from self._repair(connection, record, loss)
             gen = _fitted(connection, record, gen, step, switched=loss is not None)
-            if record.asks:
+            if record.resync_next:
                 yield from self.resync(connection, record)
         return gen if record.deadline is None else until(connection, gen, record.deadline)
 
@@ -67,12 +67,12 @@ class StepFlow:
         """Settle a step that was answered, and repair the loss that it hid."""
         if loss := steps.answered(connection, record, step):
             yield from self._repair(connection, record, loss)
-        elif record.unsure or record.asks:
+        elif record.needs_resync or record.resync_next:
             yield from self.resync(connection, record)
 
     def resync(self, connection: Any, record: Record) -> Flow[None]:
         """Query the server for what is in doubt, where that disturbs nothing."""
-        if question := steps.question_for(self._driver, self._flows, connection, record):
+        if question := steps.resync_now(self._driver, self._flows, connection, record):
             yield partial(self._wait, connection, question)
 
     def _repair(self, connection: Any, record: Record, loss: Loss) -> Flow[None]:

@@ -97,14 +97,15 @@ class Record(TrackedConnection):
             self.compared = self.last_response_at
             self.settings_client.notice()
 
-    def wants_to_ask(self) -> bool:
+    def may_resync(self) -> bool:
         """Return True if something is in doubt, and the server may be queried for it."""
-        return self.unsure and decisions.may_resync(self)
+        return self.needs_resync and decisions.may_resync(self)
 
-    def ask_next(self, now: bool) -> None:
+    def schedule_resync(self, wanted: bool) -> None:
         """Have the next statement query the server first, where something is in doubt."""
-        if self.asks != (wanted := now and self.wants_to_ask()):
-            self.asks = wanted
+        wanted = wanted and self.may_resync()
+        if self.resync_next != wanted:
+            self.resync_next = wanted
             self.refresh()
 
     def site(self) -> Site:

@@ -127,7 +127,9 @@ def leaving_pipeline_async(driver: Driver, flows: Flows) -> Callable[[Method], M
 
 def _question_after(driver: Driver, flows: Flows, pipeline: Any) -> Any:
     record = record_of(pipeline._conn)
-    return steps.question_for(driver, flows, pipeline._conn, record) if record is not None and record.asks else None
+    return (
+        steps.resync_now(driver, flows, pipeline._conn, record) if record is not None and record.resync_next else None
+    )
 
 
 # --- the end ----------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["after", "answered", "before", "is_done_plainly", "is_stale", "note", "once_more", "question_for", "refuse"]
+__all__ = ["after", "answered", "before", "is_done_plainly", "is_stale", "note", "once_more", "refuse", "resync_now"]
 
 _BAD: Final = pq.ConnStatus.BAD
 _SETTLED: Final = frozenset({int(TransactionStatus.IDLE), int(TransactionStatus.INTRANS)})
@@ -112,17 +112,17 @@ def is_stale(connection: Any) -> bool:
     return pipeline is not None and pipeline.pgconn is not connection.pgconn
 
 
-def question_for(driver: Driver, flows: Flows, connection: Any, record: Record) -> Any:
+def resync_now(driver: Driver, flows: Flows, connection: Any, record: Record) -> Any:
     """Return the generator that queries what is in doubt; None if there is nothing, or if a query would disturb.
 
     In that case the next statement queries first; in a transaction, its end does.
     """
     idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
     pipelined = connection._pipeline is not None and connection._pipeline.level > 0
-    if pipelined or not (idle and record.wants_to_ask()):
-        record.ask_next(idle or pipelined)
+    if pipelined or not (idle and record.may_resync()):
+        record.schedule_resync(idle or pipelined)
         return None
-    record.ask_next(False)
+    record.schedule_resync(False)
     return flows.run_within(resync(flows, driver.within, connection, record, (psycopg.Error, ValueError)))
 
 
@@ -164,7 +164,7 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
         elif error.sqlstate == _UNDEFINED_FUNCTION:
             record.called.difference_update(*(effects.calls for effects in record.in_flight))
         record.refused(facts.pipelined, idle=idle)
-        record.ask_next(idle)
+        record.schedule_resync(idle)
     else:  # an earlier one, interrupted, has no answer yet
         record.broken = True
     if stale and record.last_error is not None:
@@ -202,7 +202,7 @@ def is_done_plainly(connection: Any, record: Record) -> bool:
     if (
         record.needs_slow_path
         or record.broken
-        or record.unsure
+        or record.needs_resync
         or connection._pipeline is not None
         or (status := connection.pgconn.transaction_status) not in _SETTLED
         or not record.settle_plainly()

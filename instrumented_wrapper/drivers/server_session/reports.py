@@ -71,7 +71,7 @@ class Reports:
             elif name not in of_one:
                 self._pending[name] = value
         self._heard_unnamed(changes, noted, named)
-        self._channel.record.unsure = True  # the frequent path looks
+        self._channel.record.needs_resync = True  # the frequent path looks
 
     def _reported_about(self) -> Sequence[Effects]:
         """Return the effects of the statement that a report is about, which may be an earlier one that had rows."""
@@ -112,7 +112,7 @@ class Reports:
     def _will_ask(self) -> None:
         record = self._channel.record
         record.on_server.doubts[ANY] = UNNAMED
-        record.asks = True
+        record.resync_next = True
         record.refresh()
 
     def rows_changed(self) -> None:
