@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 import instrumented_wrapper
+from instrumented_wrapper.doctor.overview import missing_exporters
 from instrumented_wrapper.supported import entries
 
 ROOT = Path(__file__).parents[1]
@@ -121,9 +122,27 @@ def test_others_disabled_for_the_launcher() -> None:
     assert line(said, f"{VERDICT} ") == ["patched"]
 
 
-@pytest.mark.parametrize("signal", ["TRACES", "METRICS"])
+@pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])
 def test_exporter_that_is_not_installed(signal: str) -> None:
     """The launcher loads nothing then, and says little about it."""
     code, said = ask(**{f"OTEL_{signal}_EXPORTER": "nonsuch"})
     assert code == 0
     assert " ".join(line(said, f"{VERDICT} ")) == "NOT patched: exporter nonsuch is not installed"
+
+
+@pytest.mark.parametrize(
+    ("environment", "missing"),
+    [
+        ({"OTEL_TRACES_EXPORTER": ""}, []),
+        ({"OTEL_TRACES_EXPORTER": "None"}, []),
+        ({"OTEL_TRACES_EXPORTER": "console, nonsuch"}, ["nonsuch"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, []),
+        ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, ["otlp (http/json)"]),
+    ],
+)
+def test_exporters_as_the_sdk_names_them(
+    environment: dict[str, str], missing: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert list(missing_exporters("traces")) == missing

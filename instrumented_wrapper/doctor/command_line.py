@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import distributions
 from typing import Any, Final, NoReturn
@@ -15,7 +17,7 @@ from instrumented_wrapper import ConfigurationError, __version__, instrument, un
 from instrumented_wrapper.doctor import checks, files, hosts, output, program, rehearsal
 from instrumented_wrapper.doctor.connecting import available
 from instrumented_wrapper.doctor.findings import Finding, exit_code
-from instrumented_wrapper.doctor.overview import missing_exporters, tried
+from instrumented_wrapper.doctor.overview import SIGNALS, missing_exporters, tried
 from instrumented_wrapper.doctor.questions import QUESTIONS, Setting
 from instrumented_wrapper.doctor.urls import Target, UsageError, masked, target
 from instrumented_wrapper.errors import Address
@@ -56,9 +58,10 @@ def _parsers() -> tuple[_Parser, _Parser]:
 
 
 def _positive(text: str) -> float:
-    if 0 < (seconds := float(text)) < float("inf"):
-        return seconds
-    raise ValueError(text)
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds above 0")
 
 
 @dataclass(slots=True)
@@ -102,7 +105,7 @@ def _facts(with_databases: bool) -> tuple[Options | None, checks.Facts]:
         options, drivers = from_environment(os.environ), tried()
     except ConfigurationError:  # each variable is judged by itself
         options, drivers = None, {}
-    missing = {f"OTEL_{signal.upper()}_EXPORTER": list(missing_exporters(signal)) for signal in ("traces", "metrics")}
+    missing = {f"OTEL_{signal.upper()}_EXPORTER": list(missing_exporters(signal)) for signal in SIGNALS}
     packages = {
         _normalised(found.metadata["Name"]): found.version for found in distributions() if found.metadata["Name"]
     }

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from importlib.util import find_spec
+from typing import Final
 
 from instrumented_wrapper import ConfigurationError, __version__, instrument, supported, uninstrument
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.instrument import report
 from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
 
-__all__ = ["main", "missing_exporters", "package_version", "tried"]
+__all__ = ["SIGNALS", "main", "missing_exporters", "package_version", "tried"]
 
-_NEVER_SHOWN = ("enabled",)
+SIGNALS: Final = ("traces", "metrics", "logs")
+_NEVER_SHOWN: Final = ("enabled",)
+_BY_PROTOCOL: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 
 
 def main() -> int:
@@ -141,17 +144,21 @@ def _verdict() -> str:
     disabled = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
     if disabled & {"*", "instrumented_wrapper"}:
         return "NOT patched: OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names it"
-    missing = [name for signal in ("traces", "metrics") for name in missing_exporters(signal)]
+    missing = [name for signal in SIGNALS for name in missing_exporters(signal)]
     return f"NOT patched: exporter {missing[0]} is not installed" if missing else "patched"
 
 
 def missing_exporters(signal: str) -> Iterator[str]:
-    """Yield the exporters of ``traces`` or ``metrics`` that are configured and not installed."""
-    default = "otlp" if package_version("opentelemetry_distro") else "none"
-    protocol = "http" if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").startswith("http") else "grpc"
-    for name in os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", default).split(","):
-        wanted = f"otlp_proto_{protocol}" if name.strip() == "otlp" else name.strip()
-        if wanted != "none" and not entry_points(group=f"opentelemetry_{signal}_exporter", name=wanted):
+    """Yield the exporters of one of `SIGNALS` that are configured and not installed, as the SDK names them."""
+    default = "otlp" if package_version("opentelemetry_distro") else ""
+    given = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", default)
+    if package_version("opentelemetry_sdk") is None or given.strip().lower() in ("", "none"):
+        return
+    variables = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
+    protocol = next(filter(None, map(os.environ.get, variables)), "grpc").strip()
+    for name in map(str.strip, given.split(",")):
+        wanted = _BY_PROTOCOL.get(protocol, f"otlp ({protocol})") if name == "otlp" else name
+        if not entry_points(group=f"opentelemetry_{signal}_exporter", name=wanted):
             yield wanted
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import instrumented_wrapper
+from instrumented_wrapper.doctor import program
 
 from .run import data, doctor, worse
 
@@ -55,7 +56,7 @@ def test_table_is_as_wide_as_the_terminal() -> None:
         (["--dsn", "oracle://app:hush-hush@db/shop"], "unknown scheme oracle://"),
         (["postgresql://app:hush-hush@db/shop"], "unrecognized arguments: postgresql://***@db/shop"),
         (["--dsn"], "expected one argument"),
-        (["--seconds", "0", "--", "true"], "--seconds"),
+        (["--seconds", "0", "--", "true"], "a number of seconds above 0"),
         (["--"], "needs a command"),
         (["--", "no-such-program-here"], "no-such-program-here"),
         (["--", "opentelemetry-instrument", "--traces_exporter", "none", "true"], "without opentelemetry-instrument"),
@@ -92,6 +93,11 @@ def test_program_that_does_not_end_is_stopped() -> None:
     assert found["program"]["exit_code"] is None
     assert found["program"]["processes"][0]["patched"] == {"sqlite3": "patched"}
     assert found["exit_code"] == 0
+
+
+def test_the_time_of_a_program_begins_with_its_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_START", 10_000)  # seconds that another one may take
+    assert program.run([*PROGRAM, "import signal; signal.pause()"], 0.1, by_itself=False).exit_code is None
 
 
 def test_program_that_instruments_itself() -> None:

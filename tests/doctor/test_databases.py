@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from instrumented_wrapper.doctor import command_line
 from instrumented_wrapper.doctor.hosts import Host
 from instrumented_wrapper.doctor.hosts import judged as hosts_judged
 from instrumented_wrapper.doctor.rehearsal import Rehearsal
 from instrumented_wrapper.doctor.rehearsal import judged as rehearsal_judged
 from instrumented_wrapper.doctor.urls import target
+from instrumented_wrapper.options import Options
 from servers import Cluster, MariaDBCluster, MySQLCluster, PgBouncer, pgbouncer
 from servers.server import free_port
 
@@ -220,6 +223,12 @@ def test_sqlite(tmp_path: Path) -> None:
     ]
     assert found["databases"][0]["hosts"][0]["role"] == "writer"
     assert data("--dsn", f"sqlite:///{path}?mode=ro")["databases"][0]["hosts"][0]["role"] == "read-only"
+
+
+def test_no_driver_is_installed() -> None:
+    without = command_line._Database(replace(target("mysql://db"), drivers=("no_such_driver",)))
+    [broken] = command_line._examine(without, Options()).findings
+    assert (broken.level, broken.check) == ("broken", "driver") and "no_such_driver" in broken.message
 
 
 def test_driver_that_is_not_supported(cluster: Cluster) -> None:

@@ -67,6 +67,7 @@ def test_what_cannot_be_used(url: str, words: str) -> None:
 def test_what_a_driver_says_is_hidden() -> None:
     read = target("postgresql://u:se%20cret@h/d?sslpassword=other")
     assert read.hide("se cret, se%20cret and other") == "***, *** and ***"
+    assert read.hide("not in mysql://u:another@h") == "not in mysql://***@h"
 
 
 @pytest.mark.parametrize("text", ["x postgresql://u:secret@h/d", "password=secret host=h", "--url=mysql://u:secret@h"])
