@@ -59,6 +59,8 @@ def looping(original: Method, step: Method, page: Method) -> Method:
 def _pages(cursor: Any, page: Method) -> Iterator[Iterable[Any]]:
     while True:
         if (left := _rows(cursor) - _place(cursor)) > 0:
+            if IN_LOOP in cursor.__dict__:  # a loop around this one goes on from where this one ends
+                stop_loop(cursor)
             ahead = _Ahead([cursor] * left)
             cursor.__dict__[IN_LOOP] = ref(ahead)
             rows = map(_next, ahead)

@@ -47,6 +47,10 @@ def in_two_loops(cursor):
     return [*islice(cursor, 4), *cursor]
 
 
+def in_nested_loops(cursor):
+    return [(row, [*islice(cursor, 2)]) for row in cursor]
+
+
 def with_next_in_it(cursor):
     return [(row, next(cursor, None)) for row in cursor]
 
@@ -68,7 +72,8 @@ def with_scroll_in_it(cursor):
     return taken
 
 
-WAYS = [all_rows, in_two_loops, with_next_in_it, with_fetchone_in_it, with_fetchmany_in_it, with_scroll_in_it]
+WAYS = [all_rows, in_two_loops, in_nested_loops, with_next_in_it, with_fetchone_in_it, with_fetchmany_in_it]
+WAYS += [with_scroll_in_it]
 
 
 @pytest.mark.parametrize("take", WAYS)
@@ -76,13 +81,15 @@ def test_a_loop_gives_the_rows_that_it_gives_bare(named, watch, take):
     assert take(named()) == of_bare(watch, take)
 
 
-@pytest.mark.parametrize("take", [all_rows, in_two_loops, with_next_in_it])
-def test_each_page_of_a_loop_is_observed(named, spans, take):
-    """Ten rows by three are four pages, and psycopg2 asks once more at the end."""
+@pytest.mark.parametrize(
+    ("take", "ends"), [(all_rows, 1), (in_two_loops, 1), (in_nested_loops, 2), (with_next_in_it, 1)]
+)
+def test_each_page_of_a_loop_is_observed(named, spans, take, ends):
+    """Ten rows by three are four pages, and psycopg2 asks once more at each end of a loop."""
     cursor = named()
     spans.clear()
     take(cursor)
-    assert fetches(spans) == 5
+    assert fetches(spans) == 4 + ends
 
 
 def test_a_class_of_the_app_goes_on_to_give_its_own_rows(named):
