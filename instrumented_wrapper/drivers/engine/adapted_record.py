@@ -77,6 +77,21 @@ class Record(TrackedConnection):
         """Return what `busy` is while a call of the app is under way."""
         return self.native.reentrant
 
+    def needs_look_at_end(self, clears: bool) -> bool:
+        """Find out whether the end of the transaction concerns more than plain statements.
+
+        Where it does not, this need not be called again until `end_unclear` is True.
+
+        Args:
+            clears: the end clears session state that is no setting.
+        """
+        if self.needs_slow_path or self.in_flight or self.chains or self.asked_read_only or self.on_server.open.levels:
+            return True
+        if self.residual.kinds:
+            return clears
+        self.end_unclear = False
+        return False
+
     def keeps_changes(self) -> bool:
         """Tell whether a change now is one of the app's."""
         ours = self.off or self.configuring or (self.busy and self.is_within())

@@ -83,7 +83,7 @@ class AsyncMethodWrappers(CallEffects):
                 return await original(this, query, *args, **kwargs)
             effects: Any = known.get(query, UNSEEN) if type(query) is str else UNSEEN
             operation = (
-                begin(record, this, query, args[0] if args else named_parameters(kwargs))
+                begin(record, this, query, args[0] if args else kwargs and named_parameters(kwargs))
                 if record.operations_wanted and not nobody()
                 else None
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers, ended_async
@@ -21,6 +21,7 @@ from instrumented_wrapper.statement import Effects
 __all__ = ["AsyncEndWrappers"]
 
 Method = Callable[..., Any]
+_INTRANS: Final = TransactionStatus.INTRANS  # to look into an enum costs as much as a call
 
 
 class AsyncEndWrappers:
@@ -50,13 +51,8 @@ class AsyncEndWrappers:
             if (
                 record is None
                 or record.busy
-                or record.needs_slow_path
-                or record.in_flight
-                or record.chains
-                or record.asked_read_only
-                or record.on_server.open.levels
-                or (clears and record.residual.kinds)
-                or ((status := status_of(self, record)) is not TransactionStatus.INTRANS and aborts)
+                or (record.end_unclear and record.needs_look_at_end(clears))
+                or ((status := status_of(self, record)) is not _INTRANS and aborts)
                 or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
             ):
                 return await slowly(self)

@@ -60,7 +60,7 @@ class EndWrappers:
                 return slowly(self)
             with record.use_lock:
                 if (
-                    (record.end_unclear and _needs_look(record, clears))
+                    (record.end_unclear and record.needs_look_at_end(clears))
                     or ((phase := phase_of(self, record)) is not _INTRANS and aborts)
                     or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
                 ):
@@ -103,20 +103,3 @@ class EndWrappers:
         record.in_flight.append(done)
         given = (record.connection() or connection, record, call, done, error, run, moves)
         return ended(operation, self._calls.failed, *given, error=error)
-
-
-def _needs_look(record: Record, clears: bool) -> bool:
-    """Find out whether the end of a transaction concerns more than plain statements.
-
-    Where it does not, this need not be called again until `TrackedConnection.end_unclear` is True.
-
-    Args:
-        record: of the connection.
-        clears: the end clears session state that is no setting.
-    """
-    if record.needs_slow_path or record.in_flight or record.chains or record.asked_read_only:
-        return True
-    if record.on_server.open.levels or record.residual.kinds:
-        return clears or bool(record.on_server.open.levels)
-    record.end_unclear = False
-    return False
