@@ -20,18 +20,20 @@ class ResidualState:
     Attributes:
         kinds: its names, in the order in which they came.
         built: what of it was there before the app had the connection, and belongs to the baseline.
+        origins: where it came from, as telemetry marked it; of a kind the last one.
     """
 
     def __init__(self, database: Database) -> None:
         self.kinds: dict[str, None] = {}
         self.built: set[str] = set()
+        self.origins: dict[str, object] = {}
         self._database = database
         self._names = _Names()
 
     def twin(self) -> ResidualState:
         """Return a copy; the names stay here."""
         twin = ResidualState(self._database)
-        twin.kinds, twin.built = dict(self.kinds), set(self.built)
+        twin.kinds, twin.built, twin.origins = dict(self.kinds), set(self.built), dict(self.origins)
         return twin
 
     def settle(
@@ -64,7 +66,7 @@ class ResidualState:
             cleared(tuple(gone))
         for kind in effects.leaves:
             self._names.made(kind, effects.makes, first=kind not in self.kinds)
-            self.kinds[kind] = None
+            self.kinds[kind], self.origins[kind] = None, effects.origin
         self._names.blur(effects.blurs)
         self.built.update(effects.leaves if effects.configured else ())
         listed = (kind for kind in unclear if kind in self.kinds and self._database.is_listed(kind))
@@ -76,17 +78,19 @@ class ResidualState:
             self._names.blur((kind,))
             self.kinds[kind] = None
 
-    def listed(self, kinds: Iterable[str], configuring: bool) -> None:
-        """Take what the server lists; what it does not list stays."""
+    def listed(self, kinds: Iterable[str], configuring: bool, origin: object = None) -> None:
+        """Take what the server lists; what it does not list stays. `origin`: of the statement that it was asked for."""
         self._names.blur(tuple(self.kinds))
         unlisted = (name for name in self.kinds if not self._database.is_listed(name))
-        self.kinds = dict.fromkeys((*kinds, *unlisted))
+        before, self.kinds = self.kinds, dict.fromkeys((*kinds, *unlisted))
+        self.origins.update((kind, origin) for kind in self.kinds if kind not in before)
         self.built.update(self.kinds if configuring else ())
 
     def forget(self) -> None:
         """The session that had it is gone."""
         self.kinds.clear()
         self.built.clear()
+        self.origins.clear()
 
 
 class _Names:

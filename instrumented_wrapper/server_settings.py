@@ -25,7 +25,7 @@ class ServerSettings:
 
     Attributes:
         doubts: settings that may have another value than is known here, and because of what.
-        origins: where each value was set, as telemetry marked it.
+        origins: where each value was set, as telemetry marked it; `doubted_at`: where the last doubt came from.
         open: what the transaction that is open has set.
         handled: a transfer handler has configured the session: what is pristine may be no default of the server's.
         missing: see `security.Refusal`.
@@ -50,7 +50,7 @@ class ServerSettings:
         self._values: dict[str, str | None] = {}
         self.open = Savepoints()
         self.missing: dict[str, bool] = {}
-        self._doubted_at: object = None
+        self.doubted_at: object = None
         self.named_later: set[str] = set()
 
     def twin(self) -> ServerSettings:
@@ -174,7 +174,7 @@ class ServerSettings:
             self.open.top.local.add(name)
         elif step.kind == statement.DOUBT:
             self.open.top.doubts[name] = str(step.value)
-            self._doubted_at = origin
+            self.doubted_at = origin
         elif step.kind == statement.NAMED:
             self.named_later.add(name)
         elif step.kind == statement.RESET_ALL:
@@ -267,7 +267,7 @@ class ServerSettings:
             if name in self._values:
                 self._values[name] = value if name in self._configured else None
         elif before != value:
-            self._values[name], self.origins[name] = value, self._doubted_at
+            self._values[name], self.origins[name] = value, self.doubted_at
             self.newly_set.add(name)
         if self._values.get(name) != before:
             self.missing.pop(name, None)

@@ -167,10 +167,10 @@ class Session:
         return tuple(c.setting for c in (*self.transfer_plan(), *self.on_server.transfer_plan()))
 
     def origins(self, names: Iterable[str] | None = None) -> tuple[object, ...]:
-        """Return where settings were set, as telemetry marked it; by default those that are not pristine."""
-        marks = {**self._origins, **self.on_server.origins}
+        """Return where settings were set, as telemetry marked it; by default all that a reset brings back or clears."""
+        marks = {**self.residual.origins, **self._origins, **self.on_server.origins}
         found: list[object] = []
-        for name in self.changed_settings() if names is None else names:
+        for name in (*self.changed_settings(), *self.to_clear()) if names is None else names:
             if (mark := marks.get(name)) is not None and mark not in found:
                 found.append(mark)
         return tuple(found)
@@ -308,7 +308,7 @@ class Session:
         """Take what the server said when it was asked: settings and, unless `left` is None, all other state."""
         self.on_server.told(told, self.configuring)
         if left is not None:
-            self.residual.listed(left, self.configuring)
+            self.residual.listed(left, self.configuring, self.on_server.doubted_at)
         self.refresh_changed()
 
     def take_left(self, transaction: str) -> tuple[str, ...]:

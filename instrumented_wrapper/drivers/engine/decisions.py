@@ -118,7 +118,7 @@ def attributed(record: TrackedConnection, effects: Effects) -> Effects:
     """Return effects with the span that is their origin; what a handler does is not the app's doing."""
     if not record.recording:
         return replace(effects, steps=tuple(step for step in effects.steps if step.kind in OF_TRANSACTIONS))
-    origin = events.origin() if effects.sets else None
+    origin = events.origin() if effects.sets or effects.leaves else None
     if origin is None and not record.configuring:
         return effects
     return replace(effects, origin=origin, configured=record.configuring)

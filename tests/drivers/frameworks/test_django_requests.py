@@ -38,13 +38,20 @@ class Site:
         self.given = {**DEFAULTS, **(POSTGRESQL if engine == "postgresql" else MYSQL), **given}
 
     def run(self, *requests: str, database: dict[str, Any] | None = None, **given: Any) -> Any:
-        """Run the app to its end; return what it printed, and what it complained of."""
+        """Run the app to its end; return what it printed, and what it complained of.
+
+        At the request ``lose`` the app waits for a failover, ``lost`` is then called.
+        """
+        lost = given.pop("lost", None)
         known = where(self.cluster.primary, self.engine, **(database or {}))
         arguments = json.dumps({**self.given, "database": known, "requests": requests, **given})
-        command = [sys.executable, "-P", "-W", "ignore", str(PROGRAM), arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
-        assert ended.returncode == 0, ended.stderr
-        return json.loads(ended.stdout.splitlines()[-1]), ended.stderr
+        command, pipe = [sys.executable, "-P", "-W", "ignore", str(PROGRAM), arguments], subprocess.PIPE
+        app = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+        if lost is not None and app.stdout is not None and app.stdout.readline():
+            lost()
+        printed, complaints = app.communicate("go on\n", timeout=120)
+        assert app.returncode == 0, complaints
+        return json.loads(printed.splitlines()[-1]), complaints
 
 
 @pytest.fixture(params=["psycopg", "psycopg2", "mysqlclient", "pymysql"])
@@ -135,6 +142,26 @@ def test_a_layer_stays_right(site: Site, chosen: str) -> None:
     """A connection that its ``close()`` closes is configured anew; one that is reset behind it is not."""
     told, _ = site.run("tenant=acme", "tenant=acme", "tenant=b", layer=True, options={"reset_on_return": chosen})
     assert [tenant for tenant, _ in told["seen"]] == ["acme", "acme", "b"]
+
+
+# --- a failover ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_age", [0, None], ids=["a connection for each request", "one that stays"])
+def test_the_request_after_a_failover_works(site: Site, max_age: int | None) -> None:
+    """HOST names the server that has died, and the option the other one."""
+    options = {"failover_hosts": site.cluster.hosts(), "reset_on_return": "on"}
+    told, _ = site.run(
+        "tenant=acme",
+        "lose",
+        "",
+        "tenant=b",
+        "",
+        database={"CONN_MAX_AGE": max_age},
+        options=options,
+        lost=site.cluster.failover,
+    )
+    assert [tenant for tenant, _ in told["seen"]] == ["acme", None, "b", None]
 
 
 # --- the pool of Django's own -------------------------------------------------------------------------------------

@@ -251,3 +251,38 @@ def counted(reader: Any, pool: str) -> dict[str, Any]:
                 if attributes.get("db.client.connection.pool.name") == pool and hasattr(point, "value"):
                     found[attributes.get("db.client.connection.state", metric.name.rpartition(".")[2])] = point.value
     return found
+
+
+def test_psycopg2s_pool_is_measured(cluster: Any, reader: Any) -> None:
+    pool = pytest.importorskip("psycopg2.pool")
+    server = cluster.standby
+    where = {"host": server.host, "port": server.port, "dbname": "app", "user": "app", "password": "app-secret"}
+    for kind in (pool.SimpleConnectionPool, pool.ThreadedConnectionPool):
+        made = kind(1, 2, **where)
+        name = f"{server.host}:{server.port}/app"
+        connection = made.getconn()
+        assert {"used": 1, "idle": 0, "max": 2, "min": 1}.items() <= counted(reader, name).items()
+        made.putconn(conn=connection)
+        assert {"used": 0, "idle": 1}.items() <= counted(reader, name).items()
+        before = counted(reader, name).get("timeouts", 0)
+        taken = [made.getconn() for _ in range(2)]
+        with pytest.raises(pool.PoolError):
+            made.getconn()
+        assert counted(reader, name)["timeouts"] == before + 1
+        for one in taken:
+            made.putconn(one)
+        made.closeall()
+        assert "used" not in counted(reader, name)
+
+
+def test_mysql_connectors_pool_is_measured(running_mariadb: Any, reader: Any) -> None:
+    connector = pytest.importorskip("mysql.connector")
+    running_mariadb.restore()
+    server, name = running_mariadb.primary, "measured"
+    where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret", "database": "app"}
+    pool = connector.pooling.MySQLConnectionPool(pool_name=name, pool_size=2, use_pure=True, **where)
+    connection = pool.get_connection()
+    assert {"used": 1, "idle": 1, "max": 2}.items() <= counted(reader, name).items()
+    connection.close()
+    assert {"used": 0, "idle": 2}.items() <= counted(reader, name).items()
+    pool._remove_connections()
