@@ -68,7 +68,11 @@ class Statements:
 
         @functools.wraps(original)
         def shortcut(self: Any, sql: Any, /, *parameters: Any) -> Any:
-            cursor, record = make(self, WatchedCursor), self.__dict__.get(KEY)
+            cursor = make(self, WatchedCursor)
+            try:
+                record = self.__dict__.get(KEY)
+            except AttributeError:  # made before sqlite3 was patched
+                record = None
             if (
                 type(sql) is not str
                 or record is None
