@@ -42,7 +42,7 @@ def name_of(pool: Any, connection: Any = None) -> str:
     name: str | None = pool._orig_logging_name or pool.__dict__.get(_NAME)
     if not name and connection is not None:
         name = pool.__dict__[_NAME] = _called_by(connection)
-    return name or f"{pool._dialect.name}+{pool._dialect.driver}"
+    return name or str(getattr(pool._dialect, "name", type(pool).__name__))  # without an engine there is no dialect
 
 
 def _called_by(connection: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper import SessionStateTransferHandlers, reset_session
+from instrumented_wrapper import SessionStateTransferHandlers, mark_pristine, reset_session, session_state, switch
 
 from .test_sqlalchemy import ask, cluster, end, engine, kind, own  # noqa: F401 - fixtures
 
@@ -291,8 +291,49 @@ def test_the_verbs_take_what_an_app_holds(kind, engine) -> None:  # noqa: F811
         session.commit()
     with pool.connect() as connection:
         for held in (connection, connection.connection, connection.connection.dbapi_connection):
-            from instrumented_wrapper import session_state
-
             assert session_state(held)
         assert reset_session(connection)
         assert ask(connection, kind.value) == before
+
+
+def test_the_verbs_where_nothing_is_instrumented(kind, cluster) -> None:  # noqa: F811
+    """The driver is not patched, and a connection is left alone."""
+    server = cluster.primary
+    url = sqlalchemy.URL.create(kind.dialect, "app", "app-secret", server.host, server.port, "app")
+    script = f"""
+import sqlalchemy, instrumented_wrapper as iw
+engine = sqlalchemy.create_engine({url.render_as_string(hide_password=False)!r})
+with engine.connect() as connection:
+    connection.exec_driver_sql({kind.change!r})
+    for held in (connection, connection.connection, connection.connection.dbapi_connection):
+        assert iw.session_state(held) == {{}}
+        assert iw.reset_session(held)
+        iw.mark_pristine(held)
+        try:
+            iw.switch(held)
+        except RuntimeError as error:
+            assert "instrument()" in str(error)
+print("done")
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr) == ("done\n", "")
+
+
+def test_connections_of_drivers_that_are_not_supported(caplog) -> None:
+    class Connection:
+        def cursor(self) -> Any:
+            raise NotImplementedError
+
+        def rollback(self) -> None:
+            """Do nothing."""
+
+        close = commit = rollback
+
+    held = sqlalchemy.pool.QueuePool(Connection, pool_size=1).connect()
+    for connection in (held, held.dbapi_connection):
+        assert dict(session_state(connection)) == {}
+        assert reset_session(connection)
+        mark_pristine(connection)
+        with pytest.raises(TypeError, match=r"not a connection of psycopg.*: Connection"):
+            switch(connection)
+    held.close()
