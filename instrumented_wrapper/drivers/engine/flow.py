@@ -263,8 +263,7 @@ class StatementFlow:
             yield partial(native.finish, connection, "SET autocommit=0")
         except BaseException as later:
             try:
-                if not native.is_lost(connection, later):
-                    yield partial(native.finish, connection, "SET autocommit=0")
+                yield from self._end_autocommit(connection, later)
             finally:
                 record.busy = False  # also where that fails: else no later call would be the app's
             if lost and native.refused_elsewhere(connection, effects, later) == "gone":
@@ -277,6 +276,22 @@ class StatementFlow:
         if self.answered(connection, record):
             yield from self.resync(connection, record)
         return result
+
+    def _end_autocommit(self, connection: Any, error: BaseException) -> Flow[None]:
+        """Leave autocommit after `error`, which passes. Where that cannot be done, end the physical connection.
+
+        After an interruption the answer may be half read: the next statement would get it instead of its own.
+        """
+        native = self._native
+        try:
+            if not isinstance(error, (*native.raises, OSError)):
+                native.shut(connection, for_good=False)
+            elif not native.is_lost(connection, error):
+                yield partial(native.finish, connection, "SET autocommit=0")
+        except BaseException as later:
+            native.shut(connection, for_good=False)
+            if not isinstance(later, (*native.raises, OSError)):
+                raise
 
     def _refused(self, connection: Any, record: Record) -> Flow[None]:
         idle = self._native.transaction_status(connection, record) == TransactionStatus.IDLE

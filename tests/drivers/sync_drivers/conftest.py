@@ -16,9 +16,12 @@ class Holding(Proxy):
     """A proxy that stops forwarding as soon as a client sends certain bytes: they arrive, and no answer does."""
 
     hold_at = b""
+    hold_after: tuple[bytes, bytes] | None = None  # the first time that the second is sent after the first
     holds = False
 
     def _pull(self, direction: Any, chunk: bytes, tail: bytes) -> Any:
+        if self.hold_after and direction == "client" and self.hold_after[0] in chunk:
+            self.hold_at, self.hold_after = self.hold_after[1], None
         if self.hold_at and direction == "client" and self.hold_at in chunk:
             self.hold()
             self.holds = True

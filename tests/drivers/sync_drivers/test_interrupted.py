@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 
 import pytest
@@ -61,3 +62,49 @@ def test_from_the_keyboard(side: Side, cluster, proxy: Holding, where: str) -> N
         assert program.end() == (0, "")
     assert b"reached" not in proxy.seen("client")
     assert side.none_left(cluster.primary)
+
+
+PREPARED = """
+    import contextlib, sys
+    with contextlib.suppress(ImportError):  # before anything loads the system's OpenSSL
+        import _mysql_connector
+    from tests.drivers.sync_drivers.sides import Side
+    import instrumented_wrapper
+    instrumented_wrapper.instrument()
+    kind, port = sys.argv[1:]
+    side = Side(kind)
+    Here = type("Here", (), {"host": "127.0.0.1", "port": int(port)})
+    connection = side.connect(Here, autocommit=False)
+    name = side.run(connection, "SELECT CONCAT('prepared_', CONNECTION_ID())")[0][0]
+    connection.rollback()
+    for verb in ("START", "END", "PREPARE"):
+        side.run(connection, f"XA {verb} '{name}'")
+    print("ready")
+    sys.stdin.readline()
+    try:
+        side.run(connection, f"XA ROLLBACK '{name}'")
+    except BaseException as error:
+        print(type(error).__name__)
+    sys.stdin.readline()
+    print(side.run(connection, "SELECT @@autocommit, 'the answer'"))
+    connection.close()
+"""
+
+
+def test_from_the_keyboard_in_the_end_of_a_prepared_transaction(side: Side, cluster, proxy: Holding) -> None:
+    """It is ended in autocommit on the new session: the connection is left as the app had it."""
+    if side.servers != "running_mariadb" or side.kind in ("MySQLdb", "mysql.connector in C"):
+        pytest.skip("the server needs no autocommit for it, or the driver's C code waits for the server")
+    with Program(PREPARED, side.kind, str(proxy.port)) as program:
+        assert program.hear() == "ready"
+        side.end_sessions(cluster.primary)
+        proxy.hold_after = b"SET autocommit=1", b"XA ROLLBACK"
+        program.tell("go")
+        assert guard.wait_until(lambda: proxy.holds, MANY)
+        program.process.send_signal(signal.SIGINT)
+        assert select.select([program.process.stdout], [], [], MANY)[0]  # while nobody answers
+        assert program.hear() == "KeyboardInterrupt"
+        proxy.release()
+        program.tell("go on")
+        assert program.hear() == "[(0, 'the answer')]"
+        assert program.end() == (0, "")
