@@ -1,7 +1,9 @@
 """aiomysql.Pool: a connection that comes back is reset by a task, before the pool takes it.
 
 ``Pool.release`` is no coroutine: it returns a future, which an app need not await. Meanwhile the connection counts as
-used. As in bare aiomysql, one with an open transaction is closed.
+used. Where nothing is to be reset, aiomysql itself closes a connection with an open transaction.
+
+Connections that are lost while they are in the pool are replaced beneath their objects when one is acquired.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from aiomysql import pool
 
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools.returning import take_back, to_take_back
@@ -25,7 +28,7 @@ __all__ = ["install"]
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
-_PARTS: Final = "release ._loop ._used".split()
+_PARTS: Final = "release _fill_free_pool ._free ._loop ._used".split()
 _under_way: Final[set[asyncio.Task[None]]] = set()  # nobody else need keep a task
 
 
@@ -35,7 +38,30 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         logger.warning("aiomysql.Pool lacks %s: returns to a pool are not looked after", lacking)
         return f"left alone: it lacks {lacking}"
     patches.close_over(pool.Pool, "release", functools.partial(_releasing, flows))
+    patches.close_over(pool.Pool, "_fill_free_pool", _filling)
     return "patched"
+
+
+def _filling(original: Method) -> Method:
+    """``_fill_free_pool``, which an acquire begins with: it would throw away what is lost, and connect anew."""
+
+    @functools.wraps(original)
+    async def _fill_free_pool(self: Any, override_min: Any) -> Any:
+        if lost := [connection for connection in self._free if _is_lost(connection)]:
+            try:
+                await asyncio.gather(*(connection.ping(False) for connection in lost), return_exceptions=True)
+            finally:
+                for connection in lost:
+                    if connection.closed:  # for good: aiomysql expects none here
+                        self._free.remove(connection)
+        return await original(self, override_min)
+
+    return _fill_free_pool
+
+
+def _is_lost(connection: Any) -> bool:
+    session = tracked_as(connection)
+    return session is not None and session.switchable and tracked(connection)[0].is_lost(connection)  # type: ignore[index]
 
 
 def _releasing(flows: Flows, original: Method) -> Method:
@@ -44,9 +70,6 @@ def _releasing(flows: Flows, original: Method) -> Method:
         if conn not in self._used or (found := to_take_back(conn)) is None:
             return original(self, conn)
         driver, session = found
-        if session.lost is not None or driver.is_in_transaction(conn):
-            driver.end(conn)
-            return original(self, conn)
         task = self._loop.create_task(_given_back(self, conn, driver, session, flows, original))
         _under_way.add(task)
         task.add_done_callback(_under_way.discard)

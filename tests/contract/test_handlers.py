@@ -208,7 +208,8 @@ def test_an_awaitable_is_awaited_on_an_async_connection(driver: DriverUnderTest,
     set_reset(driver.callback(what := Callback(returns=False)))
     driver.close(connection)
     assert len(what.calls) == 1
-    assert driver.get(connection, "autocommit") is False  # an un-awaited coroutine would be true
+    if driver.has("settings without a round trip"):  # which can be read of what is closed
+        assert driver.get(connection, "autocommit") is False  # an un-awaited coroutine would be true
     set_transfer(driver.callback(what := Callback(returns=False)))
     connection = changed(driver, connect())
     driver.verb("switch")(connection)

@@ -182,6 +182,7 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        self._writer = None  # its finaliser looks at it, also where the arguments are refused
         ours = take_keywords(kwargs)
         checked = options.with_keywords(ours, CONNECT) if ours else options
         original(self, *args, **kwargs)

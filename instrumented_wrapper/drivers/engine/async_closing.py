@@ -23,7 +23,7 @@ Method = Callable[..., Any]
 def closing_after_reset(
     native: DriverAdapter, driver: Driver, flows: Flows, close: Method
 ) -> Callable[[Method], Method]:
-    """Make a coroutine that closes reset the session first; `close` ends a connection whose reset is interrupted."""
+    """Make a coroutine that closes reset the session first; `close` ends the connection where it does not come to that."""
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
@@ -33,13 +33,14 @@ def closing_after_reset(
                 return await original(self, *args, **kwargs)
             within = record.is_within()
             in_use = record.busy is not False and not within
-            if (flow := last_reset(driver, flows, self, record, within=within, in_use=in_use)) is not None:
-                with closed_if_interrupted(partial(close, self)):
+            flow = last_reset(driver, flows, self, record, within=within, in_use=in_use)
+            with closed_if_interrupted(partial(close, self)):  # or where it fails: the server has gone
+                if flow is not None:
                     async with record.in_turn():
                         await flows.run_async(flow)
                 if native.is_closed(self):  # by the app's own handler
                     return None
-            return await original(self, *args, **kwargs)
+                return await original(self, *args, **kwargs)
 
         return ensure_closed
 

@@ -155,10 +155,10 @@ class AioMySQL(ForMySQL):
         verb = getattr(instrumented_wrapper, name if wrong else f"{name}_async")
         return lambda *arguments, **keywords: self.call(verb, *arguments, **keywords)
 
-    def pool(self, dsn: Any, **keywords: Any) -> Any:
-        if any(isinstance(value, Callback) for value in keywords.values()):
+    def pool(self, dsn: Any, configure: Any = None, reset: Any = None, check: Any = None, kwargs: Any = None) -> Any:
+        if configure is not None or reset is not None:
             self.needs("pool callbacks")
-        given = self.keywords(dsn, **keywords)
+        given = self.keywords(dsn, **(kwargs or {}))
         return self.call(aiomysql.create_pool, minsize=1, maxsize=1, **given)
 
     def take(self, pool: Any, timeout: float | None = None) -> Any:
