@@ -23,7 +23,7 @@ Method = Callable[..., Any]
 def closing_after_reset(
     native: DriverAdapter, driver: Driver, flows: Flows, close: Method
 ) -> Callable[[Method], Method]:
-    """Make a coroutine that closes reset the session first; `close` ends the connection where it does not come to that."""
+    """Make a coroutine that closes reset the session first; `close` ends the connection where that fails."""
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
