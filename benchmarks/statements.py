@@ -1,6 +1,6 @@
 """The frequent operations on each driver: what each is given is a table, and what is done with it is a short function.
 
-The drivers are told apart by the tables alone. psycopg's async connections have the same operations, awaited.
+The drivers are told apart by the tables alone. Async connections have the same operations, awaited.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import isawaitable
 from itertools import repeat
 from typing import Any, Final
 
@@ -35,7 +36,8 @@ class Access:
         on_server: the arguments of cursor() for a cursor whose rows are fetched from the server as they are read.
         cursors: the class of such a cursor, where it is an argument.
         executes: connections have an ``execute()``.
-        connection: the class of connections, where they are awaited.
+        connection: what has the ``connect()`` that is awaited, by its name in the module; empty: it has it itself.
+        awaits: calls are awaited.
     """
 
     module: str
@@ -45,17 +47,21 @@ class Access:
     cursors: str = ""
     executes: bool = False
     connection: str = ""
+    awaits: bool = False
 
 
 DRIVERS: Final[Mapping[str, Access]] = {
     "sqlite3": Access("sqlite3", "PRAGMA cache_size = 1000", executes=True),
     "psycopg": Access("psycopg", _SET_IN_POSTGRESQL, on_server=("rows",), executes=True),
-    "psycopg, async": Access("psycopg", _SET_IN_POSTGRESQL, {}, ("rows",), executes=True, connection="AsyncConnection"),
+    "psycopg, async": Access(
+        "psycopg", _SET_IN_POSTGRESQL, {}, ("rows",), executes=True, connection="AsyncConnection", awaits=True
+    ),
     "psycopg2": Access("psycopg2", _SET_IN_POSTGRESQL, on_server=("rows",)),
     "pymysql": Access("pymysql", _SET_IN_MYSQL, cursors="pymysql.cursors"),
     "mysql.connector, pure": Access("mysql.connector", _SET_IN_MYSQL, {"use_pure": True}),
     "mysql.connector, in C": Access("mysql.connector", _SET_IN_MYSQL, {"use_pure": False}),
     "MySQLdb": Access("MySQLdb", _SET_IN_MYSQL, cursors="MySQLdb.cursors"),
+    "aiomysql": Access("aiomysql", _SET_IN_MYSQL, cursors="aiomysql.cursors", awaits=True),
 }
 
 
@@ -68,6 +74,22 @@ def _connected(access: Access, where: str, autocommit: bool) -> Any:
     connection = module.connect(where)
     connection.autocommit = autocommit
     return connection
+
+
+async def _connected_async(access: Access, where: str, autocommit: bool) -> Any:
+    module = import_module(access.module)
+    if where.startswith("{"):
+        return await module.connect(**json.loads(where), **access.keywords, autocommit=autocommit)
+    return await getattr(module, access.connection).connect(where, autocommit=autocommit)
+
+
+async def _closed(connection: Any) -> None:
+    await getattr(connection, "ensure_closed", connection.close)()
+
+
+async def _awaited(made: Any) -> Any:
+    """Return a cursor; some drivers have one awaited."""
+    return await made if isawaitable(made) else made
 
 
 # --- what is done ------------------------------------------------------------------------------------------------
@@ -162,7 +184,7 @@ class Each:
 
     async def run_async(self, access: Access, connection: Any, number: int) -> float:
         """Run a round."""
-        cursor, call = connection.cursor(), self.awaited
+        cursor, call = await _awaited(connection.cursor()), self.awaited
         started = time.process_time()
         for _ in repeat(None, number):
             await call(access, connection, cursor)
@@ -196,7 +218,7 @@ class Reading:
 
     async def run_async(self, access: Access, connection: Any, number: int) -> float:
         """Run a round."""
-        cursor = _on_server(access, connection)
+        cursor = await _awaited(_on_server(access, connection))
         await cursor.execute(_ROWS.format(self.rows))
         started = time.process_time()
         await self.awaited(cursor)
@@ -229,11 +251,10 @@ def _case(access: Access, operation: Each | Reading) -> Callable[[str], Any]:
 def _case_async(access: Access, operation: Each | Reading) -> Callable[[str], Any]:
     @contextmanager
     def case(where: str) -> Iterator[Run]:
-        kind = getattr(import_module(access.module), access.connection)
         with asyncio.Runner() as runner:
-            connection = runner.run(kind.connect(where, autocommit=operation.autocommit))
+            connection = runner.run(_connected_async(access, where, operation.autocommit))
             yield lambda number: float(runner.run(operation.run_async(access, connection, number)))
-            runner.run(connection.close())
+            runner.run(_closed(connection))
 
     return case
 
@@ -256,7 +277,7 @@ def _reported(where: str) -> Iterator[Run]:
 
 
 CASES: Final[dict[str, Any]] = {
-    f"{driver} {name}": (_case_async if access.connection else _case)(access, operation)
+    f"{driver} {name}": (_case_async if access.awaits else _case)(access, operation)
     for driver, access in DRIVERS.items()
     for name, operation in OPERATIONS.items()
 }
