@@ -110,12 +110,17 @@ def test_statements(seen):
     assert shown(seen, "Errors by status code", "error_type") == {("42P01",): 1}
 
 
+def of_pools(seen, *given, **more):
+    """Return what is shown of the pools above: others of the same process may still be there."""
+    return {key: value for key, value in shown(seen, *given, **more).items() if key[0] in ("shop", "busy", "full")}
+
+
 def test_pools(seen):
     state = "db_client_connection_state"
     has = {("shop", "used"): 1, ("shop", "idle"): 1, ("busy", "used"): 1, ("busy", "idle"): 0}
-    assert shown(seen, "Connections", POOL, state) == has
-    assert shown(seen, "Connections", POOL, ref="B") == {("shop",): 4, ("busy",): 1}
-    assert shown(seen, "Connections", POOL, ref="C") == {("shop",): 2, ("busy",): 1}
-    assert shown(seen, "Requests that wait", POOL) == {("shop",): 0, ("busy",): 1}
-    assert shown(seen, "Timeouts", POOL) == {("full",): 1}
-    assert set(shown(seen, "Making a connection, p95", POOL)) == {("full",), ("shop",), ("busy",)}
+    assert of_pools(seen, "Connections", POOL, state) == has
+    assert of_pools(seen, "Connections", POOL, ref="B") == {("shop",): 4, ("busy",): 1}
+    assert of_pools(seen, "Connections", POOL, ref="C") == {("shop",): 2, ("busy",): 1}
+    assert of_pools(seen, "Requests that wait", POOL) == {("shop",): 0, ("busy",): 1}
+    assert of_pools(seen, "Timeouts", POOL) == {("full",): 1}
+    assert set(of_pools(seen, "Making a connection, p95", POOL)) == {("full",), ("shop",), ("busy",)}
