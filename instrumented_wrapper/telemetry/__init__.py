@@ -8,7 +8,7 @@ from opentelemetry.trace import Tracer, TracerProvider, get_tracer
 from instrumented_wrapper.events import Event, Finish, Listener
 from instrumented_wrapper.telemetry.attributes import SCHEMA, SCOPE
 from instrumented_wrapper.telemetry.metrics import measuring
-from instrumented_wrapper.telemetry.never_raise import quietly
+from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.operations import DatabaseOperations
 from instrumented_wrapper.telemetry.pools import PoolMetrics
 from instrumented_wrapper.telemetry.sdk_present import is_enabled
@@ -42,7 +42,7 @@ def _sources(
 
 def locator() -> object:
     """Mark where in the app something happens, for a link from what comes of it."""
-    return quietly(here)
+    return never_raise(here)
 
 
 def _harmless(listener: Listener) -> Listener:
@@ -51,7 +51,7 @@ def _harmless(listener: Listener) -> Listener:
     def listen(event: Event) -> Finish | None:
         if not is_enabled():
             return None
-        finish = quietly(listener, event)
-        return None if finish is None else lambda *end: quietly(finish, *end)
+        finish = never_raise(listener, event)
+        return None if finish is None else lambda *end: never_raise(finish, *end)
 
     return listen

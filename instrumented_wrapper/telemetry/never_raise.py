@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["quietly"]
+__all__ = ["never_raise"]
 
 logger = logging.getLogger("instrumented_wrapper")
 
 
-def quietly(function: Callable[..., Any], *arguments: Any) -> Any:
+def never_raise(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call `function` and return what it returns; None where it fails, which is logged for who debugs."""
     try:
         return function(*arguments)

@@ -24,7 +24,7 @@ from instrumented_wrapper.events import error_type
 from instrumented_wrapper.operations import Place, Site, Words, bounded_put
 from instrumented_wrapper.pages import abandoned, end_abandoned
 from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
-from instrumented_wrapper.telemetry.never_raise import quietly
+from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.other_instrumentations import DURATION, is_instrumented, is_measured
 from instrumented_wrapper.telemetry.sdk_present import is_enabled, nobody_listens
 
@@ -149,12 +149,12 @@ class DatabaseOperation:
 
     def hold(self) -> bool:
         """Record its duration and leave its span open; return False if it has no span."""
-        quietly(self._measure, None)
+        never_raise(self._measure, None)
         return self._within is not None
 
     def complete(self, pages: int, seconds: float, ended: int, error: BaseException | None = None) -> None:
         """Add the pages that followed, and end the span when the last of them ended (`time.time_ns`)."""
-        quietly(self._complete, pages, seconds, ended, error)
+        never_raise(self._complete, pages, seconds, ended, error)
 
     def _complete(self, pages: int, seconds: float, ended: int, error: BaseException | None) -> None:
         if pages:

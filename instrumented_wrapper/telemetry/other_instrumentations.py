@@ -15,7 +15,7 @@ from opentelemetry.metrics import Meter, MeterProvider, NoOpMeter
 from opentelemetry.trace import NoOpTracerProvider
 
 from instrumented_wrapper.supported import driver_entries
-from instrumented_wrapper.telemetry.never_raise import quietly
+from instrumented_wrapper.telemetry.never_raise import never_raise
 
 __all__ = ["DURATION", "is_instrumented", "is_measured"]
 
@@ -25,7 +25,7 @@ _DBAPI: Final = "opentelemetry.instrumentation.dbapi"  # all of OpenTelemetry's 
 
 def is_instrumented(driver: str) -> bool:
     """Return True if another instrumentation of `driver` is active: OpenTelemetry's own, the driver's, or Datadog's."""
-    active = quietly(_has_instrumentor, driver) or quietly(_traces_itself, driver)
+    active = never_raise(_has_instrumentor, driver) or never_raise(_traces_itself, driver)
     return bool(active or getattr(sys.modules.get(driver), "_datadog_patch", False))
 
 
@@ -53,7 +53,7 @@ def is_measured(driver: str) -> bool:
     tracer of mysql-connector do not.
     """
     integration = getattr(sys.modules.get(_DBAPI), "DatabaseApiIntegration", None)
-    return bool(integration and quietly(_has_instrumentor, driver) and quietly(_measures, integration))
+    return bool(integration and never_raise(_has_instrumentor, driver) and never_raise(_measures, integration))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.telemetry.attributes import POOL_NAME as NAME
-from instrumented_wrapper.telemetry.never_raise import quietly
+from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.operations import SECONDS
 from instrumented_wrapper.telemetry.sdk_present import is_enabled, nobody_listens
 
@@ -58,19 +58,19 @@ class PoolMetrics:
 
     def waited(self, name: str, seconds: float) -> None:
         """The pool handed a connection out."""
-        quietly(self._waits.record, seconds, {NAME: name})
+        never_raise(self._waits.record, seconds, {NAME: name})
 
     def timed_out(self, name: str) -> None:
         """The pool had no connection in time."""
-        quietly(self._timeouts.add, 1, {NAME: name})
+        never_raise(self._timeouts.add, 1, {NAME: name})
 
     def used(self, name: str, seconds: float) -> None:
         """A connection came back."""
-        quietly(self._uses.record, seconds, {NAME: name})
+        never_raise(self._uses.record, seconds, {NAME: name})
 
     def created(self, name: str, seconds: float) -> None:
         """The pool made a connection."""
-        quietly(self._creations.record, seconds, {NAME: name})
+        never_raise(self._creations.record, seconds, {NAME: name})
 
 
 def _seconds(meter: Meter, name: str, description: str) -> Histogram:
@@ -90,7 +90,7 @@ def _states() -> dict[str, PoolState]:
     """Return the states of all pools by name; pools of one name are one series."""
     found: dict[str, PoolState] = {}
     for pool, name, ask in list(_watched.values()):
-        state = None if (present := pool()) is None else quietly(ask, present)
+        state = None if (present := pool()) is None else never_raise(ask, present)
         if state is not None:
             found[name] = PoolState(*map(_sum, found[name], state)) if name in found else state
     return found

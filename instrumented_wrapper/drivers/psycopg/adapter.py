@@ -25,11 +25,11 @@ from instrumented_wrapper.drivers.engine.takeover import (
     taking_over,
 )
 from instrumented_wrapper.drivers.engine.tracked_driver import TrackedDriver
-from instrumented_wrapper.drivers.psycopg.asking import Asking, fresh_prepared
 from instrumented_wrapper.drivers.psycopg.connecting import Login, contest
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
+from instrumented_wrapper.drivers.psycopg.settings_queries import SettingsQueries, fresh_prepared
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Found, Loss
 
@@ -41,7 +41,7 @@ _IN_TRANSACTION: Final = (_INTRANS, TransactionStatus.INERROR)
 _FORKED_AWAY: Final = os.devnull
 
 
-class Psycopg(Asking, TrackedDriver):
+class Psycopg(SettingsQueries, TrackedDriver):
     """`Driver` for psycopg 3."""
 
     name = "psycopg"

@@ -23,14 +23,14 @@ from instrumented_wrapper.drivers.server_session.pooler import find_out
 from instrumented_wrapper.drivers.server_session.postgresql import asked, assigned, present, shown
 from instrumented_wrapper.server_settings import Assignment
 
-__all__ = ["Asking", "fresh_prepared"]
+__all__ = ["SettingsQueries", "fresh_prepared"]
 
 _IDLE: Final = pq.TransactionStatus.IDLE
 _IN_USE: Final = "the connection is in use"
 _FAILED: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
 
 
-class Asking:
+class SettingsQueries:
     """The part of the driver that talks with the server about settings."""
 
     def waiting(self, connection: Any, gen: Any) -> Any:
