@@ -144,7 +144,7 @@ def _cursors(patches: Patches, calls: AsyncMethodWrappers, spans: QuerySpans) ->
         lambda original: calls.call(original, Request.STATEMENT, spans.procedure, calls_procedure, connection_of),
     )
     patches.close_over(cursors.Cursor, "nextset", functools.partial(_nextset, calls))
-    patches.close_over(cursors.SSCursor, "_read_next", functools.partial(calls.fetch, connection_of=connection_of))
+    patches.close_over(cursors.SSCursor, "_read_next", functools.partial(calls.read, connection_of=connection_of))
 
 
 def _nextset(calls: AsyncMethodWrappers, original: Method) -> Method:

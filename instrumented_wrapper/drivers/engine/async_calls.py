@@ -186,6 +186,26 @@ class AsyncMethodWrappers(CallEffects):
 
         return fetch
 
+    def read(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
+        """Make the closure of a method that reads one row: only a failure matters, and nothing is called within."""
+        failed = self._not_read
+
+        @functools.wraps(original)
+        async def read(this: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return await original(this, *args, **kwargs)
+            except BaseException as error:
+                connection = connection_of(this)
+                record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
+                if record is None or record.off or record.busy:
+                    raise
+                run = functools.partial(original, this, *args, **kwargs)
+                if (instead := await failed(this, connection, record, error, run, record.generation)) is PASSES:
+                    raise
+                return instead
+
+        return read
+
     async def _not_read(
         self,
         cursor: Any,
