@@ -17,7 +17,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.registry import configuring, handed_to_app
+from instrumented_wrapper.drivers.registry import configuring, handed_to_app, tracked_as
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools.request_end import end_request
@@ -76,6 +76,8 @@ def _ending(flows: Flows, original: Method) -> Method:
     @functools.wraps(original)
     def close_if_unusable_or_obsolete(self: Any) -> None:
         original(self)
-        end_request(flows, self)
+        session = tracked_as(self.connection)
+        if session is not None and not session.is_clean():  # looked at here: a call costs as much as the rest
+            end_request(flows, self)
 
     return close_if_unusable_or_obsolete
