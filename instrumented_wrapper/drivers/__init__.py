@@ -179,6 +179,9 @@ class Driver(Protocol):
     def returning(self, connection: Any, deadline: float | None = None) -> AbstractContextManager[None]:
         """While inside, a pool takes the connection back: nothing is switched, and waits end at `deadline`, if any."""
 
+    def silence(self, connection: Any) -> None:
+        """In a forked child: give up the socket of a connection, so that its end sends nothing to the server."""
+
     def end(self, connection: Any) -> None:
         """End the physical connection of a connection that its pool must discard."""
 

@@ -88,6 +88,8 @@ def take_back(
         False if the pool must discard it: a session that is refused, a reset that failed, something under way, a
         changed session where the option is ``close``.
     """
+    if session.foreign and must_end(session):  # in a forked child: the session goes on in the parent
+        driver.silence(connection)
     if is_refused(session, logger) or driver.is_closed(connection):
         return False
     try:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-__all__ = ["bounded", "identity_of", "shut", "shut_if_same"]
+__all__ = ["bounded", "identity_of", "shut", "shut_if_same", "silence"]
 
 _NUMBERS: Final = count()
 
@@ -68,6 +68,14 @@ def shut(descriptor: int) -> None:
             connection.shutdown(socket.SHUT_RDWR)
         finally:
             connection.close()
+
+
+def silence(descriptor: int | None) -> None:
+    """In a forked child: give up a socket without a byte to the server, which is still the parent's."""
+    if descriptor is not None and descriptor >= 0:
+        dead = os.open(os.devnull, os.O_RDWR)
+        os.dup2(dead, descriptor)
+        os.close(dead)
 
 
 def shut_if_same(descriptor: int, inode: int) -> None:

@@ -18,6 +18,7 @@ from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
+from instrumented_wrapper.drivers.engine.deadlines import silence
 from instrumented_wrapper.drivers.engine.race import Opening
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import (
@@ -252,6 +253,11 @@ class AdaptedDriver(TrackedDriver):
         with closing_for_good(record), _busy(record):
             record.abandoned = True
             self._native.shut(connection, for_good=True)
+
+    def silence(self, connection: Any) -> None:
+        """In a forked child: give up its socket, which is the parent's."""
+        if not self._native.is_closed(connection):
+            silence(self._native.socket(connection))
 
     def end(self, connection: Any) -> None:
         """End the physical connection of a connection that its pool must discard."""

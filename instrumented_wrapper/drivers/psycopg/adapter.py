@@ -15,6 +15,7 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
+from instrumented_wrapper.drivers.engine.deadlines import silence
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import find, target_of
 from instrumented_wrapper.drivers.engine.takeover import (
@@ -38,7 +39,6 @@ __all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS
 _IN_TRANSACTION: Final = (_INTRANS, TransactionStatus.INERROR)
-_FORKED_AWAY: Final = os.devnull
 
 
 class Psycopg(SettingsQueries, TrackedDriver):
@@ -188,6 +188,11 @@ class Psycopg(SettingsQueries, TrackedDriver):
             connection._closed = True
             connection.pgconn.finish()
 
+    def silence(self, connection: Any) -> None:
+        """In a forked child: give up its socket, which is the parent's."""
+        if not connection.closed:
+            silence(connection.pgconn.socket)
+
     def end(self, connection: Any) -> None:
         """End the physical connection of a connection that its pool must discard."""
         connection.pgconn.finish()
@@ -250,11 +255,3 @@ def _own(connection: Any) -> None:
     weak = ref(connection)
     connection.pgconn.notice_handler = partial(BaseConnection._notice_handler, weak)
     connection.pgconn.notify_handler = partial(BaseConnection._notify_handler, weak)
-
-
-def silence(connection: Any) -> None:
-    """In a forked child: give up the socket without a byte to the server, which is still the parent's."""
-    descriptor = connection.pgconn.socket
-    dead = os.open(_FORKED_AWAY, os.O_RDWR)
-    os.dup2(dead, descriptor)
-    os.close(dead)

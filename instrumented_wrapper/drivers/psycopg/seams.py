@@ -18,7 +18,6 @@ from instrumented_wrapper import events
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 from instrumented_wrapper.drivers.psycopg import steps
-from instrumented_wrapper.drivers.psycopg.adapter import silence
 from instrumented_wrapper.drivers.psycopg.baseline import is_the_apps_doing
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 
@@ -202,6 +201,6 @@ def _goes_to_pool(connection: Any) -> bool:
 def _last_reset(driver: Driver, flows: Flows, connection: Any, record: Record) -> Flow[bool] | None:
     """``close()`` takes no lock: where a loop over notifications or a switch holds it, a reset would wait for it."""
     flow = last_reset(driver, flows, connection, record, in_use=connection.lock.locked())
-    if record.foreign and not connection.closed:
-        silence(connection)
+    if record.foreign:
+        driver.silence(connection)
     return flow

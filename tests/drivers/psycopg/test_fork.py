@@ -187,3 +187,76 @@ def test_a_child_forked_in_the_middle_of_a_search(watch: Watch, proxy: Proxy) ->
         proxy.release()
         program.tell("go on")
         assert program.hear() == "found"
+
+
+RETURNING_PARENT = """
+    import os, sys
+    import instrumented_wrapper, psycopg, psycopg2, psycopg2.pool, psycopg_pool, sqlalchemy.pool
+    instrumented_wrapper.instrument(failover="on", pooler="transaction")  # nothing that SQL sets is carried over
+
+    class PsycopgPool:
+        def __init__(self, dsn):
+            keywords = {"autocommit": True}
+            self.pool = psycopg_pool.ConnectionPool(dsn, min_size=1, kwargs=keywords, open=True, reconnect_timeout=0)
+        def take(self):
+            self.taken = self.pool.getconn(10)
+            return self.taken
+        def give(self):
+            self.pool.putconn(self.taken)
+
+    class Psycopg2Pool(PsycopgPool):
+        def __init__(self, dsn):
+            self.pool = psycopg2.pool.ThreadedConnectionPool(0, 1, dsn)
+        def take(self):
+            self.taken = self.pool.getconn()
+            self.taken.autocommit = True
+            return self.taken
+
+    class SQLAlchemyPool:
+        def __init__(self, dsn):
+            self.pool = sqlalchemy.pool.QueuePool(lambda: psycopg2.connect(dsn), reset_on_return=None)
+        def take(self):
+            self.taken = self.pool.connect()
+            self.taken.driver_connection.autocommit = True
+            return self.taken.driver_connection
+        def give(self):
+            self.taken.close()
+
+    pool = globals()[sys.argv[2]](sys.argv[1])
+    connection = pool.take()
+    cursor = connection.cursor()
+    cursor.execute("SET app.tenant = 'seven'")
+    print("ready")
+    sys.stdin.readline()
+    try:
+        cursor.execute("SELECT 1")
+    except instrumented_wrapper.FailoverSuccessError as error:
+        print(error.not_restored)
+    sys.stdin.readline()
+    child = os.fork()
+    if not child:
+        pool.give()
+        os._exit(0)
+    print("child", os.waitpid(child, 0)[1])
+    sys.stdin.readline()
+    cursor.execute("SET app.tenant = 'seven'")
+    cursor.execute("SELECT 'parent goes on'")
+    print(cursor.fetchone()[0])
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("pool", ["PsycopgPool", "Psycopg2Pool", "SQLAlchemyPool"])
+def test_a_child_returns_a_refused_connection_to_its_pool(watch: Watch, proxy: Proxy, pool: str) -> None:
+    """The pool discards it, and the session goes on in the parent."""
+    with Program(RETURNING_PARENT, dsn(proxy), pool) as program:
+        assert program.hear() == "ready"
+        proxy.cut()
+        program.tell("lose it")
+        assert program.hear() == "('app.tenant',)"
+        sent = proxy.bytes_from_client
+        program.tell("fork")
+        assert program.hear() == "child 0"
+        assert proxy.bytes_from_client == sent
+        program.tell("go on")
+        assert program.hear() == "parent goes on"
