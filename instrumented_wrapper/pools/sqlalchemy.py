@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
@@ -43,9 +43,11 @@ _SET_BY: Final = {  # the driver's settings that an execution option sets
 }
 _CONNECT: Final = "_ConnectionRecord__connect"  # calls the creator, then the listeners
 _PARTS: Final = {
-    _ConnectionRecord: [_CONNECT, "checkin", "invalidate", "driver_connection", ".fairy_ref", "__dict__"],
-    _ConnectionFairy: ["_reset", "_checkout"],
-    Pool: ["_return_conn", "._orig_logging_name"],
+    _ConnectionRecord: f"""{_CONNECT} checkin invalidate driver_connection .fairy_ref ._ConnectionRecord__pool
+    __dict__""".split(),
+    _ConnectionFairy: "_reset _checkout ._connection_record".split(),
+    Pool: "_return_conn ._orig_logging_name ._dialect dispatch".split(),
+    QueuePool: ["._max_overflow"],
 }
 _OTHER: Final = "opentelemetry.instrumentation.sqlalchemy"  # it listens to the pools of the engines that it traces
 _KEPT: Final = (NullPool, SingletonThreadPool, StaticPool)  # nobody else gets the connection, or everybody shares it

@@ -30,6 +30,12 @@ PARTS = {
         _create_ssl_ctx _next_seq_id _read_timeout _result _rfile _secure _sock client_flag ctx server_capabilities
         server_status server_thread_id server_version _finish_unbuffered_query has_next
         message unbuffered_active read_next""",
+    "aiomysql": """
+        _connect _ConnectionContextManager _execute_command _read_ok_packet _read_packet _read_bytes _read_query_result
+        _request_authentication _close_on_cancel _ensure_alive _affected_rows _charset _close_reason _db _encoding _host
+        _next_seq_id _password _port _reader _result _secure _ssl_context _unix_socket _user _writer client_flag
+        server_capabilities server_status _read_rowdata_packet_unbuffered _finish_unbuffered_query has_next
+        unbuffered_active _StreamReader _connection _read_next""",
     "MySQLdb": "_result BaseCursor CursorUseResultMixIn",
     "mysql.connector": """
         _autocommit _character_set _charset_id _database _handshake _have_next_result _host _in_transaction
@@ -37,6 +43,13 @@ PARTS = {
         _open_connection _password _port _sql_mode _time_zone _unix_socket _unread_result _user _socket _protocol
         _executed _prepared""",
     "mysql.connector.pooling": "_cnx",
+    "django.db.backends.base.base": "close_if_unusable_or_obsolete in_atomic_block alias",
+    "dbutils.pooled_db": "_con _connections _idle_cache _lock _maxconnections _reset cache",
+    "dbutils.steady_db": "_close _closeable _closed _con _create",
+    "playhouse.pool": "_connections _in_use _max_connections conn_key",
+    "sqlalchemy.pool": """
+        __pool __connect _checkout _connection_record _dialect _max_overflow _orig_logging_name _reset _return_conn
+        fairy_ref""",
 }
 
 # The driver is imported with one name replaced by another in all of its text; each time in a forked process.
