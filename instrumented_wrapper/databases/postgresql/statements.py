@@ -68,12 +68,11 @@ def scan(text: str) -> Effects | None:
 
 def _may_matter(text: str) -> bool:
     """Tell at little cost whether a text has to be read; of a long one the data is taken out first."""
-    if not (_TRIGGERS.search(text) or may_call(text)):
-        return False
-    if len(text) <= _LONG:
-        return True
-    rest = _LITERALS.sub("''", text)
-    return bool(_NOT_PLAIN.search(rest) or _TRIGGERS.search(rest)) or may_call(rest)
+    if len(text) > _LONG:
+        rest = _LITERALS.sub("''", text)
+        if not _NOT_PLAIN.search(rest):
+            text = rest
+    return bool(_TRIGGERS.search(text)) or may_call(text)
 
 
 def _merge(found: Sequence[Effects], several: bool) -> Effects:
