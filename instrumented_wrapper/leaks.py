@@ -18,7 +18,7 @@ __all__ = ["Leaks"]
 
 _WARNED: Final = 1000  # kinds: an app may have any number of names of its own
 _LEFT: Final = (
-    "a connection of %s goes back%s with changed session state, which its next user inherits: %s. "
+    "a connection of %s goes back to %s with changed session state, which its next user inherits: %s. "
     "reset_on_return=on resets it; SET LOCAL, or a setting made when the connection is opened, needs no reset"
 )
 logger = logging.getLogger("instrumented_wrapper")
@@ -45,4 +45,4 @@ class Leaks:
         new = [name for name in names if (driver, pool, name) not in self._warned]
         if new and len(self._warned) < _WARNED:
             self._warned.update((driver, pool, name) for name in new)
-            logger.warning(_LEFT, driver, f" to {pool}" if pool else "", ", ".join(new))
+            logger.warning(_LEFT, driver, pool, ", ".join(new))

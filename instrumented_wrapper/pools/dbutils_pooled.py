@@ -64,7 +64,7 @@ def _taking_back(flows: Flows, original: Method) -> Method:
                 _end(con)  # a finaliser may run within any lock: it sends nothing
         else:
             con._reset(force=self._reset)
-            end_use(flows, con._con, "PooledDB", con._close)
+            end_use(flows, con._con, con._close)
         if con._closed:
             return _discard(self)
         return original(self, con)  # type: ignore[no-any-return]

@@ -69,6 +69,6 @@ def _closing(flows: Flows, original: Method) -> Method:
     def close(self: Any) -> None:
         original(self)
         if not (self._closeable or self._closed):
-            end_use(flows, self._con, "PersistentDB", self._close)
+            end_use(flows, self._con, self._close)
 
     return close

@@ -14,7 +14,7 @@ from instrumented_wrapper.drivers.registry import tracked_as
 from instrumented_wrapper.operations import Pools, PoolState, Site
 from instrumented_wrapper.patching import Patches
 
-__all__ = ["MeasuredPool", "install"]
+__all__ = ["MeasuredPool", "install", "name_by"]
 
 Method = Callable[..., Any]
 # In the pool's own `__dict__`: what is known of it, as `_Known`.
@@ -80,14 +80,14 @@ def _checked_out(pools: Pools, measured: MeasuredPool, pool: Any, connection: An
         return
     known: _Known | None = vars(pool).get(_KNOWN)
     if known is None or known.pools is not pools:
-        known = vars(pool)[_KNOWN] = _Known(pools, measured.name(pool) if measured.name else _name_by(session.site()))
+        known = vars(pool)[_KNOWN] = _Known(pools, measured.name(pool) if measured.name else name_by(session.site()))
         pools.watch(pool, known.name, measured.state)
     now = perf_counter()
     known.since[id(connection)] = now
     pools.waited(known.name, now - started)
 
 
-def _name_by(site: Site) -> str:
+def name_by(site: Site) -> str:
     """Return what OpenTelemetry's conventions make of a pool without a name."""
     server = site.address if site.port is None else f"{site.address}:{site.port}"
     return f"{server}/{site.namespace.partition('|')[0]}"

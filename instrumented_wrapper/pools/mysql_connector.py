@@ -53,7 +53,10 @@ def _returning(flows: Flows, original: Method) -> Method:
         if chosen != ON and self._cnx_pool.reset_session:
             chosen = OFF  # the pool itself clears the session
         try:
-            if not fit and not (fit := flows.run(take_back(driver, connection, session, flows, logger, chosen))):
+            if not fit:
+                name = self._cnx_pool.pool_name
+                fit = flows.run(take_back(driver, connection, session, flows, logger, chosen, name))
+            if not fit:
                 driver.end(connection)
         finally:
             with driver.returning(connection), contextlib.suppress(*(() if fit else (Exception,))):  # it has ended

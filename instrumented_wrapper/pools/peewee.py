@@ -74,7 +74,7 @@ def _taking_back(flows: Flows, original: Method) -> Method:
     def _close(self: Any, conn: Any, close_conn: bool = False) -> Any:
         unfit: list[bool] = []
         if not close_conn and self.conn_key(conn) in self._in_use:
-            end_use(flows, conn, "peewee", functools.partial(unfit.append, True))
+            end_use(flows, conn, functools.partial(unfit.append, True))
         return original(self, conn, close_conn or bool(unfit))
 
     return _close

@@ -125,7 +125,7 @@ def _taking_back(flows: Flows, original: Method) -> Method:
         driver, session = found
         try:
             _announce_rollback(driver, conn, session)
-            if not flows.run(take_back(driver, conn, session, flows, pool_logger)):
+            if not flows.run(take_back(driver, conn, session, flows, pool_logger, pool=self.name)):
                 driver.end(conn)
         finally:
             original(self, conn)
@@ -143,7 +143,7 @@ def _taking_back_async(flows: Flows, original: Method) -> Method:
         driver, session = found
         try:
             _announce_rollback(driver, conn, session)
-            if not await flows.run_async(take_back(driver, conn, session, flows, pool_logger)):
+            if not await flows.run_async(take_back(driver, conn, session, flows, pool_logger, pool=self.name)):
                 driver.end(conn)
         finally:
             await original(self, conn)

@@ -27,10 +27,10 @@ def end_request(flows: Flows, wrapper: Any) -> None:
             it, so that the layers above forget what they know of the session.
     """
     if not wrapper.in_atomic_block:
-        end_use(flows, wrapper.connection, wrapper.alias, wrapper.close)
+        end_use(flows, wrapper.connection, wrapper.close, wrapper.alias)
 
 
-def end_use(flows: Flows, connection: Any, pool: str, close: Callable[[], object]) -> None:
+def end_use(flows: Flows, connection: Any, close: Callable[[], object], pool: str = "") -> None:
     """Do with a session what ``reset_on_return`` says, ``report`` by default.
 
     An open transaction belongs to the app, which may go on with it: it is left alone, unless the session is to be
@@ -39,8 +39,8 @@ def end_use(flows: Flows, connection: Any, pool: str, close: Callable[[], object
     Args:
         flows: what is done.
         connection: the driver's own object, or None.
-        pool: its name, for what is reported.
         close: closes the connection where nobody may use it again.
+        pool: its name, for what is reported; by default its server and database.
     """
     session = tracked_as(connection)
     if session is None or session.is_clean() or (found := to_take_back(connection, REPORT)) is None:

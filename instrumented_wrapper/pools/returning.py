@@ -14,6 +14,7 @@ from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.failover import RESET_TIMEOUT
+from instrumented_wrapper.pools.measured import name_by
 
 __all__ = ["CLOSE", "OFF", "ON", "REPORT", "is_refused", "must_end", "policy", "take_back", "to_take_back"]
 
@@ -82,7 +83,7 @@ def take_back(
         flows: what is done besides.
         logger: the pool's own, where it has one.
         chosen: what `policy` returned for this pool; by default as in a pool of a driver.
-        pool: its name, for what is reported.
+        pool: its name, for what is reported; by default its server and database.
 
     Returns:
         False if the pool must discard it: a session that is refused, a reset that failed, something under way, a
@@ -117,7 +118,7 @@ def _as_chosen(
     if chosen == CLOSE:
         return not (yield from flows.to_reset(driver, connection, session))
     if chosen == REPORT:
-        yield from flows.report_left(driver, connection, session, pool)
+        yield from flows.report_left(driver, connection, session, pool or name_by(session.site()))
     return True
 
 

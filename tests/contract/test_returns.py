@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -48,6 +49,12 @@ def found(driver: DriverUnderTest, pool: Any, site: Any) -> tuple[Any, int]:
     return (tenant.decode() if isinstance(tenant, bytes) else tenant) or None, number
 
 
+def called(pool: Any) -> str:
+    """Return a pattern of the pool's name: its own, else server and database."""
+    own = getattr(pool, "name", None) or getattr(pool, "pool_name", None)
+    return re.escape(own) if own else r".+:\d+/app"
+
+
 @pytest.mark.parametrize("chosen", ["auto", "on"])
 def test_it_is_reset(driver: DriverUnderTest, opened, site, spans, chosen: str) -> None:
     pool = opened(chosen)
@@ -81,6 +88,7 @@ def test_it_is_reported(driver: DriverUnderTest, opened, site, spans, caplog: An
     (span,) = spans.named("session_state.leak")
     assert span.attributes[NAME + "settings"] == (site.tenant,)
     assert span.attributes[NAME + "driver"] == driver.name
+    assert re.fullmatch(called(pool), span.attributes["db.client.connection.pool.name"])
     assert not spans.named("session_state.reset")
     assert "acme" not in caplog.text
 

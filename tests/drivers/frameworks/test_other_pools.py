@@ -28,6 +28,7 @@ class Site:
         server, database = cluster.primary, "dbname" if kind == "pg" else "database"
         self.where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret"}
         self.where |= {database: "app"}
+        self.called = f"{server.host}:{server.port}/app"
 
     def given(self, chosen: str) -> dict[str, Any]:
         options = {"reset_on_return": chosen, "failover_hosts": self.cluster.hosts()}
@@ -69,6 +70,10 @@ def leaks(spans: Any) -> list[Any]:
     return [span.attributes["instrumented_wrapper.settings"] for span in spans.named("session_state.leak")]
 
 
+def names(spans: Any) -> list[Any]:
+    return [span.attributes["db.client.connection.pool.name"] for span in spans.named("session_state.leak")]
+
+
 # --- DBUtils ------------------------------------------------------------------------------------------------------
 
 
@@ -103,7 +108,7 @@ def test_dbutils_pooled(site: Site, pooled, spans, chosen: str, inherits: bool, 
     tenant, second = used(pool, site.look)
     assert tenant == ("acme" if inherits else None)
     assert (second == first) == stays
-    assert len(leaks(spans)) == (chosen == "auto")
+    assert names(spans) == ([site.called] if chosen == "auto" else [])
     assert used(pool, site.look)[1] == second, "a clean connection stays"
 
 
