@@ -176,6 +176,15 @@ def everyday(dsn: str) -> None:
         connection.execute("SELECT 1")
 
 
+def leaks(dsn: str) -> None:
+    """A pool that reports what its borrowers leave: twice the search path, once a setting of the app."""
+    report = {"instrumented_wrapper": {"reset_on_return": "report"}}
+    with ConnectionPool(dsn, min_size=1, max_size=1, name="shop", kwargs=report) as pool:
+        for text in ("SET search_path = pg_catalog", "SET search_path = public", "SET app.tenant = 'acme'"):
+            with pool.connection() as connection:
+                connection.execute(text)
+
+
 def trouble(dsn: str) -> None:
     """Handlers that raise, a pristine value that cannot be read, a statement that fails, a pool that is empty."""
     connection = psycopg.connect(dsn, autocommit=True)
@@ -234,6 +243,7 @@ def seen(running_cluster, tmp_path_factory) -> Iterator[Prometheus]:
         everyday(dsn)
         prometheus.see()
         everyday(dsn)
+        leaks(dsn)
         trouble(dsn)
         disaster(running_cluster)
         with ConnectionPool(primary(running_cluster), min_size=1, max_size=2, name="shop") as pool, pool.connection():
@@ -303,6 +313,16 @@ def test_resets_transfers_and_fetches(seen):
     assert {"autocommit", "read_only", "isolation_level"} <= fetched
     outcomes = set(of_panel(seen, "Settings by operation and outcome A", "operation", "outcome"))
     assert {("reset", "reset"), ("reset", "failed"), ("transfer", "restored")} <= outcomes
+
+
+def test_leaks(seen):
+    """They are neither lost nor refused: the first row does not count them (see `test_at_a_glance`)."""
+    assert of_panel(seen, "Settings leaked A")[()] == 3
+    (expression,) = [query for d in DASHBOARDS.values() for name, query in queries(d).items() if "Leaked most" in name]
+    shown = {(s["job"], s["instrumented_wrapper_setting"]): value for s, value in seen.query(filled(expression))}
+    assert shown == {("app", "search_path"): 2, ("app", "custom"): 1}
+    over_time = of_panel(seen, "Leaks by setting A", "setting")
+    assert over_time == pytest.approx({("search_path",): 2, ("custom",): 1}, abs=0.5)
 
 
 def test_errors(seen):
