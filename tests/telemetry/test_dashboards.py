@@ -27,6 +27,7 @@ from instrumented_wrapper import (
 from instrumented_wrapper.events import PristineFetch, ServerAddress, Signals, observe
 
 FOLDER = Path(__file__).parents[2] / "dashboards"
+PAGE = FOLDER.parent / "docs/finding-a-leak.md"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 WINDOWS = {"$__range": "5m", "$__rate_interval": "1m", "$__interval": "1m", "$job": "app", "$db_system": ".*"}
 WINDOWS |= {"$driver": "psycopg", "$server": ".*", "$pool": ".*"}
@@ -321,6 +322,8 @@ def test_leaks(seen):
     (expression,) = [query for d in DASHBOARDS.values() for name, query in queries(d).items() if "Leaked most" in name]
     shown = {(s["job"], s["instrumented_wrapper_setting"]): value for s, value in seen.query(filled(expression))}
     assert shown == {("app", "search_path"): 2, ("app", "custom"): 1}
+    (query,) = re.findall(r"```promql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert {(s["job"], s["instrumented_wrapper_setting"]): value for s, value in seen.query(query)} == shown
     over_time = of_panel(seen, "Leaks by setting A", "setting")
     assert over_time == pytest.approx({("search_path",): 2, ("custom",): 1}, abs=0.5)
 
