@@ -27,6 +27,7 @@ bench: .venv/bench
 .venv/%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip  # that of Python 3.11 finds no set of packages
 	@echo "installing what '$*' needs into .venv ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@case '$*' in test|check|bench) $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mysqlclient]' \
