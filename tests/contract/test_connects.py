@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -78,4 +79,43 @@ def test_a_host_that_answers_has_the_last_word(driver: DriverUnderTest, connect,
     site.change_password("another")
     with pytest.raises(Exception, match=r"contract_|uthentication|cryptography|password"):  # of any class
         connect(site.dsn(site.cluster.primary, **account), instrumented_wrapper=ours)
+    assert not searches(spans)
+
+
+# --- Without failover_hosts: the connection's own hosts, where its database takes several ----------------------------
+
+
+@pytest.fixture
+def own_hosts(driver: DriverUnderTest, site) -> str:
+    """The connection string of an app that writes, with both hosts."""
+    if driver.site.servers != "running_cluster":
+        pytest.skip("a connection to MySQL names one host")
+    site.cluster.wait_streaming()
+    dsn: str = site.dsn(target_session_attrs="read-write")
+    return dsn
+
+
+def test_while_no_host_takes_writes_it_waits_for_one(driver: DriverUnderTest, connect, site, own_hosts, spans) -> None:
+    site.cluster.primary.kill()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(site.cluster.failover)
+        connection = connect(own_hosts)
+    usable(driver, connection)
+
+
+def test_no_own_host_takes_over(driver: DriverUnderTest, connect, site, own_hosts, spans) -> None:
+    """The app gets libpq's error about its hosts."""
+    site.cluster.primary.kill()
+    with pytest.raises(driver.operational_error, match="read-only"):
+        connect(own_hosts, instrumented_wrapper={"failover_timeout": 0.3})
+    (span,) = searches(spans)
+    assert span.attributes[NAME + "outcome"] == "failed"
+    asked = {event.attributes["server.port"] for event in span.events if event.name == "attempt"}
+    assert asked == {site.cluster.primary.port, site.cluster.standby.port}
+
+
+def test_own_hosts_are_not_looked_on_without_failover(driver: DriverUnderTest, connect, site, own_hosts, spans) -> None:
+    site.cluster.primary.kill()
+    with pytest.raises(driver.operational_error, match="read-only"):
+        connect(own_hosts, instrumented_wrapper={"failover": "off"})
     assert not searches(spans)

@@ -1,5 +1,7 @@
 """A new connection that cannot reach its own host joins the search for the server, on ``failover_hosts``.
 
+Without this option the search is on the connection's own hosts, where it names several.
+
 The app's own way to connect is tried on each host, so that it gets what it has asked for. Connections that look for the
 same server at once share one search.
 """
@@ -26,7 +28,9 @@ from instrumented_wrapper.options import Options
 
 __all__ = ["Request", "connected", "connected_async", "redirected"]
 
-_UNREACHABLE: Final = ("refused", "no_answer", "not_ready")  # outcomes; of others the app's own host has the last word
+# Outcomes; of others the app's own host has the last word. A standby where a primary is asked for is a host on which a
+# failover is not over yet.
+_UNREACHABLE: Final = ("refused", "no_answer", "not_ready", "wrong_role")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +42,20 @@ class Request:
         options: of the connection.
         login: who asks for which database, without the password.
         role: the kind of server that the app asks for.
+        own: the hosts that the app itself names; they are looked on where they are several.
     """
 
     site: Site
     options: Options
     login: Hashable
     role: str = PRIMARY
+    own: tuple[Address, ...] = ()
 
     @property
     def hosts(self) -> tuple[Address, ...]:
         """Return the hosts to look on; one without a port has that of the connection."""
-        return tuple((host, port or self.site.port) for host, port in self.options.failover_hosts)
+        given = tuple((host, port or self.site.port) for host, port in self.options.failover_hosts)
+        return given or (self.own if len(self.own) > 1 else ())
 
 
 class Connecting(Protocol):
@@ -134,9 +141,9 @@ def _contest_async(native: Connecting, attempt: Attempt) -> Contest:
 
 
 def _joins(request: Request, outcome: str) -> bool:
-    options, own = request.options, (request.site.address, request.site.port)
-    several = options.failover == "on" or len({*request.hosts, own}) > 1
-    wanted = bool(options.failover_hosts) and options.failover != "off" and several
+    options, known = request.options, request.own or ((request.site.address, request.site.port),)
+    several = options.failover == "on" or len({*request.hosts, *known}) > 1
+    wanted = bool(request.hosts) and options.failover != "off" and several
     return wanted and outcome in _UNREACHABLE and _deadline(options) > time.monotonic()
 
 

@@ -120,7 +120,8 @@ def _request(pending: _Pending) -> joining.Request:
     given = conninfo_to_dict(conninfo, **keywords)
     login = hash(tuple(sorted((name, str(value)) for name, value in given.items())))
     role = asked_for(given, os.environ)
-    return joining.Request(requested_site(given, os.environ), pending.options, login, role or PRIMARY)
+    own = hosts_of(given, os.environ)
+    return joining.Request(requested_site(given, os.environ), pending.options, login, role or PRIMARY, own)
 
 
 def _redirected(kwargs: dict[str, Any], pending: _Pending, address: Address | None) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def making(options: Options, spans: QuerySpans, flows: Flows, original: Method) 
 def _request(dsn: str, options: Options) -> Request:
     given = extensions.parse_dsn(dsn)
     role = asked_for(given, os.environ)
-    return Request(requested_site(given, os.environ), options, hash(dsn), role or PRIMARY)
+    own = hosts_of(given, os.environ)
+    return Request(requested_site(given, os.environ), options, hash(dsn), role or PRIMARY, own)
 
 
 def _redirected(dsn: str, address: Address | None) -> str:
