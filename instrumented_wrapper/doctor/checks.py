@@ -31,7 +31,8 @@ OTHER_DRIVERS: Final = {
     "pyodbc": "pyodbc",
 }
 _OTEL: Final = "opentelemetry-instrumentation-"
-_ABOVE_DRIVERS: Final = ("sqlalchemy", "aiopg", "tortoiseorm")  # of OpenTelemetry: a span for each statement, too
+# Of OpenTelemetry, above the drivers: a span for each statement, too; True where ours step back from them.
+_ABOVE_DRIVERS: Final = {"sqlalchemy": True, "aiopg": False, "tortoiseorm": False}
 _DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 _ALIKE: Final = 0.85
 
@@ -143,11 +144,13 @@ def _doubled(facts: Facts, options: Options) -> Iterator[Finding]:
     if options.query_spans == "off" or not options.traces:
         return
     disabled = _disabled(facts.environ)
-    for name, ours in (*_instrumentations(facts.drivers), *dict.fromkeys(_ABOVE_DRIVERS, False).items()):
-        if f"{_OTEL}{name}" in facts.packages and not disabled & {"*", name}:
-            steps_back = ours and options.query_spans == "auto"
-            what = "makes the statements' spans, and ours are left out" if steps_back else "makes a second span"
-            text = f"{what}. Choose one: {_DISABLED}={name}, or {PREFIX}QUERY_SPANS=off"
+    for name, ours in (*_instrumentations(facts.drivers), *_ABOVE_DRIVERS.items()):
+        if f"{_OTEL}{name}" not in facts.packages or disabled & {"*", name}:
+            continue
+        if ours and options.query_spans == "auto":
+            yield Finding("ok", "doubled", f"{_OTEL}{name}", "makes the statements' spans, and ours are left out")
+        else:
+            text = f"makes a second span. Choose one: {_DISABLED}={name}, or {PREFIX}QUERY_SPANS=off"
             yield Finding("warning", "doubled", f"{_OTEL}{name}", text)
     if "ddtrace" in facts.packages:
         text = f"makes the statements' spans too where it is active: {PREFIX}QUERY_SPANS=off leaves them to it"

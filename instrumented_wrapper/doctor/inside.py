@@ -31,14 +31,15 @@ _MOST: Final = 20  # log lines that one process reports
 
 
 class _Kept(logging.Handler):
-    """Keeps the warnings and errors of a few loggers."""
+    """Keeps the warnings and errors of a few loggers; what another instrumentation lacks is a warning here."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[tuple[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = record.levelname, masked(record.getMessage())
+        severity = record.levelname if record.name.startswith("instrumented_wrapper") else "WARNING"
+        line = severity, masked(record.getMessage())
         if line not in self.lines and len(self.lines) < _MOST:
             self.lines.append(line)
 

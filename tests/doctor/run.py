@@ -15,7 +15,7 @@ QUIET = {
     "OTEL_TRACES_EXPORTER": "none",
     "OTEL_METRICS_EXPORTER": "none",
     "OTEL_LOGS_EXPORTER": "none",
-    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg",
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg,sqlalchemy",
 }
 
 

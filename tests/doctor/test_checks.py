@@ -90,9 +90,9 @@ def test_aws_driver() -> None:
 @pytest.mark.parametrize(
     ("package", "mode", "words"),
     [
-        ("opentelemetry-instrumentation-psycopg", "auto", "ours are left out"),
         ("opentelemetry-instrumentation-psycopg", "on", "a second span"),
-        ("opentelemetry-instrumentation-sqlalchemy", "auto", "a second span"),
+        ("opentelemetry-instrumentation-sqlalchemy", "on", "a second span"),
+        ("opentelemetry-instrumentation-aiopg", "auto", "a second span"),
         ("ddtrace", "auto", "QUERY_SPANS=off"),
     ],
 )
@@ -100,6 +100,12 @@ def test_another_instrumentation(package: str, mode: str, words: str) -> None:
     [finding] = found({package: "1.0"}, {"INSTRUMENTED_WRAPPER_QUERY_SPANS": mode})
     assert (finding.level, finding.check, finding.about) == ("warning", "doubled", package)
     assert words in finding.message
+
+
+@pytest.mark.parametrize("name", ["psycopg", "sqlalchemy"])
+def test_another_instrumentation_that_ours_steps_back_from(name: str) -> None:
+    """It doubles nothing, so it is not warned of."""
+    assert found({f"opentelemetry-instrumentation-{name}": "1.0"}) == []
 
 
 @pytest.mark.parametrize(
