@@ -3,8 +3,8 @@
 The C extension of mysql-connector brings an OpenSSL of its own. Where the system's is older, it can only be loaded
 before anything has loaded that one, and pytest does so (``hashlib``).
 
-Where no path is named, the contract suite and all other tests run side by side, each with servers of its own: a test
-waits for servers more than it computes. What the contract suite prints follows when both have ended.
+Where no path is named, three parts run side by side, each with servers of its own: the contract suite, the tests of
+single drivers, and all others. A test waits for servers more than it computes. The output of the first two follows.
 """
 
 import contextlib
@@ -18,8 +18,7 @@ with contextlib.suppress(ImportError):  # not installed, or not for this machine
 
 import pytest
 
-CONTRACT = ["tests/contract", "-o", "cache_dir=.pytest_cache/contract"]
-OTHERS = ["tests", "--ignore=tests/contract", "-o", "cache_dir=.pytest_cache/others"]
+PARTS = (["tests/contract"], ["tests/drivers"], ["tests", "--ignore=tests/contract", "--ignore=tests/drivers"])
 PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)  # of a run of what failed, a part may have none
 
 
@@ -28,13 +27,18 @@ def names_a_path(arguments: list[str]) -> bool:
 
 
 def run_side_by_side(arguments: list[str]) -> int:
-    """Run both parts; return 0 if no test of them failed."""
-    command = [sys.executable, "-m", "tests"]
-    with tempfile.TemporaryFile() as printed:
-        contract = subprocess.Popen([*command, *CONTRACT, *arguments], stdout=printed, stderr=subprocess.STDOUT)
-        codes = [subprocess.call([*command, *OTHERS, *arguments]), contract.wait()]
-        printed.seek(0)
-        sys.stdout.buffer.write(printed.read())
+    """Run all parts, the last one in sight; return 0 if no test failed."""
+    *hidden, seen = [
+        [sys.executable, "-u", "-m", "tests", *part, "-o", f"cache_dir=.pytest_cache/{number}", *arguments]
+        for number, part in enumerate(PARTS)
+    ]
+    with contextlib.ExitStack() as files:
+        outputs = [files.enter_context(tempfile.TemporaryFile()) for _ in hidden]
+        running = [subprocess.Popen(command, stdout=to, stderr=to) for command, to in zip(hidden, outputs, strict=True)]
+        codes = [subprocess.call(seen), *(part.wait() for part in running)]
+        for output in outputs:
+            output.seek(0)
+            sys.stdout.buffer.write(output.read())
     return int(any(code not in PASSED for code in codes))
 
 
