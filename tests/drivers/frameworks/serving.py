@@ -20,20 +20,37 @@ from psycopg import pq
 from ..script import ROOT
 
 FOLDER = ROOT / "examples" / "web"
+# Servers of tests do not wait for disks or standbys, unless they are asked to (see `synchronous`).
+LIBPQ = {"PGPASSWORD": "app-secret", "PGOPTIONS": "-c synchronous_commit=on"}
 TABLES = (FOLDER / "notes.sql").read_text()
+PAGE = (ROOT / "examples" / "README.md").read_text()
+
+
+def documented(name: str, cluster: Any) -> list[str]:
+    """Return the command that the page of the examples has for an app, with the servers of the cluster."""
+    (line,) = (line for line in PAGE.splitlines() if line.startswith("DATABASE_") and name in line)
+    for word, server in zip(("one", "two"), cluster.servers, strict=True):
+        line = line.replace(f"{word}:5432", f"{server.host}:{server.port}").replace(word, server.host)
+    ports = ",".join(str(server.port) for server in cluster.servers)
+    return ["sh", "-c", f"exec env {line.replace('5432,5432', ports).replace('8000', '{port}')}"]
+
+
+def instrumented(*command: str) -> list[str]:
+    """Return a command of this Python under ``opentelemetry-instrument``."""
+    return ["opentelemetry-instrument", sys.executable, *command]
 
 
 @contextmanager
 def started(command: Sequence[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command with this Python, in the folder of the examples."""
+    """Run a command in the folder of the examples, where this Python's programs come first."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("INSTRUMENTED_WRAPPER", "OTEL_"))}
     exporters = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    instrument = str(Path(sys.executable).with_name("opentelemetry-instrument"))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with log.open("w") as written:
         process = subprocess.Popen(
-            [instrument, sys.executable, *command],
+            command,
             cwd=FOLDER,
-            env={**kept, **exporters, **environment},
+            env={**kept, **exporters, "PATH": path, **LIBPQ, **environment},
             stdout=written,
             stderr=written,
         )

@@ -12,10 +12,9 @@ import pytest
 
 from servers.guard import wait_until
 
-from .serving import TABLES, locked, started, synchronous, waiting
+from .serving import TABLES, documented, locked, started, synchronous, waiting
 
 celery = pytest.importorskip("celery")
-WORKER = ["-m", "celery", "--app", "celery_app", "worker", "--pool", "solo", "--loglevel", "INFO", "--without-mingle"]
 Call = Callable[..., None]
 
 
@@ -31,8 +30,8 @@ class Worker:
 
     @contextmanager
     def work(self, **environment: str) -> Iterator[None]:
-        dsn = self.cluster.dsn(target_session_attrs="read-write")
-        with started(WORKER, self.log, DATABASE_URL=dsn, TASKS_FOLDER=str(self.tasks), **environment):
+        command = documented("celery_app", self.cluster)
+        with started(command, self.log, TASKS_FOLDER=str(self.tasks), **environment):
             yield
 
     def call(self, tenant: str, note: str) -> None:
@@ -84,4 +83,4 @@ def test_tasks_through_a_failover(worker: Worker) -> None:
             worker.cluster.failover()
         worker.wait_for(1 + len(called))
     assert Counter(worker.rows()) == Counter([("acme", "before"), *called])
-    assert "retry: Retry" in worker.log.read_text()
+    assert "FailoverSuccessError" in worker.log.read_text()

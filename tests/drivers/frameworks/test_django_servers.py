@@ -48,10 +48,9 @@ def served(name: str, cluster: Any, log: Path, **options: str) -> AbstractContex
     environment = {
         "DATABASE_HOST": ",".join(server.host for server in hosts),
         "DATABASE_PORT": ",".join(str(server.port) for server in hosts),
-        "DATABASE_PASSWORD": "app-secret",
         **options,
     }
-    return serving.served(SERVERS[name], log, **environment)
+    return serving.served(serving.instrumented(*SERVERS[name]), log, **environment)
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any
 from urllib.error import HTTPError
 
@@ -16,40 +16,35 @@ import pytest
 
 from servers.guard import wait_until
 
-from .serving import TABLES, ask, locked, served, synchronous, waiting
+from .serving import TABLES, ask, documented, locked, served, synchronous, waiting
 
 TENANTS = ("acme", "other")
-ENDED = 5  # requests of each user after the failover
-# Scheme of the database, command, where the rows are, and whether the app runs a lost write again.
-EXAMPLES: dict[str, tuple[str, list[str], str, bool]] = {
-    "flask": (
-        "postgresql+psycopg2",
-        ["-m", "flask", "--app", "flask_app", "run", "--port", "{port}"],
-        "SELECT 'acme', text FROM acme.notes UNION ALL SELECT 'other', text FROM other.notes",
-        False,
-    ),
-    "fastapi": (
-        "postgresql+psycopg",
-        ["-m", "uvicorn", "fastapi_app:app", "--port", "{port}", "--log-level", "error"],
-        "SELECT tenant, text FROM notes",
-        True,
-    ),
+USERS, SINCE = 8, 5  # SINCE: requests of each user after the kill
+# Where the rows are, and whether the app runs a lost write again.
+EXAMPLES = {
+    "flask": ("SELECT 'acme', text FROM acme.notes UNION ALL SELECT 'other', text FROM other.notes", False),
+    "fastapi": ("SELECT tenant, text FROM notes", True),
 }
+
+
+class Outage:
+    """The time without a primary: ``begun`` counts the requests that were sent since it was killed."""
+
+    def __init__(self) -> None:
+        self.killed, self.begun = Event(), Semaphore(0)
 
 
 class Site:
     """One example, the cluster that it uses, and its address."""
 
     def __init__(self, name: str, cluster: Any, log: Path) -> None:
-        self.scheme, self.command, self.query, self.writes_again = EXAMPLES[name]
-        self.cluster, self.log = cluster, log
+        self.query, self.writes_again = EXAMPLES[name]
+        self.command, self.cluster, self.log = documented(f"{name}_app", cluster), cluster, log
         self.address = ""
 
     @contextmanager
     def serve(self, **environment: str) -> Iterator[str]:
-        hosts = "&".join(f"host={server.host}:{server.port}" for server in self.cluster.servers)
-        url = f"{self.scheme}://app:app-secret@/app?{hosts}&target_session_attrs=read-write"
-        with served(self.command, self.log, DATABASE_URL=url, **environment) as self.address:
+        with served(self.command, self.log, **environment) as self.address:
             yield self.address
 
     def rows(self) -> list[tuple[str, str]]:
@@ -62,11 +57,18 @@ class Site:
         except HTTPError:
             return None
 
-    def use(self, user: int, killed: Event) -> list[tuple[str, str, bool, Any]]:
-        """Write one note after the other; return of each its tenant, text, answer, and whether its server was there."""
+    def use(self, user: int, outage: Outage) -> list[tuple[str, str, bool, Any]]:
+        """Write one note after the other; return of each its tenant, text, whether its server was dead, and the answer.
+
+        Every second user of a tenant waits after the first note, with idle connections in the pool, for the kill.
+        """
         tenant, done, since = TENANTS[user % 2], [], 0
-        while since < ENDED:
-            was_dead, text = killed.is_set(), f"{tenant} {user} {len(done)}"
+        while since < SINCE:
+            if done and user % 4 > 1:
+                outage.killed.wait(60)
+            was_dead, text = outage.killed.is_set(), f"{tenant} {user} {len(done)}"
+            if was_dead:
+                outage.begun.release()
             done.append((tenant, text, was_dead, self.attempt(tenant, text)))
             since += was_dead
         return done
@@ -101,12 +103,13 @@ def test_without_it_the_next_request_sees_them_and_a_report_says_so(site: Site) 
 def test_users_through_a_failover(site: Site) -> None:
     """Only requests under way at the kill may fail; each note is there once, and with its tenant."""
     synchronous(site.cluster)
-    killed = Event()
-    with site.serve(INSTRUMENTED_WRAPPER_RESET_ON_RETURN="on"), ThreadPoolExecutor(8) as pool:
-        users = [pool.submit(site.use, user, killed) for user in range(8)]
+    outage = Outage()
+    with site.serve(INSTRUMENTED_WRAPPER_RESET_ON_RETURN="on"), ThreadPoolExecutor(USERS) as pool:
+        users = [pool.submit(site.use, user, outage) for user in range(USERS)]
         assert wait_until(lambda: len(site.rows()) > 40, 60)
         site.cluster.primary.kill()
-        killed.set()
+        outage.killed.set()
+        assert all(outage.begun.acquire(timeout=60) for _ in range(USERS // 2))  # those that were idle
         site.cluster.failover()
         done = [each for user in users for each in user.result()]
     assert [text for _, text, was_dead, answer in done if was_dead and answer is None] == []
