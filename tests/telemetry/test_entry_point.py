@@ -53,7 +53,7 @@ class Ran:
 def run(cluster, *command: str, app: str = APP, **variables: str) -> Ran:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "INSTRUMENTED_"))}
     quiet = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    quiet["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "psycopg"  # OpenTelemetry's own, which is installed here, too
+    quiet["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "psycopg,sqlalchemy"  # those of OpenTelemetry, installed here, too
     environment = {**kept, **quiet, "DSN": cluster.dsn(), **variables}
     whole = [*command, sys.executable, "-c", app]
     return Ran(subprocess.run(whole, env=environment, capture_output=True, text=True, timeout=60, check=False))
