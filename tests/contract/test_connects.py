@@ -114,6 +114,22 @@ def test_no_own_host_takes_over(driver: DriverUnderTest, connect, site, own_host
     assert asked == {site.cluster.primary.port, site.cluster.standby.port}
 
 
+def test_where_all_hosts_answer_they_have_the_last_word(
+    driver: DriverUnderTest, connect, site, own_hosts, spans
+) -> None:
+    """No failover is under way where none of them is away: the driver's error passes at once."""
+    standbys = site.dsn(site.cluster.standby, site.cluster.standby, target_session_attrs="read-write")
+    with pytest.raises(driver.operational_error, match="read-only"):
+        connect(standbys, instrumented_wrapper={"failover": "on"})
+    assert not searches(spans)
+
+
+def test_a_port_that_is_none_is_the_drivers_to_refuse(driver: DriverUnderTest, connect, site, own_hosts, spans) -> None:
+    with pytest.raises(driver.operational_error, match='"abc" for connection option "port"'):
+        connect(site.dsn(site.cluster.primary, port="abc"))
+    assert not searches(spans)
+
+
 def test_own_hosts_are_not_looked_on_without_failover(driver: DriverUnderTest, connect, site, own_hosts, spans) -> None:
     site.cluster.primary.kill()
     with pytest.raises(driver.operational_error, match="read-only"):

@@ -40,6 +40,7 @@ def test_postgresql(given: dict[str, Any], environment: dict[str, str], site: tu
         ({"hostaddr": "10.0.0.7"}, {"PGHOST": "db", "PGPORT": "5433"}, [("10.0.0.7", 5433)]),
         ({}, {"PGHOST": "one,two"}, [("one", None), ("two", None)]),
         ({"dbname": "app"}, {"PGPORT": "5433"}, []),
+        ({"host": "db", "port": "abc"}, {}, [("db", None)]),
     ],
 )
 def test_hosts_of_postgresql(given: dict[str, Any], environment: dict[str, str], hosts: list[Any]) -> None:

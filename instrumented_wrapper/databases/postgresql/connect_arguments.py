@@ -21,7 +21,7 @@ def hosts_of(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[
     host, port = _where(given, environment)
     hosts, ports = host.split(",") if host else [], port.split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
-    return tuple((name, int(number) if number else None) for name, number in zip(hosts, ports, strict=False))
+    return tuple((name, _number(port)) for name, port in zip(hosts, ports, strict=False))
 
 
 def asked_for(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
@@ -35,12 +35,17 @@ def requested_site(given: Mapping[str, Any], environment: Mapping[str, str]) -> 
     database = "" if "=" in database or "://" in database else database  # a connection string, with its password
     host, port = _where(given, environment)
     host = "" if "," in host else host
-    return Site(SYSTEM, database, host, int(port) if host and port.isdigit() else None)
+    return Site(SYSTEM, database, host, _number(port) if host else None)
 
 
 def _where(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str]:
     host = given.get("host") or given.get("hostaddr") or environment.get("PGHOST") or ""
     return str(host), str(given.get("port") or environment.get("PGPORT") or "")
+
+
+def _number(port: str) -> int | None:
+    """Return a port; None for what is none, of which libpq tells the app."""
+    return int(port) if port.strip().isdecimal() else None
 
 
 def parameters_for(given: Mapping[str, Any], address: tuple[str, int | None], role: str) -> dict[str, Any]:

@@ -214,7 +214,9 @@ def _connecting(spans: QuerySpans, flows: Flows, original: Method) -> Method:
             return self
 
         with spans.connect(record.options, functools.partial(requested_site, given)):
-            found = await connected_async(NATIVE, flows, lambda: asked_of_mysql(given, record.options), attempt)
+            found = await connected_async(
+                NATIVE, flows, record.options, lambda: asked_of_mysql(given, record.options), attempt
+            )
         if found is not self:
             NATIVE.exchange(self, found)
         record.kept = {"charset": self._charset}

@@ -28,9 +28,7 @@ from instrumented_wrapper.options import Options
 
 __all__ = ["Request", "connected", "connected_async", "redirected"]
 
-# Outcomes; of others the app's own host has the last word. A standby where a primary is asked for is a host on which a
-# failover is not over yet.
-_UNREACHABLE: Final = ("refused", "no_answer", "not_ready", "wrong_role")
+_UNREACHABLE: Final = ("refused", "no_answer", "not_ready")  # outcomes; of others the app's own host has the last word
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,15 @@ class Connecting(Protocol):
 Attempt = Callable[[Address | None], Any]
 
 
-def connected(native: Connecting, flows: Flows, request: Callable[[], Request], attempt: Attempt) -> Any:
+def connected(
+    native: Connecting, flows: Flows, options: Options, request: Callable[[], Request], attempt: Attempt
+) -> Any:
     """Connect as the app has asked, and where its own host cannot be reached, to the server that took over.
 
     Args:
         native: what is asked of the driver.
         flows: the search is one of them.
+        options: of the connection.
         request: returns what the app has asked for.
         attempt: connects to a host; None: as the app has asked.
 
@@ -92,7 +93,7 @@ def connected(native: Connecting, flows: Flows, request: Callable[[], Request], 
     try:
         return attempt(None)
     except native.raises as error:
-        if not _joins(asked := request(), native.answer(error)[0]):
+        if options.failover == "off" or not _is_away(native, error) or not _joins(asked := request()):
             raise
         winner = flows.run(_joined(native, asked, _contest(native, attempt), error_type(error)))
         if winner is None:
@@ -100,12 +101,14 @@ def connected(native: Connecting, flows: Flows, request: Callable[[], Request], 
         return winner[0]
 
 
-async def connected_async(native: Connecting, flows: Flows, request: Callable[[], Request], attempt: Attempt) -> Any:
+async def connected_async(
+    native: Connecting, flows: Flows, options: Options, request: Callable[[], Request], attempt: Attempt
+) -> Any:
     """Do as `connected` does, where attempts are awaited."""
     try:
         return await attempt(None)
     except native.raises as error:
-        if not _joins(asked := request(), native.answer(error)[0]):
+        if options.failover == "off" or not _is_away(native, error) or not _joins(asked := request()):
             raise
         winner = await flows.run_async(_joined(native, asked, _contest_async(native, attempt), error_type(error)))
         if winner is None:
@@ -140,11 +143,23 @@ def _contest_async(native: Connecting, attempt: Attempt) -> Contest:
     return race_tasks.contest(Opening(opened, native.answer, lambda connection: native.shut(connection, True)))
 
 
-def _joins(request: Request, outcome: str) -> bool:
+def _is_away(native: Connecting, error: Exception) -> bool:
+    """Tell whether a host could not be reached.
+
+    A failover may be under way where another one is a standby; where all hosts answer, they have the last word. Client
+    libraries name each host that was tried on a line of its own.
+    """
+    outcome = native.answer(error)[0]
+    if outcome != "wrong_role":
+        return outcome in _UNREACHABLE
+    said = (line for line in str(error).splitlines() if line.strip())
+    return any(native.answer(Exception(line))[0] in _UNREACHABLE for line in said)
+
+
+def _joins(request: Request) -> bool:
     options, known = request.options, request.own or ((request.site.address, request.site.port),)
     several = options.failover == "on" or len({*request.hosts, *known}) > 1
-    wanted = bool(request.hosts) and options.failover != "off" and several
-    return wanted and outcome in _UNREACHABLE and _deadline(options) > time.monotonic()
+    return bool(request.hosts) and several and _deadline(options) > time.monotonic()
 
 
 def _joined(native: Connecting, request: Request, contest: Contest, code: str) -> Flow[Winner | None]:

@@ -205,7 +205,7 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
 
         try:
             with nullcontext() if deferred is None else spans.connect(checked, lambda: requested_site(given)):
-                connected(NATIVE, flows, lambda: asked_of_mysql(given, checked), attempt)
+                connected(NATIVE, flows, checked, lambda: asked_of_mysql(given, checked), attempt)
         finally:
             if known is not None:
                 known.busy = busy

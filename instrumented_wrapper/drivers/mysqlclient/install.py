@@ -254,7 +254,7 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
             return self
 
         with spans.connect(checked, functools.partial(requested_site, given)):
-            connected(NATIVE, flows, lambda: asked_of_mysql(given, checked), attempt)
+            connected(NATIVE, flows, checked, lambda: asked_of_mysql(given, checked), attempt)
         record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
         record.kept |= {"charset": C.character_set_name(self), "version": C.get_server_info(self)}
         record.attach(self, (NATIVE.where(self),))

@@ -63,7 +63,7 @@ def connecting_with(options: Options, spans: QuerySpans, flows: Flows) -> Callab
                 _pending.reset(token)
 
         with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
-            return joining.connected(_CONNECTING, flows, functools.partial(_request, pending), attempt)
+            return joining.connected(_CONNECTING, flows, pending.options, functools.partial(_request, pending), attempt)
 
     return connect
 
@@ -83,7 +83,7 @@ def connecting_with_async(options: Options, spans: QuerySpans, flows: Flows) -> 
 
         with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
             request = functools.partial(_request, pending)
-            return await joining.connected_async(_CONNECTING_ASYNC, flows, request, attempt)
+            return await joining.connected_async(_CONNECTING_ASYNC, flows, pending.options, request, attempt)
 
     return connect
 

@@ -104,7 +104,7 @@ def making(options: Options, spans: QuerySpans, flows: Flows, original: Method) 
 
         token = _unborn.set(record)
         try:
-            connection = connected(NATIVE, flows, functools.partial(_request, dsn, wanted), attempt)
+            connection = connected(NATIVE, flows, wanted, functools.partial(_request, dsn, wanted), attempt)
         finally:
             _unborn.reset(token)
         if is_class or become(connection, kind):

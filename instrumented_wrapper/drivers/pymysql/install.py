@@ -181,7 +181,7 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
             return self
 
         with spans.connect(checked, functools.partial(requested_site, kwargs)):
-            connected(NATIVE, flows, lambda: asked_of_mysql(kwargs, checked), attempt)
+            connected(NATIVE, flows, checked, lambda: asked_of_mysql(kwargs, checked), attempt)
         _attach(self, record)
         spans.attend(record, checked)
 
