@@ -63,13 +63,13 @@ def begin() -> None:
         logging.getLogger(name).addHandler(kept)
     if not os.environ.get(ITSELF):
         import_module("opentelemetry.instrumentation.auto_instrumentation").initialize()
-    write = partial(_write, kept)
+    write = partial(_write, kept, Path(os.environ[FOLDER]))
     report().done = _Noted(report().done, write)
     write()
     atexit.register(write)
 
 
-def _write(kept: _Kept) -> None:
+def _write(kept: _Kept, folder: Path) -> None:
     imported = set(sys.modules)
     state = report()
     active = [name for name in driver_names() if name in imported and is_instrumented(name)]
@@ -83,7 +83,7 @@ def _write(kept: _Kept) -> None:
         "query_spans": state.options.query_spans,
         "logged": kept.lines,
     }
-    path = Path(os.environ[FOLDER], f"{facts['pid']}.json")
+    path = folder / f"{facts['pid']}.json"
     try:
         path.with_suffix(".part").write_text(json.dumps(facts))
         path.with_suffix(".part").rename(path)

@@ -38,7 +38,9 @@ _URL: Final = re.compile(
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^:\[\]]*))(?::(?P<port>\d*))?")
 _SECRETS: Final = ("password", "passwd", "passphrase", "sslpassword")
 _SHOWN: Final = ("application_name", "charset", "connect_timeout", "mode", "sslmode", "target_session_attrs")
-_IN_TEXT: Final = re.compile(r"(?<=://)[^@\s]*(?=@)|(?<=password=)[^\s&]+|(?<=passwd=)[^\s&]+", re.I)
+_IN_TEXT: Final = re.compile(
+    r"(?<=://)\S*(?=@)|(?<=password=)(?:'(?:[^'\\]|\\.)*'|[^\s&]+)|(?<=passwd=)(?:'(?:[^'\\]|\\.)*'|[^\s&]+)", re.I
+)
 _QUOTE: Final = "Quote / ? @ : in names and passwords as %2F %3F %40 %3A"
 _ACCEPTED: Final = ", ".join(f"{scheme}://" for scheme in _DATABASES)
 

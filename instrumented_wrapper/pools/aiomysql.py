@@ -21,6 +21,7 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools.locked import limited_async
 from instrumented_wrapper.pools.returning import take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
@@ -39,6 +40,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         return f"left alone: it lacks {lacking}"
     patches.close_over(pool.Pool, "release", functools.partial(_releasing, flows))
     patches.close_over(pool.Pool, "_fill_free_pool", _filling)
+    patches.close_over(pool.Pool, "_fill_free_pool", limited_async)
     return "patched"
 
 
@@ -49,7 +51,7 @@ def _filling(original: Method) -> Method:
     async def _fill_free_pool(self: Any, override_min: Any) -> Any:
         if lost := [connection for connection in self._free if _is_lost(connection)]:
             try:
-                await asyncio.gather(*(connection.ping(False) for connection in lost), return_exceptions=True)
+                await asyncio.gather(*(_replaced(connection) for connection in lost))
             finally:
                 for connection in lost:
                     if connection.closed:  # for good: aiomysql expects none here
@@ -57,6 +59,15 @@ def _filling(original: Method) -> Method:
         return await original(self, override_min)
 
     return _fill_free_pool
+
+
+async def _replaced(connection: Any) -> None:
+    """Replace what is lost beneath `connection`. Close it where some of its state could not be carried."""
+    try:
+        await connection.ping(False)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a pool hands out what works, or makes a new one
+        logger.info("aiomysql's pool replaces a connection that was lost: %s", type(error).__name__)
+        connection.close()
 
 
 def _is_lost(connection: Any) -> bool:

@@ -21,6 +21,7 @@ from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import measured
+from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.request_end import end_use
 from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, policy
 from instrumented_wrapper.self_test import missing
@@ -43,6 +44,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("DBUtils lacks %s: its pool is left alone", lacking)
         return f"left alone: it lacks {lacking}"
+    patches.close_over(PooledDB, "connection", limited)
     patches.close_over(PooledDB, "cache", functools.partial(_taking_back, flows))
     for kind in _PROXIES:
         patches.close_over(kind, "__del__", _finalising)

@@ -25,7 +25,7 @@ __all__ = ["install"]
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
-_PARTS: Final = "_create _close close ._con ._closed ._closeable".split()
+_PARTS: Final = "_create _close _fatal_check close ._con ._closed ._closeable".split()  # from 3.2 on
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
@@ -35,8 +35,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         return f"left alone: it lacks {lacking}"
     patches.close_over(SteadyDBConnection, "_create", _creating)
     patches.close_over(SteadyDBConnection, "close", functools.partial(_closing, flows))
-    if hasattr(SteadyDBConnection, "_fatal_check"):  # since 3.2
-        patches.close_over(SteadyDBConnection, "_fatal_check", _judging)
+    patches.close_over(SteadyDBConnection, "_fatal_check", _judging)
     return "patched"
 
 

@@ -14,6 +14,7 @@ from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import measured
+from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.returning import take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
@@ -26,11 +27,10 @@ _PARTS: Final = "_getconn _putconn ._pool ._rused ._used .closed".split()
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch the pools, whose ``putconn`` is one function under two names."""
-    if lacking := ", ".join(
-        missing({pool.AbstractConnectionPool: "_getconn _putconn ._pool ._rused ._used .closed".split()})
-    ):
+    if lacking := ", ".join(missing({pool.AbstractConnectionPool: _PARTS})):
         logger.warning("psycopg2.pool lacks %s: returns to a pool are not looked after", lacking)
         return f"left alone: it lacks {lacking}"
+    patches.close_over(pool.AbstractConnectionPool, "_getconn", limited)
     patches.close_over(pool.AbstractConnectionPool, "_putconn", functools.partial(_returning, flows))
     patches.close_over(pool.SimpleConnectionPool, "putconn", functools.partial(_returning, flows))
     if options.metrics:

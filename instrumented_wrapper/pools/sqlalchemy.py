@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final
 
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
@@ -29,6 +29,15 @@ from instrumented_wrapper.pools import sqlalchemy_metrics
 from instrumented_wrapper.pools.baseline import in_doubt, settled
 from instrumented_wrapper.pools.returning import OFF, REPORT, must_end, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
+
+try:
+    from sqlalchemy.util.concurrency import in_greenlet
+except ImportError:  # of the first versions of 2.0, and of 1.4
+
+    def in_greenlet() -> bool:
+        concurrency: Any = import_module("sqlalchemy.util._concurrency_py3k")
+        return isinstance(concurrency.getcurrent(), concurrency._AsyncIoGreenlet)
+
 
 __all__ = ["install"]
 

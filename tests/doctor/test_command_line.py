@@ -155,6 +155,12 @@ def test_arguments_of_a_program_are_not_shown(tmp_path: Path) -> None:
     assert "hush-hush" not in ended.stdout + ended.stderr
 
 
+def test_program_that_clears_its_environment() -> None:
+    found = ran("import os; os.environ.clear(); import pymysql")
+    assert found["program"]["exit_code"] == 0
+    assert found["program"]["processes"][0]["patched"]["pymysql"] == "patched"
+
+
 def test_double_instrumentation_in_a_program() -> None:
     found = ran("import psycopg", OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="")
     assert any("psycopg: another instrumentation" in finding["message"] for finding in found["findings"])

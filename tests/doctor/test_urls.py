@@ -70,6 +70,15 @@ def test_what_a_driver_says_is_hidden() -> None:
     assert read.hide("not in mysql://u:another@h") == "not in mysql://***@h"
 
 
-@pytest.mark.parametrize("text", ["x postgresql://u:secret@h/d", "password=secret host=h", "--url=mysql://u:secret@h"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x postgresql://u:secret@h/d",
+        "password=secret host=h",
+        "--url=mysql://u:secret@h",
+        "postgresql://u:p@secret@h/d",
+        "password='my secret' host=h",
+    ],
+)
 def test_masked(text: str) -> None:
     assert "secret" not in masked(text)

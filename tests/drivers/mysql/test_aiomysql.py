@@ -427,3 +427,15 @@ async def test_nothing_is_left_open_by_many_switches(pair) -> None:
     assert await ask(connection, "SELECT @tenant") == [("acme",)]
     assert await off(guard.wait_until, lambda: len(pair.primary.sql(SESSIONS)) == 1, 60)
     await connection.ensure_closed()
+
+
+async def test_what_lost_state_in_the_pool_is_not_handed_out(pair) -> None:
+    pool = await pool_of(pair, options={"reset_on_return": "off"})
+    async with pool.acquire() as connection:
+        await ask(connection, "CREATE TEMPORARY TABLE own (i int)")
+        number = connection.thread_id()
+    await off(end, pair.primary, number)
+    async with pool.acquire() as other:
+        assert other is not connection
+        assert await ask(other, "SELECT 1") == [(1,)]
+    await closed(pool)
