@@ -66,6 +66,19 @@ def test_nobody_takes_over(driver: DriverUnderTest, connect, site, proxy: Proxy,
     assert not span.status.is_ok
 
 
+def test_a_frozen_host_keeps_no_other_from_being_asked(driver: DriverUnderTest, connect, site, proxy, spans) -> None:
+    """An attempt has its share of the time, whatever the app's own limit is."""
+    proxy.refuse()
+    primary = site.cluster.primary
+    with Proxy(primary.host, primary.port) as frozen:
+        frozen.hold()
+        hosts = ",".join(f"{host.host}:{host.port}" for host in (frozen, primary))
+        connection = connect(site.dsn(proxy), instrumented_wrapper={"failover_hosts": hosts, "failover_timeout": 6})
+    usable(driver, connection)
+    (span,) = searches(spans)
+    assert span.attributes["server.port"] == primary.port
+
+
 @pytest.mark.parametrize("options", [{"failover": "off"}, {"failover_hosts": ""}], ids=["off", "no hosts"])
 def test_without_failover_the_error_passes(driver: DriverUnderTest, connect, site, proxy, ours, spans, options) -> None:
     proxy.refuse()

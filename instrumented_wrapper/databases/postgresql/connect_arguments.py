@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from instrumented_wrapper.databases.postgresql import SYSTEM
 from instrumented_wrapper.operations import Site
 
-__all__ = ["asked_for", "hosts_of", "parameters_for", "requested_site"]
+__all__ = ["asked_for", "hosts_of", "parameters_for", "requested_site", "timeout_for"]
 
 _OF_ONE_SERVER: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
 
@@ -43,9 +44,16 @@ def _where(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[st
     return str(host), str(given.get("port") or environment.get("PGPORT") or "")
 
 
-def _number(port: str) -> int | None:
-    """Return a port; None for what is none, of which libpq tells the app."""
-    return int(port) if port.strip().isdecimal() else None
+def timeout_for(given: Mapping[str, Any], environment: Mapping[str, str], seconds: float) -> int:
+    """Return the ``connect_timeout`` of an attempt that has so many seconds: the app's own where that is shorter."""
+    most = max(2, math.ceil(seconds))  # libpq takes less than 2 for 2
+    own = str(given.get("connect_timeout") or environment.get("PGCONNECT_TIMEOUT") or "")
+    return min(most, _number(own) or most)
+
+
+def _number(text: str) -> int | None:
+    """Return a number; None for what is none, of which libpq tells the app."""
+    return int(text) if text.strip().isdecimal() else None
 
 
 def parameters_for(given: Mapping[str, Any], address: tuple[str, int | None], role: str) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def _connecting(spans: QuerySpans, flows: Flows, original: Method) -> Method:
             return None
         given = NATIVE.asked_for_by(self)
 
-        async def attempt(address: Address | None) -> Any:
+        async def attempt(address: Address | None, seconds: float) -> Any:
             if address is not None:
                 return await NATIVE.opened_like(self, record, address)
             await original(self)

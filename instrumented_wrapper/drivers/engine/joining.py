@@ -51,9 +51,14 @@ class Request:
 
     @property
     def hosts(self) -> tuple[Address, ...]:
-        """Return the hosts to look on; one without a port has that of the connection."""
+        """Return the hosts to look on, those that have just failed last; one without a port has the connection's."""
         given = tuple((host, port or self.site.port) for host, port in self.options.failover_hosts)
-        return given or (self.own if len(self.own) > 1 else ())
+        return tuple(sorted(given, key=self.known.__contains__)) or (self.own if len(self.own) > 1 else ())
+
+    @property
+    def known(self) -> tuple[Address, ...]:
+        """Return the hosts that the app's own way to connect leads to."""
+        return self.own or ((self.site.address, self.site.port),)
 
 
 class Connecting(Protocol):
@@ -72,7 +77,7 @@ class Connecting(Protocol):
         """End the connection."""
 
 
-Attempt = Callable[[Address | None], Any]
+Attempt = Callable[[Address | None, float], Any]
 
 
 def connected(
@@ -85,13 +90,13 @@ def connected(
         flows: the search is one of them.
         options: of the connection.
         request: returns what the app has asked for.
-        attempt: connects to a host; None: as the app has asked.
+        attempt: connects to a host, within so many seconds; None: as the app has asked.
 
     Raises:
         Exception: the driver's own, of the app's host, where the search is off or finds nothing.
     """
     try:
-        return attempt(None)
+        return attempt(None, 0.0)
     except native.raises as error:
         if options.failover == "off" or not _is_away(native, error) or not _joins(asked := request()):
             raise
@@ -106,7 +111,7 @@ async def connected_async(
 ) -> Any:
     """Do as `connected` does, where attempts are awaited."""
     try:
-        return await attempt(None)
+        return await attempt(None, 0.0)
     except native.raises as error:
         if options.failover == "off" or not _is_away(native, error) or not _joins(asked := request()):
             raise
@@ -118,7 +123,7 @@ async def connected_async(
 
 def _contest(native: Connecting, attempt: Attempt) -> Contest:
     def opened(address: Address, role: str, seconds: float) -> Any:
-        connection = attempt(address)
+        connection = attempt(address, seconds)
         try:
             native.checked(connection, role, True)
         except BaseException:
@@ -127,12 +132,14 @@ def _contest(native: Connecting, attempt: Attempt) -> Contest:
         return connection
 
     opening = Opening(opened, native.answer, lambda connection: native.shut(connection, True))
-    return Contest(lambda target, deadline: race(_Here(opening), opening, target, deadline), wait_while_wanted, True)
+    return Contest(
+        lambda target, deadline: race(_Here(opening, deadline), opening, target, deadline), wait_while_wanted, True
+    )
 
 
 def _contest_async(native: Connecting, attempt: Attempt) -> Contest:
     async def opened(address: Address, role: str, seconds: float) -> Any:
-        connection = await attempt(address)
+        connection = await attempt(address, seconds)
         try:
             await native.checked(connection, role, True)
         except BaseException:
@@ -157,8 +164,8 @@ def _is_away(native: Connecting, error: Exception) -> bool:
 
 
 def _joins(request: Request) -> bool:
-    options, known = request.options, request.own or ((request.site.address, request.site.port),)
-    several = options.failover == "on" or len({*request.hosts, *known}) > 1
+    options = request.options
+    several = options.failover == "on" or len({*request.hosts, *request.known}) > 1
     return bool(request.hosts) and several and _deadline(options) > time.monotonic()
 
 
@@ -191,8 +198,8 @@ def _deadline(options: Options) -> float:
 class _Here:
     """Attempts, one after the other, in the thread that waits: each of them fills the app's own object."""
 
-    def __init__(self, opening: Opening) -> None:
-        self._opening, self._due = opening, deque[tuple[UnderWay, str, float]]()
+    def __init__(self, opening: Opening, deadline: float) -> None:
+        self._opening, self._deadline, self._due = opening, deadline, deque[tuple[UnderWay, str, float]]()
 
     def start(self, attempt: UnderWay, role: str, seconds: float) -> None:
         """Have it done by `next`."""
@@ -204,6 +211,8 @@ class _Here:
             time.sleep(seconds)
             return None
         attempt, role, limit = self._due.popleft()
+        share = (self._deadline - time.monotonic()) / (1 + len(self._due))  # of what those before it have left
+        limit = min(limit, max(0.1, share))
         try:
             return Ended(attempt, self._opening.open(attempt.address, role, limit), None)
         except Exception as error:  # noqa: BLE001 - the race judges it
@@ -214,11 +223,12 @@ class _Here:
         self._due.clear()
 
 
-def redirected(given: Mapping[str, Any], address: Address | None) -> dict[str, Any]:
-    """Return the arguments of a connect to MySQL for another host; None: as they are."""
+def redirected(given: Mapping[str, Any], address: Address | None, seconds: float) -> dict[str, Any]:
+    """Return the arguments of a connect to MySQL for another host, within so many seconds; None: as they are."""
     if address is None:
         return dict(given)
     host, port = address
     rest = {name: value for name, value in given.items() if name not in ("unix_socket", "host", "port")}
     where = {"host": "localhost", "unix_socket": host} if host.startswith("/") else {"host": host}
-    return {**rest, **where, "port": port or 3306}
+    limit = max(1, round(min(seconds, given.get("connect_timeout") or seconds)))
+    return {**rest, **where, "port": port or 3306, "connect_timeout": limit}

@@ -15,7 +15,7 @@ from instrumented_wrapper.databases.mysql.connect_arguments import requested_sit
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
-from instrumented_wrapper.drivers.engine.joining import connected, redirected
+from instrumented_wrapper.drivers.engine.joining import connected
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
@@ -27,6 +27,7 @@ from instrumented_wrapper.drivers.mysql_connector import sockets
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.driver import MySQLConnectorDriver
 from instrumented_wrapper.drivers.mysql_connector.driver_defaults import begin_anew, choosing
+from instrumented_wrapper.drivers.mysql_connector.elsewhere import redirected, returning
 from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
 from instrumented_wrapper.drivers.registry import checkout_deadline, drop_all
 from instrumented_wrapper.errors import Address
@@ -199,12 +200,16 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
             known.busy = True
         given = {**self.__dict__.get(_GIVEN, {}), **kwargs}
 
-        def attempt(address: Address | None) -> Any:
-            original(self, **(kwargs if address is None else redirected(given, address)))
-            return self
-
         try:
-            with nullcontext() if deferred is None else spans.connect(checked, lambda: requested_site(given)):
+            observed = nullcontext() if deferred is None else spans.connect(checked, lambda: requested_site(given))
+            with observed, returning(self) as leave:
+
+                def attempt(address: Address | None, seconds: float) -> Any:
+                    if address is not None:
+                        leave()
+                    original(self, **_arguments(kwargs, given, address, seconds))
+                    return self
+
                 connected(NATIVE, flows, checked, lambda: asked_of_mysql(given, checked), attempt)
         finally:
             if known is not None:
@@ -216,6 +221,14 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
             NATIVE.look(self, known)
 
     return connect
+
+
+def _arguments(
+    kwargs: dict[str, Any], given: dict[str, Any], address: Address | None, seconds: float
+) -> dict[str, Any]:
+    if address is None:
+        return kwargs
+    return redirected({_ALIASES.get(name, name): value for name, value in given.items()}, address, seconds)
 
 
 def _reconnecting(original: Method) -> Method:

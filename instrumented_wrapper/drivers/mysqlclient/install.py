@@ -245,12 +245,12 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
         checked = options.with_keywords(ours, CONNECT) if ours else options
         given = keywords_of(args, kwargs)
 
-        def attempt(address: Address | None) -> Any:
+        def attempt(address: Address | None, seconds: float) -> Any:
             if address is None:
                 original(self, *args, **kwargs)
             else:
-                original(self, **redirected(given, address))
-            note_where(self, redirected(given, address))
+                original(self, **redirected(given, address, seconds))
+            note_where(self, redirected(given, address, seconds))
             return self
 
         with spans.connect(checked, functools.partial(requested_site, given)):

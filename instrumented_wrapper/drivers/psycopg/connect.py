@@ -17,7 +17,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, requested_site
+from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, requested_site, timeout_for
 from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine import joining
@@ -55,10 +55,10 @@ def connecting_with(options: Options, spans: QuerySpans, flows: Flows) -> Callab
     def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
 
-        def attempt(address: Address | None) -> Any:
+        def attempt(address: Address | None, seconds: float) -> Any:
             token = _pending.set(replace(pending))
             try:
-                return wrapped(*args, **_redirected(kwargs, pending, address))
+                return wrapped(*args, **_redirected(kwargs, pending, address, seconds))
             finally:
                 _pending.reset(token)
 
@@ -74,10 +74,10 @@ def connecting_with_async(options: Options, spans: QuerySpans, flows: Flows) -> 
     async def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
 
-        async def attempt(address: Address | None) -> Any:
+        async def attempt(address: Address | None, seconds: float) -> Any:
             token = _pending.set(replace(pending))
             try:
-                return await wrapped(*args, **_redirected(kwargs, pending, address))
+                return await wrapped(*args, **_redirected(kwargs, pending, address, seconds))
             finally:
                 _pending.reset(token)
 
@@ -124,15 +124,15 @@ def _request(pending: _Pending) -> joining.Request:
     return joining.Request(requested_site(given, os.environ), pending.options, login, role or PRIMARY, own)
 
 
-def _redirected(kwargs: dict[str, Any], pending: _Pending, address: Address | None) -> dict[str, Any]:
+def _redirected(kwargs: dict[str, Any], pending: _Pending, address: Address | None, seconds: float) -> dict[str, Any]:
     """Return the keywords of a connect to another host; None: as they are. They come before a connection string."""
     if address is None:
         return kwargs
     host, port = address
-    role = _request(pending).role
-    where = {"host": host, "target_session_attrs": role, **({"port": port} if port else {})}
-    pinned = "hostaddr" in conninfo_to_dict(pending.arguments[0], **pending.arguments[1])
-    return {**kwargs, **where, **({"hostaddr": ""} if pinned else {})}
+    given = conninfo_to_dict(pending.arguments[0], **pending.arguments[1])
+    where = {"host": host, "target_session_attrs": _request(pending).role, **({"port": port} if port else {})}
+    limit = {"connect_timeout": timeout_for(given, os.environ, seconds)}
+    return {**kwargs, **where, **limit, **({"hostaddr": ""} if "hostaddr" in given else {})}
 
 
 def _site(conninfo: Any, keywords: dict[str, Any]) -> Site:

@@ -15,6 +15,7 @@ from instrumented_wrapper.databases.postgresql.connect_arguments import (
     hosts_of,
     parameters_for,
     requested_site,
+    timeout_for,
 )
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
@@ -96,8 +97,8 @@ def making(options: Options, spans: QuerySpans, flows: Flows, original: Method) 
         is_class = isinstance(factory, type) and issubclass(factory, C)
         made_with = combined(factory, kind) if is_class else factory
 
-        def attempt(address: Address | None) -> Any:
-            made = original(_redirected(dsn, address), connection_factory=made_with, **kwargs)
+        def attempt(address: Address | None, seconds: float) -> Any:
+            made = original(_redirected(dsn, address, seconds), connection_factory=made_with, **kwargs)
             if address is not None:
                 record.arguments = Arguments((dsn,), {})
             return made
@@ -121,13 +122,14 @@ def _request(dsn: str, options: Options) -> Request:
     return Request(requested_site(given, os.environ), options, hash(dsn), role or PRIMARY, own)
 
 
-def _redirected(dsn: str, address: Address | None) -> str:
+def _redirected(dsn: str, address: Address | None, seconds: float) -> str:
     """Return the connection string for another host; None: as it is."""
     if address is None:
         return dsn
     given = extensions.parse_dsn(dsn)
     parameters = parameters_for(given, address, asked_for(given, os.environ) or PRIMARY)
-    redirected: str = extensions.make_dsn("", **parameters)
+    limit = timeout_for(given, os.environ, seconds)
+    redirected: str = extensions.make_dsn("", **{**parameters, "connect_timeout": limit})
     return redirected
 
 

@@ -176,8 +176,15 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
         record.configuring, record.off = True, True
         self.__dict__[KEY] = record
 
-        def attempt(address: Address | None) -> Any:
-            original(self, *args, **redirected(kwargs, address))
+        def attempt(address: Address | None, seconds: float) -> Any:
+            if address is None:
+                original(self, *args, **kwargs)
+                return self
+            own = kwargs.get("read_timeout")  # its connect_timeout is not for the answers of a server that accepts
+            original(
+                self, *args, **{**redirected(kwargs, address, seconds), "read_timeout": min(seconds, own or seconds)}
+            )
+            self._read_timeout = own
             return self
 
         with spans.connect(checked, functools.partial(requested_site, kwargs)):

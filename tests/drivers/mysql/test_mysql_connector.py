@@ -311,3 +311,15 @@ def test_what_the_app_has_turned_off_stays_off(connect) -> None:
     for charset in ("binary", "utf8mb4"):
         connection.set_charset_collation(charset)
     assert connection.otel_context_propagation is False
+
+
+def test_after_a_search_in_vain_it_is_at_its_own_host(given: dict[str, Any], cluster: Any) -> None:
+    """Also where another host has answered, but is a standby."""
+    other = cluster.standby
+    with Proxy(cluster.primary.host, cluster.primary.port) as away:
+        away.refuse()
+        connection = connector.MySQLConnection()
+        ours = {"failover_hosts": f"{other.host}:{other.port}", "failover_timeout": 0.3}
+        with pytest.raises(connector.Error):
+            connection.connect(**{**given, "host": away.host, "port": away.port}, instrumented_wrapper=ours)
+        assert (connection.server_host, connection.server_port) == (away.host, away.port)
