@@ -3,8 +3,8 @@
 The C extension of mysql-connector brings an OpenSSL of its own. Where the system's is older, it can only be loaded
 before anything has loaded that one, and pytest does so (``hashlib``).
 
-Where no path is named, three parts run side by side, each with servers of its own: the contract suite, the tests of
-single drivers, and all others. A test waits for servers more than it computes. The output of the first two follows.
+Where no path is named, five parts run side by side, each with servers of its own: two of the contract suite, two of
+single drivers, and all others. A test waits for servers more than it computes. What all but the last print follows.
 """
 
 import contextlib
@@ -18,7 +18,14 @@ with contextlib.suppress(ImportError):  # not installed, or not for this machine
 
 import pytest
 
-PARTS = (["tests/contract"], ["tests/drivers"], ["tests", "--ignore=tests/contract", "--ignore=tests/drivers"])
+CONTRACT = sorted(map(str, Path("tests/contract").glob("test_*.py")))
+PARTS = (
+    CONTRACT[::2],
+    CONTRACT[1::2],
+    ["tests/drivers/mysql"],
+    ["tests/drivers", "--ignore=tests/drivers/mysql"],
+    ["tests", "--ignore=tests/contract", "--ignore=tests/drivers"],
+)
 PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)  # of a run of what failed, a part may have none
 
 

@@ -5,6 +5,7 @@ Each test asks the server for the value that a statement would use.
 
 from __future__ import annotations
 
+import functools
 from contextlib import closing
 from importlib import import_module
 from typing import Any
@@ -40,11 +41,16 @@ SETTING = [
 FEW = ["CALL sets_both()", "CALL gives_and_sets(@given)", "SELECT of_tenant()", "SET @other = of_tenant()"]
 
 
+@functools.cache
+def set_up_nested(server: Any) -> None:
+    set_up(server)
+    for kind, name, rest in NESTED:
+        create(server, kind, name, rest)
+
+
 @pytest.fixture
 def cluster(pair: Any) -> Any:
-    set_up(pair.servers[0])
-    for kind, name, rest in NESTED:
-        create(pair.servers[0], kind, name, rest)
+    set_up_nested(pair.primary)
     pair.wait_streaming()
     return pair
 
