@@ -44,9 +44,10 @@ from instrumented_wrapper.events import (
     Transfer,
 )
 from instrumented_wrapper.instrument import _state as state
+from servers import guard
 
 CONFIGURATION = """
-global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:
   - job_name: app
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
@@ -110,26 +111,12 @@ class QuietHandler(WSGIRequestHandler):
 
 
 class Exposed:
-    """The metrics of a registry over HTTP; counts the scrapes, so that they can be awaited."""
+    """The metrics of a registry over HTTP."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._scrapes, self._scraped = 0, threading.Condition()
-        self._app = make_wsgi_app(registry)
-        self._server = make_server("127.0.0.1", 0, self._serve, handler_class=QuietHandler)
+        self._server = make_server("127.0.0.1", 0, make_wsgi_app(registry), handler_class=QuietHandler)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def _serve(self, environ: Any, start_response: Any) -> Any:
-        with self._scraped:
-            self._scrapes += 1
-            self._scraped.notify_all()
-        return self._app(environ, start_response)
-
-    def wait_for_scrapes(self, more: int) -> None:
-        """Wait until so many scrapes have begun; all but the last one are then in the database."""
-        with self._scraped:
-            wanted = self._scrapes + more
-            assert self._scraped.wait_for(lambda: self._scrapes >= wanted, 20), "Prometheus does not scrape"
 
     def close(self) -> None:
         self._server.shutdown()
@@ -150,6 +137,7 @@ class Prometheus:
 
     def __init__(self, folder: Path, exposed: Exposed) -> None:
         self._folder, self._exposed, self._port = folder, exposed, free_port()
+        self._seen_at = 0.0
 
     def __enter__(self) -> Self:
         configuration = self._folder / "prometheus.yml"
@@ -181,16 +169,25 @@ class Prometheus:
             return False
 
     def see(self) -> None:
-        """Wait until it has what happened up to now."""
-        self._exposed.wait_for_scrapes(2)
+        """Wait until it has what happened up to now: until a scrape that began later has succeeded."""
+        now = time.time()
+        assert guard.wait_until(lambda: self._last_success() > now, 60), "no scrape succeeds"
+
+    def _last_success(self) -> float:
+        found = self._ask("query", query="timestamp(up) and up == 1")["result"]
+        self._seen_at = float(found[0]["value"][1]) if found else 0.0
+        return self._seen_at
 
     def _ask(self, path: str, **parameters: str) -> Any:
         with urlopen(f"http://127.0.0.1:{self._port}/api/v1/{path}?{urlencode(parameters)}", timeout=10) as answer:
             return json.load(answer)["data"]
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """Return the labels and the value of each series that an expression gives now."""
-        result = self._ask("query", query=expression)["result"]
+        """Return the labels and the value of each series that an expression gives for what it has seen.
+
+        A scrape that fails later, as on a busy machine, would hide the series.
+        """
+        result = self._ask("query", query=expression, time=str(self._seen_at))["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
     def label_values(self, selector: str, label: str) -> list[str]:
