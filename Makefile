@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/tenants.py
 
 test: .venv/test
 	$(BIN)/python -m tests

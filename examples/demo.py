@@ -1,4 +1,4 @@
-"""The main job, seen from outside: a plain app goes on through the death of its server. `make demo` runs this.
+"""The main job, seen from outside: a plain app goes on through the death of its server. `make demo` begins with this.
 
 Starts a real PostgreSQL primary and its standby, runs app.py under ``opentelemetry-instrument``, kills the primary in
 the middle of a transaction and promotes the standby. Then it says what became of the app's session. The exit code is
@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import sysconfig
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import jaeger
 import report
+import stage
 from receiver import Receiver
 from report import Story, style
+from stage import progress, section
 
 from servers import Cluster
 from servers.guard import wait_until
@@ -42,13 +37,6 @@ ALTER TABLE orders OWNER TO app;
 ALTER ROLE app SET synchronous_commit = on;
 """
 UNDER_WAY = "SELECT 1 FROM pg_stat_activity WHERE usename = 'app' AND state = 'idle in transaction'"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STARTED = time.monotonic()
-
-
-def progress(text: str, *styles: str) -> None:
-    """Print what is going on, and when."""
-    print(style(f"{time.monotonic() - STARTED:5.1f} s  ", "dim") + style(text, *styles), flush=True)
 
 
 def main() -> int:
@@ -81,7 +69,12 @@ def prepare(cluster: Cluster) -> None:
 def perform(cluster: Cluster, receiver: Receiver, story: Story) -> None:
     """Run the app, and make it lose its server on the way."""
     progress(f"$ opentelemetry-instrument python {APP.name} {ORDERS}", "bold")
-    with running(cluster.dsn(), receiver.url) as app:
+    variables = {
+        "DATABASE_URL": cluster.dsn(),
+        "INSTRUMENTED_WRAPPER_CAPTURE_VALUES": "true",  # to be seen below; there is no secret among them
+    }
+    environment = stage.environment(receiver.url, "orders", **variables)
+    with stage.running([str(APP), str(ORDERS)], environment, Path.cwd()) as app:
         for line in app.stdout or ():
             hear(line.rstrip(), story)
             if len(story.written) == KILLED_AFTER and not story.errors:
@@ -113,58 +106,11 @@ def hear(line: str, story: Story) -> None:
         progress(f"app: order {said['order']} written on port {said['port']}, {said['isolation']}")
 
 
-@contextmanager
-def running(dsn: str, endpoint: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the app as a user would, and kill it if we have to leave before it ends."""
-    instrument = Path(sysconfig.get_path("scripts"), "opentelemetry-instrument")
-    command = [sys.executable, str(instrument), sys.executable, str(APP), str(ORDERS)]
-    app = None
-    try:
-        with undisturbed():
-            app = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=environment(dsn, endpoint),
-                start_new_session=True,  # Ctrl-C is for us
-            )
-        yield app
-    finally:
-        if app:
-            app.kill()
-            app.wait()
-
-
-def environment(dsn: str, endpoint: str) -> dict[str, str]:
-    """Return the app's environment: ours, with the telemetry sent to us."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PG"))}
-    return kept | {
-        "DATABASE_URL": dsn,
-        "INSTRUMENTED_WRAPPER_CAPTURE_VALUES": "true",  # to be seen below; there is no secret among them
-        "OTEL_SERVICE_NAME": "orders",
-        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg",  # the other one, if it is installed: its spans are not ours
-        "OTEL_TRACES_EXPORTER": "otlp",
-        "OTEL_METRICS_EXPORTER": "otlp",
-        "OTEL_LOGS_EXPORTER": "none",
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
-        "no_proxy": ",".join(filter(None, [urllib.request.getproxies().get("no"), "127.0.0.1"])),
-    }
-
-
 def show(story: Story) -> None:
     """Print what was found."""
     section("What became of the session", report.session(story))
     section("The trace, service orders", report.tree(story.spans))
     section("The metrics", report.measured(story.metrics))
-
-
-def section(title: str, lines: Iterator[str]) -> None:
-    """Print a heading and its lines, if there are any."""
-    if text := "\n".join(lines):
-        print(f"\n{style(title, 'bold')}\n\n{text}")
 
 
 def keep(story: Story, receiver: Receiver) -> None:
@@ -204,36 +150,5 @@ def hold(cluster: Cluster) -> None:
     sys.stdin.readline()
 
 
-class Stopped(SystemExit):
-    """A signal told us to stop; an exception, so that every `with` is left properly."""
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """Leave once: a second signal would disturb the cleaning up."""
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise Stopped(128 + number)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hold signals back for a moment: what is just being started must be known to be stopped."""
-    came: list[int] = []
-    before = {each: signal.signal(each, lambda number, frame: came.append(number)) for each in SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
-
-
 if __name__ == "__main__":
-    for each in SIGNALS:
-        signal.signal(each, stop)
-    try:
-        sys.exit(main())
-    except Stopped:
-        print("\nstopped; nothing is left running")
-        raise
+    stage.perform(main)

@@ -50,6 +50,7 @@ class Span:
     failed: bool
     attributes: Mapping[str, Any]
     events: tuple[Event, ...]
+    links: tuple[str, ...]  # the identifiers of the linked spans
     scope: str
     resource: Mapping[str, Any]
 
@@ -155,10 +156,11 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
 def _span(span: trace_pb2.Span, scope: str, resource: Mapping[str, Any]) -> Span:
     ids = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
     events = tuple(Event(event.name, event.time_unix_nano, _values(event.attributes)) for event in span.events)
+    links = tuple(link.span_id.hex() for link in span.links)
     failed = span.status.code == trace_pb2.Status.STATUS_CODE_ERROR
     times = span.start_time_unix_nano, span.end_time_unix_nano
     kind = trace_pb2.Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower()
-    return Span(span.name, kind, *ids, *times, failed, _values(span.attributes), events, scope, resource)
+    return Span(span.name, kind, *ids, *times, failed, _values(span.attributes), events, links, scope, resource)
 
 
 def _values(pairs: Iterable[KeyValue]) -> dict[str, Any]:

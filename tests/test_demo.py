@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,22 +21,23 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from examples.receiver import Receiver
 
-DEMO = Path(__file__).parent.parent / "examples" / "demo.py"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 SECONDS = 120
 DEAD = "http://127.0.0.1:9"  # the port "discard": nobody listens there
 
 
 class Demo:
-    """One run, with a home, a working and a temporary folder of its own."""
+    """One run of a story, with a home, a working and a temporary folder of its own."""
 
-    def __init__(self, **variables: str) -> None:
+    def __init__(self, story: str = "demo.py", **variables: str) -> None:
+        self.text = ""
         self.home = Path(tempfile.mkdtemp(prefix="demo-"))
         self.home.chmod(0o755)  # run by root, the servers are another user's
         self.temporary = self.home / "tmp"
         self.temporary.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "INSTRUMENTED_"))}
         self.process = subprocess.Popen(
-            [sys.executable, str(DEMO)],
+            [sys.executable, str(EXAMPLES / story)],
             cwd=self.home,
             env={**kept, "TMPDIR": str(self.temporary), "HOME": str(self.home), **variables},
             stdout=subprocess.PIPE,
@@ -52,8 +54,10 @@ class Demo:
         return line
 
     def finish(self) -> str:
-        """Wait for the end; return the rest of the output."""
-        return self.process.communicate(timeout=SECONDS)[0]
+        """Wait for the end; return the rest of the output, also when called again."""
+        if not self.text:
+            self.text = self.process.communicate(timeout=SECONDS)[0]
+        return self.text
 
     def remains(self) -> list[str]:
         """Temporary files and folders that are there."""
@@ -182,11 +186,63 @@ def test_an_app_that_is_not_looked_after_is_a_failure(runs: dict[str, Demo]) -> 
     assert demo.remains() == []
 
 
+@pytest.fixture(scope="module")
+def tenants() -> Iterator[dict[str, Demo]]:
+    """Two runs of the second story at the same time."""
+    demos = {
+        "stopped": Demo("tenants.py"),
+        "not instrumented": Demo("tenants.py", INSTRUMENTED_WRAPPER_ENABLED="false"),
+    }
+    yield demos
+    for demo in demos.values():
+        demo.close()
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the rows of the table, by their names: a cell for each act."""
+    lines = [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
+    return {name: cells for name, *cells in lines if len(cells) == 3}
+
+
+def test_a_leaked_tenant_is_seen_then_stopped_then_carried(tenants: dict[str, Demo]) -> None:
+    demo = tenants["stopped"]
+    text = demo.finish()
+    assert demo.process.returncode == 0, text
+    assert "STOPPED: no request saw what is another tenant's, through the failover too" in text
+    table = rows(text)
+    assert table["... shown another tenant's notes"] == ["20", "0", "0"]
+    assert table["spans session_state.leak"] == ["22", "0", "0"]
+    assert table["spans session_state.reset"][:2] == ["0", "22"]
+    assert int(table["spans failover"][2]) > 0
+    assert table["notes missing / there twice"] == ["0 / 0"] * 3
+
+
+def test_the_second_story_names_the_setting_and_the_routes(tenants: dict[str, Demo]) -> None:
+    text = tenants["stopped"].finish()
+    assert "the spans say: search_path, set in GET / (20), POST / (2)" in text
+    assert "changed session state, which its next user inherits: search_path" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 100
+    assert tenants["stopped"].remains() == []
+
+
+def test_an_app_of_tenants_that_is_not_looked_after_is_a_failure(tenants: dict[str, Demo]) -> None:
+    demo = tenants["not instrumented"]
+    text = demo.finish()
+    assert demo.process.returncode == 1, text
+    assert "NOT STOPPED: with on: 20 requests were shown another tenant's notes" in text
+    assert demo.remains() == []
+
+
 @pytest.mark.parametrize(
-    ("number", "moment"), [(signal.SIGINT, "starting PostgreSQL"), (signal.SIGTERM, "order 2 written")]
+    ("story", "number", "moment"),
+    [
+        ("demo.py", signal.SIGINT, "starting PostgreSQL"),
+        ("demo.py", signal.SIGTERM, "order 2 written"),
+        ("tenants.py", signal.SIGTERM, "RESET_ON_RETURN=on"),
+    ],
 )
-def test_a_demo_that_is_stopped_leaves_nothing(number: int, moment: str) -> None:
-    demo = Demo()
+def test_a_demo_that_is_stopped_leaves_nothing(story: str, number: int, moment: str) -> None:
+    demo = Demo(story)
     try:
         demo.read_until(moment)
         began = time.monotonic()
