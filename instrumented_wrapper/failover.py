@@ -125,7 +125,7 @@ class Loss:
         later: the app is told by its next statement, not now: it is rolling back, and that succeeds.
         cause: what the driver raised.
         hosts: where to look, instead of the connection's own hosts.
-        asks: ask each new session something before it is taken; where it is given settings, that is question enough.
+        probe: ask each new session something before it is taken; where it is given settings, that is question enough.
     """
 
     trigger: str = "connection_lost"
@@ -136,7 +136,7 @@ class Loss:
     later: bool = False
     cause: BaseException | None = None
     hosts: tuple[Address, ...] = ()
-    asks: bool = True
+    probe: bool = True
 
 
 class NoServer(Exception):

@@ -54,7 +54,7 @@ class Flows:
 
     def __init__(self, operations: Operations, pools: PoolMetrics) -> None:
         self.operations, self.pools = operations, pools
-        self.report_left = leaks.Leaks().report
+        self.report_leak = leaks.Leaks().report
 
     run = staticmethod(runners.run)
     run_async = staticmethod(runners.run_async)
@@ -207,7 +207,7 @@ def session_state(connection: Any) -> SessionState:
     session = driver.session_of(connection) if driver else None
     if driver is None or session is None:
         return SessionState({})
-    driver.notice(connection)
+    driver.apply_reports(connection)
     return session.snapshot()
 
 
@@ -292,7 +292,7 @@ def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
     if driver is None or session is None:
         return None
     driver.check_outside_transaction(connection, "reset_session()")
-    return resets.reset_as_asked(driver, connection, session)
+    return resets.reset_on_request(driver, connection, session)
 
 
 def _mark(connection: Any, asynchronous: bool) -> None:

@@ -33,7 +33,7 @@ class Leaks:
     def report(self, driver: Driver, connection: Any, session: Session, pool: str) -> Flow[None]:
         """Report what was changed since the last return and is not pristine. Sends something only in doubt."""
         changed = yield from to_reset(driver, connection, session)
-        names = session.left_behind.take(changed, session.on_server.doubts, session.to_clear())
+        names = session.unreported.take(changed, session.on_server.doubts, session.to_clear())
         if not names:
             return
         with observe(

@@ -22,15 +22,15 @@ from instrumented_wrapper.server_settings import Change, ServerAnswer
 from instrumented_wrapper.session import Session
 
 __all__ = [
-    "ask",
+    "call_handler",
     "fetch",
     "keep_present",
     "note_change",
     "note_changes",
     "read_anew",
+    "report_fetched",
     "restore",
     "settle_doubts",
-    "tell_fetched",
     "where",
 ]
 
@@ -62,7 +62,7 @@ def note_changes(driver: Driver, connection: Any, session: Session, names: Seque
         source = "reported" if name in reported else "server"
         with observe(PristineFetch(**where(driver, connection, session), setting=name, source=source)) as observed:
             if name not in known:
-                known.update((yield partial(driver.present, connection, [n for n in names if n not in known])))
+                known.update((yield partial(driver.query_settings, connection, [n for n in names if n not in known])))
             session.on_server.fetched(name, known[name])
             observed.outcome = Fetched(known[name])
 
@@ -72,12 +72,12 @@ def settle_doubts(driver: Driver, connection: Any, session: Session) -> Flow[Non
     for _ in range(_MOST_QUESTIONS):
         if not session.on_server.has_doubts or session.shared:
             return
-        found = yield partial(driver.ask, connection)
+        found = yield partial(driver.resync, connection)
         for name, value in found.items():
-            tell_fetched(driver, connection, session, name, value)
+            report_fetched(driver, connection, session, name, value)
 
 
-def tell_fetched(driver: Driver, connection: Any, session: Session, setting: str, value: Any) -> None:
+def report_fetched(driver: Driver, connection: Any, session: Session, setting: str, value: Any) -> None:
     """Tell of a pristine value that the server gave together with other things."""
     with observe(PristineFetch(**where(driver, connection, session), setting=setting, source="server")) as observed:
         observed.outcome = Fetched(value)
@@ -104,8 +104,8 @@ def read_anew(driver: Driver, connection: Any, session: Session) -> Flow[int]:
     names = session.on_server.names
     if not names or session.shared or not driver.is_idle(connection):
         return 0
-    values = yield partial(driver.present, connection, names)
-    session.told(ServerAnswer(values, {}), None)
+    values = yield partial(driver.query_settings, connection, names)
+    session.apply_answer(ServerAnswer(values, {}), None)
     return 1
 
 
@@ -115,21 +115,21 @@ def restore(driver: Driver, connection: Any, change: Change, outcome: str) -> Se
     return SettingChange(change.setting, change.before, change.after, outcome)
 
 
-def ask(
+def call_handler(
     driver: Driver, handler: handlers.Handler | None, session: Session, connection: Any, deadline: float
 ) -> Flow[bool]:
     """Let the app's handler do it; what it changes is not the app's doing, what it left open is committed."""
     if handler is None:
         return False
     was_idle = driver.is_idle(connection)
-    with session.asking(), driver.unobserved(connection, deadline - STATEMENT_MARGIN):
-        handled = yield partial(_call_handler, handler, session, connection, deadline, driver.is_async(connection))
+    with session.in_handler(), driver.unobserved(connection, deadline - STATEMENT_MARGIN):
+        handled = yield partial(_handled, handler, session, connection, deadline, driver.is_async(connection))
         if was_idle:
             yield partial(driver.finish_work, connection)
     return bool(handled)
 
 
-def _call_handler(handler: handlers.Handler, session: Session, connection: Any, deadline: float, is_async: bool) -> Any:
+def _handled(handler: handlers.Handler, session: Session, connection: Any, deadline: float, is_async: bool) -> Any:
     result = handler(session.snapshot(), connection)
     return _until(result, deadline) if is_async and isawaitable(result) else result
 

@@ -15,11 +15,11 @@ from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused
 from instrumented_wrapper.events import Reset, SettingChange, SettingsEnd, error_type, observe
 from instrumented_wrapper.failover import RESET_TIMEOUT, STATEMENT_MARGIN
-from instrumented_wrapper.lifecycle import ask, keep_present, read_anew, restore, settle_doubts, where
+from instrumented_wrapper.lifecycle import call_handler, keep_present, read_anew, restore, settle_doubts, where
 from instrumented_wrapper.server_settings import Change
 from instrumented_wrapper.session import Session
 
-__all__ = ["accounted", "reset", "reset_as_asked", "to_reset"]
+__all__ = ["accounted", "reset", "reset_on_request", "to_reset"]
 
 _LOST: Final = (
     "session reset failed: the connection was lost; where failover is on, the next statement moves the session to a "
@@ -37,7 +37,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     idle = driver.is_idle(connection)
     unanswered: SettingsEnd | None = None
     if not session.resetting and idle:
-        driver.notice(connection, will_ask=True)
+        driver.apply_reports(connection, will_resync=True)
         if session.shared or session.on_server.has_doubts:
             unanswered = yield from _ask_first(driver, connection, session, deadline)
     plan = _reset_plan(session, read, idle)
@@ -54,7 +54,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     return end.error is None and not end.lost
 
 
-def reset_as_asked(driver: Driver, connection: Any, session: Session) -> Flow[bool]:
+def reset_on_request(driver: Driver, connection: Any, session: Session) -> Flow[bool]:
     """Reset because the app asks for it: whatever a switch could not carry, the session is then what it expects.
 
     A reset never starts a switch: of a session that was lost nothing can be reset.
@@ -69,7 +69,7 @@ def reset_as_asked(driver: Driver, connection: Any, session: Session) -> Flow[bo
 
 def to_reset(driver: Driver, connection: Any, session: Session) -> Flow[tuple[str, ...]]:
     """Return the names of what a reset would reset; the server is asked where only it can tell."""
-    driver.notice(connection, will_ask=True)
+    driver.apply_reports(connection, will_resync=True)
     if session.shared:
         return ()  # a pooler lends the server session to others: what is set there is not this connection's
     if session.on_server.has_doubts:
@@ -83,7 +83,7 @@ def _ask_first(driver: Driver, connection: Any, session: Session, deadline: floa
     """Ask what only the server can tell. An outcome where it does not tell: nobody knows what has to be reset."""
     try:
         if session.shared:
-            yield from driver.find_out(connection, connection, deadline)
+            yield from driver.detect_pooler(connection, connection, deadline)
         with driver.unobserved(connection, deadline):
             yield from settle_doubts(driver, connection, session)
     except Exception as error:  # noqa: BLE001 - the close goes on
@@ -130,7 +130,7 @@ def _reset(
 ) -> Flow[SettingsEnd]:
     read = partial(driver.read, connection)
     planned = session.reset_plan(read)
-    handled = yield from ask(driver, handler, session, connection, deadline)
+    handled = yield from call_handler(driver, handler, session, connection, deadline)
     with driver.unobserved(connection, deadline):
         if handled:
             trips = yield from read_anew(driver, connection, session)
@@ -152,7 +152,7 @@ def _put_back(driver: Driver, connection: Any, session: Session, deadline: float
     clears = session.to_clear()
     assign = partial(driver.assign, connection, session.reset_assignments(clears), clears, back=True)
     assigned: Assigned | None = yield assign
-    if assigned is None and (yield from driver.find_out(connection, connection, deadline)):
+    if assigned is None and (yield from driver.detect_pooler(connection, connection, deadline)):
         assigned = yield assign
     if assigned is None:  # not our session: another client has it meanwhile
         return SettingsEnd(tuple(SettingChange(*entry, "skipped") for entry in entries), "default", 1)

@@ -19,13 +19,13 @@ class ResidualState:
 
     Attributes:
         kinds: its names, in the order in which they came.
-        built: what of it was there before the app had the connection, and belongs to the baseline.
+        baseline: what of it was there before the app had the connection, and belongs to the baseline.
         origins: where it came from, as telemetry marked it; of a kind the last one.
     """
 
     def __init__(self, database: Database) -> None:
         self.kinds: dict[str, None] = {}
-        self.built: set[str] = set()
+        self.baseline: set[str] = set()
         self.origins: dict[str, object] = {}
         self._database = database
         self._names = _Names()
@@ -33,7 +33,7 @@ class ResidualState:
     def twin(self) -> ResidualState:
         """Return a copy; the names stay here."""
         twin = ResidualState(self._database)
-        twin.kinds, twin.built, twin.origins = dict(self.kinds), set(self.built), dict(self.origins)
+        twin.kinds, twin.baseline, twin.origins = dict(self.kinds), set(self.baseline), dict(self.origins)
         return twin
 
     def settle(
@@ -68,7 +68,7 @@ class ResidualState:
             self._names.made(kind, effects.makes, first=kind not in self.kinds)
             self.kinds[kind], self.origins[kind] = None, effects.origin
         self._names.blur(effects.blurs)
-        self.built.update(effects.leaves if effects.configured else ())
+        self.baseline.update(effects.leaves if effects.configured else ())
         listed = (kind for kind in unclear if kind in self.kinds and self._database.is_listed(kind))
         return next(listed, "") if certain else ""
 
@@ -84,12 +84,12 @@ class ResidualState:
         unlisted = (name for name in self.kinds if not self._database.is_listed(name))
         before, self.kinds = self.kinds, dict.fromkeys((*kinds, *unlisted))
         self.origins.update((kind, origin) for kind in self.kinds if kind not in before)
-        self.built.update(self.kinds if configuring else ())
+        self.baseline.update(self.kinds if configuring else ())
 
     def forget(self) -> None:
         """The session that had it is gone."""
         self.kinds.clear()
-        self.built.clear()
+        self.baseline.clear()
         self.origins.clear()
 
 

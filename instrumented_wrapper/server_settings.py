@@ -237,7 +237,7 @@ class ServerSettings:
         """Nobody knows how far what was sent has come: everything that the transaction touched is in doubt."""
         self.doubts.update(self.open.end().touched(because))
 
-    def told(self, told: ServerAnswer, configured: bool) -> None:
+    def apply_answer(self, told: ServerAnswer, configured: bool) -> None:
         """Take what the server said as it is; no doubt is left."""
         for name, default in told.defaults.items():
             if name not in self._pristine and not configured:
@@ -248,7 +248,7 @@ class ServerSettings:
             self.missing.pop(name, None)
         self.doubts.clear()
 
-    def noticed(self, name: str, pristine: str, value: str) -> None:
+    def apply_report(self, name: str, pristine: str, value: str) -> None:
         """The server reports another value than at the beginning, whoever has set it."""
         if name not in self._configured:
             self.fetched(name, self._pristine.setdefault(name, pristine))

@@ -12,13 +12,13 @@ from typing import Any
 
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.errors import FailoverError, remembered
-from instrumented_wrapper.left_behind import LeftBehind
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.residual_state import ResidualState
 from instrumented_wrapper.security import Refusal
 from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerAnswer, ServerSettings
 from instrumented_wrapper.snapshot import SessionState, SettingState
 from instrumented_wrapper.statement import DOUBT, SET, UNANSWERED, Effects, Step
+from instrumented_wrapper.unreported_changes import UnreportedChanges
 
 __all__ = ["Session"]
 
@@ -63,7 +63,7 @@ class Session:
         self._database = database
         self._settings: dict[str, SettingState] = {}
         self._origins: dict[str, object] = {}
-        self.left_behind = LeftBehind(self.on_server.newly_set)
+        self.unreported = UnreportedChanges(self.on_server.newly_set)
         self.refusal = Refusal(self.on_server, database)
 
     def hold(self) -> None:
@@ -75,7 +75,7 @@ class Session:
         self.held = self.configuring = False
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def in_handler(self) -> Iterator[None]:
         """While inside, a handler of the app is at work: another reset has nothing to do."""
         self.resetting = True
         try:
@@ -120,7 +120,7 @@ class Session:
         """Keep what the app set, after it was set, and where."""
         self._settings[setting] = SettingState(setting, value, self._settings[setting].pristine_value)
         self._origins[setting] = origin
-        self.left_behind.settings.add(setting)
+        self.unreported.settings.add(setting)
         self.refresh_changed()
 
     def configured(self, setting: str, value: Any) -> None:
@@ -204,8 +204,8 @@ class Session:
     def to_clear(self) -> tuple[str, ...]:
         """Return the names of what a reset has to clear besides settings."""
         scope = "*" if self.options.reset_scope == "session" else "settings"
-        built, covers = self.residual.built, self._database.covers
-        return tuple(n for n in self.residual.kinds if n not in built and covers(scope, n))
+        baseline, covers = self.residual.baseline, self._database.covers
+        return tuple(n for n in self.residual.kinds if n not in baseline and covers(scope, n))
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Take the present values as the baseline; what cannot be carried is still told of."""
@@ -307,14 +307,14 @@ class Session:
         if lasting or unseen:
             self.refresh_changed()
 
-    def told(self, told: ServerAnswer, left: tuple[str, ...] | None) -> None:
+    def apply_answer(self, told: ServerAnswer, left: tuple[str, ...] | None) -> None:
         """Take what the server said when it was asked: settings and, unless `left` is None, all other state."""
-        self.on_server.told(told, self.configuring)
+        self.on_server.apply_answer(told, self.configuring)
         if left is not None:
             self.residual.listed(left, self.configuring, self.on_server.doubted_at)
         self.refresh_changed()
 
-    def take_left(self, transaction: str) -> tuple[str, ...]:
+    def forget_residual(self, transaction: str) -> tuple[str, ...]:
         """Return the names of what may have been left, statements under way included, and forget them.
 
         Args:

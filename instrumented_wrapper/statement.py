@@ -141,7 +141,7 @@ class Effects:
         defines: it may replace a function of which something is known.
         several: it is more than one statement.
         parts: the statements of the text, in order.
-        is_told: the server reports that it has changed something, without a name, and the text says what.
+        is_reported: the server reports that it has changed something, without a name, and the text says what.
         configured: it was sent before the app had the connection: what it sets is baseline.
         origin: where it was sent from, as telemetry marked it.
         sets: settings or savepoints are concerned, and not whole transactions only.
@@ -165,7 +165,7 @@ class Effects:
     defines: bool = False
     several: bool = False
     parts: tuple[Part, ...] = field(compare=False, default=())
-    is_told: bool = False
+    is_reported: bool = False
     configured: bool = False
     origin: object = None
     sets: bool = field(init=False, compare=False, default=False)

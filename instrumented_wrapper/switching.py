@@ -45,8 +45,8 @@ def replace_lost(
         FailoverFailedError: no server took over in time or the new one could not be configured; closed for good.
     """
     if loss.transaction == "none":
-        driver.notice(connection)
-    this = _begin(driver, connection, session, loss, session.take_left(loss.transaction), seconds)
+        driver.apply_reports(connection)
+    this = _begin(driver, connection, session, loss, session.forget_residual(loss.transaction), seconds)
     with observe(_failover(this)) as observed:
         try:
             before = driver.peer(connection)
@@ -75,9 +75,9 @@ def before_switch(driver: Driver, connection: Any, session: Session) -> Flow[Non
     if not driver.is_idle(connection):
         return
     session.settle(for_good=True)
-    driver.notice(connection, will_ask=True)
+    driver.apply_reports(connection, will_resync=True)
     if session.shared:
-        yield from driver.find_out(connection, connection, time.monotonic() + session.options.failover_timeout)
+        yield from driver.detect_pooler(connection, connection, time.monotonic() + session.options.failover_timeout)
     if session.on_server.has_doubts:
         yield from settle_doubts(driver, connection, session)
 
@@ -90,7 +90,7 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
         FailoverSuccessError: it moved, but not all of its state could be carried over.
     """
     session.settle(for_good=True)
-    driver.notice(connection)
+    driver.apply_reports(connection)
     loss = Loss("requested", silent=True, hosts=hosts)
     session.refusal.lost(session.residual.kinds, session.on_server.doubts, {})
     this = _begin(driver, connection, session, loss, session.not_carried(), None)
@@ -150,7 +150,7 @@ def _switch(this: Switch) -> Flow[Replacement]:
 def _try(this: Switch) -> Flow[Replacement | None]:
     """Do it with the server that is found first; None, after a pause, if that one is lost meanwhile."""
     driver = this.driver
-    loss = replace(this.loss, asks=this.attempts > 0 or not gives_settings(this.session))
+    loss = replace(this.loss, probe=this.attempts > 0 or not gives_settings(this.session))
     new: Replacement = yield from driver.replacement(this.connection, loss, this.deadline)
     this.attempts += new.attempts
     this.tried = tuple(Tried((*this.tried, *new.tried)))
@@ -206,8 +206,8 @@ def _why(this: Switch, error: Exception) -> str:
         said = "; ".join(f"{_named(host)} {answer}" for host, answer in error.answers.items())
         return f"no server took over ({said or 'none answered'})"
     if isinstance(error, ClosedMeanwhile):
-        return "the transfer handler called close()" if this.asks_handler else "the app called close() meanwhile"
-    if this.asks_handler:
+        return "the transfer handler called close()" if this.in_handler else "the app called close() meanwhile"
+    if this.in_handler:
         return f"the transfer handler raised {type(error).__name__}"
     if isinstance(error, Refused):
         return f"the new session refused the setting {error.setting} ({error_type(error.cause)})"
@@ -290,5 +290,5 @@ def _error(this: Switch, kind: type[FailoverError], message: str, address: Addre
     if (number := this.driver.error_number) is not None:
         facts["number"] = number
     if kind is FailoverFailedError and this.loss.trigger != "requested":
-        facts.update(this.driver.marks_of_end(this.loss.cause))
+        facts.update(this.driver.loss_attributes(this.loss.cause))
     return driver_error(kind, this.driver.operational_error, this.loss.cause, message, facts)

@@ -14,7 +14,7 @@ from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused, Replacement
 from instrumented_wrapper.events import SettingChange, SettingsEnd, Transfer, error_type, observe
 from instrumented_wrapper.failover import Attempts, ClosedMeanwhile, Loss
-from instrumented_wrapper.lifecycle import ask, fetch, keep_present, read_anew, restore, tell_fetched, where
+from instrumented_wrapper.lifecycle import call_handler, fetch, keep_present, read_anew, report_fetched, restore, where
 from instrumented_wrapper.server_settings import Assignment
 from instrumented_wrapper.session import Session
 
@@ -39,7 +39,7 @@ class Switch:
     deadline: float
     attempts: int = 0
     tried: tuple[Attempts, ...] = ()
-    asks_handler: bool = False
+    in_handler: bool = False
     missing: tuple[str, ...] = ()
 
     def seconds(self) -> float:
@@ -104,11 +104,11 @@ def _carry(this: Switch, new: Replacement, handler: handlers.Handler | None) -> 
     trips = 0
     if session.on_server.baseline_assignments():
         trips = (yield from _to_baseline(this, new))[2]
-    this.asks_handler = True
-    handled = yield from ask(driver, handler, session, new.connection, this.deadline)
+    this.in_handler = True
+    handled = yield from call_handler(driver, handler, session, new.connection, this.deadline)
     if is_closed_by_app(driver, new.connection):
         raise ClosedMeanwhile
-    this.asks_handler, session.on_server.handled = False, True
+    this.in_handler, session.on_server.handled = False, True
     if not handled:
         done, _, more = yield from _to_values(this, new, ())
         return done, False, trips + more
@@ -146,7 +146,7 @@ def _to_values(this: Switch, new: Replacement, baseline: tuple[Assignment, ...])
         if change.setting not in assigned.done:
             continue
         pristine = change.before if session.on_server.is_configured(change.setting) else assigned.before[change.setting]
-        tell_fetched(driver, new.connection, session, change.setting, pristine)
+        report_fetched(driver, new.connection, session, change.setting, pristine)
     carried = tuple(SettingChange(*c, "restored" if c.setting in assigned.done else "skipped") for c in plan)
     return (*done, *carried), False, 1 if wanted else 0
 
@@ -160,7 +160,7 @@ def _assign(this: Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> F
     assign = partial(this.driver.assign, new.connection, wanted)
     if not this.driver.is_shared(new.connection):
         assigned = yield assign
-        if assigned is None and (yield from this.driver.find_out(new.connection, this.connection, this.deadline)):
+        if assigned is None and (yield from this.driver.detect_pooler(new.connection, this.connection, this.deadline)):
             assigned = yield assign
     missing = [a.name for a in wanted if assigned is None or a.name not in assigned.done | assigned.own]
     this.not_restored = tuple(dict.fromkeys((*this.not_restored, *missing)))

@@ -57,7 +57,7 @@ PURE = {
     "events": set(),
     "operations": set(),
     "options": {"errors", "supported"},
-    "left_behind": set(),
+    "unreported_changes": set(),
     "pages": {"operations"},
     "failover": {"errors"},
     "runners": set(),
@@ -73,7 +73,7 @@ PURE = {
     "session": {
         "databases",
         "errors",
-        "left_behind",
+        "unreported_changes",
         "options",
         "residual_state",
         "security",
@@ -153,7 +153,7 @@ def test_the_graph_is_seen():
     assert "events" in ours("telemetry.spans")
     assert "session" in ours("lifecycle")
     assert "wrapt" in outside("patching")
-    assert "psycopg" in outside("drivers.psycopg.adapter")
+    assert "psycopg" in outside("drivers.psycopg.driver")
     assert in_room("databases") and in_room("drivers") and in_room("telemetry")
 
 

@@ -34,7 +34,7 @@ __all__ = [
     "is_listed",
     "is_security_state",
     "outlives_rollback",
-    "present",
+    "query_setting",
     "reads_last",
     "scan",
     "shown",
@@ -201,7 +201,7 @@ def configures(number: int) -> Effects | None:
     return None if name is None else Effects(steps=(Step(DOUBT, name, "setconfig"),))
 
 
-def present(name: str) -> str:
+def query_setting(name: str) -> str:
     """Ask for one setting."""
     return f"PRAGMA {_THEIRS.get(name, name)}"
 

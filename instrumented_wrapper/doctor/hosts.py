@@ -92,7 +92,7 @@ def _pooler(connection: Any) -> str:
         return "unknown"
     driver, record = known
     record.shared = True
-    keeps = runners.run(driver.find_out(connection, connection, time.monotonic() + _LONGEST))
+    keeps = runners.run(driver.detect_pooler(connection, connection, time.monotonic() + _LONGEST))
     return "session" if keeps else "transaction"
 
 

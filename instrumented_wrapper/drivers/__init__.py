@@ -94,7 +94,7 @@ class Driver(Protocol):
     def error_number(self) -> int | None:
         """What stands before the text in an error of ours, where the driver's have a number there; None: nothing."""
 
-    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return the attributes by which pools see that an error ends the connection. `cause`: what ended it."""
 
     def owns(self, connection: Any) -> bool:
@@ -118,13 +118,13 @@ class Driver(Protocol):
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
         """Return the values of those server-side settings that the server reports unasked."""
 
-    def notice(self, connection: Any, will_ask: bool = False) -> None:
+    def apply_reports(self, connection: Any, will_resync: bool = False) -> None:
         """Tell the session what the server has reported, unasked, of settings that no statement named.
 
-        `will_ask`: all that is in doubt is asked next, so what no answer had room to report is doubted, too.
+        `will_resync`: all that is in doubt is asked next, so what no answer had room to report is doubted, too.
         """
 
-    def present(self, connection: Any, names: Sequence[str]) -> Any:
+    def query_settings(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask the server for the values of settings, and return them by name. May wait.
 
         Within a transaction that does no more than a SHOW does: no snapshot is taken, nothing fails.
@@ -143,7 +143,7 @@ class Driver(Protocol):
             Refused: the server refused a value.
         """
 
-    def ask(self, connection: Any) -> Any:
+    def resync(self, connection: Any) -> Any:
         """Ask the server for all that is in doubt, once, and tell the session. May wait.
 
         Returns the settings of which the pristine value was found, with that value.
@@ -152,7 +152,7 @@ class Driver(Protocol):
     def query(self, connection: Any, text: str) -> Any:
         """Send a text, past all that is patched, and return its rows as text. May wait."""
 
-    def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+    def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
         """Find out whether a pooler keeps the server session for `connection`, which is then not shared any more.
 
         `like`: the app's connection, which tells how to make another one.
@@ -260,7 +260,7 @@ class Flows(Protocol):
     def reset(self, driver: Driver, connection: Any, session: Session, trigger: str, /) -> Flow[bool]:
         """Bring what was changed back to pristine; False if that failed."""
 
-    def report_left(self, driver: Driver, connection: Any, session: Session, pool: str, /) -> Flow[None]:
+    def report_leak(self, driver: Driver, connection: Any, session: Session, pool: str, /) -> Flow[None]:
         """Report what a session leaves to the next user of its connection."""
 
     def to_reset(self, driver: Driver, connection: Any, session: Session, /) -> Flow[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flow
-from instrumented_wrapper.drivers.engine import joining
+from instrumented_wrapper.drivers.engine import connect_search
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import Room
 from instrumented_wrapper.drivers.engine.race import WrongRole
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _SPELLED: Final = {"user": "username", "database": "db", "password": "passwd"}  # other names of arguments
-# In `Record.kept`: TLS failed with the connection's own context; the files of certificates may be newer than that.
+# In `Record.driver_state`: TLS failed with the connection's own context; the files of certificates may be newer.
 STALE: Final = "stale context"
 
 
@@ -52,11 +52,11 @@ def code_of(error: BaseException) -> int:
     return number if isinstance(number, int) else 0
 
 
-def asked_of_mysql(given: Mapping[str, Any], options: Options) -> joining.Request:
+def asked_of_mysql(given: Mapping[str, Any], options: Options) -> connect_search.Request:
     """Return what a connect has asked for; of the password only a number is kept."""
     by = {name: given.get(name) or given.get(other) for name, other in _SPELLED.items()}
     login = (by["user"], by["database"], hash(str(by["password"])))
-    return joining.Request(requested_site(given), options, login)
+    return connect_search.Request(requested_site(given), options, login)
 
 
 def sets_autocommit(record: Record, value: Any = True, *args: Any, **kwargs: Any) -> Effects | None:
@@ -85,7 +85,7 @@ def calls_procedure(record: Record, name: str, args: Sequence[Any] = ()) -> Effe
 def does_as(record: Record, text: str) -> Effects | None:
     """Return what a method does that sends a text of the driver's own making."""
     effects = mysql.scan(text)
-    return None if effects is None else record.settings_client.understood(effects)
+    return None if effects is None else record.settings_client.with_functions(effects)
 
 
 class ForMySQL:
@@ -109,7 +109,7 @@ class ForMySQL:
     aliases: Mapping[str, str] = MappingProxyType({})
     kinds: tuple[type[Any], ...]
 
-    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return the number of the client library by which pools see it: the cause's, or the one of a lost server."""
         number = 0 if cause is None else code_of(cause)
         return {self.number_attribute: number if number in mysql.CLIENT_ERRORS else mysql.SERVER_LOST}
@@ -128,7 +128,7 @@ class ForMySQL:
         """Return a setting that the client knows without asking."""
         raise NotImplementedError
 
-    def owes(self, connection: Any) -> bool:
+    def reports_later(self, connection: Any) -> bool:
         """Return True if the last answer had rows: the server reports what changed meanwhile with a later answer."""
         return False
 
@@ -136,10 +136,10 @@ class ForMySQL:
         """Tell whether the server reports all that changes."""
         return False
 
-    def listen(self, connection: Any) -> Any:
+    def fetch_reports(self, connection: Any) -> Any:
         """Have the server report what it has not reported yet, where it does that. May wait."""
 
-    def went_back(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
+    def restored(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """Put back what the driver itself keeps of settings that were reset: how it encodes what it sends."""
 
     def reset(self, connection: Any, record: Record, without_database: bool = False) -> Any:
@@ -149,7 +149,7 @@ class ForMySQL:
         """
         raise NotImplementedError
 
-    def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
+    def before_assign(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
 
     def is_alive(self, connection: Any) -> Any:
@@ -202,7 +202,7 @@ class ForMySQL:
             return True
         return self.has_ended(connection)
 
-    def leaves_open(self, error: BaseException) -> bool:
+    def may_have_ended(self, error: BaseException) -> bool:
         """A KILL of the session has the same number as one of the statement."""
         return code_of(error) == mysql.INTERRUPTED
 
@@ -253,7 +253,7 @@ class ForMySQL:
         query = getattr(cursor, "_executed", None)
         return None if query is None else self.text_of(cursor, query)
 
-    def asked_for(self, record: Record) -> str:
+    def requested_role(self, record: Record) -> str:
         """Return nothing: the app cannot ask for a kind of server."""
         return ""
 
@@ -311,7 +311,7 @@ class ForMySQL:
     def refuse(self, connection: Any) -> None:
         """MySQL has no aborted transactions: it is the engine that refuses."""
 
-    def refused_elsewhere(self, connection: Any, effects: Effects | None, error: BaseException) -> str:
+    def two_phase_refusal(self, connection: Any, effects: Effects | None, error: BaseException) -> str:
         """Return what the number of the error of an ``XA COMMIT`` or ``XA ROLLBACK`` means there."""
         if effects is None or [part.word for part in effects.parts] != ["xa"]:
             return ""

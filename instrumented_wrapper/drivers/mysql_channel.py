@@ -19,9 +19,9 @@ __all__ = ["Channel"]
 class Channel:
     """A connection that is talked with; the driver's own file says how."""
 
-    def __init__(self, native: ForMySQL, record: Record) -> None:
-        self._native, self._record = native, ref(record)  # which has the channel: no cycle for the garbage collector
-        self.raises, self.run, self.blocks = native.raises, native.run, native.blocks
+    def __init__(self, adapter: ForMySQL, record: Record) -> None:
+        self._adapter, self._record = adapter, ref(record)  # which has the channel: no cycle for the garbage collector
+        self.raises, self.run, self.blocks = adapter.raises, adapter.run, adapter.blocks
 
     @property
     def record(self) -> Any:
@@ -30,40 +30,40 @@ class Channel:
 
     def dialect(self) -> questions.Dialect:
         """Return what the server calls things."""
-        return questions.dialect_of(self._native.version(self.record.connection()))
+        return questions.dialect_of(self._adapter.version(self.record.connection()))
 
     def send(self, texts: Sequence[str]) -> Any:
         """Send texts; return the rows of each. May wait."""
-        return self._native.send(self.record.connection(), texts)
+        return self._adapter.send(self.record.connection(), texts)
 
     def known(self, name: str) -> str | None:
         """Return a setting that the client knows."""
-        return self._native.known(self.record.connection(), self.record, name)
+        return self._adapter.known(self.record.connection(), self.record, name)
 
-    def giving(self, assignments: Sequence[Assignment], back: bool) -> None:
+    def before_assign(self, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings."""
-        self._native.giving(self.record.connection(), assignments, back)
+        self._adapter.before_assign(self.record.connection(), assignments, back)
 
-    def owes(self) -> bool:
+    def reports_later(self) -> bool:
         """Return True if the last answer had rows."""
-        return self._native.owes(self.record.connection())
+        return self._adapter.reports_later(self.record.connection())
 
     def tracks(self) -> bool:
         """Tell whether the server reports all that changes."""
-        return self._native.tracks(self.record.connection())
+        return self._adapter.tracks(self.record.connection())
 
-    def listen(self) -> Any:
+    def fetch_reports(self) -> Any:
         """Have the server report what it has not reported yet. May wait."""
-        return self._native.listen(self.record.connection())
+        return self._adapter.fetch_reports(self.record.connection())
 
-    def went_back(self, settings: Sequence[str]) -> None:
+    def restored(self, settings: Sequence[str]) -> None:
         """Settings are what connecting gave them."""
-        self._native.went_back(self.record.connection(), self.record, settings)
+        self._adapter.restored(self.record.connection(), self.record, settings)
 
     def is_lost(self, error: BaseException) -> bool:
         """Tell whether the physical connection has ended."""
-        return self._native.is_lost(self.record.connection(), error)
+        return self._adapter.is_lost(self.record.connection(), error)
 
     def reset(self, without_database: bool) -> Any:
         """Reset the whole session. May wait."""
-        return self._native.reset(self.record.connection(), self.record, without_database)
+        return self._adapter.reset(self.record.connection(), self.record, without_database)

@@ -13,7 +13,7 @@ from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.registry import KEY
 
-__all__ = ["TRACKED", "ended", "ending", "heard"]
+__all__ = ["TRACKED", "ended", "ending", "without_reports"]
 
 Method = Callable[..., Any]
 _STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
@@ -21,27 +21,27 @@ TRACKED: Final = KEY + "_tracked"  # in a connection's `__dict__`, where the ser
 _LAST: Final = KEY + "_last"  # in the connection's `__dict__`: the answer that follows the rows reports all there is
 
 
-def heard(connection: Any, message: bytes, status: int) -> bytes:
+def without_reports(connection: Any, message: bytes, status: int) -> bytes:
     """Take out of an OK packet what the server reports; return what is left, as without."""
     info, state = tracking.parts(message, bool(status & _STATE_CHANGED))
     if state:
-        _hear(connection, state)
+        _receive(connection, state)
     is_last, record = connection.__dict__.pop(_LAST, None), connection.__dict__.get(KEY)
     if is_last and record is not None:  # not forgotten meanwhile by `uninstrument()`
-        record.settings_client.heard_all()
+        record.settings_client.received_all()
     return info
 
 
-def _hear(connection: Any, state: bytes) -> None:
+def _receive(connection: Any, state: bytes) -> None:
     """Tell the session what the server has reported."""
     record: Record | None = connection.__dict__.get(KEY)
     if record is None or record.foreign:
         return
-    changes, talk = tracking.changes(state), cast(Any, record.settings_client)
+    changes, client = tracking.changes(state), cast(Any, record.settings_client)
     if changes.settings or changes.unnamed:
-        talk.heard(changes)
+        client.receive(changes)
     else:
-        talk.heard_all()
+        client.received_all()
 
 
 class _More(int):

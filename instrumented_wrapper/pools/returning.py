@@ -40,7 +40,7 @@ def to_take_back(connection: Any, auto: str = ON) -> tuple[Driver, TrackedConnec
         auto: what ``reset_on_return=auto`` means for this pool.
     """
     session = tracked_as(connection)  # at little cost: the frequent path
-    if session is None or not (must_end(session) or _is_left_changed(session, auto)):
+    if session is None or not (must_end(session) or _is_changed(session, auto)):
         return None
     found = tracked(connection)
     return found if found is not None and _may_return(found[0], connection, session, auto) else None
@@ -51,9 +51,9 @@ def must_end(session: TrackedConnection) -> bool:
     return session.refusal.error is not None or session.lost is not None
 
 
-def _is_left_changed(session: TrackedConnection, auto: str) -> bool:
+def _is_changed(session: TrackedConnection, auto: str) -> bool:
     chosen = policy(session, auto)
-    return session.wants_reset() if chosen == ON else chosen != OFF and session.is_left_changed()
+    return session.wants_reset() if chosen == ON else chosen != OFF and session.may_leak()
 
 
 def _may_return(driver: Driver, connection: Any, session: TrackedConnection, auto: str) -> bool:
@@ -118,7 +118,7 @@ def _as_chosen(
     if chosen == CLOSE:
         return not (yield from flows.to_reset(driver, connection, session))
     if chosen == REPORT:
-        yield from flows.report_left(driver, connection, session, pool or name_by(session.site()))
+        yield from flows.report_leak(driver, connection, session, pool or name_by(session.site()))
     return True
 
 

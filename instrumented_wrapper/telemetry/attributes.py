@@ -69,12 +69,12 @@ def of_start(event: Event) -> dict[str, Any]:
     told = {DB_SYSTEM_NAME: event.peer.system, DB_NAMESPACE: event.peer.namespace}
     told |= {} if isinstance(event, Failover) else of_peer(event.peer)
     told |= {POOL_NAME: event.pool} if isinstance(event, Leak) else {}
-    return present({**told, **{OURS + name: value for name, value in ours.items()}})
+    return without_missing({**told, **{OURS + name: value for name, value in ours.items()}})
 
 
 def of_peer(peer: ServerAddress) -> dict[str, Any]:
     """Return the attributes of a server."""
-    return present({SERVER_ADDRESS: peer.address, SERVER_PORT: peer.port})
+    return without_missing({SERVER_ADDRESS: peer.address, SERVER_PORT: peer.port})
 
 
 def of_change(change: SettingChange, values: bool) -> dict[str, str]:
@@ -89,7 +89,7 @@ def of_attempts(attempts: Attempts, began: float) -> dict[str, Any]:
     `first` and `last` are when the first and the last one started, in seconds since the failover `began`.
     """
     host, port = attempts.address
-    return present(
+    return without_missing(
         {
             SERVER_ADDRESS: host,
             SERVER_PORT: port,
@@ -119,6 +119,6 @@ def shown(setting: str, value: object, values: bool) -> str:
     return value.name if isinstance(value, Enum) else str(value)
 
 
-def present(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def without_missing(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is not known."""
     return {name: value for name, value in attributes.items() if value not in (None, "")}

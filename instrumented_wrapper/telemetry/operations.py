@@ -23,7 +23,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from instrumented_wrapper.events import error_type
 from instrumented_wrapper.operations import Place, Site, Words, bounded_put
 from instrumented_wrapper.pages import abandoned, end_abandoned
-from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, present
+from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, without_missing
 from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.other_instrumentations import DURATION, is_instrumented, is_measured
 from instrumented_wrapper.telemetry.sdk_present import is_enabled, nobody_listens
@@ -212,7 +212,7 @@ def _template(site: Site, words: Words, text: str | None, size: int | None, with
     batch = size is not None and size != 1
     summary = " ".join(filter(None, (_BATCH, words.summary))) if batch else words.summary
     operation = f"{_BATCH} {words.operation}" if batch and words.operation else words.operation
-    named = present(
+    named = without_missing(
         {
             db.DB_SYSTEM_NAME: site.system,
             db.DB_NAMESPACE: site.namespace,
@@ -234,7 +234,7 @@ def _template(site: Site, words: Words, text: str | None, size: int | None, with
 
 
 def _server_of(site: Site) -> dict[str, Any]:
-    return present(
+    return without_missing(
         {
             SERVER_ADDRESS: site.address,
             SERVER_PORT: site.port,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from instrumented_wrapper.databases.mysql.questions import answers, assign, dialect_of, present
+from instrumented_wrapper.databases.mysql.questions import answers, assign, dialect_of, query_settings
 from instrumented_wrapper.databases.mysql.values import Bits, Decimal, Double, Number, Text, Unsigned
 from instrumented_wrapper.server_settings import Assignment
 
@@ -26,7 +26,7 @@ def test_what_a_server_calls_things(version: str, isolation: str, roles: bool) -
     dialect = dialect_of(version)
     assert dialect.variable("isolation_level") == isolation
     assert dialect.variable("time_zone") == "time_zone"
-    assert ("CURRENT_ROLE()" in present(["role"], dialect)) is roles
+    assert ("CURRENT_ROLE()" in query_settings(["role"], dialect)) is roles
 
 
 def _as_given(assignment: tuple[str, str | None]) -> int:

@@ -111,7 +111,7 @@ def test_what_was_changed_before_it_could_be_read_is_asked_for():
     run(known, "SET app.y = 1", "COMMIT")
     assert known.has_doubts
     assert known.without_pristine() == known.names_in_doubt() == ("app.y",)
-    known.told(ServerAnswer({"app.y": "1"}, {"app.y": ""}), configured=False)
+    known.apply_answer(ServerAnswer({"app.y": "1"}, {"app.y": ""}), configured=False)
     assert not known.has_doubts
     assert known.shown == {"app.y": ("1", None)}, "no text is what a setting of the app's has that was never set"
 
@@ -122,7 +122,7 @@ def test_doubts_go_with_the_transaction(known):
     known.doubts.clear()
     run(known, "DO $$ BEGIN SET app.z = 1; END $$", "COMMIT")
     assert known.doubts == {"app.z": "DO", ANY: "DO"}
-    known.told(ServerAnswer({"a": "0", "b": "7", "app.z": "1"}, {"app.z": ""}), configured=False)
+    known.apply_answer(ServerAnswer({"a": "0", "b": "7", "app.z": "1"}, {"app.z": ""}), configured=False)
     assert values(known) == {"b": "7", "app.z": "1"}
 
 

@@ -117,7 +117,7 @@ def test_mark_pristine_does_not_hide_what_cannot_be_carried(session):
     """The baseline, too, is to be there after a switch; a channel would not be."""
     run(session, "LISTEN x")
     session.mark_pristine({}.__getitem__)
-    assert session.take_left("none") == ("LISTEN",)
+    assert session.forget_residual("none") == ("LISTEN",)
 
 
 def test_a_twin_goes_its_own_way(session):
@@ -241,8 +241,8 @@ def run(session: Session, *texts: str) -> None:
 )
 def test_what_is_left(session, texts, left):
     run(session, *texts)
-    assert session.take_left("none") == tuple(left)
-    assert session.take_left("none") == (), "it is told once"
+    assert session.forget_residual("none") == tuple(left)
+    assert session.forget_residual("none") == (), "it is told once"
 
 
 def test_under_way(session):
@@ -256,26 +256,26 @@ def test_under_way(session):
 
 def test_a_statement_under_way_counts_as_left(session):
     send(session, "LISTEN x")
-    assert session.take_left("none") == ("LISTEN",)
+    assert session.forget_residual("none") == ("LISTEN",)
 
 
 def test_what_is_cleared_in_a_transaction_may_come_back(session):
     run(session, "LISTEN x")
     send(session, "UNLISTEN *")
     session.settle(for_good=False)
-    assert session.take_left("none") == ("LISTEN",)
+    assert session.forget_residual("none") == ("LISTEN",)
 
 
 def test_a_refused_statement_left_nothing(session):
     send(session, "LISTEN x")
     session.refused()
-    assert session.take_left("none") == ()
+    assert session.forget_residual("none") == ()
 
 
 def test_of_several_that_were_refused_some_may_have_run(session):
     send(session, "LISTEN x; SET a = 1; COMMIT; SELECT 1/0")
     session.refused(idle=True)
-    assert session.take_left("none") == ("LISTEN", "a")
+    assert session.forget_residual("none") == ("LISTEN", "a")
 
 
 @pytest.mark.parametrize(("transaction", "left"), [("none", ("DO",)), ("rolled_back", ()), ("unknown", ("a",))])
@@ -284,7 +284,7 @@ def test_what_is_in_doubt_if_the_connection_is_lost(session, transaction, left):
         send(session, "SET a = 1")
         session.settle(for_good=False)
     send(session, "COMMIT" if transaction == "unknown" else "DO $$ $$")
-    assert session.take_left(transaction) == left
+    assert session.forget_residual(transaction) == left
 
 
 @pytest.mark.parametrize("text", ["UNLISTEN *", "DISCARD ALL", "DISCARD ALL; SELECT 1/0"])
@@ -292,7 +292,7 @@ def test_what_was_refused_cleared_nothing(session, text):
     run(session, "LISTEN x")
     send(session, text)
     session.refused()
-    assert session.take_left("none")[0] == "LISTEN"
+    assert session.forget_residual("none")[0] == "LISTEN"
 
 
 @pytest.mark.parametrize(

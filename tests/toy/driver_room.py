@@ -18,7 +18,7 @@ from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.registry import drop_all
-from instrumented_wrapper.drivers.sqlite3.native import Files, SQLite
+from instrumented_wrapper.drivers.sqlite3.adapter import Files, SQLite
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 
@@ -58,17 +58,17 @@ class ToyDB(SQLite):
         connection.session.commit() if command == "COMMIT" else connection.session.rollback()
 
 
-NATIVE = ToyDB()
-DRIVER = Files(NATIVE)
+ADAPTER = ToyDB()
+DRIVER = Files(ADAPTER)
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
-    spans = QuerySpans(NATIVE, flows.operations)
-    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
-    ending = EndWrappers(NATIVE, calls, spans).ending
+    spans = QuerySpans(ADAPTER, flows.operations)
+    calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
+    ending = EndWrappers(ADAPTER, calls, spans).ending
     kind = toydb.Connection
     patches.close_over(kind, "__init__", functools.partial(_making, options, spans))
-    patches.close_over(kind, "close", closing(NATIVE, DRIVER, flows))
+    patches.close_over(kind, "close", closing(ADAPTER, DRIVER, flows))
     for request in (Request.COMMIT, Request.ROLLBACK):
         patches.close_over(kind, request.value, functools.partial(ending, call=request))
     member = vars(kind)["timeout"]
@@ -90,7 +90,7 @@ def _making(options: Options, spans: QuerySpans, original: Any) -> Any:
         ours = take_keywords(keywords)
         chosen = options.with_keywords(ours, CONNECT) if ours else options
         original(self, database, **keywords)
-        record = Record(NATIVE, self, chosen, Arguments((database,), {}))
+        record = Record(ADAPTER, self, chosen, Arguments((database,), {}))
         record.attach(self, ())
         spans.attend(record, chosen)
 

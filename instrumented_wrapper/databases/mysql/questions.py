@@ -29,7 +29,7 @@ __all__ = [
     "is_read_only",
     "nothing",
     "one_row",
-    "present",
+    "query_settings",
     "serves",
     "text_of",
     "user_variables",
@@ -96,7 +96,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.removeprefix("5.5.5-"))[:3])
 
 
-def present(names: Sequence[str], dialect: Dialect) -> str:
+def query_settings(names: Sequence[str], dialect: Dialect) -> str:
     """Ask for the values of settings, in one row."""
     return one_row(map(partial(_asked, dialect), names))
 

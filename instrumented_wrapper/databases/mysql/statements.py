@@ -106,7 +106,7 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         rolls_back=any(effects.rolls_back for effects in found),
         read_only=next((effects.read_only for effects in reversed(found) if effects.read_only), ""),
         several=several or any(effects.several for effects in found),
-        is_told=any(effects.is_told for effects in found),
+        is_reported=any(effects.is_reported for effects in found),
     )
 
 
@@ -160,7 +160,7 @@ def _effects_of(statement: list[Token]) -> Iterator[Effects]:
     elif words[0] in _COMMITS:
         yield _committed(statement, words)
     if words[0] in _TOLD:
-        yield Effects(is_told=True)
+        yield Effects(is_reported=True)
     if words[0] != "set" and not _defines_routine(statement):
         yield from _anywhere(statement, words)
     elif "get_lock" in words:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from instrumented_wrapper.databases.postgresql import SYSTEM
 from instrumented_wrapper.operations import Site
 
-__all__ = ["asked_for", "hosts_of", "parameters_for", "requested_site", "timeout_for"]
+__all__ = ["hosts_of", "parameters_for", "requested_role", "requested_site", "timeout_for"]
 
 _OF_ONE_SERVER: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
 
@@ -25,7 +25,7 @@ def hosts_of(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[
     return tuple((name, _number(port)) for name, port in zip(hosts, ports, strict=False))
 
 
-def asked_for(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+def requested_role(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     """Return the kind of server that is asked for (``target_session_attrs``), or an empty string."""
     return str(given.get("target_session_attrs") or environment.get("PGTARGETSESSIONATTRS") or "")
 

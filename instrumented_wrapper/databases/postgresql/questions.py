@@ -21,13 +21,13 @@ __all__ = [
     "SESSION",
     "SETTING",
     "STATE",
-    "ask",
     "assign",
     "beside",
     "ordered",
-    "present",
     "process",
+    "query_settings",
     "readable",
+    "resync",
     "show",
     "survives_reset_all",
     "was_another",
@@ -100,7 +100,7 @@ def _array(texts: Iterable[str | None]) -> str:
     return f"ARRAY[{', '.join(map(literal, texts))}]::pg_catalog.text[]"
 
 
-def present(names: Sequence[str]) -> str:
+def query_settings(names: Sequence[str]) -> str:
     """Ask for values outside a transaction, and for the server session that answers: place, value, process."""
     return (
         f"{_PLAIN}SELECT i, {_armored('pg_catalog.current_setting(n, true)')}, pg_catalog.pg_backend_pid()"
@@ -188,7 +188,7 @@ _ALL_STATE: Final = (
 )
 
 
-def ask(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str], everything: bool) -> str:
+def resync(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str], everything: bool) -> str:
     """Ask for all that is in doubt: rows of kind, name, value and default.
 
     Args:

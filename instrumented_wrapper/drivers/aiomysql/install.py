@@ -18,16 +18,16 @@ from pymysql.constants import CLIENT
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.aiomysql.hearing import hearing, hearing_result, reading_on
-from instrumented_wrapper.drivers.aiomysql.native import AioMySQL, track
+from instrumented_wrapper.drivers.aiomysql.adapter import AioMySQL, track
+from instrumented_wrapper.drivers.aiomysql.session_reports import reading_ok, reading_rest, reading_result
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments
 from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers
 from instrumented_wrapper.drivers.engine.async_closing import closing_after_reset, closing_at_once
 from instrumented_wrapper.drivers.engine.async_driver import AsyncDriver
 from instrumented_wrapper.drivers.engine.async_endings import AsyncEndWrappers
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
+from instrumented_wrapper.drivers.engine.connect_search import connected_async
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
-from instrumented_wrapper.drivers.engine.joining import connected_async
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts_async, of_the_rest_async
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
@@ -59,8 +59,8 @@ _PARTS: Final = {
 }
 _CLOSES: Final = (Connection._read_packet, Connection._read_bytes, Connection._close_on_cancel)  # call `close`
 _close: Final = Connection.close
-NATIVE: Final = AioMySQL()
-DRIVER: Final = AsyncDriver(NATIVE)
+ADAPTER: Final = AioMySQL()
+DRIVER: Final = AsyncDriver(ADAPTER)
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
@@ -68,11 +68,11 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("aiomysql lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
-    spans = QuerySpans(NATIVE, flows.operations)
-    calls = AsyncMethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows, flows.run_async), spans)
+    spans = QuerySpans(ADAPTER, flows.operations)
+    calls = AsyncMethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows, flows.run_async), spans)
     for owner in (aiomysql, module, pool):
         patches.replace(owner, "connect", _taking_keywords(module.connect))
-    _connections(patches, calls, AsyncEndWrappers(NATIVE, calls, spans), spans, options, flows)
+    _connections(patches, calls, AsyncEndWrappers(ADAPTER, calls, spans), spans, options, flows)
     _ends(patches, flows)
     _results(patches)
     _cursors(patches, calls, spans)
@@ -81,7 +81,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
 
 def uninstall() -> None:
     """Forget the connections that were watched; they go on working."""
-    drop_all(NATIVE.name)
+    drop_all(ADAPTER.name)
 
 
 def _connections(
@@ -118,15 +118,15 @@ def _connections(
 def _ends(patches: Patches, flows: Flows) -> None:
     codes = frozenset(function.__code__ for function in _CLOSES)
     patches.close_over(Connection, "close", closing_at_once(DRIVER, flows, codes))
-    patches.close_over(Connection, "ensure_closed", closing_after_reset(NATIVE, DRIVER, flows, _close))
+    patches.close_over(Connection, "ensure_closed", closing_after_reset(ADAPTER, DRIVER, flows, _close))
 
 
 def _results(patches: Patches) -> None:
-    patches.close_over(Connection, "_read_ok_packet", hearing)
-    patches.close_over(Connection, "_read_query_result", hearing_result)
+    patches.close_over(Connection, "_read_ok_packet", reading_ok)
+    patches.close_over(Connection, "_read_query_result", reading_result)
     patches.close_over(EOFPacketWrapper, "__init__", ending)
     for name in ("_read_rowdata_packet_unbuffered", "_finish_unbuffered_query"):
-        patches.close_over(MySQLResult, name, reading_on)
+        patches.close_over(MySQLResult, name, reading_rest)
 
 
 def _cursors(patches: Patches, calls: AsyncMethodWrappers, spans: QuerySpans) -> None:
@@ -186,7 +186,7 @@ def _constructing(options: Options, spans: QuerySpans, original: Method) -> Meth
         ours = take_keywords(kwargs)
         checked = options.with_keywords(ours, CONNECT) if ours else options
         original(self, *args, **kwargs)
-        record = AsyncRecord(NATIVE, self, checked, Arguments(args, dict(kwargs)))
+        record = AsyncRecord(ADAPTER, self, checked, Arguments(args, dict(kwargs)))
         record.configuring, record.off = True, True
         self.__dict__[KEY] = record
 
@@ -203,25 +203,25 @@ def _connecting(spans: QuerySpans, flows: Flows, original: Method) -> Method:
             return await original(self)  # type: ignore[no-any-return]
         if record.generation:
             await original(self)
-            record.began_anew(self)
+            record.session_restarted(self)
             return None
-        given = NATIVE.asked_for_by(self)
+        given = ADAPTER.asked_for_by(self)
 
         async def attempt(address: Address | None, seconds: float) -> Any:
             if address is not None:
-                return await NATIVE.opened_like(self, record, address)
+                return await ADAPTER.opened_like(self, record, address)
             await original(self)
             return self
 
         with spans.connect(record.options, functools.partial(requested_site, given)):
             found = await connected_async(
-                NATIVE, flows, record.options, lambda: asked_of_mysql(given, record.options), attempt
+                ADAPTER, flows, record.options, lambda: asked_of_mysql(given, record.options), attempt
             )
         if found is not self:
-            NATIVE.exchange(self, found)
-        record.kept = {"charset": self._charset}
+            ADAPTER.exchange(self, found)
+        record.driver_state = {"charset": self._charset}
         record.configuring = False
-        await record.attach_async(self, (NATIVE.where(self),))
+        await record.attach_async(self, (ADAPTER.where(self),))
         record.settings_client.keep_reported()
         spans.attend(record, record.options)
         return None
@@ -253,7 +253,7 @@ def _making_cursor(original: Method) -> Method:
     def _ensure_alive(self: Any) -> None:
         record: AsyncRecord | None = self.__dict__.get(KEY)
         is_lost = self._writer is None and self._close_reason is None
-        if not (is_lost and record is not None and record.switchable and not record.busy):
+        if not (is_lost and record is not None and record.switchable and not record.active_caller):
             original(self)
 
     return _ensure_alive

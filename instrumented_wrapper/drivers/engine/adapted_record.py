@@ -37,15 +37,15 @@ class Record(TrackedConnection):
     """The session behind one connection of a driver that blocks.
 
     Attributes:
-        native: what the driver's own file says of the driver.
+        adapter: what the driver's own file says of the driver.
         use_lock: held by the thread that uses the physical connection, or looks for another one.
         busy: a call of the app is under way, and what the driver calls within it is part of it; or, as the thread's
             number, something of ours is.
         chains: ``commit()`` and ``rollback()`` begin the next transaction.
         used: something was sent since the last transaction ended.
         begun: the app has opened a transaction by SQL.
-        outlived: what is open is prepared: it outlives the session.
-        late: what the server has reported is to be noticed when the transaction has ended.
+        is_prepared: what is open is prepared: it outlives the session.
+        reports_deferred: what the server has reported is to be noticed when the transaction has ended.
         live: a reference to the driver's own object with the present physical connection, where that is not the app's.
         abandoned: it is shut for good, and the app has not closed it yet.
         seen: the server of the physical connection; None: it was not looked at yet.
@@ -53,29 +53,29 @@ class Record(TrackedConnection):
         settings_client: talks with the server about settings.
     """
 
-    def __init__(self, native: DriverAdapter, connection: Any, options: Options, arguments: Arguments) -> None:
-        super().__init__(native.name, connection, options, native.room, arguments)
-        self.native, self.aliases = native, native.aliases
+    def __init__(self, adapter: DriverAdapter, connection: Any, options: Options, arguments: Arguments) -> None:
+        super().__init__(adapter.name, connection, options, adapter.room, arguments)
+        self.adapter, self.aliases = adapter, adapter.aliases
         self.use_lock: Any = threading.RLock()
-        self.busy: object = False
-        self.abandoned = self.used = self.begun = self.outlived = self.late = False
+        self.active_caller: object = False
+        self.abandoned = self.used = self.begun = self.is_prepared = self.reports_deferred = False
         self.chains = False
         self.seen: ServerAddress | None = None
         self.live: ref[Any] | None = None
-        self.kept: dict[str, Any] = {}
-        self.settings_client = native.settings_client(connection, self)
+        self.driver_state: dict[str, Any] = {}
+        self.settings_client = adapter.settings_client(connection, self)
 
     def is_within(self) -> bool:
         """Tell whether a call now is part of the one that is under way, in this thread."""
-        return self.busy is True or self.busy == threading.get_ident()
+        return self.active_caller is True or self.active_caller == threading.get_ident()
 
     def caller(self) -> object:
-        """Return what `busy` is while something of ours is under way: the thread's number."""
+        """Return what `active_caller` is while something of ours is under way: the thread's number."""
         return threading.get_ident()
 
-    def of_app(self) -> object:
-        """Return what `busy` is while a call of the app is under way."""
-        return self.native.reentrant
+    def app_caller(self) -> object:
+        """Return what `active_caller` is while a call of the app is under way."""
+        return self.adapter.reentrant
 
     def needs_look_at_end(self, clears: bool) -> bool:
         """Find out whether the end of the transaction concerns more than plain statements.
@@ -94,7 +94,7 @@ class Record(TrackedConnection):
 
     def keeps_changes(self) -> bool:
         """Tell whether a change now is one of the app's."""
-        ours = self.off or self.configuring or (self.busy and self.is_within())
+        ours = self.off or self.configuring or (self.active_caller and self.is_within())
         return self.recording and not ours
 
     def refresh_changed(self) -> None:
@@ -115,7 +115,7 @@ class Record(TrackedConnection):
     def begin(self, connection: Any, hosts: tuple[Address, ...]) -> None:
         """Have `connection` be the one that is watched, at a server that was looked for on `hosts`."""
         self.hosts, self.failover = hosts, self.would_switch(hosts)
-        self.look_at(connection)
+        self.track_physical(connection)
 
     def watch(self, connection: Any) -> None:
         """Keep this record with `connection`, and tell it should this process become a forked child."""
@@ -124,11 +124,11 @@ class Record(TrackedConnection):
 
     def _asked_role(self, connection: Any) -> bool | None:
         try:
-            return self.native.is_standby(connection)  # type: ignore[no-any-return]
-        except self.native.raises:  # it does not say, or is lost already: connecting went well, for all the app knows
+            return self.adapter.is_standby(connection)  # type: ignore[no-any-return]
+        except self.adapter.raises:  # it does not say, or is lost already: connecting went well, for all the app knows
             return None
 
-    def began_anew(self, connection: Any) -> None:
+    def session_restarted(self, connection: Any) -> None:
         """The app has had the driver connect again: the session is a new one, at what connecting gives it."""
         self.forget()
         self.residual.forget()
@@ -136,7 +136,7 @@ class Record(TrackedConnection):
         self.lost = self.pending_error = None
         self.accept()
         self.closed_by_app = False
-        self.look_at(connection)
+        self.track_physical(connection)
         self.refresh_changed()
 
     def keep_reported(self) -> None:
@@ -145,31 +145,31 @@ class Record(TrackedConnection):
 
     def take_reported(self) -> None:
         """Update the settings from what the server has reported by itself."""
-        self.settings_client.notice()
+        self.settings_client.apply_reports()
 
-    def look_at(self, connection: Any) -> None:
+    def track_physical(self, connection: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
-        self.moved_to(self.native.socket(connection) if self.failover else None)
+        self.moved_to(self.adapter.socket(connection) if self.failover else None)
         self.seen, self.transaction_status = None, TransactionStatus.IDLE
-        self.used = self.begun = self.resync_next = self.loss_reported = self.outlived = False
+        self.used = self.begun = self.resync_next = self.loss_reported = self.is_prepared = False
         self.settings_client.moved()
         self.refresh()
 
     def poll_for(self, connection: Any) -> Callable[[int], Any]:
         """Return a function that looks whether the server has sent something unasked."""
-        descriptor = self.native.socket(connection)
+        descriptor = self.adapter.socket(connection)
         return never if descriptor is None else poll_of(descriptor)
 
     def site(self) -> Site:
         """Return where operations go now."""
         watched = self.connection()
-        return Site("", "", "", None) if watched is None else self.native.site(watched, self)
+        return Site("", "", "", None) if watched is None else self.adapter.site(watched, self)
 
     def peer(self) -> ServerAddress:
         """Return the server of the physical connection; also known after it was lost."""
         watched = self.connection()
         if self.seen is None and watched is not None:
-            self.seen = self.native.peer(watched, self)
+            self.seen = self.adapter.peer(watched, self)
         return self.seen or ServerAddress("", "", "", None)
 
     def became_foreign(self) -> None:

@@ -6,7 +6,7 @@ What may wait for the server returns a value where the driver blocks, else an aw
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
@@ -16,9 +16,10 @@ from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["AsyncAdapter", "DriverAdapter", "Kept", "Room", "TransactionStatus"]
+if TYPE_CHECKING:
+    from instrumented_wrapper.drivers.engine.adapted_record import Record
 
-Kept: TypeAlias = Any  # an `adapted_record.Record`, which knows this file
+__all__ = ["AsyncAdapter", "DriverAdapter", "Room", "TransactionStatus"]
 
 
 class Room(Database, Protocol):
@@ -52,13 +53,13 @@ class DriverAdapter(Protocol):
     aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours
     kinds: tuple[type[Any], ...]  # of connections
 
-    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return the attributes by which pools see that an error ends the connection."""
 
-    def settings_client(self, connection: Any, record: Kept) -> SettingsClient:
+    def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Return what talks with the server about settings."""
 
-    def transaction_status(self, connection: Any, record: Kept) -> TransactionStatus:
+    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Tell where the connection is. Sends nothing."""
 
     def begins(self, connection: Any) -> bool:
@@ -73,7 +74,7 @@ class DriverAdapter(Protocol):
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
         """Tell whether the physical connection has ended, by its state and by what was just raised."""
 
-    def leaves_open(self, error: BaseException) -> bool:
+    def may_have_ended(self, error: BaseException) -> bool:
         """Return True if an error leaves open whether the session has ended, so that `is_alive` has to find out."""
 
     def is_alive(self, connection: Any) -> Any:
@@ -85,10 +86,10 @@ class DriverAdapter(Protocol):
     def socket(self, connection: Any) -> int | None:
         """Return the descriptor of the physical connection, where the driver tells it."""
 
-    def peer(self, connection: Any, record: Kept) -> ServerAddress:
+    def peer(self, connection: Any, record: Record) -> ServerAddress:
         """Return the server of the physical connection."""
 
-    def site(self, connection: Any, record: Kept) -> Site:
+    def site(self, connection: Any, record: Record) -> Site:
         """Return where operations go now: with the namespace as it is at this moment."""
 
     def read(self, connection: Any, setting: str) -> Any:
@@ -116,13 +117,13 @@ class DriverAdapter(Protocol):
     def finish(self, connection: Any, command: str) -> Any:
         """Send COMMIT or ROLLBACK, past all that is patched. May wait."""
 
-    def ended(self, connection: Any, record: Kept) -> None:
+    def ended(self, connection: Any, record: Record) -> None:
         """Have the driver know that no transaction is open: the app has ended it in a call that met a loss."""
 
-    def asked_for(self, record: Kept) -> str:
+    def requested_role(self, record: Record) -> str:
         """Return the kind of server that the app asks for, as libpq names it; empty where it leaves that open."""
 
-    def open(self, connection: Any, record: Kept, address: Address, role: str, seconds: float) -> Any:
+    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Return a new connection like `connection`, at its baseline; `role`: where the client library looks for it.
 
         May wait.
@@ -144,7 +145,7 @@ class DriverAdapter(Protocol):
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Return what came of an attempt, for telemetry and for the user, and whether asking again is useless."""
 
-    def key(self, connection: Any, record: Kept) -> tuple[Any, ...]:
+    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return what makes two searches the same, without the password."""
 
     def swap(self, connection: Any, other: Any) -> Any:
@@ -156,13 +157,13 @@ class DriverAdapter(Protocol):
     def shut(self, connection: Any, for_good: bool) -> None:
         """End the physical connection; `for_good`: whoever uses the object is told that it is closed."""
 
-    def refused_elsewhere(self, connection: Any, effects: Effects | None, error: BaseException) -> str:
+    def two_phase_refusal(self, connection: Any, effects: Effects | None, error: BaseException) -> str:
         """Return why a statement about a two-phase transaction fails on another session than that which began it.
 
         ``autocommit``: only a session in autocommit may end it; ``gone``: the server does not have it; or nothing.
         """
 
-    def demoted(self, connection: Any, record: Kept, error: BaseException) -> Any:
+    def demoted(self, connection: Any, record: Record, error: BaseException) -> Any:
         """Return True if a write was refused because the server is not a primary any more. May wait."""
 
     def is_standby(self, connection: Any) -> Any:

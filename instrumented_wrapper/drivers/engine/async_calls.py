@@ -14,9 +14,9 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.call_effects import CallEffects
-from instrumented_wrapper.drivers.engine.flow import PASSES, StatementFlow
+from instrumented_wrapper.drivers.engine.flow import RERAISE, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
-from instrumented_wrapper.drivers.engine.request import Request, understood
+from instrumented_wrapper.drivers.engine.request import Request, effects_of_call
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH
 from instrumented_wrapper.drivers.registry import KEY
@@ -33,14 +33,14 @@ _NOT_GIVEN: Final = object()
 class AsyncMethodWrappers(CallEffects):
     """Makes the closures for one driver."""
 
-    def __init__(self, native: DriverAdapter, flow: StatementFlow, spans: QuerySpans) -> None:
-        super().__init__(native)
+    def __init__(self, adapter: DriverAdapter, flow: StatementFlow, spans: QuerySpans) -> None:
+        super().__init__(adapter)
         self._flow, self._spans, self._run = flow, spans, flow.run
 
     async def answered(self, connection: Any, record: AsyncRecord) -> None:
         """Keep what the statement did, and ask the server where only it can tell."""
         if self._flow.answered(connection, record):
-            async with record.in_turn():
+            async with record.exclusive():
                 await self._run(self._flow.resync(connection, record))
 
     async def failed(
@@ -51,18 +51,18 @@ class AsyncMethodWrappers(CallEffects):
         effects: Effects | None,
         error: BaseException,
         run: Callable[[], Any],
-        moves: int,
+        generation: int,
     ) -> Any:
-        """Return what the app gets instead of an error, or `PASSES`."""
-        flow = self._flow.failed(connection, record, call, effects, error, run, moves)
+        """Return what the app gets instead of an error, or `RERAISE`."""
+        flow = self._flow.failed(connection, record, call, effects, error, run, generation)
         if not isinstance(error, Exception):  # cancelled: nothing is waited for
             return await self._run(flow)
-        async with record.in_turn():
-            if record.generation == moves:
+        async with record.exclusive():
+            if record.generation == generation:
                 return await self._run(flow)
         if record.last_error is not None:  # another task has lost it too, and has replaced it
             raise again(record.last_error) from error
-        return PASSES
+        return RERAISE
 
     def statement(
         self, original: Method, connection_of: Callable[[Any], Any], named: str, begin: Method | None = None
@@ -79,7 +79,7 @@ class AsyncMethodWrappers(CallEffects):
                 )
             connection = connection_of(this)
             record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
-            if record is None or (record.busy and record.passes()):
+            if record is None or (record.active_caller and record.goes_to_driver()):
                 return await original(this, query, *args, **kwargs)
             effects: Any = known.get(query, UNSEEN) if type(query) is str else UNSEEN
             operation = (
@@ -90,19 +90,19 @@ class AsyncMethodWrappers(CallEffects):
             if (
                 effects is not None
                 or record.needs_slow_path
-                or record.busy
+                or record.active_caller
                 or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
             ):
                 return await slowly(operation, original, this, connection, record, (query, *args), kwargs, effects)
-            moves, record.busy = record.generation, record.of_app()
+            generation, record.active_caller = record.generation, record.app_caller()
             try:
                 result = await original(this, query, *args, **kwargs)
             except BaseException as error:
                 run = functools.partial(original, this, query, *args, **kwargs)
-                if (instead := await failed(operation, connection, record, error, run, moves)) is PASSES:
+                if (instead := await failed(operation, connection, record, error, run, generation)) is RERAISE:
                     raise
                 return instead
-            record.busy, record.used = False, True
+            record.active_caller, record.used = False, True
             if record.switchable:
                 record.last_response_at = monotonic()
             if record.needs_resync:
@@ -120,12 +120,12 @@ class AsyncMethodWrappers(CallEffects):
         record: AsyncRecord,
         error: BaseException,
         run: Callable[[], Any],
-        moves: int,
+        generation: int,
     ) -> Any:
         """A plain statement raised."""
-        record.busy = False
-        record.transaction_status = self._native.transaction_status(connection, record)
-        given = (connection, record, Request.STATEMENT, None, error, run, moves)
+        record.active_caller = False
+        record.transaction_status = self._adapter.transaction_status(connection, record)
+        given = (connection, record, Request.STATEMENT, None, error, run, generation)
         return await ended_async(operation, self.failed, *given, error=error)
 
     async def _slowly(
@@ -140,7 +140,7 @@ class AsyncMethodWrappers(CallEffects):
         effects: Any,
     ) -> Any:
         """Do it step by step, as an operation if somebody listens."""
-        async with record.in_turn():
+        async with record.exclusive():
             given = (original, cursor, connection, record, args, kwargs, effects)
             return await ended_async(operation, self._carry_out, *given)
 
@@ -170,18 +170,18 @@ class AsyncMethodWrappers(CallEffects):
         async def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
             connection = connection_of(this)
             record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
-            if record is None or record.off or (record.busy and record.passes()):
+            if record is None or record.off or (record.active_caller and record.goes_to_driver()):
                 return await original(this, *args, **kwargs)
-            moves, record.busy = record.generation, record.of_app()
+            generation, record.active_caller = record.generation, record.app_caller()
             try:
                 result = await original(this, *args, **kwargs)
             except BaseException as error:
-                record.busy = False
+                record.active_caller = False
                 run = functools.partial(original, this, *args, **kwargs)
-                if (instead := await failed(this, connection, record, error, run, moves)) is PASSES:
+                if (instead := await failed(this, connection, record, error, run, generation)) is RERAISE:
                     raise
                 return instead
-            record.busy = False
+            record.active_caller = False
             return result
 
         return fetch
@@ -197,10 +197,10 @@ class AsyncMethodWrappers(CallEffects):
             except BaseException as error:
                 connection = connection_of(this)
                 record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
-                if record is None or record.off or record.busy:
+                if record is None or record.off or record.active_caller:
                     raise
                 run = functools.partial(original, this, *args, **kwargs)
-                if (instead := await failed(this, connection, record, error, run, record.generation)) is PASSES:
+                if (instead := await failed(this, connection, record, error, run, record.generation)) is RERAISE:
                     raise
                 return instead
 
@@ -213,12 +213,12 @@ class AsyncMethodWrappers(CallEffects):
         record: AsyncRecord,
         error: BaseException,
         run: Callable[[], Any],
-        moves: int,
+        generation: int,
     ) -> Any:
         """Rows could not be read."""
-        text = self._native.executed(cursor)
+        text = self._adapter.executed(cursor)
         effects = None if text is None else self.effects_of(text)
-        return await self.failed(connection, record, Request.READ, effects, error, run, moves)
+        return await self.failed(connection, record, Request.READ, effects, error, run, generation)
 
     def call(
         self,
@@ -239,14 +239,14 @@ class AsyncMethodWrappers(CallEffects):
         async def method(self_: Any, *args: Any, **kwargs: Any) -> Any:
             connection = self_ if connection_of is None else connection_of(self_)
             record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
-            if record is None or record.off or (record.busy and record.passes()):
+            if record is None or record.off or (record.active_caller and record.goes_to_driver()):
                 return await original(self_, *args, **kwargs)
-            does = None if effects is None else understood(effects, record, args, kwargs)
+            does = None if effects is None else effects_of_call(effects, record, args, kwargs)
             run = functools.partial(original, self_, *args, **kwargs)
             operation = (
                 None if begin is None or nobody() or not record.operations_wanted else begin(record, *args, **kwargs)
             )
-            async with record.in_turn():
+            async with record.exclusive():
                 return await ended_async(operation, self._carried_out, connection, record, call, does, run, reads_last)
 
         return method
@@ -266,5 +266,5 @@ async def ended_async(
     except BaseException as raised:
         operation.end(raised)
         raise
-    operation.end(error if result is PASSES else None)
+    operation.end(error if result is RERAISE else None)
     return result

@@ -21,7 +21,7 @@ Method = Callable[..., Any]
 
 
 def closing_after_reset(
-    native: DriverAdapter, driver: Driver, flows: Flows, close: Method
+    adapter: DriverAdapter, driver: Driver, flows: Flows, close: Method
 ) -> Callable[[Method], Method]:
     """Make a coroutine that closes reset the session first; `close` ends the connection where that fails."""
 
@@ -32,13 +32,13 @@ def closing_after_reset(
             if not isinstance(record, AsyncRecord):
                 return await original(self, *args, **kwargs)
             within = record.is_within()
-            in_use = record.busy is not False and not within
+            in_use = record.active_caller is not False and not within
             flow = last_reset(driver, flows, self, record, within=within, in_use=in_use)
             with closed_if_interrupted(partial(close, self)):  # or where it fails: the server has gone
                 if flow is not None:
-                    async with record.in_turn():
+                    async with record.exclusive():
                         await flows.run_async(flow)
-                if native.is_closed(self):  # by the app's own handler
+                if adapter.is_closed(self):  # by the app's own handler
                     return None
                 return await original(self, *args, **kwargs)
 

@@ -21,7 +21,7 @@ __all__ = ["AsyncDriver"]
 class AsyncDriver(AdaptedDriver):
     """`Driver` for one async driver."""
 
-    _native: AsyncAdapter
+    _adapter: AsyncAdapter
     _run = staticmethod(runners.run_async)
     _race = race_tasks
     _record_class = AsyncRecord
@@ -33,12 +33,12 @@ class AsyncDriver(AdaptedDriver):
     def lock(self, connection: Any) -> AbstractAsyncContextManager[Any]:
         """Return what keeps another switch away."""
         record = record_of(connection)
-        return record.in_turn() if isinstance(record, AsyncRecord) else asyncio.Lock()
+        return record.exclusive() if isinstance(record, AsyncRecord) else asyncio.Lock()
 
     @contextmanager
     def _bounded(self, connection: Any, deadline: float) -> Iterator[None]:
         """While inside, calls fail from `deadline` on: the transport is cut, so that no task is cancelled for it."""
-        if (cut := self._native.cutter(connection)) is None:
+        if (cut := self._adapter.cutter(connection)) is None:
             yield
             return
         timer = asyncio.get_running_loop().call_later(max(0.0, deadline - time.monotonic()), cut)

@@ -11,7 +11,7 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers, ended_async
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.facts import OF_REQUEST
-from instrumented_wrapper.drivers.engine.flow import PASSES
+from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH
@@ -27,8 +27,8 @@ _INTRANS: Final = TransactionStatus.INTRANS  # to look into an enum costs as muc
 class AsyncEndWrappers:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: DriverAdapter, calls: AsyncMethodWrappers, spans: QuerySpans) -> None:
-        self._native, self._calls, self._spans = native, calls, spans
+    def __init__(self, adapter: DriverAdapter, calls: AsyncMethodWrappers, spans: QuerySpans) -> None:
+        self._adapter, self._calls, self._spans = adapter, calls, spans
 
     def _done(self, call: Request) -> Effects:
         return self._calls.effects_of(call.name) or OF_REQUEST[call]
@@ -38,39 +38,39 @@ class AsyncEndWrappers:
         begin, done = functools.partial(self._spans.command, call.name), self._done(call)
 
         def effects(record: AsyncRecord) -> Effects | None:
-            return record.settings_client.understood(done) if record.chains else done
+            return record.settings_client.with_functions(done) if record.chains else done
 
         slowly = self._calls.call(original, call, begin, effects)
-        clears, native, nobody, failed = bool(done.clears), self._native, self._spans.nobody, self._failed
-        status_of, answered = native.transaction_status, self._calls.answered
-        aborts = native.room.CAPABILITIES.aborts_transactions
+        clears, adapter, nobody, failed = bool(done.clears), self._adapter, self._spans.nobody, self._failed
+        status_of, answered = adapter.transaction_status, self._calls.answered
+        aborts = adapter.room.CAPABILITIES.aborts_transactions
 
         @functools.wraps(original)
         async def end(self: Any) -> Any:
             record: AsyncRecord | None = self.__dict__.get(KEY)
             if (
                 record is None
-                or record.busy
+                or record.active_caller
                 or (record.end_unclear and record.needs_look_at_end(clears))
                 or ((status := status_of(self, record)) is not _INTRANS and aborts)
                 or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
             ):
                 return await slowly(self)
             operation = begin(record) if record.operations_wanted and not nobody() else None
-            record.transaction_status, moves, record.busy = status, record.generation, record.of_app()
+            record.transaction_status, generation, record.active_caller = status, record.generation, record.app_caller()
             try:
                 result = await original(self)
             except BaseException as error:
-                record.busy = False
+                record.active_caller = False
                 run = functools.partial(original, self)
-                if (instead := await failed(operation, self, record, call, error, run, moves)) is PASSES:
+                if (instead := await failed(operation, self, record, call, error, run, generation)) is RERAISE:
                     raise
                 return instead
-            record.busy = record.begun = record.used = record.outlived = False
+            record.active_caller = record.begun = record.used = record.is_prepared = False
             record.transaction_status = status_of(self, record)
             if record.switchable:
                 record.last_response_at = monotonic()
-            if record.needs_resync or record.late:
+            if record.needs_resync or record.reports_deferred:
                 record.in_flight.append(done)
                 await answered(self, record)
             if operation is not None:
@@ -87,9 +87,9 @@ class AsyncEndWrappers:
         call: Request,
         error: BaseException,
         run: Callable[[], Any],
-        moves: int,
+        generation: int,
     ) -> Any:
         done = self._done(call)
         record.in_flight.append(done)
-        given = (connection, record, call, done, error, run, moves)
+        given = (connection, record, call, done, error, run, generation)
         return await ended_async(operation, self._calls.failed, *given, error=error)

@@ -29,13 +29,13 @@ class AsyncRecord(Record):
         turn: held by the task that does more than a plain statement.
     """
 
-    native: AsyncAdapter
+    adapter: AsyncAdapter
 
-    def __init__(self, native: AsyncAdapter, connection: Any, options: Options, arguments: Any) -> None:
-        super().__init__(native, connection, options, arguments)
-        self.use_lock = nullcontext()  # tasks of one event loop: `turn` keeps them apart
-        self.turn = asyncio.Lock()
-        self._in_turn = _NO_TASK  # the number of the task that holds it
+    def __init__(self, adapter: AsyncAdapter, connection: Any, options: Options, arguments: Any) -> None:
+        super().__init__(adapter, connection, options, arguments)
+        self.use_lock = nullcontext()  # tasks of one event loop: `task_lock` keeps them apart
+        self.task_lock = asyncio.Lock()
+        self._lock_holder = _NO_TASK  # the number of the task that holds it
 
     def caller(self) -> int:
         """Return the number of the task that calls now."""
@@ -46,36 +46,36 @@ class AsyncRecord(Record):
         except RuntimeError:  # no loop runs: a finaliser, or an app that closes after its loop has ended
             return _NO_TASK
 
-    def of_app(self) -> object:
-        """Return what `busy` is while a call of the app is under way: the same."""
+    def app_caller(self) -> object:
+        """Return what `active_caller` is while a call of the app is under way: the same."""
         return self.caller()
 
     def is_within(self) -> bool:
         """Return True if a call now is part of the one that is under way, in this task."""
-        return self.busy == self.caller()
+        return self.active_caller == self.caller()
 
-    def passes(self) -> bool:
+    def goes_to_driver(self) -> bool:
         """Return True if a call now goes to the driver as it is.
 
         It is part of one that is under way, or beside one of another task: the driver then says what is wrong.
         """
-        return self.busy == self.caller() or not self.turn.locked()
+        return self.active_caller == self.caller() or not self.task_lock.locked()
 
     @asynccontextmanager
-    async def in_turn(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """While inside, no other task does more than a plain statement, which the driver refuses."""
         caller = self.caller()
-        if self._in_turn == caller:  # a handler uses the connection
+        if self._lock_holder == caller:  # a handler uses the connection
             yield
             return
-        async with self.turn:
+        async with self.task_lock:
             before = _acting.get()
-            self._in_turn = caller
+            self._lock_holder = caller
             _acting.set(caller)
             try:
                 yield
             finally:
-                self._in_turn = _NO_TASK
+                self._lock_holder = _NO_TASK
                 _acting.set(before)
 
     async def attach_async(self, connection: Any, hosts: tuple[Address, ...]) -> None:
@@ -83,22 +83,22 @@ class AsyncRecord(Record):
         self.begin(connection, hosts)
         if self.failover:
             try:
-                self.was_standby = await self.native.is_standby(connection)
+                self.was_standby = await self.adapter.is_standby(connection)
             except (
-                self.native.raises
+                self.adapter.raises
             ):  # it does not say, or is lost already: connecting went well, for all the app knows
                 self.was_standby = None
         self.watch(connection)
 
-    def look_at(self, connection: Any) -> None:
+    def track_physical(self, connection: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
-        super().look_at(connection)
+        super().track_physical(connection)
         if self.failover:
             self.poll = self.poll_for(connection)
 
     def poll_for(self, connection: Any) -> Callable[[int], Any]:
         """Return a function that looks whether the server has sent something unasked; the event loop reads it first."""
-        return self.native.poll(connection)
+        return self.adapter.poll(connection)
 
     def became_foreign(self) -> None:
         """This is a forked child: the connection is the parent's."""

@@ -16,9 +16,9 @@ __all__ = ["CallEffects"]
 class CallEffects:
     """Reads the calls of one driver."""
 
-    def __init__(self, native: DriverAdapter) -> None:
-        self._native = native
-        self.effects: StatementCache[str, Effects | None] = StatementCache(native.room.scan)
+    def __init__(self, adapter: DriverAdapter) -> None:
+        self._adapter = adapter
+        self.effects: StatementCache[str, Effects | None] = StatementCache(adapter.room.scan)
 
     def effects_of(self, text: str) -> Effects | None:
         """Return what a text may do to the session, read once per text; None for nothing."""
@@ -29,16 +29,16 @@ class CallEffects:
     ) -> Effects | None:
         """Return what a statement does with its parameters in it, and with what the functions do that it calls."""
         given = [*args, *kwargs.values()]
-        text = self._native.text_of(cursor, given[0]) if given else ""
+        text = self._adapter.text_of(cursor, given[0]) if given else ""
         effects = self.effects_of(text)
         if effects is not None and len(given) > 1 and (effects.sets or effects.concerns_state):
-            whole = self._native.exact(cursor, given[0], given[1])
-            effects = _doubtful(effects) if whole is None else self._native.room.scan(whole)
-        return None if effects is None else record.settings_client.understood(effects)
+            whole = self._adapter.exact(cursor, given[0], given[1])
+            effects = _doubtful(effects) if whole is None else self._adapter.room.scan(whole)
+        return None if effects is None else record.settings_client.with_functions(effects)
 
     def reads_last(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Return True if a statement reads what the last one left to be read."""
-        return self._native.room.reads_last(str([*args, *kwargs.values()][:1]))
+        return self._adapter.room.reads_last(str([*args, *kwargs.values()][:1]))
 
 
 def _doubtful(effects: Effects) -> Effects:

@@ -23,10 +23,10 @@ __all__ = [
     "may_observe_loss",
     "may_resync",
     "note",
+    "note_status",
     "refusal_of",
     "settle",
     "unread",
-    "was_heard",
 ]
 
 _MAY_BE_STANDBY: Final = ("read-only", "standby", "prefer-standby")
@@ -127,7 +127,7 @@ def attributed(record: TrackedConnection, effects: Effects) -> Effects:
 # --- after ------------------------------------------------------------------------------------------------------
 
 
-def was_heard(record: TrackedConnection, status: TransactionStatus) -> None:
+def note_status(record: TrackedConnection, status: TransactionStatus) -> None:
     """End the refusal of a lost transaction if the server has it no more: the app has rolled back, perhaps begun anew.
 
     Where the server has no aborted transactions, only the request shows that (`due_error`).
@@ -151,14 +151,14 @@ def settle(record: TrackedConnection, status: TransactionStatus, certain: bool) 
         record.transaction_status = status
 
 
-def is_demoted(record: TrackedConnection, asked_for: str) -> bool:
+def is_demoted(record: TrackedConnection, requested_role: str) -> bool:
     """Return True if a server that refuses writes as a standby was demoted: the app did not ask for a standby.
 
     Args:
         record: of the connection.
-        asked_for: the kind of server that the app asks for, as libpq names it.
+        requested_role: the kind of server that the app asks for, as libpq names it.
     """
-    accepted = asked_for in _MAY_BE_STANDBY or (asked_for == "any" and record.was_standby)
+    accepted = requested_role in _MAY_BE_STANDBY or (requested_role == "any" and record.was_standby)
     return record.may_be_demoted() and not accepted
 
 

@@ -51,14 +51,14 @@ class AdaptedDriver(TrackedDriver):
     _race: Any  # the module that connects to several hosts at once
     _record_class: type[Record] = Record
 
-    def __init__(self, native: DriverAdapter) -> None:
-        self._native = native
-        self.name = native.name
+    def __init__(self, adapter: DriverAdapter) -> None:
+        self._adapter = adapter
+        self.name = adapter.name
 
     @property
     def settings(self) -> Sequence[str]:
         """The names of the settings that the driver itself keeps."""
-        return self._native.settings
+        return self._adapter.settings
 
     @property
     def within(self) -> AdaptedDriver:
@@ -68,25 +68,25 @@ class AdaptedDriver(TrackedDriver):
     @property
     def operational_error(self) -> type[Exception]:
         """The driver's ``OperationalError``."""
-        return self._native.operational_error
+        return self._adapter.operational_error
 
     @property
     def raises(self) -> tuple[type[Exception], ...]:
         """All that the driver's calls raise."""
-        return self._native.raises
+        return self._adapter.raises
 
     @property
     def error_number(self) -> int | None:
         """What stands before the text in an error, where the driver has a number there."""
-        return self._native.error_number
+        return self._adapter.error_number
 
-    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return the attributes by which pools see that an error ends the connection."""
-        return self._native.marks_of_end(cause)
+        return self._adapter.loss_attributes(cause)
 
     def owns(self, connection: Any) -> bool:
         """Tell whether it is a connection of this driver."""
-        return isinstance(connection, self._native.kinds)
+        return isinstance(connection, self._adapter.kinds)
 
     def session_of(self, connection: Any) -> Session | None:
         """Return the session behind a connection that is watched."""
@@ -102,27 +102,27 @@ class AdaptedDriver(TrackedDriver):
 
     def read(self, connection: Any, setting: str) -> Any:
         """Return the value of a setting that the driver keeps."""
-        return self._native.read(connection, setting)
+        return self._adapter.read(connection, setting)
 
     def write(self, connection: Any, setting: str, value: Any) -> None:
         """Set one."""
         with self._internal_call(connection):
-            self._native.write(connection, setting, value)
+            self._adapter.write(connection, setting, value)
 
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
         """Return what the server has told unasked."""
         return _record(connection).settings_client.reported(names)
 
-    def notice(self, connection: Any, will_ask: bool = False) -> None:
+    def apply_reports(self, connection: Any, will_resync: bool = False) -> None:
         """Take what the server has reported of settings that no statement named."""
         record = _record(connection)
-        record.settings_client.notice()
-        if will_ask and self.is_idle(connection):
-            record.settings_client.expect()
+        record.settings_client.apply_reports()
+        if will_resync and self.is_idle(connection):
+            record.settings_client.doubt_unreported()
 
-    def present(self, connection: Any, names: Sequence[str]) -> Any:
+    def query_settings(self, connection: Any, names: Sequence[str]) -> Any:
         """Ask for the values of settings. May wait."""
-        return self._run(self._internal(connection, lambda record: record.settings_client.present(names)))
+        return self._run(self._internal(connection, lambda record: record.settings_client.query_settings(names)))
 
     def assign(
         self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
@@ -132,45 +132,45 @@ class AdaptedDriver(TrackedDriver):
             self._internal(connection, lambda record: record.settings_client.assign(assignments, clears, back))
         )
 
-    def ask(self, connection: Any) -> Any:
+    def resync(self, connection: Any) -> Any:
         """Ask for all that is in doubt, and tell the session. May wait."""
-        return self._run(self._internal(connection, lambda record: record.settings_client.ask()))
+        return self._run(self._internal(connection, lambda record: record.settings_client.resync()))
 
     def query(self, connection: Any, text: str) -> Any:
         """Send a text and return its rows as text. May wait."""
-        return self._run(self._internal(connection, lambda record: self._native.query(connection, text)))
+        return self._run(self._internal(connection, lambda record: self._adapter.query(connection, text)))
 
     def _internal(self, connection: Any, call: Callable[[Record], Any]) -> Flow[Any]:
         """Do something that is ours."""
         with self._internal_call(connection) as record:
             return (yield partial(call, record))
 
-    def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+    def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
         """Find out whether a pooler keeps the server session: nothing is known of poolers here."""
         return False
         yield  # a flow, without a step
 
     def is_idle(self, connection: Any) -> bool:
         """Tell whether it is healthy and nothing is under way."""
-        native, record = self._native, _record(connection)
-        if native.is_closed(connection) or native.is_lost(connection, None) or native.is_streaming(connection):
+        adapter, record = self._adapter, _record(connection)
+        if adapter.is_closed(connection) or adapter.is_lost(connection, None) or adapter.is_streaming(connection):
             return False
-        return native.transaction_status(connection, record) == TransactionStatus.IDLE
+        return adapter.transaction_status(connection, record) == TransactionStatus.IDLE
 
     def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
         """Return True if the physical connection is known to have ended."""
-        return self._native.is_lost(connection, error)
+        return self._adapter.is_lost(connection, error)
 
     def is_in_transaction(self, connection: Any) -> bool:
         """Return True if a transaction is open, also an aborted one."""
-        return self._native.transaction_status(connection, _record(connection)) in (
+        return self._adapter.transaction_status(connection, _record(connection)) in (
             TransactionStatus.INTRANS,
             TransactionStatus.INERROR,
         )
 
     def is_closed(self, connection: Any) -> bool:
         """Return True if the app has closed it, or it has ended."""
-        return self._native.is_closed(connection)
+        return self._adapter.is_closed(connection)
 
     def finish_work(self, connection: Any) -> Any:
         """Commit what a handler left open in a transaction of its own. May wait."""
@@ -178,24 +178,24 @@ class AdaptedDriver(TrackedDriver):
 
     def _finish_work(self, connection: Any) -> Flow[None]:
         record = _record(connection)
-        status = self._native.transaction_status(connection, record)
+        status = self._adapter.transaction_status(connection, record)
         if status == TransactionStatus.INERROR:
-            raise self._native.error("the handler left an aborted transaction")
+            raise self._adapter.error("the handler left an aborted transaction")
         if status == TransactionStatus.INTRANS:
-            yield from self._internal(connection, lambda record: self._native.finish(connection, "COMMIT"))
+            yield from self._internal(connection, lambda record: self._adapter.finish(connection, "COMMIT"))
             record.used = record.begun = False
 
     def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Find a server, together with the other connections that are lost now, and connect to it."""
-        native, record = self._native, _record(connection)
-        login = (self.name, *native.key(connection, record))
-        target = target_of(record, loss, record.hosts, native.asked_for(record), bool(record.was_standby), login)
-        new, found = yield from find(target, self._contest(connection, record, loss.asks), deadline)
-        return candidate(new, _record(new), record, found, native.socket(new), deadline)
+        adapter, record = self._adapter, _record(connection)
+        login = (self.name, *adapter.key(connection, record))
+        target = target_of(record, loss, record.hosts, adapter.requested_role(record), bool(record.was_standby), login)
+        new, found = yield from find(target, self._contest(connection, record, loss.probe), deadline)
+        return candidate(new, _record(new), record, found, adapter.socket(new), deadline)
 
     def _contest(self, connection: Any, record: Record, asks: bool) -> Contest:
         attempt = partial(self._open, connection, record, asks)
-        contest: Contest = self._race.contest(Opening(attempt, self._native.answer, self._close))
+        contest: Contest = self._race.contest(Opening(attempt, self._adapter.answer, self._close))
         return contest
 
     def _open(self, connection: Any, record: Record, asks: bool, address: Address, role: str, seconds: float) -> Any:
@@ -205,11 +205,11 @@ class AdaptedDriver(TrackedDriver):
     def _opened(
         self, connection: Any, record: Record, asks: bool, address: Address, role: str, seconds: float
     ) -> Flow[Any]:
-        native = self._native
-        new = yield partial(native.open, connection, record, address, role, seconds)
+        adapter = self._adapter
+        new = yield partial(adapter.open, connection, record, address, role, seconds)
         try:
             with self._bounded(new, time.monotonic() + seconds):
-                is_standby = yield partial(native.checked, new, role, asks)
+                is_standby = yield partial(adapter.checked, new, role, asks)
                 self._dress(new, connection, record, address)
             _record(new).was_standby = is_standby
         except BaseException:
@@ -218,46 +218,46 @@ class AdaptedDriver(TrackedDriver):
         return new
 
     def _dress(self, new: Any, connection: Any, record: Record, address: Address) -> None:
-        native = self._native
-        internal = self._record_class(native, new, options_of_candidate(record), record.arguments)
+        adapter = self._adapter
+        internal = self._record_class(adapter, new, options_of_candidate(record), record.arguments)
         make_internal(internal, record)
         internal.begin(new, (address,))
         internal.watch(new)
-        for setting in native.settings:
-            native.write(new, setting, record.pristine(setting, native.read(connection, setting)))
+        for setting in adapter.settings:
+            adapter.write(new, setting, record.pristine(setting, adapter.read(connection, setting)))
 
     def _close(self, connection: Any) -> None:
         with contextlib.suppress(Exception):  # nobody wants it any more
-            self._native.shut(connection, for_good=True)
+            self._adapter.shut(connection, for_good=True)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in a transaction that the server itself refuses to go on with. May wait."""
         new = replacement.connection
-        return self._run(self._internal(new, lambda record: self._native.refuse(new)))
+        return self._run(self._internal(new, lambda record: self._adapter.refuse(new)))
 
     def graft(self, connection: Any, replacement: Replacement) -> None:
         """Exchange the physical connections of the app's object and the replacement's."""
         record, other = _record(connection), _record(replacement.connection)
         with taking_over(record):
-            with _busy(record), _busy(other):
+            with _used_by_wrapper(record), _used_by_wrapper(other):
                 del replacement.connection.__dict__[KEY]
-                replacement.connection = old = self._native.swap(connection, replacement.connection)
+                replacement.connection = old = self._adapter.swap(connection, replacement.connection)
             old.__dict__[KEY], other.connection = other, ref(old)
             with exchanging(record, other):
-                record.look_at(connection)
-                other.look_at(old)
+                record.track_physical(connection)
+                other.track_physical(old)
 
     def abandon(self, connection: Any) -> None:
         """Close the app's object for good."""
         record = _record(connection)
-        with closing_for_good(record), _busy(record):
+        with closing_for_good(record), _used_by_wrapper(record):
             record.abandoned = True
-            self._native.shut(connection, for_good=True)
+            self._adapter.shut(connection, for_good=True)
 
     def silence(self, connection: Any) -> None:
         """In a forked child: give up its socket, which is the parent's."""
-        if not self._native.is_closed(connection):
-            silence(self._native.socket(connection))
+        if not self._adapter.is_closed(connection):
+            silence(self._adapter.socket(connection))
 
     def end(self, connection: Any) -> None:
         """End the physical connection of a connection that its pool must discard."""
@@ -269,17 +269,17 @@ class AdaptedDriver(TrackedDriver):
 
     def check_outside_transaction(self, connection: Any, verb: str) -> None:
         """Raise where the connection is closed, or a transaction is open, or something is under way."""
-        native, record = self._native, record_of(connection)
-        if native.is_closed(connection):
-            raise native.operational_error(f"{verb} needs an open connection")
-        if record is not None and not (self.is_idle(connection) or native.is_lost(connection, None)):
+        adapter, record = self._adapter, record_of(connection)
+        if adapter.is_closed(connection):
+            raise adapter.operational_error(f"{verb} needs an open connection")
+        if record is not None and not (self.is_idle(connection) or adapter.is_lost(connection, None)):
             state, remedy = "has an open transaction", "commit or roll back"
             if (
-                native.is_streaming(connection)
-                or native.transaction_status(connection, record) == TransactionStatus.ACTIVE
+                adapter.is_streaming(connection)
+                or adapter.transaction_status(connection, record) == TransactionStatus.ACTIVE
             ):
                 state, remedy = "has a result that is not read", "fetch all rows or close the cursor"
-            raise native.programming_error(
+            raise adapter.programming_error(
                 f"{verb} needs a connection outside a transaction; this one {state}: {remedy} first"
             )
 
@@ -288,18 +288,18 @@ class AdaptedDriver(TrackedDriver):
         """While inside, what is sent is ours; it fails when the time is up that a switch or a reset has."""
         record = _record(connection)
         limit = record.deadline
-        with _busy(record), nullcontext() if limit is None else self._bounded(connection, limit):
+        with _used_by_wrapper(record), nullcontext() if limit is None else self._bounded(connection, limit):
             yield record
 
 
 @contextmanager
-def _busy(record: Record) -> Iterator[None]:
+def _used_by_wrapper(record: Record) -> Iterator[None]:
     with record.use_lock:
-        before, record.busy = record.busy, record.caller()
+        before, record.active_caller = record.active_caller, record.caller()
         try:
             yield
         finally:
-            record.busy = before
+            record.active_caller = before
 
 
 def _record(connection: Any) -> Record:

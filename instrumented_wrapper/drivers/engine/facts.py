@@ -27,13 +27,13 @@ def facts_before(record: Record, request: Request, effects: Effects | None) -> F
     """Return what is known before the request sends anything."""
     return Facts(
         request,
-        in_transaction=_in_transaction(record) and not record.outlived,
+        in_transaction=_in_transaction(record) and not record.is_prepared,
         rolls_back=effects is not None and effects.gives_up,
     )
 
 
 def facts_after(
-    native: DriverAdapter, connection: Any, record: Record, request: Request, effects: Effects | None, in_part: bool
+    adapter: DriverAdapter, connection: Any, record: Record, request: Request, effects: Effects | None, in_part: bool
 ) -> Facts:
     """Return what is known after the request has sent something; `in_part`: the driver says that a part has run."""
     sent, in_part = effects or _NOTHING, in_part or request is Request.READ
@@ -43,13 +43,13 @@ def facts_after(
         request,
         in_transaction=_in_transaction(record),
         aborted=record.transaction_status == TransactionStatus.INERROR,
-        begins=sent.begins or (native.begins(connection) and not only_ends),
+        begins=sent.begins or (adapter.begins(connection) and not only_ends),
         outcome_unknown_if_lost=sent.outcome_unknown_if_lost,
         prepared=request is Request.TWO_PHASE or (sent.outcome_unknown_if_lost and not (sent.steps or sent.begins)),
         rolls_back=sent.gives_up,
         goes_on=sent.rolls_back and sent.several,
         several=several,
-        atomic=native.room.CAPABILITIES.runs_text_atomically and not in_part,
+        atomic=adapter.room.CAPABILITIES.runs_text_atomically and not in_part,
         alone=not several,
     )
 

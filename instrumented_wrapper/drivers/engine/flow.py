@@ -26,11 +26,11 @@ from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["PASSES", "StatementFlow"]
+__all__ = ["RERAISE", "StatementFlow"]
 
 _PREPARE: Final = statement.Step(statement.COMMIT, statement.OUTLIVES)
 _NOTHING: Final = Effects()
-PASSES: Final = object()  # instead of a result: the error that was raised is the app's
+RERAISE: Final = object()  # instead of a result: the error that was raised is the app's
 
 
 class StatementFlow:
@@ -41,10 +41,10 @@ class StatementFlow:
     """
 
     def __init__(
-        self, native: DriverAdapter, driver: Driver, flows: Flows, run: Callable[[Flow[Any]], Any] | None = None
+        self, adapter: DriverAdapter, driver: Driver, flows: Flows, run: Callable[[Flow[Any]], Any] | None = None
     ) -> None:
-        self._native, self._driver, self._flows = native, driver, flows
-        self._database = native.room.CAPABILITIES
+        self._adapter, self._driver, self._flows = adapter, driver, flows
+        self._database = adapter.room.CAPABILITIES
         self.run: Callable[[Flow[Any]], Any] = run or flows.run
 
     def carry_out(
@@ -62,16 +62,16 @@ class StatementFlow:
         """
         done, record.end_unclear = effects or OF_REQUEST.get(call), True
         record.transaction_status, left_one = (
-            self._native.transaction_status(connection, record),
+            self._adapter.transaction_status(connection, record),
             record.lost is not None,
         )
         if record.needs_slow_path:
             guards.raise_due(decisions.due_error(record, call, done))
-        first = moves = record.generation
-        if loss := (yield from guards.found_dead(self._native, connection, record, call, done)):
-            yield from self._repair(connection, record, loss, moves)
+        first = generation = record.generation
+        if loss := (yield from guards.found_dead(self._adapter, connection, record, call, done)):
+            yield from self._repair(connection, record, loss, generation)
         if record.needs_slow_path:
-            yield from guards.refuse(self._native, connection, record, call, done)
+            yield from guards.refuse(self._adapter, connection, record, call, done)
         if record.resync_next and call is Request.STATEMENT and not reads_last:
             yield from self._resync_first(connection, record)
         if (
@@ -83,24 +83,24 @@ class StatementFlow:
             yield from self._read_first(connection, record, call, done)
         if done is not None and done is not _NOTHING:
             decisions.note(record, decisions.attributed(record, done))
-        moves = record.generation
-        record.busy = record.of_app()
+        generation = record.generation
+        record.active_caller = record.app_caller()
         try:
             result = yield run
         except BaseException as error:
-            record.busy = False
+            record.active_caller = False
             lost = left_one or record.generation != first
             instead = yield from self._failed_elsewhere(connection, record, call, done, error, run, lost)
-            if instead is PASSES:
-                instead = yield from self.failed(connection, record, call, done, error, run, moves)
-            if instead is PASSES:
+            if instead is RERAISE:
+                instead = yield from self.failed(connection, record, call, done, error, run, generation)
+            if instead is RERAISE:
                 raise
             return instead
-        record.busy = False
+        record.active_caller = False
         if self.answered(connection, record):
             yield from self.resync(connection, record)
         if record.generation != first and ends(call, done):
-            self._native.ended(connection, record)
+            self._adapter.ended(connection, record)
         return result
 
     # --- before --------------------------------------------------------------------------------------------------
@@ -109,19 +109,19 @@ class StatementFlow:
         """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
         if not (names := decisions.unread(record, effects.steps)):
             return
-        moves, busy = record.generation, record.busy
-        record.busy = record.caller()
+        generation, caller_before = record.generation, record.active_caller
+        record.active_caller = record.caller()
         try:
             yield from self._flows.note_changes(self._driver, connection, record, names)
         except ValueError:  # something between us and the server answers otherwise than the server does
             return
-        except self._native.raises as error:
-            if not (record.switchable and self._native.is_lost(connection, error)):
+        except self._adapter.raises as error:
+            if not (record.switchable and self._adapter.is_lost(connection, error)):
                 return
             if loss := loss_rules.found_before_sending(facts_before(record, call, effects)):
-                yield from self._repair(connection, record, replace(loss, cause=error), moves)
+                yield from self._repair(connection, record, replace(loss, cause=error), generation)
         finally:
-            record.busy = busy
+            record.active_caller = caller_before
 
     # --- after ---------------------------------------------------------------------------------------------------
 
@@ -131,13 +131,13 @@ class StatementFlow:
         noted, client = record.in_flight, record.settings_client
         record.used = record.used or not self._only_sets(noted)
         if noted:
-            more_to_come = noted[-1].several and self._native.is_streaming(connection)
+            more_to_come = noted[-1].several and self._adapter.is_streaming(connection)
             self._settle(connection, record, certain=not more_to_come)
         if not noted or any(map(client.may_report, noted)):
-            client.notice()
+            client.apply_reports()
         resyncs = record.needs_resync and self._resyncs_now(connection, record)
         if record.lost is not None:
-            decisions.was_heard(record, self._native.transaction_status(connection, record))
+            decisions.note_status(record, self._adapter.transaction_status(connection, record))
         return resyncs
 
     def _only_sets(self, noted: Sequence[Effects]) -> bool:
@@ -148,7 +148,7 @@ class StatementFlow:
 
     def _settle(self, connection: Any, record: Record, certain: bool) -> None:
         self._follow(record)
-        decisions.settle(record, self._native.transaction_status(connection, record), certain)
+        decisions.settle(record, self._adapter.transaction_status(connection, record), certain)
         record.templates = None
 
     @staticmethod
@@ -158,7 +158,7 @@ class StatementFlow:
             if effects.only_sets:
                 continue
             if effects.begins or effects.outcome_unknown_if_lost or effects.rolls_back:
-                record.outlived = effects.steps[-1:] == (_PREPARE,)
+                record.is_prepared = effects.steps[-1:] == (_PREPARE,)
             for step in effects.steps:
                 if step.kind == statement.BEGIN:
                     record.begun = True
@@ -173,23 +173,23 @@ class StatementFlow:
             record.needs_resync, record.resync_next = False, True
             record.refresh()
         else:
-            return self._native.transaction_status(connection, record) == TransactionStatus.IDLE
+            return self._adapter.transaction_status(connection, record) == TransactionStatus.IDLE
         return False
 
     def _resync_first(self, connection: Any, record: Record) -> Flow[None]:
         """Ask before the next statement, unless there is still something to be read."""
-        if not self._native.is_streaming(connection):
+        if not self._adapter.is_streaming(connection):
             record.resync_next = False
             record.refresh()
             yield from self.resync(connection, record)
 
     def resync(self, connection: Any, record: Record) -> Flow[None]:
         """Ask the server for what is in doubt; where it fails the doubts stay, and are told at a loss."""
-        busy, record.busy = record.busy, record.caller()
+        caller_before, record.active_caller = record.active_caller, record.caller()
         try:
-            yield from repair.resync(self._flows, self._driver, connection, record, (self._native.error, ValueError))
+            yield from repair.resync(self._flows, self._driver, connection, record, (self._adapter.error, ValueError))
         finally:
-            record.busy = busy
+            record.active_caller = caller_before
 
     def failed(
         self,
@@ -199,41 +199,41 @@ class StatementFlow:
         effects: Effects | None,
         error: BaseException,
         run: Callable[[], Any],
-        moves: int,
+        generation: int,
     ) -> Flow[Any]:
         """It raised: a loss, a demotion, or a refusal that is the app's affair.
 
-        Returns what the app gets instead, or `PASSES`: an error that is raised here would be kept by this very frame,
+        Returns what the app gets instead, or `RERAISE`: an error that is raised here would be kept by this very frame,
         and the connection with it, until a garbage collection.
         """
-        native, record.used = self._native, True
-        ours = isinstance(error, FailoverError) or not isinstance(error, (*native.raises, OSError))
+        adapter, record.used = self._adapter, True
+        ours = isinstance(error, FailoverError) or not isinstance(error, (*adapter.raises, OSError))
         if ours:  # or the app was interrupted: nobody knows how far it came
             self._settle(connection, record, certain=False)
-            return PASSES
-        facts = facts_after(native, connection, record, call, effects, in_part=has_run_in_part(error))
-        if native.leaves_open(error):
-            yield partial(native.is_alive, connection)
-        if native.is_lost(connection, error):
-            loss = None if self._native.is_closed(connection) else loss_rules.found_while_under_way(facts, error)
+            return RERAISE
+        facts = facts_after(adapter, connection, record, call, effects, in_part=has_run_in_part(error))
+        if adapter.may_have_ended(error):
+            yield partial(adapter.is_alive, connection)
+        if adapter.is_lost(connection, error):
+            loss = None if self._adapter.is_closed(connection) else loss_rules.found_while_under_way(facts, error)
             if (loss := repair.to_repair(self._flows, self._driver, connection, record, loss)) is None:
-                if record.failed is not None and not isinstance(error, native.error):  # no error that the app expects
+                if record.failed is not None and not isinstance(error, adapter.error):  # no error that the app expects
                     raise again(record.failed) from error
-                return PASSES
+                return RERAISE
             if ends(call, effects):
-                native.ended(connection, record)
-            yield from self._repair(connection, record, loss, moves)
+                adapter.ended(connection, record)
+            yield from self._repair(connection, record, loss, generation)
             if call is Request.ROLLBACK and record.chains:  # it begins the next transaction, too
                 return (yield from self.carry_out(connection, record, call, effects, run))
             return None
         doubtful = facts.outcome_unknown_if_lost and facts.in_transaction and self._database.commits_implicitly
-        if doubtful and not native.is_streaming(connection):
-            yield partial(native.is_alive, connection)  # it may have committed before it failed: this answer tells
-        demoted = record.switchable and (yield partial(native.demoted, connection, record, error))
+        if doubtful and not adapter.is_streaming(connection):
+            yield partial(adapter.is_alive, connection)  # it may have committed before it failed: this answer tells
+        demoted = record.switchable and (yield partial(adapter.demoted, connection, record, error))
         yield from self._refused(connection, record)
         if not demoted:
-            return PASSES
-        yield from self._repair(connection, record, loss_rules.found_demoted(facts, error), moves)
+            return RERAISE
+        yield from self._repair(connection, record, loss_rules.found_demoted(facts, error), generation)
         return (yield run)
 
     def _failed_elsewhere(
@@ -248,30 +248,32 @@ class StatementFlow:
     ) -> Flow[Any]:
         """End a two-phase transaction that another session has begun; `lost`: that one was lost with it.
 
-        Returns `PASSES` where the error is about something else.
+        Returns `RERAISE` where the error is about something else.
         """
-        native = self._native
-        why = native.refused_elsewhere(connection, effects, error) if record.generation > 1 else ""
+        adapter = self._adapter
+        why = adapter.two_phase_refusal(connection, effects, error) if record.generation > 1 else ""
         if why == "gone" and lost:  # it is rolled back already
             return (yield from self._refused(connection, record))
-        if why != "autocommit" or native.transaction_status(connection, record) != TransactionStatus.IDLE:
-            return PASSES
-        moves, record.busy = record.generation, record.caller()
+        if why != "autocommit" or adapter.transaction_status(connection, record) != TransactionStatus.IDLE:
+            return RERAISE
+        generation, record.active_caller = record.generation, record.caller()
         try:
-            yield partial(native.finish, connection, "SET autocommit=1")
+            yield partial(adapter.finish, connection, "SET autocommit=1")
             result = yield run
-            yield partial(native.finish, connection, "SET autocommit=0")
+            yield partial(adapter.finish, connection, "SET autocommit=0")
         except BaseException as later:
             try:
                 yield from self._end_autocommit(connection, later)
             finally:
-                record.busy = False  # also where that fails: else no later call would be the app's
-            if lost and native.refused_elsewhere(connection, effects, later) == "gone":
+                record.active_caller = False  # also where that fails: else no later call would be the app's
+            if lost and adapter.two_phase_refusal(connection, effects, later) == "gone":
                 return (yield from self._refused(connection, record))
-            if (instead := (yield from self.failed(connection, record, call, effects, later, run, moves))) is PASSES:
+            if (
+                instead := (yield from self.failed(connection, record, call, effects, later, run, generation))
+            ) is RERAISE:
                 raise
             return instead
-        record.busy = False
+        record.active_caller = False
         record.settings_client.keep_reported()
         if self.answered(connection, record):
             yield from self.resync(connection, record)
@@ -282,37 +284,37 @@ class StatementFlow:
 
         After an interruption the answer may be half read: the next statement would get it instead of its own.
         """
-        native = self._native
+        adapter = self._adapter
         try:
-            if not isinstance(error, (*native.raises, OSError)):
-                native.shut(connection, for_good=False)
-            elif not native.is_lost(connection, error):
-                yield partial(native.finish, connection, "SET autocommit=0")
+            if not isinstance(error, (*adapter.raises, OSError)):
+                adapter.shut(connection, for_good=False)
+            elif not adapter.is_lost(connection, error):
+                yield partial(adapter.finish, connection, "SET autocommit=0")
         except BaseException as later:
-            native.shut(connection, for_good=False)
-            if not isinstance(later, (*native.raises, OSError)):
+            adapter.shut(connection, for_good=False)
+            if not isinstance(later, (*adapter.raises, OSError)):
                 raise
 
     def _refused(self, connection: Any, record: Record) -> Flow[None]:
-        idle = self._native.transaction_status(connection, record) == TransactionStatus.IDLE
+        idle = self._adapter.transaction_status(connection, record) == TransactionStatus.IDLE
         self._follow(record)
         record.settings_client.refused()
         record.refused(idle=idle)
         if record.needs_resync and self._resyncs_now(connection, record):
             yield from self.resync(connection, record)
 
-    def _repair(self, connection: Any, record: Record, loss: Loss, moves: int) -> Flow[None]:
+    def _repair(self, connection: Any, record: Record, loss: Loss, generation: int) -> Flow[None]:
         """Replace the physical connection; raise what the app must be told."""
         with record.use_lock:
-            if record.generation != moves and record.last_error is not None:
+            if record.generation != generation and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
-            busy, record.busy = record.busy, record.caller()
+            caller_before, record.active_caller = record.active_caller, record.caller()
             record.settings_client.lost(loss.transaction)
             replaced = partial(self._replaced, connection, record)
             try:
                 yield from repair.replace(self._flows, self._driver, connection, record, loss, None, replaced)
             finally:
-                record.busy = busy
+                record.active_caller = caller_before
 
     def _replaced(self, connection: Any, record: Record) -> None:
-        record.transaction_status = self._native.transaction_status(connection, record)
+        record.transaction_status = self._adapter.transaction_status(connection, record)

@@ -131,12 +131,12 @@ class TrackedConnection(Session, ABC):
             return False
         return reset_handler() is None
 
-    def is_left_changed(self) -> bool:
+    def may_leak(self) -> bool:
         """Return True if a return that does not reset may have something to report or to close. Sends nothing."""
         if self.off or self.internal:
             return False
         self.take_reported()
-        return self.changed and self.left_behind.may_be_more(self.on_server.doubts, self.to_clear())
+        return self.changed and self.unreported.may_be_more(self.on_server.doubts, self.to_clear())
 
     def would_switch(self, hosts: tuple[Address, ...]) -> bool:
         """Return True if a loss leads to a switch, where the server is looked for on `hosts`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["Request", "understood"]
+__all__ = ["Request", "effects_of_call"]
 
 
 class Request(Enum):
@@ -31,7 +31,7 @@ class Request(Enum):
     LISTEN = "listen"
 
 
-def understood(
+def effects_of_call(
     effects: Callable[..., Effects | None], record: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Effects | None:
     """Return what a call does by its arguments, which may be any objects."""

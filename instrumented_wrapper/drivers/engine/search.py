@@ -80,7 +80,12 @@ class Contest(NamedTuple):
 
 
 def target_of(
-    record: TrackedConnection, loss: Loss, own: tuple[Address, ...], asked_for: str, was_standby: bool, login: Hashable
+    record: TrackedConnection,
+    loss: Loss,
+    own: tuple[Address, ...],
+    requested_role: str,
+    was_standby: bool,
+    login: Hashable,
 ) -> Target:
     """Return what the connection of `record` looks for.
 
@@ -88,11 +93,11 @@ def target_of(
         record: of the lost connection.
         loss: what the loss means.
         own: the hosts of the connection.
-        asked_for: the kind of server that the app asks for, as libpq names it; empty where it leaves that open.
+        requested_role: the kind of server that the app asks for, as libpq names it; empty where it leaves that open.
         was_standby: the lost server was a standby.
         login: what a refused login depends on, without the password.
     """
-    role = _role_wanted(loss, asked_for, was_standby)
+    role = _role_wanted(loss, requested_role, was_standby)
     return Target(_hosts_to_ask(loss, record.options, own), role, login, lambda: not record.closed_by_app)
 
 
@@ -107,12 +112,12 @@ def _hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tup
     return asked or own or (_ANY_HOST,)
 
 
-def _role_wanted(loss: Loss, asked_for: str, was_standby: bool) -> str:
+def _role_wanted(loss: Loss, requested_role: str, was_standby: bool) -> str:
     """Return the kind of server to look for: the one that the app asks for, else the kind that it had."""
     if loss.trigger == "demoted":
         return PRIMARY
-    if asked_for:
-        return asked_for
+    if requested_role:
+        return requested_role
     if loss.trigger == "requested" and loss.hosts:
         return ANY
     return STANDBY if was_standby else PRIMARY
@@ -159,8 +164,8 @@ def _find_together(target: Target, contest: Contest, deadline: float) -> Flow[Wi
 
 def _follow(flight: Flight, target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
     address = yield partial(contest.wait, flight, deadline, target.is_wanted)
-    with FLIGHTS.following(address, contest.blocks) as turn:
-        yield partial(contest.wait, turn, deadline, target.is_wanted)
+    with FLIGHTS.following(address, contest.blocks) as permit:
+        yield partial(contest.wait, permit, deadline, target.is_wanted)
         only = replace(target, hosts=(address,))
         connection, found = yield from _race(only, contest, _soon(deadline))
     return connection, found._replace(led_by=flight.mark)

@@ -14,9 +14,9 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.call_effects import CallEffects
-from instrumented_wrapper.drivers.engine.flow import PASSES, StatementFlow
+from instrumented_wrapper.drivers.engine.flow import RERAISE, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
-from instrumented_wrapper.drivers.engine.request import Request, understood
+from instrumented_wrapper.drivers.engine.request import Request, effects_of_call
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
@@ -32,8 +32,8 @@ _NOT_GIVEN: Final = object()
 class MethodWrappers(CallEffects):
     """Makes the closures for one driver."""
 
-    def __init__(self, native: DriverAdapter, flow: StatementFlow, spans: QuerySpans) -> None:
-        super().__init__(native)
+    def __init__(self, adapter: DriverAdapter, flow: StatementFlow, spans: QuerySpans) -> None:
+        super().__init__(adapter)
         self._flow, self._spans, self._run = flow, spans, flow.run
 
     def answered(self, connection: Any, record: Record) -> None:
@@ -42,7 +42,7 @@ class MethodWrappers(CallEffects):
             self._run(self._flow.resync(connection, record))
 
     def failed(self, *given: Any) -> Any:
-        """Return what the app gets instead of an error, or `PASSES`."""
+        """Return what the app gets instead of an error, or `RERAISE`."""
         return self._run(self._flow.failed(*given))
 
     def _carried_out(self, *given: Any) -> Any:
@@ -61,7 +61,7 @@ class MethodWrappers(CallEffects):
         `direct` is the same as `original`, for a cursor whose connection was asked for just now.
         """
         known, nobody, begin = self.effects.known.get, self._spans.nobody, begin or self._spans.statement
-        slow, failed, reentrant, at_once = self._slowly, self._failed, self._native.reentrant, direct or original
+        slow, failed, reentrant, at_once = self._slowly, self._failed, self._adapter.reentrant, direct or original
         answered = self.answered
 
         @functools.wraps(original)
@@ -73,7 +73,7 @@ class MethodWrappers(CallEffects):
                 record = None
             if query is _NOT_GIVEN:
                 return execute(this, kwargs.pop(named), **kwargs) if named in kwargs else original(this, **kwargs)
-            if record is None or (record.busy and (record.busy is True or record.is_within())):
+            if record is None or (record.active_caller and (record.active_caller is True or record.is_within())):
                 return original(this, query, *args, **kwargs)
             effects: Any = known(query, UNSEEN) if type(query) is str else UNSEEN
             operation = (
@@ -81,8 +81,8 @@ class MethodWrappers(CallEffects):
                 if record.operations_wanted and not nobody()
                 else None
             )
-            turn = record.use_lock
-            turn.acquire()
+            lock = record.use_lock
+            lock.acquire()
             try:
                 if (
                     effects is not None
@@ -91,23 +91,23 @@ class MethodWrappers(CallEffects):
                     or (record.live is not None and record.live() is not connection)  # moved while this thread waited
                 ):
                     return slow(operation, original, this, connection, record, (query, *args), kwargs, effects)
-                moves = record.generation
-                record.busy = reentrant
+                generation = record.generation
+                record.active_caller = reentrant
                 try:
                     result = at_once(this, query, *args, **kwargs) if args or kwargs else at_once(this, query)
                 except BaseException as error:
                     run = functools.partial(original, this, query, *args, **kwargs)
-                    if (instead := failed(operation, connection, record, error, run, moves)) is PASSES:
+                    if (instead := failed(operation, connection, record, error, run, generation)) is RERAISE:
                         raise
                     return instead
-                record.busy = False
+                record.active_caller = False
                 record.used = True
                 if record.switchable:
                     record.last_response_at = monotonic()
                 if record.needs_resync:
                     answered(record.connection() or connection, record)
             finally:
-                turn.release()
+                lock.release()
             if operation is not None:
                 operation.end()
             return result
@@ -121,7 +121,7 @@ class MethodWrappers(CallEffects):
         @functools.wraps(original)
         def method(this: Any, *args: Any, **kwargs: Any) -> Any:
             record: Record | None = this.__dict__.get(KEY)
-            if record is None or record.busy is True:
+            if record is None or record.active_caller is True:
                 return original(this, *args, **kwargs)
             return direct(this, *args, **kwargs)
 
@@ -135,7 +135,7 @@ class MethodWrappers(CallEffects):
         `first` is called with a cursor that has `mark` in its ``__dict__``.
         """
         slowly, failed = self.call(original, Request.STATEMENT, None, None, connection_of), self._failed
-        reentrant, answered = self._native.reentrant, self.answered
+        reentrant, answered = self._adapter.reentrant, self.answered
 
         @functools.wraps(original)
         def method(this: Any, *args: Any, **kwargs: Any) -> Any:
@@ -143,7 +143,7 @@ class MethodWrappers(CallEffects):
                 first(this)
             connection = connection_of(this)
             record: Record | None = connection.__dict__.get(KEY)
-            if record is None or record.busy:
+            if record is None or record.active_caller:
                 return slowly(this, *args, **kwargs)
             with record.use_lock:
                 if (
@@ -152,15 +152,15 @@ class MethodWrappers(CallEffects):
                     or (record.live is not None and record.live() is not connection)
                 ):
                     return slowly(this, *args, **kwargs)
-                moves, record.busy = record.generation, reentrant
+                generation, record.active_caller = record.generation, reentrant
                 try:
                     result = original(this, *args, **kwargs)
                 except BaseException as error:
                     run = functools.partial(original, this, *args, **kwargs)
-                    if (instead := failed(None, connection, record, error, run, moves)) is PASSES:
+                    if (instead := failed(None, connection, record, error, run, generation)) is RERAISE:
                         raise
                     return instead
-                record.busy, record.used = False, True
+                record.active_caller, record.used = False, True
                 if record.switchable:
                     record.last_response_at = monotonic()
                 if record.needs_resync:
@@ -176,13 +176,13 @@ class MethodWrappers(CallEffects):
         record: Record,
         error: BaseException,
         run: Callable[[], Any],
-        moves: int,
+        generation: int,
     ) -> Any:
         """A plain statement raised."""
         connection = record.connection() or connection
-        record.busy = False
-        record.transaction_status = self._native.transaction_status(connection, record)
-        given = (connection, record, Request.STATEMENT, None, error, run, moves)
+        record.active_caller = False
+        record.transaction_status = self._adapter.transaction_status(connection, record)
+        given = (connection, record, Request.STATEMENT, None, error, run, generation)
         return ended(operation, self.failed, *given, error=error)
 
     def _slowly(
@@ -242,10 +242,10 @@ class MethodWrappers(CallEffects):
                 record: Record | None = None if connection is None else connection.__dict__.get(KEY)
             except ReferenceError:
                 record = None
-            if record is None or record.off or (record.busy and record.is_within()):
+            if record is None or record.off or (record.active_caller and record.is_within()):
                 return original(self, *args, **kwargs)
             connection = record.connection() or connection
-            does = None if effects is None else understood(effects, record, args, kwargs)
+            does = None if effects is None else effects_of_call(effects, record, args, kwargs)
             run = functools.partial(original, self, *args, **kwargs)
             operation = (
                 None if begin is None or nobody() or not record.operations_wanted else begin(record, *args, **kwargs)
@@ -269,5 +269,5 @@ def ended(operation: Operation | None, function: Method, *arguments: Any, error:
     except BaseException as raised:
         operation.end(raised)
         raise
-    operation.end(error if result is PASSES else None)
+    operation.end(error if result is RERAISE else None)
     return result

@@ -21,22 +21,22 @@ Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 
 
-def closing(native: DriverAdapter, driver: Driver, flows: Flows) -> Callable[[Method], Method]:
+def closing(adapter: DriverAdapter, driver: Driver, flows: Flows) -> Callable[[Method], Method]:
     """``close``: a reset first, where there is something to reset; from then on it stays closed."""
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def close(self: Any, *args: Any, **kwargs: Any) -> Any:
             record = record_of(self)
-            if record is None or record.busy is True:
+            if record is None or record.active_caller is True:
                 return original(self, *args, **kwargs)
             flow = last_reset(driver, flows, self, record, within=record.is_within())
             if flow is not None:
-                with closed_if_interrupted(partial(_close_quietly, native, original, self)):
+                with closed_if_interrupted(partial(_close_quietly, adapter, original, self)):
                     flows.run(flow)
-                if native.is_closed(self):  # by the app's own handler
+                if adapter.is_closed(self):  # by the app's own handler
                     return None
-            with _first_for_the_app(native, record):
+            with _first_for_the_app(adapter, record):
                 return original(self, *args, **kwargs)
 
         return close
@@ -45,19 +45,19 @@ def closing(native: DriverAdapter, driver: Driver, flows: Flows) -> Callable[[Me
 
 
 @contextlib.contextmanager
-def _first_for_the_app(native: DriverAdapter, record: Record) -> Iterator[None]:
+def _first_for_the_app(adapter: DriverAdapter, record: Record) -> Iterator[None]:
     """Suppress the driver's error of a second close if the wrapper has closed the connection, also just now."""
     try:
         yield
-    except native.error:
+    except adapter.error:
         if not record.abandoned:
             raise
     finally:
         record.abandoned = False
 
 
-def _close_quietly(native: DriverAdapter, original: Method, connection: Any) -> None:
-    with contextlib.suppress(*native.raises):  # what interrupts the app is raised
+def _close_quietly(adapter: DriverAdapter, original: Method, connection: Any) -> None:
+    with contextlib.suppress(*adapter.raises):  # what interrupts the app is raised
         original(connection)
 
 
@@ -81,11 +81,11 @@ def setting(
                 names = ()
             for name in names:
                 flows.note_change(driver, self, record, name)
-            record.busy = reentrant
+            record.active_caller = reentrant
             try:
                 result = original(self, *args, **kwargs)
             finally:
-                record.busy = False
+                record.active_caller = False
             for name in names:
                 record.changed_to(name, driver.read(self, name), events.origin())
             return result

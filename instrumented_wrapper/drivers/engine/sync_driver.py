@@ -31,4 +31,4 @@ class SyncDriver(AdaptedDriver):
         return threading.RLock() if record is None else record.use_lock
 
     def _bounded(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
-        return bounded(self._native.socket(connection), deadline)
+        return bounded(self._adapter.socket(connection), deadline)

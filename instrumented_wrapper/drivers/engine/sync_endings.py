@@ -13,7 +13,7 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.facts import OF_REQUEST
-from instrumented_wrapper.drivers.engine.flow import PASSES
+from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH, MethodWrappers, ended
@@ -30,15 +30,15 @@ _INTRANS: Final = TransactionStatus.INTRANS
 class EndWrappers:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: DriverAdapter, calls: MethodWrappers, spans: QuerySpans) -> None:
-        self._native, self._calls, self._spans = native, calls, spans
+    def __init__(self, adapter: DriverAdapter, calls: MethodWrappers, spans: QuerySpans) -> None:
+        self._adapter, self._calls, self._spans = adapter, calls, spans
 
     def slow(self, original: Method, call: Request) -> Method:
         """Make the closure that looks at everything."""
         done, begin = self._done(call), functools.partial(self._spans.command, call.name)
 
         def effects(record: Record) -> Effects | None:
-            return record.settings_client.understood(done) if record.chains else done
+            return record.settings_client.with_functions(done) if record.chains else done
 
         return self._calls.call(original, call, begin, effects)
 
@@ -49,38 +49,38 @@ class EndWrappers:
         """Make the closure of ``commit`` or ``rollback``; `slowly` is taken where something is to be looked at."""
         begin, done = functools.partial(self._spans.command, call.name), self._done(call)
         slowly = slowly or self.slow(original, call)
-        clears, native, nobody, failed = bool(done.clears), self._native, self._spans.nobody, self._failed
-        phase_of, reentrant, answered = native.transaction_status, native.reentrant, self._calls.answered
-        aborts = native.room.CAPABILITIES.aborts_transactions
+        clears, adapter, nobody, failed = bool(done.clears), self._adapter, self._spans.nobody, self._failed
+        status_of, reentrant, answered = adapter.transaction_status, adapter.reentrant, self._calls.answered
+        aborts = adapter.room.CAPABILITIES.aborts_transactions
 
         @functools.wraps(original)
         def end(self: Any) -> Any:
             record: Record | None = self.__dict__.get(KEY)
-            if record is None or record.busy:
+            if record is None or record.active_caller:
                 return slowly(self)
             with record.use_lock:
                 if (
                     (record.end_unclear and record.needs_look_at_end(clears))
-                    or ((phase := phase_of(self, record)) is not _INTRANS and aborts)
+                    or ((status := status_of(self, record)) is not _INTRANS and aborts)
                     or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
                 ):
                     return slowly(self)
                 operation = begin(record) if record.operations_wanted and not nobody() else None
-                record.transaction_status, moves, record.busy = phase, record.generation, reentrant
+                record.transaction_status, generation, record.active_caller = status, record.generation, reentrant
                 try:
                     result = original(self)
                 except BaseException as error:
-                    record.busy = False
+                    record.active_caller = False
                     run = functools.partial(original, self)
-                    if (instead := failed(operation, self, record, call, error, run, moves)) is PASSES:
+                    if (instead := failed(operation, self, record, call, error, run, generation)) is RERAISE:
                         raise
                     return instead
                 by_text = record.begun
-                record.busy = record.begun = record.used = record.outlived = False
-                record.transaction_status = _IDLE if aborts and not by_text else phase_of(self, record)
+                record.active_caller = record.begun = record.used = record.is_prepared = False
+                record.transaction_status = _IDLE if aborts and not by_text else status_of(self, record)
                 if record.switchable:
                     record.last_response_at = monotonic()
-                if record.needs_resync or record.late:
+                if record.needs_resync or record.reports_deferred:
                     record.in_flight.append(done)
                     answered(record.connection() or self, record)
             if operation is not None:
@@ -97,9 +97,9 @@ class EndWrappers:
         call: Request,
         error: BaseException,
         run: Callable[[], Any],
-        moves: int,
+        generation: int,
     ) -> Any:
         done = self._done(call)
         record.in_flight.append(done)
-        given = (record.connection() or connection, record, call, done, error, run, moves)
+        given = (record.connection() or connection, record, call, done, error, run, generation)
         return ended(operation, self._calls.failed, *given, error=error)

@@ -8,7 +8,7 @@ from typing import Any
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
-from instrumented_wrapper.drivers.engine.flow import PASSES
+from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.registry import KEY
@@ -21,8 +21,8 @@ Method = Callable[..., Any]
 class ReadWrappers:
     """Makes the closures for one driver."""
 
-    def __init__(self, native: DriverAdapter, calls: MethodWrappers) -> None:
-        self._native, self._calls = native, calls
+    def __init__(self, adapter: DriverAdapter, calls: MethodWrappers) -> None:
+        self._adapter, self._calls = adapter, calls
 
     def fetch(
         self,
@@ -39,9 +39,9 @@ class ReadWrappers:
             end: is called with the cursor after there was no row.
             alone: the method has no arguments. It is called once per row: to pack none costs as much as all the rest.
         """
-        if not self._native.reentrant:
-            return self._in_turn(original, connection_of)
-        failed, given = self._failed(original, connection_of), (original, self._native.raises, end or _nothing)
+        if not self._adapter.reentrant:
+            return self._locked(original, connection_of)
+        failed, given = self._failed(original, connection_of), (original, self._adapter.raises, end or _nothing)
         return _row(*given, failed) if alone else _rows(*given, failed)
 
     def _failed(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
@@ -50,36 +50,38 @@ class ReadWrappers:
 
         def failed(error: BaseException, this: Any, *args: Any, **kwargs: Any) -> Any:
             if (record := _record_of_caller(connection_of, this)) is None:
-                return PASSES
+                return RERAISE
             run = functools.partial(original, this, *args, **kwargs)
             return not_read(this, record, error, run, record.generation)
 
         return failed
 
-    def _in_turn(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
-        raised, failed = self._native.raises, self._not_read
+    def _locked(self, original: Method, connection_of: Callable[[Any], Any]) -> Method:
+        raised, failed = self._adapter.raises, self._not_read
 
         @functools.wraps(original)
         def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
             if (record := _record_of_caller(connection_of, this)) is None:
                 return original(this, *args, **kwargs)
             with record.use_lock:
-                moves = record.generation
+                generation = record.generation
                 try:
                     return original(this, *args, **kwargs)
                 except raised as error:
                     run = functools.partial(original, this, *args, **kwargs)
-                    if (instead := failed(this, record, error, run, moves)) is PASSES:
+                    if (instead := failed(this, record, error, run, generation)) is RERAISE:
                         raise
                     return instead
 
         return fetch
 
-    def _not_read(self, cursor: Any, record: Record, error: BaseException, run: Callable[[], Any], moves: int) -> Any:
+    def _not_read(
+        self, cursor: Any, record: Record, error: BaseException, run: Callable[[], Any], generation: int
+    ) -> Any:
         """Rows could not be read."""
-        text = self._native.executed(cursor)
+        text = self._adapter.executed(cursor)
         effects = None if text is None else self._calls.effects_of(text)
-        return self._calls.failed(record.connection(), record, Request.READ, effects, error, run, moves)
+        return self._calls.failed(record.connection(), record, Request.READ, effects, error, run, generation)
 
 
 def _rows(original: Method, raised: Any, end: Callable[[Any], None], failed: Method) -> Method:
@@ -88,7 +90,7 @@ def _rows(original: Method, raised: Any, end: Callable[[Any], None], failed: Met
         try:
             rows = original(this, *args, **kwargs)
         except raised as error:
-            if (instead := failed(error, this, *args, **kwargs)) is PASSES:
+            if (instead := failed(error, this, *args, **kwargs)) is RERAISE:
                 raise
             return instead
         if not rows:
@@ -104,7 +106,7 @@ def _row(original: Method, raised: Any, end: Callable[[Any], None], failed: Meth
         try:
             row = original(this)
         except raised as error:
-            if (instead := failed(error, this)) is PASSES:
+            if (instead := failed(error, this)) is RERAISE:
                 raise
             return instead
         if not row:
@@ -125,4 +127,4 @@ def _record_of_caller(connection_of: Callable[[Any], Any], cursor: Any) -> Recor
         record: Record | None = None if connection is None else connection.__dict__.get(KEY)
     except ReferenceError:  # a weak one, which is gone: the driver says so
         return None
-    return None if record is None or record.off or (record.busy and record.is_within()) else record
+    return None if record is None or record.off or (record.active_caller and record.is_within()) else record

@@ -18,7 +18,7 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import does_as
-from instrumented_wrapper.drivers.mysql_connector.native import KINDS
+from instrumented_wrapper.drivers.mysql_connector.adapter import KINDS
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.statement import Effects
 

@@ -60,10 +60,10 @@ def _kept(connection: Any) -> Iterator[tuple[str, str]]:
 def begin_anew(connection: Any, record: Record) -> None:
     """The driver has begun the session anew, and has given it what it keeps: of the rest nothing is left."""
     pristine = {name: before for name, (_, before) in record.on_server.shown.items()}
-    record.began_anew(connection)
+    record.session_restarted(connection)
     for name, value in _kept(connection):
         if (before := pristine.get(name)) is not None:
-            record.on_server.noticed(name, before, value)
+            record.on_server.apply_report(name, before, value)
     record.refresh_changed()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from instrumented_wrapper.drivers.engine import joining
+from instrumented_wrapper.drivers.engine import connect_search
 from instrumented_wrapper.errors import Address
 
 __all__ = ["redirected", "returning"]
@@ -39,4 +39,4 @@ def redirected(given: dict[str, Any], address: Address, seconds: float) -> dict[
     """Return the arguments, in this driver's own words, of a connect to another host within so many seconds."""
     timeout = given.get("connection_timeout")
     others = {name: value for name, value in given.items() if name != "connection_timeout"}
-    return joining.redirected({**others, "connect_timeout": timeout}, address, seconds)
+    return connect_search.redirected({**others, "connect_timeout": timeout}, address, seconds)

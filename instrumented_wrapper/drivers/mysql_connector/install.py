@@ -14,8 +14,8 @@ from mysql.connector.connection import MySQLConnection
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
+from instrumented_wrapper.drivers.engine.connect_search import connected
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
-from instrumented_wrapper.drivers.engine.joining import connected
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
@@ -24,11 +24,11 @@ from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
+from instrumented_wrapper.drivers.mysql_connector.adapter import KINDS, PARTS, MySQLConnector
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.driver import MySQLConnectorDriver
 from instrumented_wrapper.drivers.mysql_connector.driver_defaults import begin_anew, choosing
 from instrumented_wrapper.drivers.mysql_connector.elsewhere import redirected, returning
-from instrumented_wrapper.drivers.mysql_connector.native import KINDS, PARTS, MySQLConnector
 from instrumented_wrapper.drivers.registry import checkout_deadline, drop_all
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
@@ -40,8 +40,8 @@ __all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-NATIVE: Final = MySQLConnector()
-DRIVER: Final = MySQLConnectorDriver(NATIVE)
+ADAPTER: Final = MySQLConnector()
+DRIVER: Final = MySQLConnectorDriver(ADAPTER)
 # The getters of these are questions to the server; what the setters do, where that is not read from the text they send.
 _PROPERTIES: Final = {"autocommit": sets_autocommit, "database": selects, "time_zone": None, "sql_mode": None}
 _DEFERRED: Final = "_instrumented_wrapper_options"  # in a connection's ``__dict__`` until it connects
@@ -55,18 +55,18 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(PARTS)):
         logger.warning("mysql-connector-python lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
-    spans = QuerySpans(NATIVE, flows.operations)
-    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
-    ending = EndWrappers(NATIVE, calls, spans).ending
+    spans = QuerySpans(ADAPTER, flows.operations)
+    calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
+    ending = EndWrappers(ADAPTER, calls, spans).ending
     for kind in KINDS:
         _connections(patches, kind, calls, ending, spans, options, flows)
-    patch_cursors(patches, calls, ReadWrappers(NATIVE, calls), spans)
+    patch_cursors(patches, calls, ReadWrappers(ADAPTER, calls), spans)
     return "patched"
 
 
 def uninstall() -> None:
     """Forget the connections that were watched; they go on working."""
-    drop_all(NATIVE.name)
+    drop_all(ADAPTER.name)
 
 
 def _connections(
@@ -104,11 +104,11 @@ def _connections(
     over("cursor", functools.partial(_pinging, calls))
     over("cmd_reset_connection", _beginning_anew)
     over("cmd_change_user", _changing_user)
-    over("set_charset_collation", functools.partial(choosing, NATIVE.keep_context))
+    over("set_charset_collation", functools.partial(choosing, ADAPTER.keep_context))
     over("shutdown", _shutting_down)
     over("is_connected", _checked)
     over("close", _closed)
-    over("close", closing(NATIVE, DRIVER, flows))
+    over("close", closing(ADAPTER, DRIVER, flows))
     patches.replace(kind, "disconnect", kind.close)
     for name, effects in _PROPERTIES.items():
         patches.replace(kind, name, _property(calls, kind, name, effects))
@@ -128,11 +128,11 @@ def _quietly(original: Method) -> Method:
         if (record := record_of(self)) is None:
             return original(self)
         with record.use_lock:
-            busy, record.busy = record.busy, True
+            caller_before, record.active_caller = record.active_caller, True
             try:
                 return original(self)
             finally:
-                record.busy = busy
+                record.active_caller = caller_before
 
     return get
 
@@ -145,7 +145,7 @@ def _closed(original: Method) -> Method:
         try:
             original(self)
         finally:
-            NATIVE.mark_closed(self)
+            ADAPTER.mark_closed(self)
 
     return close
 
@@ -195,9 +195,9 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
         ours, deferred = take_keywords(kwargs), self.__dict__.get(_DEFERRED)
         checked = (deferred or options).with_keywords(ours, CONNECT) if ours else deferred or options
         known = record_of(self)
-        busy = known is not None and known.busy
+        caller_before = known is not None and known.active_caller
         if known is not None:
-            known.busy = True
+            known.active_caller = True
         given = {**self.__dict__.get(_GIVEN, {}), **kwargs}
 
         try:
@@ -210,15 +210,15 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
                     original(self, **_arguments(kwargs, given, address, seconds))
                     return self
 
-                connected(NATIVE, flows, checked, lambda: asked_of_mysql(given, checked), attempt)
+                connected(ADAPTER, flows, checked, lambda: asked_of_mysql(given, checked), attempt)
         finally:
             if known is not None:
-                known.busy = busy
+                known.active_caller = caller_before
         if self.__dict__.pop(_DEFERRED, None) is not None:
             _attach(self, checked, spans)
         elif known is not None:
             begin_anew(self, known)
-            NATIVE.look(self, known)
+            ADAPTER.look(self, known)
 
     return connect
 
@@ -239,21 +239,21 @@ def _reconnecting(original: Method) -> Method:
         if (record := record_of(self)) is None:
             return original(self, *args, **kwargs)  # type: ignore[no-any-return]
         with record.use_lock:
-            busy, record.busy = record.busy, threading.get_ident()
+            caller_before, record.active_caller = record.active_caller, threading.get_ident()
             try:
                 return original(self, *args, **kwargs)  # type: ignore[no-any-return]
             finally:
-                record.busy = busy
+                record.active_caller = caller_before
 
     return reconnect
 
 
 def _attach(connection: Any, options: Options, spans: QuerySpans) -> None:
-    record = Record(NATIVE, connection, options, Arguments((), connection.__dict__.setdefault(_GIVEN, {})))
-    NATIVE.keep_context(connection)
+    record = Record(ADAPTER, connection, options, Arguments((), connection.__dict__.setdefault(_GIVEN, {})))
+    ADAPTER.keep_context(connection)
     record.configuring = _MAKING in connection.__dict__  # what a class of the app does in its own ``connect``
-    record.attach(connection, (NATIVE.where(connection),))
-    NATIVE.look(connection, record)
+    record.attach(connection, (ADAPTER.where(connection),))
+    ADAPTER.look(connection, record)
     spans.attend(record, options)
 
 
@@ -264,9 +264,9 @@ def _beginning_anew(original: Method) -> Method:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         record = record_of(self)
-        if result and record is not None and not (record.busy and record.is_within()):
+        if result and record is not None and not (record.active_caller and record.is_within()):
             begin_anew(self, record)
-            NATIVE.look(self, record)
+            ADAPTER.look(self, record)
         return result
 
     return method
@@ -281,11 +281,11 @@ def _changing_user(original: Method) -> Method:
     ) -> Any:
         result = original(self, username, password, database, *args, **kwargs)
         record = record_of(self)
-        if record is not None and not (record.busy and record.is_within()):
+        if record is not None and not (record.active_caller and record.is_within()):
             _keep(self, {"user": username, "password": password, "database": database})
-            NATIVE.keep_context(self)
+            ADAPTER.keep_context(self)
             begin_anew(self, record)
-            NATIVE.look(self, record)
+            ADAPTER.look(self, record)
         return result
 
     return cmd_change_user
@@ -298,14 +298,14 @@ def _pinging(calls: MethodWrappers, original: Method) -> Method:
     @functools.wraps(original)
     def cursor(self: Any, *args: Any, **kwargs: Any) -> Any:
         record = record_of(self)
-        if record is None or not record.switchable or (record.busy and record.is_within()):
+        if record is None or not record.switchable or (record.active_caller and record.is_within()):
             return original(self, *args, **kwargs)
         with record.use_lock:
-            record.transaction_status = NATIVE.transaction_status(self, record)
+            record.transaction_status = ADAPTER.transaction_status(self, record)
             try:
                 return original(self, *args, **kwargs)
-            except NATIVE.operational_error:
-                if NATIVE.is_alive(self):
+            except ADAPTER.operational_error:
+                if ADAPTER.is_alive(self):
                     raise
             return step(self, *args, **kwargs)  # found dead before anything was sent
 
@@ -321,7 +321,7 @@ def _shutting_down(original: Method) -> Method:
             record.closed_by_app = True
             record.refresh()
         original(self)
-        NATIVE.mark_closed(self)
+        ADAPTER.mark_closed(self)
 
     return shutdown
 
@@ -334,9 +334,9 @@ def _checked(original: Method) -> Method:
         connected, record = original(self), record_of(self)
         if connected or checkout_deadline.get() is None or record is None:
             return connected
-        if not record.switchable or NATIVE.is_closed(self):
+        if not record.switchable or ADAPTER.is_closed(self):
             return connected
-        NATIVE.mark_lost(self)
+        ADAPTER.mark_lost(self)
         return True
 
     return is_connected

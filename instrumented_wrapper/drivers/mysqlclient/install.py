@@ -17,8 +17,8 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
+from instrumented_wrapper.drivers.engine.connect_search import connected, redirected
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
-from instrumented_wrapper.drivers.engine.joining import connected, redirected
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, mark
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
@@ -28,7 +28,7 @@ from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.mysqlclient.native import (
+from instrumented_wrapper.drivers.mysqlclient.adapter import (
     DELEGATE,
     MySQLClient,
     bind,
@@ -46,8 +46,8 @@ __all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-NATIVE: Final = MySQLClient()
-DRIVER: Final = SyncDriver(NATIVE)
+ADAPTER: Final = MySQLClient()
+DRIVER: Final = SyncDriver(ADAPTER)
 C: Final[Any] = _mysql.connection
 _MEMBERS: Final = ("open", "port", "client_flag", "server_capabilities")
 _PARTS: Final = {
@@ -66,9 +66,9 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("mysqlclient lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
-    spans = QuerySpans(NATIVE, flows.operations)
-    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
-    ending = EndWrappers(NATIVE, calls, spans).ending
+    spans = QuerySpans(ADAPTER, flows.operations)
+    calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
+    ending = EndWrappers(ADAPTER, calls, spans).ending
     _connections(patches, calls, ending, spans, options, flows)
     _cursors(patches, calls, spans)
     return "patched"
@@ -76,13 +76,13 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
 
 def uninstall() -> None:
     """Forget the connections that were watched; those that were moved go on with what they were moved to."""
-    for record in watched(NATIVE.name):
+    for record in watched(ADAPTER.name):
         connection = record.connection()
         if connection is not None and (live := connection.__dict__.get(DELEGATE)) is not None:
             bind(
                 connection, live, [name for name in vars(C) if not name.startswith("__") and callable(getattr(C, name))]
             )
-    drop_all(NATIVE.name)
+    drop_all(ADAPTER.name)
 
 
 def _connections(
@@ -105,7 +105,7 @@ def _connections(
     call("ping", Request.STATEMENT)
     over("set_character_set", calls.call(_choosing(Connection.set_character_set), Request.STATEMENT, None, sets_names))
     over("change_user", _changing_user(_on_live("change_user")))
-    over("close", closing(NATIVE, DRIVER, flows)(_alone(_on_live("close"))))
+    over("close", closing(ADAPTER, DRIVER, flows)(_alone(_on_live("close"))))
     for name in _MEMBERS:
         patches.replace(Connection, name, _member(name))
 
@@ -119,7 +119,7 @@ def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None
     patches.replace(kind, "executemany", first_taken(spans.nobody, batch))
     called = calls.call(kind.callproc, Request.STATEMENT, spans.procedure, calls_procedure, connection_of)
     patches.replace(kind, "callproc", called)
-    fetch = ReadWrappers(NATIVE, calls).fetch
+    fetch = ReadWrappers(ADAPTER, calls).fetch
     patches.replace(kind, "nextset", fetch(kind.nextset, connection_of))
     late = cursors.CursorUseResultMixIn
     for name in ("fetchone", "fetchmany"):
@@ -174,11 +174,11 @@ def _changing_user(original: Method) -> Method:
     def change_user(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         record = record_of(self)
-        if record is not None and not (record.busy and record.is_within()):
+        if record is not None and not (record.active_caller and record.is_within()):
             given = keywords_of(*record.arguments)
             user = keywords_of((), {**dict(zip(("user", "passwd", "db"), args, strict=False)), **kwargs})
             record.arguments = Arguments((), {**given, "password": "", "database": "", **user})
-            record.began_anew(self)
+            record.session_restarted(self)
         return result
 
     return change_user
@@ -198,7 +198,7 @@ def _noting(original: Method) -> Method:
         if isinstance(self, cursors.CursorUseResultMixIn):
             record: Record | None = self.connection.__dict__.get(KEY)
             if record is not None and self.description:
-                record.kept["reading"] = ref(self)
+                record.driver_state["reading"] = ref(self)
         return result
 
     return execute
@@ -210,7 +210,7 @@ def _closing(original: Method) -> Method:
     @functools.wraps(original)
     def close(self: Any) -> None:
         record = None if self.connection is None else record_of(self.connection)
-        if record is not None and record.kept.get("shut"):
+        if record is not None and record.driver_state.get("shut"):
             self.connection = self._result = None
         original(self)
 
@@ -221,7 +221,7 @@ def _read(cursor: Any) -> None:
     """No row is left to be read from the server: nothing is on its way any more."""
     record: Record | None = cursor.connection.__dict__.get(KEY)
     if record is not None:
-        record.kept.pop("reading", None)
+        record.driver_state.pop("reading", None)
 
 
 def _reading_all(original: Method) -> Method:
@@ -254,10 +254,10 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
             return self
 
         with spans.connect(checked, functools.partial(requested_site, given)):
-            connected(NATIVE, flows, checked, lambda: asked_of_mysql(given, checked), attempt)
-        record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
-        record.kept |= {"charset": C.character_set_name(self), "version": C.get_server_info(self)}
-        record.attach(self, (NATIVE.where(self),))
+            connected(ADAPTER, flows, checked, lambda: asked_of_mysql(given, checked), attempt)
+        record = Record(ADAPTER, self, checked, Arguments(args, dict(kwargs)))
+        record.driver_state |= {"charset": C.character_set_name(self), "version": C.get_server_info(self)}
+        record.attach(self, (ADAPTER.where(self),))
         spans.attend(record, checked)
 
     return __init__

@@ -8,7 +8,7 @@ Private parts of psycopg are used in this folder only; what all drivers share is
   connections; `steps`: what is decided there, from the `facts` of what was under way; `liveness`: whether the session
   has ended; `limits`: deadlines for psycopg's generators;
 - `statements`: what is sent is noted; `query_text`: the text of a query, for telemetry, as it is sent, and its effects;
-- `adapter`: what the lifecycle asks of the driver; `settings_queries`: how settings are read and set; `connecting`:
+- `driver`: what the lifecycle needs of the driver; `settings_queries`: how settings are read and set; `libpq_race`:
   libpq connects to several hosts at once;
 - `seams`, `transactions`: the other patched methods; `baseline`: what is set before the app has the connection;
 - `operations`: what the app calls, timed; `streaming`: what lasts; `server_cursors`: pages; `generator_spans`: what

@@ -17,13 +17,18 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, requested_site, timeout_for
+from instrumented_wrapper.databases.postgresql.connect_arguments import (
+    hosts_of,
+    requested_role,
+    requested_site,
+    timeout_for,
+)
 from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.engine import joining
+from instrumented_wrapper.drivers.engine import connect_search
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.search import PRIMARY
-from instrumented_wrapper.drivers.psycopg import connecting
+from instrumented_wrapper.drivers.psycopg import libpq_race
 from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site
@@ -63,7 +68,9 @@ def connecting_with(options: Options, spans: QuerySpans, flows: Flows) -> Callab
                 _pending.reset(token)
 
         with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
-            return joining.connected(_CONNECTING, flows, pending.options, functools.partial(_request, pending), attempt)
+            return connect_search.connected(
+                _CONNECTING, flows, pending.options, functools.partial(_request, pending), attempt
+            )
 
     return connect
 
@@ -83,13 +90,13 @@ def connecting_with_async(options: Options, spans: QuerySpans, flows: Flows) -> 
 
         with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
             request = functools.partial(_request, pending)
-            return await joining.connected_async(_CONNECTING_ASYNC, flows, pending.options, request, attempt)
+            return await connect_search.connected_async(_CONNECTING_ASYNC, flows, pending.options, request, attempt)
 
     return connect
 
 
 class _Connecting:
-    """`joining.Connecting`: libpq itself looks which kind of server it is."""
+    """`connect_search.Connecting`: libpq itself looks which kind of server it is."""
 
     name = "psycopg"
     raises: tuple[type[Exception], ...] = (psycopg.OperationalError, OSError)
@@ -115,13 +122,13 @@ _CONNECTING: Final = _Connecting()
 _CONNECTING_ASYNC: Final = _ConnectingAsync()
 
 
-def _request(pending: _Pending) -> joining.Request:
+def _request(pending: _Pending) -> connect_search.Request:
     conninfo, keywords = pending.arguments
     given = conninfo_to_dict(conninfo, **keywords)
     login = hash(tuple(sorted((name, str(value)) for name, value in given.items())))
-    role = asked_for(given, os.environ)
+    role = requested_role(given, os.environ)
     own = hosts_of(given, os.environ)
-    return joining.Request(requested_site(given, os.environ), pending.options, login, role or PRIMARY, own)
+    return connect_search.Request(requested_site(given, os.environ), pending.options, login, role or PRIMARY, own)
 
 
 def _redirected(kwargs: dict[str, Any], pending: _Pending, address: Address | None, seconds: float) -> dict[str, Any]:
@@ -217,12 +224,12 @@ def _record(connection: Any, pgconn: Any, options: Options) -> Record:
     pending = _pending.get()
     if pending is None or pending.parameters is None or not _made_for(pgconn, pending.parameters):
         record = Record(connection, options, None, _hosts_of(pgconn))
-        record.parameters = connecting.parameters_of(connection.info)
+        record.parameters = libpq_race.parameters_of(connection.info)
         return record
     if not pending.outermost:
         _pending.set(None)
     record = Record(connection, pending.options, pending.arguments, hosts_of(pending.parameters, os.environ))
-    record.wanted = asked_for(pending.parameters, os.environ)
+    record.wanted = requested_role(pending.parameters, os.environ)
     return record
 
 

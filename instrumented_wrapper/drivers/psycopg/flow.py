@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
-from instrumented_wrapper.drivers.engine.flow import PASSES
+from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.repair import replace
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.psycopg import steps
@@ -23,7 +23,7 @@ from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.failover import Loss
 
-__all__ = ["PASSES", "StepFlow"]
+__all__ = ["RERAISE", "StepFlow"]
 
 
 class StepFlow:
@@ -48,7 +48,7 @@ class StepFlow:
     def failed(self, connection: Any, record: Record, step: str, error: psycopg.Error) -> Flow[Any]:
         """Repair a loss, or settle a refused statement.
 
-        Returns what the app gets instead of psycopg's error, or `PASSES`.
+        Returns what the app gets instead of psycopg's error, or `RERAISE`.
 
         Raises:
             FailoverError: the app gets it instead.
@@ -59,7 +59,7 @@ class StepFlow:
             else:
                 yield from self.resync(connection, record)
                 record.finish(error)
-                return PASSES
+                return RERAISE
         rest = steps.once_more(step, error)
         return None if rest is None else (yield partial(self._wait, connection, rest))
 

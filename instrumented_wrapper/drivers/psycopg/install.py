@@ -21,7 +21,7 @@ from instrumented_wrapper.drivers.psycopg import (
     transactions,
     waiting,
 )
-from instrumented_wrapper.drivers.psycopg.adapter import SETTINGS, Psycopg
+from instrumented_wrapper.drivers.psycopg.driver import SETTINGS, Psycopg
 from instrumented_wrapper.drivers.psycopg.private_api import (
     AsyncConnection,
     BaseConnection,

@@ -50,7 +50,7 @@ class Record(TrackedConnection):
         operation: one that lasts while the app does other things (a stream, a COPY).
         unfinished: the same, where the choke point has to end it.
         parameters: of libpq, where the app's own arguments are not known.
-        late: what the server has reported is to be noticed when the transaction has ended.
+        reports_deferred: what the server has reported is to be noticed when the transaction has ended.
         settings_client: knows what the server reports by itself.
         compared: the response with which the reported settings were last compared.
         wanted: the app's ``target_session_attrs``.
@@ -68,7 +68,7 @@ class Record(TrackedConnection):
         self.parameters: dict[str, Any] | None = None
         self.wanted = ""
         self.compared = 0.0
-        self.late = False
+        self.reports_deferred = False
         self.pipeline_error: FailoverError | None = None
         self.switchable = self.failover = self.would_switch(hosts)
         self.peer: ServerAddress | None = None
@@ -76,10 +76,10 @@ class Record(TrackedConnection):
         self.settings_client = ReportedSettings(
             reporting, reporting.status, reporting.statuses, reporting.place, text=reporting.text
         )
-        self.look_at(connection.pgconn)
+        self.track_physical(connection.pgconn)
         watch(self)
 
-    def look_at(self, pgconn: Any) -> None:
+    def track_physical(self, pgconn: Any) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.moved_to(pgconn.socket if self.failover else None)
         self.transaction_status, self.peer = TransactionStatus.IDLE, None
@@ -95,7 +95,7 @@ class Record(TrackedConnection):
         """Update the settings from what the server has reported outside a transaction."""
         if self.compared != self.last_response_at and self.transaction_status == TransactionStatus.IDLE:
             self.compared = self.last_response_at
-            self.settings_client.notice()
+            self.settings_client.apply_reports()
 
     def may_resync(self) -> bool:
         """Return True if something is in doubt, and the server may be queried for it."""

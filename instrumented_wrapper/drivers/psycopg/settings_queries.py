@@ -19,8 +19,13 @@ from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, PrepareManager, execute
 from instrumented_wrapper.drivers.psycopg.records import encoding_of, record_of
 from instrumented_wrapper.drivers.server_session import Rows
-from instrumented_wrapper.drivers.server_session.pooler import find_out
-from instrumented_wrapper.drivers.server_session.postgresql import asked, assigned, present, shown
+from instrumented_wrapper.drivers.server_session.pooler import detect_pooler
+from instrumented_wrapper.drivers.server_session.postgresql import (
+    assign_settings,
+    query_settings,
+    resync_settings,
+    show_settings,
+)
 from instrumented_wrapper.server_settings import Assignment
 
 __all__ = ["SettingsQueries", "fresh_prepared"]
@@ -49,36 +54,36 @@ class SettingsQueries:
         finally:
             connection.lock.release()
 
-    def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+    def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
         """Return True if a pooler keeps the server session for `connection`."""
         driver: Any = self
-        return find_out(driver, connection, like, deadline)
+        return detect_pooler(driver, connection, like, deadline)
 
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
         """Return the values of settings that the server reports by itself."""
         known = record_of(connection)
         return {} if known is None else known.settings_client.reported(names)
 
-    def notice(self, connection: Any, will_ask: bool = False) -> None:
+    def apply_reports(self, connection: Any, will_resync: bool = False) -> None:
         """Update settings that no statement named from what the server has reported: a trigger or a view set them."""
         if (known := record_of(connection)) is not None:
             known.take_reported()
 
-    def present(self, connection: Any, names: Sequence[str]) -> Any:
+    def query_settings(self, connection: Any, names: Sequence[str]) -> Any:
         """Query the values of settings."""
         if connection.pgconn.transaction_status == _IDLE:
-            return self.waiting(connection, present(_Channel(connection), names))
-        return self.waiting(connection, shown(_Channel(connection), names))
+            return self.waiting(connection, query_settings(_Channel(connection), names))
+        return self.waiting(connection, show_settings(_Channel(connection), names))
 
     def assign(
         self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
         """Clear state and give the server settings, in one round trip."""
-        return self.waiting(connection, assigned(_Channel(connection), assignments, clears, back))
+        return self.waiting(connection, assign_settings(_Channel(connection), assignments, clears, back))
 
-    def ask(self, connection: Any) -> Any:
+    def resync(self, connection: Any) -> Any:
         """Query all that is in doubt, and update the session."""
-        return self.waiting(connection, asked(_Channel(connection)))
+        return self.waiting(connection, resync_settings(_Channel(connection)))
 
     def query(self, connection: Any, text: str) -> Any:
         """Send a text and return its rows as text."""

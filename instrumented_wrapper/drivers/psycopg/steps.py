@@ -219,7 +219,7 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
         outermost = record.under_way("rolls_back")
         record.settle(for_good=False)
         return Loss(transaction="rolled_back", refuse=not outermost, silent=outermost, later=True)
-    decisions.was_heard(record, status)
+    decisions.note_status(record, status)
     if status != TransactionStatus.ACTIVE and not is_pending(connection):
         certain, record.broken = not record.broken, False
         decisions.settle(record, status, certain)

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.psycopg.flow import PASSES, StepFlow
+from instrumented_wrapper.drivers.psycopg.flow import RERAISE, StepFlow
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record
 from instrumented_wrapper.drivers.psycopg.steps import is_done_plainly
 
@@ -63,7 +63,7 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
         try:
             result = call(self, gen, interval, timeout)
         except psycopg.Error as error:
-            if (instead := run(failed(self, record, step, error))) is PASSES:
+            if (instead := run(failed(self, record, step, error))) is RERAISE:
                 raise
             return instead
         except BaseException as error:  # the app was interrupted
@@ -110,7 +110,7 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
         try:
             result = await call(self, gen, interval, timeout)
         except psycopg.Error as error:
-            if (instead := await run(failed(self, record, step, error))) is PASSES:
+            if (instead := await run(failed(self, record, step, error))) is RERAISE:
                 raise
             return instead
         except BaseException as error:  # the app was interrupted

@@ -14,7 +14,7 @@ __all__ = ["Psycopg2"]
 class Psycopg2(SyncDriver):
     """`Driver` for psycopg2."""
 
-    def find_out(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+    def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
         """Find out whether a pooler keeps the server session for `connection`."""
         driver: Driver = self
-        return pooler.find_out(driver, connection, like, deadline)
+        return pooler.detect_pooler(driver, connection, like, deadline)

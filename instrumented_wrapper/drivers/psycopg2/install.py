@@ -21,7 +21,8 @@ from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
-from instrumented_wrapper.drivers.psycopg2 import connecting, declared, libpq, two_phase
+from instrumented_wrapper.drivers.psycopg2 import connect, libpq, named_cursors, two_phase
+from instrumented_wrapper.drivers.psycopg2.adapter import ADAPTER, SETTINGS
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     NamedCursor,
@@ -33,9 +34,8 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     physical,
     struct_of,
 )
+from instrumented_wrapper.drivers.psycopg2.cursor_pages import IN_LOOP, iterating, looping, paging, sizes, stop_loop
 from instrumented_wrapper.drivers.psycopg2.driver import Psycopg2
-from instrumented_wrapper.drivers.psycopg2.named import IN_LOOP, iterating, looping, paging, sizes, stop_loop
-from instrumented_wrapper.drivers.psycopg2.native import NATIVE, SETTINGS
 from instrumented_wrapper.drivers.registry import KEY, drop_all, watched
 from instrumented_wrapper.operations import Words
 from instrumented_wrapper.options import Options
@@ -48,7 +48,7 @@ __all__ = ["DRIVER", "install", "uninstall"]
 
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-DRIVER: Final = Psycopg2(NATIVE)
+DRIVER: Final = Psycopg2(ADAPTER)
 _K: Final[Any] = extensions.cursor
 
 
@@ -60,13 +60,13 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if absent := ", ".join(libpq.missing_functions()):
         logger.warning("libpq of psycopg2 lacks %s: it is only observed", absent)
         options = options.with_keywords({"failover": "off", "reset_session_state_on_close": False}, "self-test")
-    spans = QuerySpans(NATIVE, flows.operations)
-    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
+    spans = QuerySpans(ADAPTER, flows.operations)
+    calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
     known: Any = psycopg2
-    patches.replace(psycopg2, "connect", connecting.asked(options, spans, psycopg2.connect))
-    patches.replace(psycopg2, "_connect", connecting.making(options, spans, flows, known._connect))
-    patches.replace(psycopg2, "_ext", connecting.Extensions(options))
-    endings = EndWrappers(NATIVE, calls, spans)
+    patches.replace(psycopg2, "connect", connect.asked(options, spans, psycopg2.connect))
+    patches.replace(psycopg2, "_connect", connect.making(options, spans, flows, known._connect))
+    patches.replace(psycopg2, "_ext", connect.Extensions(options))
+    endings = EndWrappers(ADAPTER, calls, spans)
     for kind in (Watched, SwappableConnection):
         _connections(patches, kind, calls, endings, spans, flows)
     for cursor, named in ((WatchedCursor, NamedCursor), (ShellCursor, NamedShellCursor)):
@@ -76,10 +76,10 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
 
 def uninstall() -> None:
     """Forget the connections that were watched; they go on working."""
-    for record in watched(NATIVE.name):
+    for record in watched(ADAPTER.name):
         if record.live is not None and (live := record.live()) is not None:
             live.__dict__.pop(KEY, None)
-    drop_all(NATIVE.name)
+    drop_all(ADAPTER.name)
 
 
 # --- the calls of connections and cursors ------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def _connections(
         return functools.partial(spans.command, name)
 
     if kind is Watched:
-        over("__init__", connecting.attaching)
+        over("__init__", connect.attaching)
     over("commit", lambda original: _unless_idle(endings, original, Request.COMMIT))
     over("rollback", lambda original: _unless_idle(endings, _rolling_back(original), Request.ROLLBACK))
     over(
@@ -112,7 +112,7 @@ def _connections(
     for name in ("lobject", "tpc_recover"):
         over(name, lambda original: calls.call(original, Request.STATEMENT))
     over("set_client_encoding", lambda original: calls.call(original, Request.STATEMENT, None, _encodes))
-    over("close", closing(NATIVE, DRIVER, flows))
+    over("close", closing(ADAPTER, DRIVER, flows))
     changes = functools.partial(setting, DRIVER, flows, reentrant=False)
     reset = functools.partial(calls.call, call=Request.ROLLBACK, effects=_resets)
     over("reset", lambda original: changes(lambda: SETTINGS)(reset(original)))
@@ -150,18 +150,18 @@ def _named_cursors(
     patches: Patches, kind: type[Any], named: type[Any], calls: MethodWrappers, spans: QuerySpans
 ) -> None:
     moves = kind is not WatchedCursor
-    connection_of = declared.declared_struct if moves else _K.connection.__get__
-    read = declared.reading if moves else functools.partial(getattr, named)
+    connection_of = named_cursors.declared_struct if moves else _K.connection.__get__
+    read = named_cursors.reading if moves else functools.partial(getattr, named)
     for name in ("fetchone", "fetchmany", "fetchall", "scroll"):
         fetch = calls.plain(read(name), connection_of, IN_LOOP, stop_loop)
         patches.replace(named, name, paging(spans, sizes[name], fetch) if name in sizes else fetch)
-    page = paging(spans, sizes["__next__"], ReadWrappers(NATIVE, calls).fetch(read("__next__"), connection_of))
+    page = paging(spans, sizes["__next__"], ReadWrappers(ADAPTER, calls).fetch(read("__next__"), connection_of))
     step = iterating(named.__next__, page)
     patches.replace(named, "__next__", step)
     patches.replace(named, "__iter__", looping(named.__iter__, step, page))
-    patches.replace(named, "execute", leaving(spans.nobody, declared.declaring(kind.execute)))
+    patches.replace(named, "execute", leaving(spans.nobody, named_cursors.declaring(kind.execute)))
     close = calls.call(named.close, Request.STATEMENT, None, None, _K.connection.__get__)  # it does not follow a switch
-    patches.replace(named, "close", leaving(spans.nobody, declared.closing(close, named.close)))
+    patches.replace(named, "close", leaving(spans.nobody, named_cursors.closing(close, named.close)))
 
 
 def _unless_idle(endings: EndWrappers, original: Method, call: Request) -> Method:
@@ -174,7 +174,7 @@ def _unless_idle(endings: EndWrappers, original: Method, call: Request) -> Metho
         if record is None or record.needs_slow_path:
             return watched(self)
         with record.use_lock:
-            return (original if NATIVE.is_untouched(self) else watched)(self)
+            return (original if ADAPTER.is_untouched(self) else watched)(self)
 
     return endings.ending(original, call, slowly=end)
 
@@ -186,8 +186,8 @@ def _rolling_back(original: Method) -> Method:
     def rollback(self: Any) -> None:
         original(self)
         record = record_of(self)
-        if record is not None and record.lost is not None and NATIVE.transaction_status(self, record):
-            NATIVE.finish(self, "ROLLBACK")
+        if record is not None and record.lost is not None and ADAPTER.transaction_status(self, record):
+            ADAPTER.finish(self, "ROLLBACK")
 
     return rollback
 

@@ -34,8 +34,8 @@ class Channel:
 
     error: type[Exception] = psycopg2.Error
 
-    def __init__(self, native: DriverAdapter, connection: Any, record: Record) -> None:
-        self._native, self.record = native, record
+    def __init__(self, adapter: DriverAdapter, connection: Any, record: Record) -> None:
+        self._adapter, self.record = adapter, record
 
     def _of(self) -> Any:
         return self.record.connection()
@@ -46,12 +46,12 @@ class Channel:
 
     def send(self, text: str) -> Generator[Any, Any, Rows]:
         """Send a text and return the rows of its answers."""
-        rows: Rows = self._native.query(self._of(), text)
+        rows: Rows = self._adapter.query(self._of(), text)
         return rows
         yield  # a generator, which never waits
 
     def _is(self, status: TransactionStatus) -> bool:
-        return self._native.transaction_status(self._of(), self.record) == status
+        return self._adapter.transaction_status(self._of(), self.record) == status
 
     def is_idle(self) -> bool:
         """Tell whether no transaction is open."""

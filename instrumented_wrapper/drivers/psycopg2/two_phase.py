@@ -79,7 +79,7 @@ def rolling_back(ended: Method, watched: Method) -> Method:
 
 def _kept(connection: Any) -> dict[str, Any]:
     record = record_of(connection)
-    return {} if record is None else record.kept
+    return {} if record is None else record.driver_state
 
 
 def _state_of(connection: Any) -> int:

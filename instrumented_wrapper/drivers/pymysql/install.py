@@ -17,8 +17,8 @@ from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record, record_of
+from instrumented_wrapper.drivers.engine.connect_search import connected, redirected
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
-from instrumented_wrapper.drivers.engine.joining import connected, redirected
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, of_the_rest
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
@@ -28,8 +28,13 @@ from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.pymysql.hearing import hearing, hearing_result, read_to_its_end, reading_on
-from instrumented_wrapper.drivers.pymysql.native import PyMySQL, track
+from instrumented_wrapper.drivers.pymysql.adapter import PyMySQL, track
+from instrumented_wrapper.drivers.pymysql.session_reports import (
+    read_to_its_end,
+    reading_ok,
+    reading_rest,
+    reading_result,
+)
 from instrumented_wrapper.drivers.registry import KEY, drop_all
 from instrumented_wrapper.drivers.session_track import TRACKED, ending
 from instrumented_wrapper.errors import Address
@@ -52,8 +57,8 @@ _PARTS: Final = {
     Cursor: "execute executemany callproc mogrify ._result".split(),
     SSCursor: "fetchone fetchmany read_next nextset".split(),
 }
-NATIVE: Final = PyMySQL()
-DRIVER: Final = SyncDriver(NATIVE)
+ADAPTER: Final = PyMySQL()
+DRIVER: Final = SyncDriver(ADAPTER)
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
@@ -61,9 +66,9 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     if lacking := ", ".join(missing(_PARTS)):
         logger.warning("PyMySQL lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
-    spans = QuerySpans(NATIVE, flows.operations)
-    calls = MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans)
-    ending = EndWrappers(NATIVE, calls, spans).ending
+    spans = QuerySpans(ADAPTER, flows.operations)
+    calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
+    ending = EndWrappers(ADAPTER, calls, spans).ending
     _connections(patches, calls, ending, spans, options, flows)
     _results(patches)
     _cursors(patches, calls, spans)
@@ -72,7 +77,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
 
 def uninstall() -> None:
     """Forget the connections that were watched; they go on working."""
-    drop_all(NATIVE.name)
+    drop_all(ADAPTER.name)
 
 
 def _connections(
@@ -92,8 +97,8 @@ def _connections(
     over("connect", _connecting)
     over("set_character_set", _connected)
     over("_request_authentication", _authenticating)
-    over("_read_ok_packet", hearing)
-    over("_read_query_result", hearing_result)
+    over("_read_ok_packet", reading_ok)
+    over("_read_query_result", reading_result)
     over("query", functools.partial(calls.within, named="sql"))
     for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
@@ -105,12 +110,12 @@ def _connections(
     call("set_character_set", Request.STATEMENT, None, sets_names)
     call("show_warnings", Request.STATEMENT, reads_last=True)
     call("ping", Request.STATEMENT)
-    over("close", closing(NATIVE, DRIVER, flows))
+    over("close", closing(ADAPTER, DRIVER, flows))
 
 
 def _results(patches: Patches) -> None:
     patches.close_over(EOFPacketWrapper, "__init__", ending)
-    patches.close_over(MySQLResult, "_finish_unbuffered_query", reading_on)
+    patches.close_over(MySQLResult, "_finish_unbuffered_query", reading_rest)
 
 
 def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
@@ -129,14 +134,14 @@ def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None
     )
     patches.close_over(Cursor, "nextset", functools.partial(_nextset, calls))
     patches.close_over(SSCursor, "__del__", _finalising)
-    reading = functools.partial(ReadWrappers(NATIVE, calls).fetch, connection_of=connection_of, alone=True)
+    reading = functools.partial(ReadWrappers(ADAPTER, calls).fetch, connection_of=connection_of, alone=True)
     patches.close_over(SSCursor, "nextset", reading)
     patches.close_over(SSCursor, "read_next", functools.partial(reading, end=read_to_its_end))
 
 
 def _nextset(calls: MethodWrappers, original: Method) -> Method:
     """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
-    reading = ReadWrappers(NATIVE, calls).fetch(of_the_rest(original), attrgetter("connection"))
+    reading = ReadWrappers(ADAPTER, calls).fetch(of_the_rest(original), attrgetter("connection"))
 
     @functools.wraps(original)
     def nextset(self: Any) -> Any:
@@ -153,14 +158,14 @@ def _finalising(original: Method) -> Method:
     def __del__(self: Any) -> None:
         connection = getattr(self, "connection", None)
         record = None if connection is None else record_of(connection)
-        if record is None or record.busy:
+        if record is None or record.active_caller:
             original(self)
             return
-        record.busy = threading.get_ident()
+        record.active_caller = threading.get_ident()
         try:
             original(self)
         finally:
-            record.busy = False
+            record.active_caller = False
 
     return __del__
 
@@ -172,7 +177,7 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         ours = take_keywords(kwargs)
         checked = options.with_keywords(ours, CONNECT) if ours else options
-        record = Record(NATIVE, self, checked, Arguments(args, dict(kwargs)))
+        record = Record(ADAPTER, self, checked, Arguments(args, dict(kwargs)))
         record.configuring, record.off = True, True
         self.__dict__[KEY] = record
 
@@ -188,7 +193,7 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
             return self
 
         with spans.connect(checked, functools.partial(requested_site, kwargs)):
-            connected(NATIVE, flows, checked, lambda: asked_of_mysql(kwargs, checked), attempt)
+            connected(ADAPTER, flows, checked, lambda: asked_of_mysql(kwargs, checked), attempt)
         _attach(self, record)
         spans.attend(record, checked)
 
@@ -197,10 +202,10 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
 
 def _attach(connection: Any, record: Record) -> None:
     """Watch a connection from now on; one whose connecting is deferred is watched as soon as it connects."""
-    record.kept = {"charset": connection.charset, "collation": connection.collation}
+    record.driver_state = {"charset": connection.charset, "collation": connection.collation}
     record.configuring = False
     if connection._sock is not None:
-        record.attach(connection, (NATIVE.where(connection),))
+        record.attach(connection, (ADAPTER.where(connection),))
         record.settings_client.keep_reported()
 
 
@@ -216,7 +221,7 @@ def _connecting(original: Method) -> Method:
         if record.generation == 0:
             _attach(self, record)
         else:
-            record.began_anew(self)
+            record.session_restarted(self)
 
     return connect
 

@@ -29,27 +29,27 @@ class SettingsClient(Protocol):
     def keep_reported(self) -> None:
         """What the server has reported up to now belongs to the baseline."""
 
-    def notice(self) -> None:
+    def apply_reports(self) -> None:
         """Tell the session what the server has reported, unasked, of settings that no statement named."""
 
     def may_report(self, effects: Effects) -> bool:
-        """Return False if `notice` has nothing to take after a statement that did no more than `effects`."""
+        """Return False if `apply_reports` has nothing to take after a statement that did no more than `effects`."""
 
     def lost(self, transaction: str) -> None:
         """The session is lost: doubt what the statement under way may have set, as far as its text does not tell.
 
         Args:
             transaction: what becomes of it, as `FailoverError.transaction` has it. Of one that is lost is what was
-                reported since the last `notice`, or of one that was committed.
+                reported since the last `apply_reports`, or of one that was committed.
         """
 
     def refused(self) -> None:
         """The statement under way was refused: doubt what it may have set before, and the server does not report."""
 
-    def expect(self) -> None:
+    def doubt_unreported(self) -> None:
         """Doubt what the server may have had no room to report: something depends on it, and it can be asked."""
 
-    def present(self, names: Sequence[str]) -> Any:
+    def query_settings(self, names: Sequence[str]) -> Any:
         """Ask for values of settings, as `Values`. May wait."""
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Any:
@@ -61,10 +61,10 @@ class SettingsClient(Protocol):
             Refused: one of the settings was refused.
         """
 
-    def ask(self) -> Any:
+    def resync(self) -> Any:
         """Ask for all that is in doubt, and tell the session; return pristine `Values` that were found. May wait."""
 
-    def understood(self, effects: Effects) -> Effects | None:
+    def with_functions(self, effects: Effects) -> Effects | None:
         """Add what is known of the functions that a statement calls; None where nothing is left that matters."""
 
     def chains(self) -> bool:

@@ -41,19 +41,19 @@ class Channel(Protocol):
     def known(self, name: str) -> str | None:
         """Return a setting that the client knows without asking: ``autocommit``."""
 
-    def giving(self, assignments: Sequence[Assignment], back: bool) -> None:
+    def before_assign(self, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
 
-    def owes(self) -> bool:
+    def reports_later(self) -> bool:
         """Return True if the last answer had rows: MySQL reports with a later answer what they changed."""
 
     def tracks(self) -> bool:
         """Tell whether the server reports, with its answers, all that changes."""
 
-    def listen(self) -> Any:
+    def fetch_reports(self) -> Any:
         """Have the server report what it has not reported yet. May wait."""
 
-    def went_back(self, settings: Sequence[str]) -> None:
+    def restored(self, settings: Sequence[str]) -> None:
         """Settings are what connecting gave them: so is what the driver keeps of them."""
 
     def is_lost(self, error: BaseException) -> bool:

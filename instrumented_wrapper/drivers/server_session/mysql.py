@@ -37,26 +37,26 @@ _COMMITS, _ROLLS_BACK = (Step(COMMIT),), (Step(ROLLBACK),)
 class MySQLSettings(Reports):
     """`SettingsClient` with MySQL. What may wait returns a value where the driver blocks, else an awaitable."""
 
-    def present(self, names: Sequence[str]) -> Any:
+    def query_settings(self, names: Sequence[str]) -> Any:
         """Ask for values of settings; those that the server does not know are None. May wait."""
-        return self._channel.run(self._present(names))
+        return self._channel.run(self._query_settings(names))
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Any:
         """Clear state and give settings; return what they were before, unless they go back. May wait."""
         return self._channel.run(self._assign(assignments, clears, back))
 
-    def ask(self) -> Any:
+    def resync(self) -> Any:
         """Ask for all that is in doubt, and tell the session. May wait."""
-        return self._channel.run(self._ask())
+        return self._channel.run(self._resync())
 
-    def _present(self, names: Sequence[str]) -> Flow[Values]:
-        return dict.fromkeys(names) | (yield from self._asked(questions.present, names))
+    def _query_settings(self, names: Sequence[str]) -> Flow[Values]:
+        return dict.fromkeys(names) | (yield from self._query(questions.query_settings, names))
 
-    def _asked(self, question: Any, names: Sequence[str]) -> Flow[Values]:
+    def _query(self, question: Any, names: Sequence[str]) -> Flow[Values]:
         if not names:
             return {}
         dialect = self._channel.dialect()
-        again = [questions.present([TIMESTAMP], dialect)] if TIMESTAMP in names else []
+        again = [questions.query_settings([TIMESTAMP], dialect)] if TIMESTAMP in names else []
         try:
             (row,), *later = yield partial(self._channel.send, [question(names, dialect), *again])
         except self._channel.raises as error:
@@ -66,7 +66,7 @@ class MySQLSettings(Reports):
                 return {names[0]: None}
             singly: Values = {}
             for name in names:
-                singly |= yield from self._asked(question, (name,))
+                singly |= yield from self._query(question, (name,))
             return singly
         found = questions.answers(names, row)
         if later and found[TIMESTAMP] != questions.answers([TIMESTAMP], later[0][0])[TIMESTAMP]:
@@ -82,7 +82,7 @@ class MySQLSettings(Reports):
         finally:
             self.keep_reported()
         if back:
-            self._channel.went_back([assignment.name for assignment in assignments])
+            self._channel.restored([assignment.name for assignment in assignments])
         return answer._replace(done=answer.done | cleared)
 
     def _clear(
@@ -115,9 +115,9 @@ class MySQLSettings(Reports):
     def _give(self, assignments: Sequence[Assignment], back: bool) -> Flow[Assigned]:
         """Give settings in one round trip; where one is refused, one by one."""
         names = tuple(assignment.name for assignment in assignments)
-        self._channel.giving(assignments, back)
+        self._channel.before_assign(assignments, back)
         texts = questions.assign(assignments, self._channel.dialect())
-        asked = [] if back else [questions.present(names, self._channel.dialect())]
+        asked = [] if back else [questions.query_settings(names, self._channel.dialect())]
         try:
             answers = yield partial(self._channel.send, [*asked, *texts])
         except self._channel.raises as error:
@@ -133,7 +133,7 @@ class MySQLSettings(Reports):
         Raises:
             Refused: the server did not take the value of one.
         """
-        before = {} if back else (yield from self._present([assignment.name for assignment in wanted]))
+        before = {} if back else (yield from self._query_settings([assignment.name for assignment in wanted]))
         done: set[str] = set()
         errors: dict[str, Exception] = {}
         for text, names in ((t, n) for a in wanted for t, n in questions.assign([a], self._channel.dialect()).items()):
@@ -149,11 +149,11 @@ class MySQLSettings(Reports):
         refused = {name: error for name, error in errors.items() if name not in own}
         return Assigned(before, frozenset(done), own, refused)
 
-    def _ask(self) -> Flow[Values]:
+    def _resync(self) -> Flow[Values]:
         record = self._channel.record
         known = record.on_server
         if self._more:
-            yield from self._hear_all()
+            yield from self._fetch_reports()
             if known.doubts.get(ANY) == UNNAMED:
                 del known.doubts[ANY]
         self._take()
@@ -162,17 +162,17 @@ class MySQLSettings(Reports):
         asked = (*known.names_in_doubt(), *self._variables.names())
         names = tuple(name for name in dict.fromkeys(asked) if name not in (UNNAMED, USER_VARIABLES))
         unknown = tuple(name for name in names if not known.has_pristine(name))
-        values = yield from self._asked(questions.present, names)
+        values = yield from self._query(questions.query_settings, names)
         given = {name: values.get(name) if value is None else value for name, value in at_first.items()}
         first = {name: value for name, value in (self._first | given).items() if name in unknown}
         rest = tuple(name for name in unknown if name not in first)
-        defaults = first | (yield from self._asked(questions.defaults, rest))
-        record.told(ServerAnswer(values, defaults), None)
+        defaults = first | (yield from self._query(questions.defaults, rest))
+        record.apply_answer(ServerAnswer(values, defaults), None)
         self._variables.settle(before)
         record.refresh_changed()
         return {name: default for name, default in defaults.items() if known.knows(name)}
 
-    def understood(self, effects: Effects) -> Effects | None:
+    def with_functions(self, effects: Effects) -> Effects | None:
         """Say what is looked at: texts in another collation; and where anything may have been set, all that may matter.
 
         The server may report it, and then nothing is looked at.
@@ -185,7 +185,7 @@ class MySQLSettings(Reports):
         if effects.only_sets:
             return effects
         if effects.calls and USER_VARIABLES not in effects.leaves:
-            steps = (*effects.steps, *(Step(DOUBT, name, UNSEEN) for name in self._variables.of_app()))
+            steps = (*effects.steps, *(Step(DOUBT, name, UNSEEN) for name in self._variables.set_by_app()))
             effects = replace(effects, leaves=(*effects.leaves, USER_VARIABLES), steps=steps)
         names = dict.fromkeys((*questions.ALWAYS_ASKED, *known.names, *known.named_later))
         return self._with_doubts(effects, [Step(DOUBT, name, UNSEEN) for name in names])
@@ -206,7 +206,7 @@ class MySQLSettings(Reports):
         code = runs_code(effects)
         self.called = self.called or (code and self._adds_nothing_to_rows())
         if effects.calls and effects == Effects(calls=effects.calls):
-            return effects if self.called or self._variables.of_app() else None
+            return effects if self.called or self._variables.set_by_app() else None
         if USER_VARIABLES in effects.leaves:
             effects = replace(effects, leaves=tuple(name for name in effects.leaves if name != USER_VARIABLES))
         if effects.only_sets:

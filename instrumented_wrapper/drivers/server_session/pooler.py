@@ -19,7 +19,7 @@ from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.drivers import Driver, Flow, Replacement
 from instrumented_wrapper.failover import Loss
 
-__all__ = ["find_out"]
+__all__ = ["detect_pooler"]
 
 logger = logging.getLogger("instrumented_wrapper")
 _POOLER: Final = (
@@ -34,7 +34,7 @@ _lending: dict[tuple[str, int | None], float] = {}  # poolers that lend sessions
 _warned: set[tuple[str, int | None]] = set()
 
 
-def find_out(driver: Driver, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+def detect_pooler(driver: Driver, connection: Any, like: Any, deadline: float) -> Flow[bool]:
     """Find out whether `connection` keeps its server session, which then is no longer counted as shared.
 
     Args:

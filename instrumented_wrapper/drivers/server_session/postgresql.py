@@ -20,7 +20,16 @@ from instrumented_wrapper.drivers.server_session import Rows, Values
 from instrumented_wrapper.server_settings import ANY, Assignment, ServerAnswer
 from instrumented_wrapper.statement import DOUBT, Effects, Step
 
-__all__ = ["Channel", "PostgreSQLSettings", "ReportedSettings", "asked", "assigned", "present", "shown", "with_calls"]
+__all__ = [
+    "Channel",
+    "PostgreSQLSettings",
+    "ReportedSettings",
+    "assign_settings",
+    "query_settings",
+    "resync_settings",
+    "show_settings",
+    "with_calls",
+]
 
 Result = TypeVar("Result")
 
@@ -59,15 +68,15 @@ class Channel(Protocol):
         """Return the process that the connection was told of."""
 
 
-def present(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]:
+def query_settings(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]:
     """Ask for values outside a transaction."""
-    rows = yield from channel.send(questions.present(names))
+    rows = yield from channel.send(questions.query_settings(names))
     if rows:
         _look_for_pooler(channel, rows[0][2])
     return {names[int(str(place)) - 1]: readable(value) for place, value, _ in rows}
 
 
-def shown(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]:
+def show_settings(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]:
     """Ask within the app's transaction, which must go on as if nothing had been asked."""
     known = channel.record.on_server
     defaults = [n for n in names if ("." in n and not known.is_configured(n)) or known.is_masked(n)]
@@ -80,7 +89,7 @@ def shown(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]
     return {name: row[0] or None if "." in name else row[0] for name, row in zip(names, rows, strict=True)}
 
 
-def assigned(
+def assign_settings(
     channel: Channel, assignments: Sequence[Assignment], clears: Sequence[str], back: bool
 ) -> Generator[Any, Any, Assigned | None]:
     """Clear state and give the server settings, in one round trip."""
@@ -119,7 +128,7 @@ def _state_of(error: BaseException) -> Any:
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
-def asked(channel: Channel) -> Generator[Any, Any, Values]:
+def resync_settings(channel: Channel) -> Generator[Any, Any, Values]:
     """Ask for all that is in doubt, and tell the session."""
     record = channel.record
     known = record.on_server
@@ -127,7 +136,7 @@ def asked(channel: Channel) -> Generator[Any, Any, Values]:
     names = tuple(dict.fromkeys((*known.names_in_doubt(), *(IDENTITY if everything else ()))))
     unknown = tuple(name for name in names if not known.has_pristine(name))
     functions = record.functions.not_asked(record.called) if everything else ()
-    answer = yield from channel.send(questions.ask(names, unknown, functions, everything))
+    answer = yield from channel.send(questions.resync(names, unknown, functions, everything))
     rows = [[kind, *map(readable, cells)] for kind, *cells in answer]
     bodies = [
         (str(name), str(language), str(body)) for kind, name, language, body in rows if kind == questions.FUNCTION
@@ -140,7 +149,7 @@ def asked(channel: Channel) -> Generator[Any, Any, Values]:
         if (default is not None or "." in str(n)) and not known.has_pristine(str(n))
     }
     left = tuple(str(row[1]) for row in rows if row[0] == questions.STATE) if everything else None
-    record.told(ServerAnswer({str(n): value for n, value, _ in settings}, defaults), left)
+    record.apply_answer(ServerAnswer({str(n): value for n, value, _ in settings}, defaults), left)
     record.functions.learn(functions, bodies)
     _ask_further(record)
     return {name: default for name, default in defaults.items() if known.knows(name)}
@@ -257,20 +266,20 @@ class ReportedSettings:
         given = zip(questions.REPORTED, self._noticed, strict=True)
         self._first = [None if value is None or self._ours(name, value) else value for name, value in given]
 
-    def notice(self) -> None:
+    def apply_reports(self) -> None:
         """Take what the server has reported outside a transaction of settings that no statement named."""
         record = self._record
-        record.late = bool(record.on_server.open.levels) or not self._reporting.is_idle()
-        if record.late or record.off or (now := self._statuses(_SPELLED)) == self._noticed:
+        record.reports_deferred = bool(record.on_server.open.levels) or not self._reporting.is_idle()
+        if record.reports_deferred or record.off or (now := self._statuses(_SPELLED)) == self._noticed:
             return
         self._noticed = now
         for name, first, value in zip(questions.REPORTED, self._first, now, strict=False):
             if not (first is None or value is None or first == value or self._ours(name, value)):
-                record.on_server.noticed(name, self._text(first), self._text(value))
+                record.on_server.apply_report(name, self._text(first), self._text(value))
         record.refresh_changed()
 
     def lost(self, transaction: str) -> None:
-        """What was reported since the last `notice`, and is not of a statement that named it, is in doubt."""
+        """What was reported since the last `apply_reports`, and is not of a statement that named it, is in doubt."""
         if transaction == "none":
             return
         known = self._record.on_server
@@ -283,10 +292,10 @@ class ReportedSettings:
     def refused(self) -> None:
         """A statement that is refused has set nothing."""
 
-    def expect(self) -> None:
+    def doubt_unreported(self) -> None:
         """Each change is reported at once."""
 
-    def understood(self, effects: Effects) -> Effects | None:
+    def with_functions(self, effects: Effects) -> Effects | None:
         """Add what is known of the functions that a statement calls."""
         return with_calls(self._record, effects)
 
@@ -298,17 +307,17 @@ class PostgreSQLSettings(ReportedSettings):
         super().__init__(channel, *reported)
         self._channel = channel
 
-    def present(self, names: Sequence[str]) -> Values:
+    def query_settings(self, names: Sequence[str]) -> Values:
         """Ask for values of settings."""
-        return _to_end((present if self._channel.is_idle() else shown)(self._channel, names))
+        return _to_end((query_settings if self._channel.is_idle() else show_settings)(self._channel, names))
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:
         """Clear state and give settings, in one round trip."""
-        return _to_end(assigned(self._channel, assignments, clears, back))
+        return _to_end(assign_settings(self._channel, assignments, clears, back))
 
-    def ask(self) -> Values:
+    def resync(self) -> Values:
         """Ask for all that is in doubt, and tell the session."""
-        return _to_end(asked(self._channel))
+        return _to_end(resync_settings(self._channel))
 
 
 def _to_end(gen: Generator[Any, Any, Result]) -> Result:

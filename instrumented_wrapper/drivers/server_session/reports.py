@@ -35,7 +35,7 @@ class Reports:
         self._unsure: set[str] = set()  # was reported with a value that is not to be believed
         self._own: frozenset[str] = frozenset()  # no session can be given it
         self._of_rows: Sequence[Effects] = ()  # effects of the statement whose rows were the last
-        self._listening = False  # what is reported now was asked for
+        self._fetching = False  # what is reported now was asked for
         self._is_baseline = False  # what is still to be reported belongs to the baseline
         self._perhaps: bool | None = None  # user variables may have been set; True: nothing else explains the report
         self._variables = UserVariables(channel)
@@ -56,7 +56,7 @@ class Reports:
         told = {name: self._reported(name) for name in names}
         return {name: value for name, value in told.items() if value is not None}
 
-    def heard(self, changes: tracking.Changes) -> None:
+    def receive(self, changes: tracking.Changes) -> None:
         """The server has reported with an answer what has changed."""
         if self._channel.record.configuring:
             self._first.update(changes.settings)
@@ -70,31 +70,29 @@ class Reports:
                 self._unsure |= {name} - named
             elif name not in of_one:
                 self._pending[name] = value
-        self._heard_unnamed(changes, noted, named)
+        self._receive_unnamed(changes, noted, named)
         self._channel.record.needs_resync = True  # the frequent path looks
 
     def _reported_about(self) -> Sequence[Effects]:
         """Return the effects of the statement that a report is about, which may be an earlier one that had rows."""
-        late = self._more or self._listening
-        self.heard_all()
+        late = self._more or self._fetching
+        self.received_all()
         return self._of_rows if late else self._channel.record.in_flight
 
-    def heard_all(self) -> None:
+    def received_all(self) -> None:
         """The server has answered with room for all that it has to report."""
         more, self._more = self._more, False
         if more and self._channel.record.on_server.doubts.get(ANY) == UNNAMED:
             del self._channel.record.on_server.doubts[ANY]
 
-    def _heard_unnamed(self, changes: tracking.Changes, noted: Sequence[Effects], named: set[Any]) -> None:
+    def _receive_unnamed(self, changes: tracking.Changes, noted: Sequence[Effects], named: set[Any]) -> None:
         """Tell a change without a name from one that the statement explains, or that is of our own listening."""
         if len(noted) == 1 and noted[0].only_sets and not noted[0].several:
             return
-        explained = any(effects.leaves or effects.sets or effects.is_told for effects in noted)
+        explained = any(effects.leaves or effects.sets or effects.is_reported for effects in noted)
         unread = not explained or any(map(runs_code, noted))
         of_code = {name for name, _ in changes.settings if not name.startswith("session_track")} - named
-        ours = (
-            self._listening and changes.others and self._channel.dialect().mariadb
-        )  # the SET that listens is one, too
+        ours = self._fetching and changes.others and self._channel.dialect().mariadb  # the SET that listens is one, too
         if changes.unnamed and not explained and not ours:
             self._unnamed = True
         elif unread and of_code:
@@ -102,14 +100,14 @@ class Reports:
         elif changes.unnamed and unread:
             self._perhaps = self._perhaps or False
 
-    def will_hear(self) -> None:
+    def expect_report(self) -> None:
         """The answer to a query, which has no room for it, says that something has changed: a later one tells what."""
         record = self._channel.record
         self._more, self._of_rows = True, tuple(record.in_flight)
         if record.recording and not record.configuring:
-            self._will_ask()
+            self._schedule_resync()
 
-    def _will_ask(self) -> None:
+    def _schedule_resync(self) -> None:
         record = self._channel.record
         record.on_server.doubts[ANY] = UNNAMED
         record.resync_next = True
@@ -118,18 +116,18 @@ class Reports:
     def rows_changed(self) -> None:
         """Listen for what the end of rows reports as changed, unless the statement's own effects are known."""
         noted = self._channel.record.in_flight
-        if not noted or not all(effects.is_told and not effects.several for effects in noted):
-            self.will_hear()
+        if not noted or not all(effects.is_reported and not effects.several for effects in noted):
+            self.expect_report()
 
     def had_rows(self) -> None:
         """A query that called a function, or a procedure, was answered: what that may have set is reported later."""
         self.called = False
-        self.will_hear()
+        self.expect_report()
 
-    def expect(self) -> None:
+    def doubt_unreported(self) -> None:
         """Something depends on all that was set: have what no answer had room for reported, if there may be some."""
-        if self._channel.owes() and self._adds_nothing_to_rows():
-            self.will_hear()
+        if self._channel.reports_later() and self._adds_nothing_to_rows():
+            self.expect_report()
 
     def _adds_nothing_to_rows(self) -> bool:
         """MariaDB says with the rows that something is to be reported; MySQL does not."""
@@ -138,22 +136,22 @@ class Reports:
     def keep_reported(self) -> None:
         """What was reported belongs to the baseline."""
         if self._more and self._channel.blocks:
-            self._channel.run(self._hear_all())
+            self._channel.run(self._fetch_reports())
         elif self._more:  # nothing waits here: the next statement asks first
             self._is_baseline = True
-            self._will_ask()
+            self._schedule_resync()
         self._forget_pending()
 
     def _forget_pending(self) -> None:
         self._pending.clear()
         self._unnamed, self._perhaps = False, None
 
-    def _hear_all(self) -> Flow[None]:
-        self._more, self._listening = False, True
+    def _fetch_reports(self) -> Flow[None]:
+        self._more, self._fetching = False, True
         try:
-            yield self._channel.listen
+            yield self._channel.fetch_reports
         finally:
-            self._listening = False
+            self._fetching = False
         is_baseline, self._is_baseline = self._is_baseline, False
         if is_baseline:
             self._forget_pending()
@@ -162,12 +160,12 @@ class Reports:
         """What was reported with an answer is taken after it."""
         return True
 
-    def notice(self) -> None:
+    def apply_reports(self) -> None:
         """Take what was reported with the answers; the text of the statement need not have said it."""
         heard = self.called or self._pending or self._unnamed or self._unsure or self._perhaps is not None
         if not heard and not self._variables.is_in_doubt():
             return  # at little cost: each return to a pool comes here
-        self.called = self.called and self._channel.owes()
+        self.called = self.called and self._channel.reports_later()
         if self._channel.record.recording and not self._channel.record.configuring:
             self._take()
         self._forget_pending()
@@ -190,7 +188,7 @@ class Reports:
         for name in news:
             value, first = pending[name], self._first.get(name)
             if first is not None and value is not None:
-                record.on_server.noticed(name, first, value)
+                record.on_server.apply_report(name, first, value)
             else:
                 record.on_server.reported(name, value)
             if (other := TOGETHER.get(name)) is not None and other not in pending:

@@ -40,7 +40,7 @@ class SQLiteSettings:
 
     def __init__(self, record: Any, channel: Channel) -> None:
         self._record, self._query, self._outside, self._error = record, channel.query, channel.outside, channel.error
-        self._built: dict[str, list[tuple[str, str]]] = {}  # what was there before the app left more of it
+        self._baseline: dict[str, list[tuple[str, str]]] = {}  # what was there before the app left more of it
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
         """Nothing is told unasked."""
@@ -48,14 +48,14 @@ class SQLiteSettings:
 
     def keep_reported(self) -> None:
         """What is there now belongs to the baseline."""
-        self._built.clear()
+        self._baseline.clear()
         self._record.residual.forget()
 
-    def notice(self) -> None:
+    def apply_reports(self) -> None:
         """Ask what is in doubt; where SQLite does not say (an authorizer of the app's), it stays in doubt."""
         if self._record.on_server.has_doubts:
             with contextlib.suppress(self._error):
-                self.ask()
+                self.resync()
 
     def may_report(self, effects: Effects) -> bool:
         """What a PRAGMA has left is read after it."""
@@ -67,7 +67,7 @@ class SQLiteSettings:
     def refused(self) -> None:
         """A PRAGMA that is refused has set nothing."""
 
-    def expect(self) -> None:
+    def doubt_unreported(self) -> None:
         """Nothing is reported."""
 
     def chains(self) -> bool:
@@ -76,19 +76,19 @@ class SQLiteSettings:
 
     def moved(self) -> None:
         """It is another database."""
-        self._built.clear()
+        self._baseline.clear()
 
-    def present(self, names: Sequence[str]) -> Values:
+    def query_settings(self, names: Sequence[str]) -> Values:
         """Read PRAGMAs."""
         return {name: self._value(name) for name in names}
 
     def _value(self, name: str) -> str | None:
-        rows = self._query(sqlite.present(name))
+        rows = self._query(sqlite.query_setting(name))
         return sqlite.answer(rows[0][0]) if rows else None
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned:
         """Set PRAGMAs, then clear state, which may fail: rows of it may be half read."""
-        before: Values = {} if back else self.present([assignment.name for assignment in assignments])
+        before: Values = {} if back else self.query_settings([assignment.name for assignment in assignments])
         with self._outside():
             given = self._give(assignments)
             if clears:
@@ -107,12 +107,12 @@ class SQLiteSettings:
 
     def _clear(self, names: Sequence[str]) -> None:
         """Take away what the app has left, and nothing of what was there before."""
-        kept = self.present(_OFF_MEANWHILE)
+        kept = self.query_settings(_OFF_MEANWHILE)
         self._give([Assignment(name, "0") for name in kept])
         try:
             for name in names:
-                built = self._built.pop(name, [])
-                for text in sqlite.clearing(one for one in self._listed(name) if one not in built):
+                before = self._baseline.pop(name, [])
+                for text in sqlite.clearing(one for one in self._listed(name) if one not in before):
                     self._query(text)
         finally:
             self._give([Assignment(name, text) for name, text in kept.items()])
@@ -120,16 +120,16 @@ class SQLiteSettings:
     def _listed(self, name: str) -> list[tuple[str, str]]:
         return [(str(kind), str(one)) for kind, one in self._query(sqlite.LISTED[name])]
 
-    def ask(self) -> Values:
+    def resync(self) -> Values:
         """Read what is in doubt."""
         record = self._record
-        record.told(ServerAnswer(self.present(record.on_server.names_in_doubt()), {}), None)
+        record.apply_answer(ServerAnswer(self.query_settings(record.on_server.names_in_doubt()), {}), None)
         return {}
 
-    def understood(self, effects: Effects) -> Effects | None:
+    def with_functions(self, effects: Effects) -> Effects | None:
         """The text says all. What was there before it belongs to the baseline, if a reset has to know."""
         if self._record.options.reset_scope == "session":
             for name in effects.leaves:
                 with contextlib.suppress(self._error):  # it is closed, or an authorizer of the app's does not want it
-                    self._built[name] = self._built.get(name) or self._listed(name)
+                    self._baseline[name] = self._baseline.get(name) or self._listed(name)
         return effects

@@ -50,21 +50,23 @@ class UserVariables:
             record.on_server.doubts[USER_VARIABLES] = UNSEEN
         self.doubt_those_of_app()
 
-    def of_app(self) -> tuple[str, ...]:
+    def set_by_app(self) -> tuple[str, ...]:
         """Return the names of those that the app has set: it relies on their values."""
         return tuple(name for name in self._channel.record.refusal.relied_on() if name.startswith("@"))
 
     def doubt_those_of_app(self) -> None:
         """Have those read again that the app has set; what is lost before that is security state."""
         doubts = self._channel.record.on_server.doubts
-        for name in self.of_app():
+        for name in self.set_by_app():
             doubts.setdefault(name, UNSEEN)
 
     def is_in_doubt(self) -> bool:
         """Return True if a statement was answered that may have set some, and the server can be asked."""
         record = self._channel.record
         return (
-            self._listable and USER_VARIABLES in record.residual.kinds and USER_VARIABLES not in record.residual.built
+            self._listable
+            and USER_VARIABLES in record.residual.kinds
+            and USER_VARIABLES not in record.residual.baseline
         )
 
     def list(self) -> Flow[dict[str, str | None]]:
@@ -83,7 +85,7 @@ class UserVariables:
                 raise
             self._listable = self._explains = False
             return {}
-        if USER_VARIABLES not in record.residual.built:
+        if USER_VARIABLES not in record.residual.baseline:
             record.residual.kinds.pop(USER_VARIABLES, None)
         self._listed = tuple(f"@{questions.text_of(name)}".lower() for (name,) in rows)
         return self._given_at_first(questions.text_of(at_first[0][0]))

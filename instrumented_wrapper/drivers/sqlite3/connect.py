@@ -12,8 +12,8 @@ from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.drivers.sqlite3.adapter import readable
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, combined
-from instrumented_wrapper.drivers.sqlite3.native import readable
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 
@@ -27,8 +27,8 @@ _NAME: Final = "_instrumented_wrapper_name"  # in a connection's ``__dict__``: t
 class Maker:
     """Makes the closures."""
 
-    def __init__(self, native: DriverAdapter, spans: QuerySpans, options: Options) -> None:
-        self._native, self._spans, self._options = native, spans, options
+    def __init__(self, adapter: DriverAdapter, spans: QuerySpans, options: Options) -> None:
+        self._adapter, self._spans, self._options = adapter, spans, options
 
     def connect(self, original: Method) -> Method:
         """``sqlite3.connect``: our class goes between the app's and the C class."""
@@ -66,7 +66,7 @@ class Maker:
 
     def _watch(self, connection: Any, options: Options) -> None:
         arguments = Arguments((connection.__dict__.pop(_NAME, ""),), {})
-        record = Record(self._native, connection, options, arguments)
+        record = Record(self._adapter, connection, options, arguments)
         record.attach(connection, ())
         self._spans.attend(record, options)
 
@@ -82,6 +82,6 @@ class Maker:
                 self.__dict__[_NAME] = name
             else:
                 self.__dict__[KEY], record.arguments = record, Arguments((name,), {})
-                record.began_anew(self)
+                record.session_restarted(self)
 
         return init

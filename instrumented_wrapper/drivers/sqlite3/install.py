@@ -18,11 +18,11 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
 from instrumented_wrapper.drivers.registry import drop_all
+from instrumented_wrapper.drivers.sqlite3.adapter import HIDDEN, SETTINGS, Files, SQLite
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR as _K
 from instrumented_wrapper.drivers.sqlite3.classes import Making, Watched, WatchedCursor, combined
 from instrumented_wrapper.drivers.sqlite3.connect import Maker
-from instrumented_wrapper.drivers.sqlite3.native import HIDDEN, SETTINGS, Files, SQLite
 from instrumented_wrapper.drivers.sqlite3.statements import Statements
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
@@ -30,14 +30,14 @@ from instrumented_wrapper.patching import Patches
 __all__ = ["DRIVER", "install", "uninstall"]
 
 Method = Callable[..., Any]
-NATIVE: Final = SQLite()
-DRIVER: Final = Files(NATIVE)
+ADAPTER: Final = SQLite()
+DRIVER: Final = Files(ADAPTER)
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch sqlite3. Returns what was done, for a user who asks."""
-    spans = QuerySpans(NATIVE, flows.operations)
-    maker = Maker(NATIVE, spans, options)
+    spans = QuerySpans(ADAPTER, flows.operations)
+    maker = Maker(ADAPTER, spans, options)
     connect = maker.connect(sqlite3.connect)
     for module in (sqlite3, sqlite3.dbapi2):
         patches.replace(module, "connect", connect)
@@ -46,15 +46,15 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     patches.replace(Making, "__call__", maker.call(type.__call__))
     patches.replace(Watched, "__init__", maker.init(_C.__init__))
     _patch_settings(patches, flows)
-    _patch_calls(patches, MethodWrappers(NATIVE, StatementFlow(NATIVE, DRIVER, flows), spans), spans)
-    patches.replace(Watched, "close", closing(NATIVE, DRIVER, flows)(_C.close))
+    _patch_calls(patches, MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans), spans)
+    patches.replace(Watched, "close", closing(ADAPTER, DRIVER, flows)(_C.close))
     patches.replace(Watched, "set_trace_callback", _tracing(_C.set_trace_callback))
     return "patched"
 
 
 def uninstall() -> None:
     """Forget the connections that were watched; they go on working."""
-    drop_all(NATIVE.name)
+    drop_all(ADAPTER.name)
 
 
 def _patch_settings(patches: Patches, flows: Flows) -> None:

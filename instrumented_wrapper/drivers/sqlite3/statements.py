@@ -16,8 +16,8 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers, ended
 from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.drivers.sqlite3.adapter import HAS_AUTOCOMMIT
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched, WatchedCursor
-from instrumented_wrapper.drivers.sqlite3.native import HAS_AUTOCOMMIT
 from instrumented_wrapper.operations import Operation
 
 __all__ = ["Statements"]

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of
+from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, requested_role
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
 from instrumented_wrapper.drivers.engine.deadlines import silence
@@ -26,7 +26,7 @@ from instrumented_wrapper.drivers.engine.takeover import (
     taking_over,
 )
 from instrumented_wrapper.drivers.engine.tracked_driver import TrackedDriver
-from instrumented_wrapper.drivers.psycopg.connecting import Login, contest
+from instrumented_wrapper.drivers.psycopg.libpq_race import Login, contest
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
 from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
@@ -63,7 +63,7 @@ class Psycopg(SettingsQueries, TrackedDriver):
         """Only a text stands in psycopg's errors."""
         return None
 
-    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return nothing: pools look at the connection."""
         return {}
 
@@ -140,8 +140,8 @@ class Psycopg(SettingsQueries, TrackedDriver):
         """Find a server, together with the other connections that are lost now, and connect to it."""
         record: Any = record_of(connection)
         parameters = yield partial(_parameters, connection, record)
-        login = Login(parameters, loss.asks)
-        own, asked = hosts_of(parameters, os.environ), asked_for(parameters, os.environ)
+        login = Login(parameters, loss.probe)
+        own, asked = hosts_of(parameters, os.environ), requested_role(parameters, os.environ)
         target = target_of(record, loss, own, asked, _was_standby(connection, record), login.identity)
         pgconn, found = yield from find(target, contest(login, self.is_async(connection)), deadline)
         return self._dressed(connection, record, pgconn, found, deadline)
@@ -177,7 +177,7 @@ class Psycopg(SettingsQueries, TrackedDriver):
             connection._closed = False
             connection._prepared = fresh_prepared(connection._prepared)
             with exchanging(record, _record(other)):
-                record.look_at(connection.pgconn)
+                record.track_physical(connection.pgconn)
             record.keep_reported()  # what the app's transfer handler has set included
             record.loss_reported = False
 

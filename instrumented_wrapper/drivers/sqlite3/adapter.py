@@ -52,7 +52,7 @@ class SQLite:
     aliases: Mapping[str, str] = MappingProxyType({"query_only": "read_only"})
     kinds: tuple[type[Any], ...] = (_C,)
 
-    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return nothing: pools look at the connection."""
         return {}
 
@@ -92,7 +92,7 @@ class SQLite:
         """Nothing is ever lost."""
         return False
 
-    def leaves_open(self, error: BaseException) -> bool:
+    def may_have_ended(self, error: BaseException) -> bool:
         """There is no session that could end."""
         return False
 
@@ -180,7 +180,7 @@ class SQLite:
         """There is no server."""
         return None
 
-    def asked_for(self, record: Record) -> str:
+    def requested_role(self, record: Record) -> str:
         """There is no server."""
         return ANY
 
@@ -210,7 +210,7 @@ class SQLite:
     def shut(self, connection: Any, for_good: bool) -> None:
         """Nothing is shut."""
 
-    def refused_elsewhere(self, connection: Any, effects: Any, error: BaseException) -> str:
+    def two_phase_refusal(self, connection: Any, effects: Any, error: BaseException) -> str:
         """What is prepared belongs to no session."""
         return ""
 

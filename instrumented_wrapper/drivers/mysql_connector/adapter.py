@@ -92,7 +92,7 @@ class MySQLConnector(ForMySQL):
 
     def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Tell by the flags of the server's last answer; of a connection that was lost, what it was before."""
-        if record.kept.get("lost") == record.generation:
+        if record.driver_state.get("lost") == record.generation:
             return record.transaction_status
         try:
             return TransactionStatus.INTRANS if connection.in_transaction else TransactionStatus.IDLE
@@ -114,22 +114,22 @@ class MySQLConnector(ForMySQL):
     def is_closed(self, connection: Any) -> bool:
         """Tell whether the app's close is done: until then it can be reset."""
         record = record_of(connection)
-        return record is not None and record.kept.get("closed") == record.generation
+        return record is not None and record.driver_state.get("closed") == record.generation
 
     def mark_closed(self, connection: Any) -> None:
         """Keep it."""
         if (record := record_of(connection)) is not None:
-            record.kept["closed"] = record.generation
+            record.driver_state["closed"] = record.generation
 
     def has_ended(self, connection: Any) -> bool:
         """An error has said so."""
         record = record_of(connection)
-        return record is not None and record.kept.get("lost") == record.generation
+        return record is not None and record.driver_state.get("lost") == record.generation
 
     def mark_lost(self, connection: Any) -> None:
         """Keep it."""
         if (record := record_of(connection)) is not None:
-            record.kept["lost"] = record.generation
+            record.driver_state["lost"] = record.generation
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
         """Return True also for what mysql-connector has found out itself, and raises without a number."""
@@ -200,7 +200,7 @@ class MySQLConnector(ForMySQL):
             return True
         return bool(_call(connection, "cmd_reset_connection"))
 
-    def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
+    def before_assign(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The driver keeps some of these itself."""
         driver_defaults.give(connection, assignments)
         self.keep_context(connection)
@@ -225,11 +225,11 @@ class MySQLConnector(ForMySQL):
         new: Any = object.__new__(type(connection))
         _call(new, "__init__")  # as it is before it is patched: nobody watches this one yet
         new.otel_context_propagation = connection.otel_context_propagation
-        with _context_of(connection, new, stale=record.kept.pop(STALE, False)):
+        with _context_of(connection, new, stale=record.driver_state.pop(STALE, False)):
             try:
                 new.connect(**given)
             except Error as error:
-                record.kept[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
+                record.driver_state[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
                 raise
         return new
 

@@ -152,7 +152,7 @@ class AioMySQL(ForMySQL):
             if connection._writer is not None:
                 connection._result, connection._affected_rows = kept
 
-    def owes(self, connection: Any) -> bool:
+    def reports_later(self, connection: Any) -> bool:
         """Tell by the last result, which may be one of several."""
         result = connection._result
         return result is not None and (result.message is None or bool(result.has_next))
@@ -161,7 +161,7 @@ class AioMySQL(ForMySQL):
         """Return True if the server was asked to report what changes."""
         return TRACKED in connection.__dict__
 
-    async def listen(self, connection: Any) -> None:
+    async def fetch_reports(self, connection: Any) -> None:
         """Send what changes nothing: the answer to that reports all that is still to be reported."""
         mariadb = questions.dialect_of(self.version(connection)).mariadb
         await connection._execute_command(COMMAND.COM_QUERY, tracking.LISTEN_MARIADB if mariadb else tracking.LISTEN)
@@ -172,7 +172,7 @@ class AioMySQL(ForMySQL):
         if without_database:  # aiomysql has no COM_CHANGE_USER
             return False
         texts = [tracking.ENABLE] if TRACKED in connection.__dict__ else []
-        texts.append(f"SET NAMES {record.kept.get('charset') or connection._charset}")
+        texts.append(f"SET NAMES {record.driver_state.get('charset') or connection._charset}")
         texts += [] if connection.sql_mode is None else [f"SET sql_mode={connection.sql_mode}"]
         texts += [] if connection.init_command is None else [connection.init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)
@@ -180,13 +180,15 @@ class AioMySQL(ForMySQL):
         numbers = [await _write(connection, _COM_RESET_CONNECTION, b"")]
         numbers += [await _write(connection, COMMAND.COM_QUERY, text) for text in texts]
         await _answers(connection, numbers)
-        self.went_back(connection, record, _ENCODED)
+        self.restored(connection, record, _ENCODED)
         return True
 
-    def went_back(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
+    def restored(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """aiomysql encodes by what it was told last."""
-        if record.kept and any(name in settings for name in _ENCODED):  # what a switch leaves behind writes no more
-            _encode_in(connection, record.kept["charset"])
+        if record.driver_state and any(
+            name in settings for name in _ENCODED
+        ):  # what a switch leaves behind writes no more
+            _encode_in(connection, record.driver_state["charset"])
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return the statement as aiomysql will send it."""
@@ -254,7 +256,9 @@ class AioMySQL(ForMySQL):
         connection._result = other._result = None
         record: AsyncRecord = connection.__dict__[KEY]
         carried = record.options.transfer_session_state_on_switch and _ENCODED[0] in record.carried_settings()
-        if not carried or other._charset != record.kept["charset"]:  # the app's own transfer handler has chosen one
+        if (
+            not carried or other._charset != record.driver_state["charset"]
+        ):  # the app's own transfer handler has chosen one
             _encode_in(connection, other._charset)
         self.exchange(connection, other)
         return other

@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.databases.postgresql.connect_arguments import asked_for, hosts_of, parameters_for
+from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, parameters_for, requested_role
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
@@ -42,7 +42,7 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
 
-__all__ = ["NATIVE", "SETTINGS", "IsolationLevel", "Psycopg2"]
+__all__ = ["ADAPTER", "SETTINGS", "IsolationLevel", "Psycopg2"]
 
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
@@ -90,10 +90,10 @@ class Psycopg2:
     def attach(self, record: Record, connection: Any) -> None:
         """Watch a connection, whose parameters may come from a service or the environment, too."""
         given = C.get_dsn_parameters(connection)
-        record.kept[_WANTED] = given.get("target_session_attrs")
+        record.driver_state[_WANTED] = given.get("target_session_attrs")
         record.attach(connection, hosts_of(given, os.environ))
 
-    def marks_of_end(self, cause: BaseException | None) -> Mapping[str, Any]:
+    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return nothing: pools look at the connection."""
         return {}
 
@@ -108,7 +108,7 @@ class Psycopg2:
         if _IDLE < status < _UNKNOWN:
             return _STATUSES[status]
         if status == _IDLE:
-            record.kept[_UNBEGUN] = _state(here) == _BEGUN
+            record.driver_state[_UNBEGUN] = _state(here) == _BEGUN
             return _STATUSES[status]
         if record.transaction_status:
             return record.transaction_status
@@ -118,7 +118,7 @@ class Psycopg2:
     def begins(self, connection: Any) -> bool:
         """Outside autocommit, and in a ``with`` block, psycopg2 begins a transaction before any statement."""
         record = connection.__dict__.get(KEY)
-        if record is not None and record.kept.get(_UNBEGUN):
+        if record is not None and record.driver_state.get(_UNBEGUN):
             return False
         return ENTERED in connection.__dict__ or not C.autocommit.__get__(physical(connection))
 
@@ -142,7 +142,7 @@ class Psycopg2:
         closed = _closed.__get__(here)
         return closed == LOST or (not closed and _status(here) == _UNKNOWN)
 
-    def leaves_open(self, error: BaseException) -> bool:
+    def may_have_ended(self, error: BaseException) -> bool:
         """libpq knows whether the session has ended."""
         return False
 
@@ -220,7 +220,7 @@ class Psycopg2:
 
     def ended(self, connection: Any, record: Record) -> None:
         """Have psycopg2 begin the next transaction: of an end by SQL it does not know, and would begin none."""
-        record.kept[_UNBEGUN] = False
+        record.driver_state[_UNBEGUN] = False
         here = physical(connection)
         if _status(here) == _IDLE and _state(here) == extensions.STATUS_BEGIN:
             notices = list(C.notices.__get__(here))
@@ -228,18 +228,18 @@ class Psycopg2:
                 C.rollback(here)
             C.notices.__set__(here, notices)  # there was no transaction, says the server
 
-    def asked_for(self, record: Record) -> str:
+    def requested_role(self, record: Record) -> str:
         """Return the app's ``target_session_attrs``."""
         if wish := self.wish(record):
             return wish
-        took = record.kept.get(_WANTED)
+        took = record.driver_state.get(_WANTED)
         return "" if took in (None, "any") else str(took)  # "any": libpq's own default
 
     @staticmethod
     def wish(record: Record) -> str:
         """Return the same, where the app has spelled it."""
         given = extensions.parse_dsn(record.arguments.positional[0])
-        return asked_for(given, os.environ)
+        return requested_role(given, os.environ)
 
     def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect to one host with the app's own parameters."""
@@ -271,7 +271,7 @@ class Psycopg2:
         here, record = physical(connection), connection.__dict__[KEY]
         if ENTERED in connection.__dict__:
             C.__enter__(other)
-        if record.kept.get(_UNBEGUN) and _status(other) == _IDLE:
+        if record.driver_state.get(_UNBEGUN) and _status(other) == _IDLE:
             C.cursor(other, cursor_factory=extensions.cursor).execute("COMMIT")
         for kept in (C.notices, C.notifies):
             kept.__set__(other, kept.__get__(here))
@@ -303,7 +303,7 @@ class Psycopg2:
                 end.close()
             libpq.listen(C.pgconn_ptr.__get__(here))
 
-    def refused_elsewhere(self, connection: Any, effects: Any, error: BaseException) -> str:
+    def two_phase_refusal(self, connection: Any, effects: Any, error: BaseException) -> str:
         """What is prepared belongs to no session."""
         return ""
 
@@ -321,4 +321,4 @@ class Psycopg2:
         return not _closed.__get__(here) and C.get_parameter_status(here, "in_hot_standby") == "on"
 
 
-NATIVE: Final = Psycopg2()
+ADAPTER: Final = Psycopg2()

@@ -81,12 +81,12 @@ Attempt = Callable[[Address | None, float], Any]
 
 
 def connected(
-    native: Connecting, flows: Flows, options: Options, request: Callable[[], Request], attempt: Attempt
+    adapter: Connecting, flows: Flows, options: Options, request: Callable[[], Request], attempt: Attempt
 ) -> Any:
     """Connect as the app has asked, and where its own host cannot be reached, to the server that took over.
 
     Args:
-        native: what is asked of the driver.
+        adapter: what is asked of the driver.
         flows: the search is one of them.
         options: of the connection.
         request: returns what the app has asked for.
@@ -97,70 +97,70 @@ def connected(
     """
     try:
         return attempt(None, 0.0)
-    except native.raises as error:
-        if options.failover == "off" or not _is_away(native, error) or not _joins(asked := request()):
+    except adapter.raises as error:
+        if options.failover == "off" or not _is_away(adapter, error) or not _joins(asked := request()):
             raise
-        winner = flows.run(_joined(native, asked, _contest(native, attempt), error_type(error)))
+        winner = flows.run(_joined(adapter, asked, _contest(adapter, attempt), error_type(error)))
         if winner is None:
             raise
         return winner[0]
 
 
 async def connected_async(
-    native: Connecting, flows: Flows, options: Options, request: Callable[[], Request], attempt: Attempt
+    adapter: Connecting, flows: Flows, options: Options, request: Callable[[], Request], attempt: Attempt
 ) -> Any:
     """Do as `connected` does, where attempts are awaited."""
     try:
         return await attempt(None, 0.0)
-    except native.raises as error:
-        if options.failover == "off" or not _is_away(native, error) or not _joins(asked := request()):
+    except adapter.raises as error:
+        if options.failover == "off" or not _is_away(adapter, error) or not _joins(asked := request()):
             raise
-        winner = await flows.run_async(_joined(native, asked, _contest_async(native, attempt), error_type(error)))
+        winner = await flows.run_async(_joined(adapter, asked, _contest_async(adapter, attempt), error_type(error)))
         if winner is None:
             raise
         return winner[0]
 
 
-def _contest(native: Connecting, attempt: Attempt) -> Contest:
+def _contest(adapter: Connecting, attempt: Attempt) -> Contest:
     def opened(address: Address, role: str, seconds: float) -> Any:
         connection = attempt(address, seconds)
         try:
-            native.checked(connection, role, True)
+            adapter.checked(connection, role, True)
         except BaseException:
-            native.shut(connection, True)
+            adapter.shut(connection, True)
             raise
         return connection
 
-    opening = Opening(opened, native.answer, lambda connection: native.shut(connection, True))
+    opening = Opening(opened, adapter.answer, lambda connection: adapter.shut(connection, True))
     return Contest(
         lambda target, deadline: race(_Here(opening, deadline), opening, target, deadline), wait_while_wanted, True
     )
 
 
-def _contest_async(native: Connecting, attempt: Attempt) -> Contest:
+def _contest_async(adapter: Connecting, attempt: Attempt) -> Contest:
     async def opened(address: Address, role: str, seconds: float) -> Any:
         connection = await attempt(address, seconds)
         try:
-            await native.checked(connection, role, True)
+            await adapter.checked(connection, role, True)
         except BaseException:
-            native.shut(connection, True)
+            adapter.shut(connection, True)
             raise
         return connection
 
-    return race_tasks.contest(Opening(opened, native.answer, lambda connection: native.shut(connection, True)))
+    return race_tasks.contest(Opening(opened, adapter.answer, lambda connection: adapter.shut(connection, True)))
 
 
-def _is_away(native: Connecting, error: Exception) -> bool:
+def _is_away(adapter: Connecting, error: Exception) -> bool:
     """Tell whether a host could not be reached.
 
     A failover may be under way where another one is a standby; where all hosts answer, they have the last word. Client
     libraries name each host that was tried on a line of its own.
     """
-    outcome = native.answer(error)[0]
+    outcome = adapter.answer(error)[0]
     if outcome != "wrong_role":
         return outcome in _UNREACHABLE
     said = (line for line in str(error).splitlines() if line.strip())
-    return any(native.answer(Exception(line))[0] in _UNREACHABLE for line in said)
+    return any(adapter.answer(Exception(line))[0] in _UNREACHABLE for line in said)
 
 
 def _joins(request: Request) -> bool:
@@ -169,13 +169,13 @@ def _joins(request: Request) -> bool:
     return bool(request.hosts) and several and _deadline(options) > time.monotonic()
 
 
-def _joined(native: Connecting, request: Request, contest: Contest, code: str) -> Flow[Winner | None]:
+def _joined(adapter: Connecting, request: Request, contest: Contest, code: str) -> Flow[Winner | None]:
     """Find the server, and have it observed; None where none is found in time."""
     site, options = request.site, request.options
-    target = Target(request.hosts, request.role, (native.name, "connect", request.login), lambda: True)
+    target = Target(request.hosts, request.role, (adapter.name, "connect", request.login), lambda: True)
     at = ServerAddress(site.system, site.namespace, site.address, site.port)
     signals = Signals(options.traces, options.metrics, options.capture_values)
-    with observe(Failover(native.name, at, signals, "connect", "none", may_have_run=False)) as observed:
+    with observe(Failover(adapter.name, at, signals, "connect", "none", may_have_run=False)) as observed:
         try:
             connection, found = yield from find(target, contest, _deadline(options))
         except NoServer as error:

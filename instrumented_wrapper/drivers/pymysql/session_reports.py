@@ -7,28 +7,28 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from instrumented_wrapper.drivers.registry import KEY
-from instrumented_wrapper.drivers.session_track import TRACKED, ended, heard
+from instrumented_wrapper.drivers.session_track import TRACKED, ended, without_reports
 
-__all__ = ["hearing", "hearing_result", "read_to_its_end", "reading_on"]
+__all__ = ["read_to_its_end", "reading_ok", "reading_rest", "reading_result"]
 
 Method = Callable[..., Any]
 _OVER: Final = KEY + "_over"  # in a result's `__dict__`: what its end said is kept
 
 
-def hearing(original: Method) -> Method:
+def reading_ok(original: Method) -> Method:
     """``Connection._read_ok_packet``: the answer to what has no result."""
 
     @functools.wraps(original)
     def _read_ok_packet(self: Any) -> Any:
         ok = original(self)
         if TRACKED in self.__dict__:
-            ok.message = heard(self, ok.message, ok.server_status)
+            ok.message = without_reports(self, ok.message, ok.server_status)
         return ok
 
     return _read_ok_packet
 
 
-def hearing_result(original: Method) -> Method:
+def reading_result(original: Method) -> Method:
     """``Connection._read_query_result``: the answer to a statement, where it is one without rows."""
 
     @functools.wraps(original)
@@ -38,13 +38,13 @@ def hearing_result(original: Method) -> Method:
         if result.message is None:
             ended(self, result)
         elif TRACKED in self.__dict__:
-            result.message = heard(self, result.message, result.server_status)
+            result.message = without_reports(self, result.message, result.server_status)
         return affected
 
     return _read_query_result
 
 
-def reading_on(original: Method) -> Method:
+def reading_rest(original: Method) -> Method:
     """What reads the rest of an unbuffered result."""
 
     @functools.wraps(original)

@@ -87,7 +87,9 @@ class MySQLClient(ForMySQL):
     def version(self, connection: Any) -> str:
         """Return what the greeting said."""
         record = record_of(connection)
-        known = None if record is None else record.kept.get("version")  # a connection on its way in has none yet
+        known = (
+            None if record is None else record.driver_state.get("version")
+        )  # a connection on its way in has none yet
         return str(known or C.get_server_info(physical(connection)))
 
     def begins(self, connection: Any) -> bool:
@@ -105,7 +107,7 @@ class MySQLClient(ForMySQL):
         if _more_results is not None and C.open.__get__(here) and _more_results(here):
             return True
         record = record_of(connection)
-        cursor = None if record is None else record.kept.get("reading")
+        cursor = None if record is None else record.driver_state.get("reading")
         cursor = cursor() if cursor is not None else None
         return cursor is not None and cursor._result is not None
 
@@ -116,12 +118,12 @@ class MySQLClient(ForMySQL):
     def has_ended(self, connection: Any) -> bool:
         """mysqlclient does not know: an error has said so."""
         record = record_of(connection)
-        return record is not None and record.kept.get("lost") == record.generation
+        return record is not None and record.driver_state.get("lost") == record.generation
 
     def mark_lost(self, connection: Any) -> None:
         """Keep it."""
         if (record := record_of(connection)) is not None:
-            record.kept["lost"] = record.generation
+            record.driver_state["lost"] = record.generation
 
     def is_alive(self, connection: Any) -> bool:
         """Ping."""
@@ -167,7 +169,7 @@ class MySQLClient(ForMySQL):
         given, here = self._given(record), physical(connection)
         database = "" if without_database else str(given.get("database") or "")
         C.change_user(here, str(given.get("user") or ""), str(given.get("password") or ""), database)
-        charset = record.kept.get("charset") or C.character_set_name(here)  # what a switch leaves behind
+        charset = record.driver_state.get("charset") or C.character_set_name(here)  # what a switch leaves behind
         C.set_character_set(here, charset)
         texts = [f"SET NAMES {charset} COLLATE {given['collation']}"] if given.get("collation") else []
         texts += [f"SET SESSION sql_mode = '{given['sql_mode']}'"] if given.get("sql_mode") else []
@@ -177,11 +179,11 @@ class MySQLClient(ForMySQL):
         self.send(connection, texts)
         return True
 
-    def giving(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
+    def before_assign(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """On its way back the driver writes texts in its own character set again, and quotes by it."""
         here, record = physical(connection), record_of(connection)
         if back and record is not None and "character_set_client" in dict(assignments):
-            _write_in(here, record.kept.get("charset", ""))
+            _write_in(here, record.driver_state.get("charset", ""))
             connection.encoding = here.encoding
 
     def is_standby(self, connection: Any) -> bool | None:
@@ -237,8 +239,10 @@ class MySQLClient(ForMySQL):
         bind(connection, other, [name for name in _METHODS if name not in _CLOSED_OVER])
         record = record_of(connection)
         if record is not None:
-            record.kept["version"] = C.get_server_info(other)  # now: the driver may close it before anybody asks
-            record.kept.pop("reading", None)
+            record.driver_state["version"] = C.get_server_info(
+                other
+            )  # now: the driver may close it before anybody asks
+            record.driver_state.pop("reading", None)
         return DetachedConnection(connection) if before is None else before
 
     def shut(self, connection: Any, for_good: bool) -> None:
@@ -250,7 +254,7 @@ class MySQLClient(ForMySQL):
         if C.open.__get__(here):
             C.close(here)
         if record is not None:
-            record.kept["shut"] = True
+            record.driver_state["shut"] = True
 
 
 def _write_in(here: Any, charset: str) -> None:

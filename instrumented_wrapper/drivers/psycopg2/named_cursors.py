@@ -16,8 +16,8 @@ from psycopg2 import extensions
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
+from instrumented_wrapper.drivers.psycopg2.adapter import ADAPTER
 from instrumented_wrapper.drivers.psycopg2.classes import LEFT, C, physical, struct_of
-from instrumented_wrapper.drivers.psycopg2.native import NATIVE
 from instrumented_wrapper.errors import again
 
 __all__ = ["closing", "declared_struct", "declaring", "reading"]
@@ -49,7 +49,7 @@ def closing(watched: Method, original: Method) -> Method:
         if record is None or not _withhold(self) or LEFT in _connection(self).__dict__:
             return watched(self)  # type: ignore[no-any-return]
         with record.use_lock:
-            if NATIVE.transaction_status(self.connection, record) == TransactionStatus.IDLE:
+            if ADAPTER.transaction_status(self.connection, record) == TransactionStatus.IDLE:
                 _close_outside_transaction(self, original)
             else:
                 watched(self)
@@ -63,7 +63,7 @@ def _close_outside_transaction(cursor: Any, close: Method) -> None:
     try:
         close(cursor)
     except psycopg2.OperationalError:
-        if not NATIVE.is_lost(cursor.connection, None):
+        if not ADAPTER.is_lost(cursor.connection, None):
             raise
         close(cursor)  # psycopg2 knows by now that the session has ended, and sends nothing
 

@@ -88,7 +88,7 @@ def paging(spans: QuerySpans, size: Size, fetch: Method) -> Method:
     @functools.wraps(fetch)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         record = None if nobody() else record_of(self.connection)
-        if record is None or (record.busy and record.is_within()) or not spans.wanted(record):
+        if record is None or (record.active_caller and record.is_within()) or not spans.wanted(record):
             return fetch(self, *args, **kwargs)
         number = size(self, *args, **kwargs)
         if number == 1:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["LeftBehind"]
+__all__ = ["UnreportedChanges"]
 
 
-class LeftBehind:
+class UnreportedChanges:
     """The news of one session since the last return.
 
     Attributes:

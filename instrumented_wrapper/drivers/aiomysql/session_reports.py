@@ -9,15 +9,15 @@ from typing import Any
 from aiomysql.connection import OKPacketWrapper
 from pymysql.err import OperationalError
 
-from instrumented_wrapper.drivers.session_track import TRACKED, ended, heard
+from instrumented_wrapper.drivers.session_track import TRACKED, ended, without_reports
 
-__all__ = ["hearing", "hearing_result", "reading_on"]
+__all__ = ["reading_ok", "reading_rest", "reading_result"]
 
 Method = Callable[..., Any]
 _OUT_OF_SYNC = 2014
 
 
-def hearing(original: Method) -> Method:
+def reading_ok(original: Method) -> Method:
     """``Connection._read_ok_packet``: the answer to what has no result, of which aiomysql keeps the status only."""
 
     @functools.wraps(original)
@@ -29,13 +29,13 @@ def hearing(original: Method) -> Method:
             raise OperationalError(_OUT_OF_SYNC, "Command Out of Sync")
         ok = OKPacketWrapper(packet)
         self.server_status = ok.server_status
-        heard(self, ok.message, ok.server_status)
+        without_reports(self, ok.message, ok.server_status)
         return True
 
     return _read_ok_packet
 
 
-def hearing_result(original: Method) -> Method:
+def reading_result(original: Method) -> Method:
     """``Connection._read_query_result``: the answer to a statement, where it is one without rows."""
 
     @functools.wraps(original)
@@ -45,12 +45,12 @@ def hearing_result(original: Method) -> Method:
         if result.message is None:
             ended(self, result)
         elif TRACKED in self.__dict__:
-            result.message = heard(self, result.message, result.server_status)
+            result.message = without_reports(self, result.message, result.server_status)
 
     return _read_query_result
 
 
-def reading_on(original: Method) -> Method:
+def reading_rest(original: Method) -> Method:
     """What reads an unbuffered result on, perhaps to its end."""
 
     @functools.wraps(original)

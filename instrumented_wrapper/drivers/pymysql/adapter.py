@@ -115,7 +115,7 @@ class PyMySQL(ForMySQL):
             if connection._sock is not None:
                 connection._result, connection._affected_rows = kept
 
-    def owes(self, connection: Any) -> bool:
+    def reports_later(self, connection: Any) -> bool:
         """Tell by the last result, which may be one of several."""
         result = connection._result
         return result is not None and (result.message is None or bool(result.has_next))
@@ -124,7 +124,7 @@ class PyMySQL(ForMySQL):
         """Tell whether the server was asked to report what changes."""
         return TRACKED in connection.__dict__
 
-    def listen(self, connection: Any) -> None:
+    def fetch_reports(self, connection: Any) -> None:
         """Send what changes nothing: the answer to that reports all that is still to be reported."""
         mariadb = questions.dialect_of(self.version(connection)).mariadb
         connection._execute_command(COMMAND.COM_QUERY, tracking.LISTEN_MARIADB if mariadb else tracking.LISTEN)
@@ -134,7 +134,7 @@ class PyMySQL(ForMySQL):
         """Reset the session and, in the same round trip, redo what connecting did: the server has its defaults now."""
         if without_database:  # PyMySQL has no COM_CHANGE_USER
             return False
-        kept = record.kept or vars(connection)  # what a switch leaves behind
+        kept = record.driver_state or vars(connection)  # what a switch leaves behind
         charset, collation = kept["charset"], kept["collation"]
         texts = [tracking.ENABLE] if TRACKED in connection.__dict__ else []
         texts.append(f"SET NAMES {charset}" + (f" COLLATE {collation}" if collation else ""))
@@ -145,13 +145,15 @@ class PyMySQL(ForMySQL):
         numbers = [_write(connection, _COM_RESET_CONNECTION, b"")]
         numbers += [_write(connection, COMMAND.COM_QUERY, text) for text in texts]
         list(_answers(connection, numbers))
-        self.went_back(connection, record, _ENCODED)
+        self.restored(connection, record, _ENCODED)
         return True
 
-    def went_back(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
+    def restored(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """PyMySQL encodes by what it was told last."""
-        if record.kept and any(name in settings for name in _ENCODED):  # what a switch leaves behind writes no more
-            connection.charset, connection.collation = record.kept["charset"], record.kept["collation"]
+        if record.driver_state and any(
+            name in settings for name in _ENCODED
+        ):  # what a switch leaves behind writes no more
+            connection.charset, connection.collation = record.driver_state["charset"], record.driver_state["collation"]
             connection.encoding = charset_by_name(connection.charset).encoding
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
@@ -176,7 +178,7 @@ class PyMySQL(ForMySQL):
             try:
                 new.connect()
             except OperationalError as error:
-                record.kept[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
+                record.driver_state[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
                 raise
         if _is_stripped(connection, new):
             self.shut(new, True)
@@ -196,7 +198,9 @@ class PyMySQL(ForMySQL):
         ours, theirs = connection.__dict__, other.__dict__
         record: Record = ours[KEY]
         carried = record.options.transfer_session_state_on_switch and _ENCODED[0] in record.carried_settings()
-        if not carried or other.charset != record.kept["charset"]:  # the app's own transfer handler has chosen one
+        if (
+            not carried or other.charset != record.driver_state["charset"]
+        ):  # the app's own transfer handler has chosen one
             connection.charset, connection.collation = other.charset, other.collation
             connection.encoding = other.encoding
         for name in _PHYSICAL:
@@ -214,7 +218,7 @@ class PyMySQL(ForMySQL):
 def _construct_like(connection: Any, record: Record, given: dict[str, Any]) -> Any:
     """Construct as the app did, with the TLS context that the connection has: making one costs 50 ms of CPU."""
     new: Any = object.__new__(type(connection))
-    context = None if record.kept.pop(STALE, False) else connection.__dict__.get("ctx")
+    context = None if record.driver_state.pop(STALE, False) else connection.__dict__.get("ctx")
     if context is not None:
         new.__dict__["_create_ssl_ctx"] = lambda _: context
     _construct(new, **given)

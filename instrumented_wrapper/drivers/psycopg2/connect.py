@@ -11,17 +11,18 @@ from typing import Any, Final
 from psycopg2 import extensions
 
 from instrumented_wrapper.databases.postgresql.connect_arguments import (
-    asked_for,
     hosts_of,
     parameters_for,
+    requested_role,
     requested_site,
     timeout_for,
 )
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
-from instrumented_wrapper.drivers.engine.joining import Request, connected
+from instrumented_wrapper.drivers.engine.connect_search import Request, connected
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.search import PRIMARY
+from instrumented_wrapper.drivers.psycopg2.adapter import ADAPTER
 from instrumented_wrapper.drivers.psycopg2.classes import (
     C,
     SwappableConnection,
@@ -30,7 +31,6 @@ from instrumented_wrapper.drivers.psycopg2.classes import (
     combined,
     is_left_alone,
 )
-from instrumented_wrapper.drivers.psycopg2.native import NATIVE
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site
@@ -92,7 +92,7 @@ def making(options: Options, spans: QuerySpans, flows: Flows, original: Method) 
         _asked.set(None)
         if any(kwargs.values()) or is_left_alone(factory):
             return original(dsn, connection_factory=connection_factory, **kwargs)
-        record = Record(NATIVE, _Unborn(), wanted, Arguments((dsn,), {}))
+        record = Record(ADAPTER, _Unborn(), wanted, Arguments((dsn,), {}))
         kind = SwappableConnection if _may_switch(record, extensions.parse_dsn(dsn)) else Watched
         is_class = isinstance(factory, type) and issubclass(factory, C)
         made_with = combined(factory, kind) if is_class else factory
@@ -105,7 +105,7 @@ def making(options: Options, spans: QuerySpans, flows: Flows, original: Method) 
 
         token = _unborn.set(record)
         try:
-            connection = connected(NATIVE, flows, wanted, functools.partial(_request, dsn, wanted), attempt)
+            connection = connected(ADAPTER, flows, wanted, functools.partial(_request, dsn, wanted), attempt)
         finally:
             _unborn.reset(token)
         if is_class or become(connection, kind):
@@ -117,7 +117,7 @@ def making(options: Options, spans: QuerySpans, flows: Flows, original: Method) 
 
 def _request(dsn: str, options: Options) -> Request:
     given = extensions.parse_dsn(dsn)
-    role = asked_for(given, os.environ)
+    role = requested_role(given, os.environ)
     own = hosts_of(given, os.environ)
     return Request(requested_site(given, os.environ), options, hash(dsn), role or PRIMARY, own)
 
@@ -127,7 +127,7 @@ def _redirected(dsn: str, address: Address | None, seconds: float) -> str:
     if address is None:
         return dsn
     given = extensions.parse_dsn(dsn)
-    parameters = parameters_for(given, address, asked_for(given, os.environ) or PRIMARY)
+    parameters = parameters_for(given, address, requested_role(given, os.environ) or PRIMARY)
     limit = timeout_for(given, os.environ, seconds)
     redirected: str = extensions.make_dsn("", **{**parameters, "connect_timeout": limit})
     return redirected
@@ -141,9 +141,9 @@ def _may_switch(record: Record, given: dict[str, Any]) -> bool:
 
 def _born(record: Record, connection: Any, spans: QuerySpans) -> None:
     """What is done to a connection from now on is the app's doing."""
-    if KEY not in connection.__dict__ and NATIVE.socket(connection) is not None:  # a function of the app's has made it
+    if KEY not in connection.__dict__ and ADAPTER.socket(connection) is not None:  # a function of the app's has made it
         record.belongs_to(connection)
-        NATIVE.attach(record, connection)
+        ADAPTER.attach(record, connection)
     if record.connection() is connection:
         spans.attend(record, record.options)
         if not record.held:
@@ -167,7 +167,7 @@ def attaching(original: Method) -> Method:
         if record is not None and type(record.connection()) in (_Unborn, type(None)):
             record.belongs_to(self)
             record.arguments = Arguments((dsn,), {})  # a class of the app's may have changed it
-            NATIVE.attach(record, self)
+            ADAPTER.attach(record, self)
             record.configuring = True
 
     return __init__
