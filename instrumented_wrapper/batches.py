@@ -13,8 +13,6 @@ from collections.abc import Set as AnySet
 from inspect import iscoroutinefunction
 from typing import Any, Final
 
-__all__ = ["UNKNOWN", "first_of", "first_taken", "size_of"]
-
 UNKNOWN: Final = -1
 Method = Callable[..., Any]
 

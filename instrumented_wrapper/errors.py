@@ -11,15 +11,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-__all__ = [
-    "ConfigurationError",
-    "FailoverError",
-    "FailoverFailedError",
-    "FailoverSuccessError",
-    "TransactionResolutionUnknownError",
-    "driver_error",
-]
-
 Address = tuple[str, int | None]
 
 

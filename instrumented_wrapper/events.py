@@ -13,29 +13,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from instrumented_wrapper.failover import Attempts
 
-__all__ = [
-    "Event",
-    "Failover",
-    "FailoverEnd",
-    "Fetched",
-    "Leak",
-    "Listener",
-    "Observation",
-    "Outcome",
-    "PristineFetch",
-    "Reset",
-    "ServerAddress",
-    "SettingChange",
-    "SettingsEnd",
-    "Signals",
-    "Transfer",
-    "locate_with",
-    "observe",
-    "origin",
-    "subscribe",
-    "unsubscribe",
-]
-
 
 class ServerAddress(NamedTuple):
     """The server of a physical connection: database system, database, host (or socket path) and port."""

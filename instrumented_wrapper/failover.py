@@ -12,19 +12,6 @@ from typing import Final, NamedTuple
 
 from instrumented_wrapper.errors import Address
 
-__all__ = [
-    "Attempt",
-    "Attempts",
-    "ClosedMeanwhile",
-    "Found",
-    "Loss",
-    "NoServer",
-    "Search",
-    "Tried",
-    "UnderWay",
-    "backoff_delay",
-]
-
 FIRST_PAUSE: Final = 0.01  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
 LONGEST_PAUSE: Final = 1.0
 SHARE_OF_ELAPSED: Final = 0.1  # a search that lasts asks ever more rarely: back-off without a counter

@@ -11,8 +11,6 @@ from typing import Any
 
 from instrumented_wrapper.snapshot import SettingState
 
-__all__ = ["Handler", "SessionStateTransferHandlers"]
-
 Handler = Callable[[Mapping[str, SettingState], Any], bool | Awaitable[bool | None] | None]
 
 

@@ -34,18 +34,6 @@ if TYPE_CHECKING:
 
     from instrumented_wrapper.telemetry import PoolMetrics
 
-__all__ = [
-    "instrument",
-    "mark_pristine",
-    "mark_pristine_async",
-    "reset_session",
-    "reset_session_async",
-    "session_state",
-    "switch",
-    "switch_async",
-    "uninstrument",
-]
-
 logger = logging.getLogger("instrumented_wrapper")
 
 

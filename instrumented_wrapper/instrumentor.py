@@ -16,8 +16,6 @@ from instrumented_wrapper.errors import ConfigurationError
 from instrumented_wrapper.instrument import instrument, uninstrument
 from instrumented_wrapper.options import OPTION_NAMES
 
-__all__ = ["InstrumentedWrapperInstrumentor"]
-
 logger = logging.getLogger("instrumented_wrapper")
 
 

@@ -14,8 +14,6 @@ from instrumented_wrapper.lifecycle import where
 from instrumented_wrapper.resets import to_reset
 from instrumented_wrapper.session import Session
 
-__all__ = ["Leaks"]
-
 _WARNED: Final = 1000  # kinds: an app may have any number of names of its own
 _LEFT: Final = (
     "a connection of %s goes back to %s with changed session state, which its next user inherits: %s. "

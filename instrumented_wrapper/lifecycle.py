@@ -18,21 +18,8 @@ from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.events import Fetched, PristineFetch, SettingChange, Signals, observe
 from instrumented_wrapper.failover import STATEMENT_MARGIN
-from instrumented_wrapper.server_settings import Change, ServerAnswer
+from instrumented_wrapper.plans import Change, ServerAnswer
 from instrumented_wrapper.session import Session
-
-__all__ = [
-    "call_handler",
-    "fetch",
-    "keep_present",
-    "note_change",
-    "note_changes",
-    "read_anew",
-    "report_fetched",
-    "restore",
-    "settle_doubts",
-    "where",
-]
 
 _MOST_QUESTIONS = 100  # an answer may bring up another question: what a function calls in its body
 

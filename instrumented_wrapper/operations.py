@@ -10,21 +10,6 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-__all__ = [
-    "Operation",
-    "Operations",
-    "Place",
-    "PoolState",
-    "Pools",
-    "Site",
-    "SpanTemplate",
-    "SpanTemplates",
-    "Words",
-    "bounded_put",
-    "has_parameters",
-    "shown_text",
-]
-
 _HUGE = 65_536  # characters
 
 

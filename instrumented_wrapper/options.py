@@ -18,8 +18,6 @@ from typing import Any, Final
 from instrumented_wrapper.errors import Address, ConfigurationError
 from instrumented_wrapper.supported import driver_names
 
-__all__ = ["CONNECT", "PREFIX", "SEED_KEYWORDS", "Options", "from_environment", "take_keywords"]
-
 PREFIX: Final = "INSTRUMENTED_WRAPPER_"
 SEED_KEYWORDS: Final = ("reset_session_state_on_close", "transfer_session_state_on_switch")
 _BAG: Final = "instrumented_wrapper"

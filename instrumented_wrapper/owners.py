@@ -12,8 +12,6 @@ from typing import Any, Final
 from instrumented_wrapper.drivers import Driver
 from instrumented_wrapper.supported import driver_entries, driver_names, holders
 
-__all__ = ["driver_of", "not_ours", "unwrapped"]
-
 _OF_CONNECTIONS: Final = ("cursor", "commit", "rollback", "close")  # PEP 249
 
 

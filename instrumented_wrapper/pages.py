@@ -20,8 +20,6 @@ from weakref import ref
 
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["MOST", "Pages", "abandoned", "end_abandoned", "fetched", "forget_all", "leaving", "of", "over"]
-
 MOST: Final = 10  # of one result that have spans of their own
 Method = Callable[..., Any]
 Begin = Callable[[bool], Operation | None]  # with a span, or only measured

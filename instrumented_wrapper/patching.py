@@ -14,8 +14,6 @@ from typing import Any, Final
 
 import wrapt
 
-__all__ = ["Patches"]
-
 _ABSENT: Final = object()
 Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Assignment", "Change", "ServerAnswer"]
-
 
 class Change(NamedTuple):
     """One step of a plan: bring `setting` from `before` to `after`."""

@@ -16,10 +16,8 @@ from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused
 from instrumented_wrapper.events import Reset, SettingChange, SettingsEnd, error_type, observe
 from instrumented_wrapper.failover import RESET_TIMEOUT, STATEMENT_MARGIN
 from instrumented_wrapper.lifecycle import call_handler, keep_present, read_anew, restore, settle_doubts, where
-from instrumented_wrapper.server_settings import Change
+from instrumented_wrapper.plans import Change
 from instrumented_wrapper.session import Session
-
-__all__ = ["accounted", "reset", "reset_on_request", "to_reset"]
 
 _LOST: Final = (
     "session reset failed: the connection was lost; where failover is on, the next statement moves the session to a "

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.statement import Effects, Named
 
-__all__ = ["ResidualState"]
-
 
 class ResidualState:
     """The state that statements may have left in one session.

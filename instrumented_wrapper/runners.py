@@ -10,8 +10,6 @@ from functools import partial
 from inspect import isawaitable, iscoroutine, isgenerator
 from typing import Any, Final, TypeVar
 
-__all__ = ["run", "run_async", "run_within"]
-
 Result = TypeVar("Result")
 Flow = Generator[Callable[[], Any], Any, Result]
 # What a runner does next, taken out before it is done: a local that has a raised error, or a call that has it, would

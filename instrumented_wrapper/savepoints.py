@@ -12,8 +12,6 @@ from typing import Final, NamedTuple
 
 from instrumented_wrapper.statement import UNANSWERED, UNSEEN
 
-__all__ = ["ANY", "Held", "Level", "Savepoints", "set_by_name"]
-
 ANY: Final = ""  # a doubt about no setting in particular
 
 

@@ -15,8 +15,6 @@ from instrumented_wrapper.savepoints import set_by_name
 from instrumented_wrapper.server_settings import ServerSettings
 from instrumented_wrapper.statement import DOUBT, EVERYTHING, SET, UNANSWERED, UNSEEN, Effects, Part, names_set
 
-__all__ = ["Refusal", "admits"]
-
 # They read and write no data, whatever else they do.
 _HARMLESS: Final = frozenset("abort begin discard release reset rollback savepoint set start use".split())
 _UNDO: Final = frozenset({"abort", "rollback"})

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any
 
-__all__ = ["missing"]
-
 
 def missing(parts: Mapping[Any, Sequence[str]]) -> list[str]:
     """Return the parts that are missing, as ``Owner.name``.

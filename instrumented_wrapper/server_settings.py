@@ -14,8 +14,6 @@ from instrumented_wrapper.plans import Assignment, Change, ServerAnswer
 from instrumented_wrapper.savepoints import ANY, Held, Savepoints, set_by_name
 from instrumented_wrapper.statement import Step
 
-__all__ = ["ANY", "Assignment", "Change", "ServerAnswer", "ServerSettings"]
-
 _ENDS: Final = (statement.COMMIT, statement.ROLLBACK)
 _OF_TRANSACTIONS: Final = statement.OF_TRANSACTIONS - {statement.BEGIN}
 

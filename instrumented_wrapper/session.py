@@ -13,14 +13,14 @@ from typing import Any
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.errors import FailoverError, remembered
 from instrumented_wrapper.options import Options
+from instrumented_wrapper.plans import Assignment, Change, ServerAnswer
 from instrumented_wrapper.residual_state import ResidualState
+from instrumented_wrapper.savepoints import ANY
 from instrumented_wrapper.security import Refusal
-from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerAnswer, ServerSettings
+from instrumented_wrapper.server_settings import ServerSettings
 from instrumented_wrapper.snapshot import SessionState, SettingState
 from instrumented_wrapper.statement import DOUBT, SET, UNANSWERED, Effects, Step
 from instrumented_wrapper.unreported_changes import UnreportedChanges
-
-__all__ = ["Session"]
 
 
 class Session:

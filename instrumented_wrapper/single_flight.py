@@ -16,8 +16,6 @@ from typing import Final, TypeVar
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import NoServer
 
-__all__ = ["AT_ONCE", "Flight", "Interrupted", "SingleFlight", "Turn", "result_of"]
-
 Result = TypeVar("Result")
 
 AT_ONCE: Final = 8  # connections that log in to one server at a time, of those that were lost together

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["SessionState", "SettingState"]
-
 _HIDDEN: Final = "<hidden>"
 
 

@@ -9,34 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-__all__ = [
-    "BEGIN",
-    "COMMIT",
-    "DECLARE",
-    "DOUBT",
-    "EVERYTHING",
-    "NAMED",
-    "OF_TRANSACTIONS",
-    "OUTLIVES",
-    "RELEASE",
-    "RESET_ALL",
-    "ROLLBACK",
-    "ROLLBACK_TO",
-    "SAVEPOINT",
-    "SET",
-    "SETTING",
-    "SET_LOCAL",
-    "UNANSWERED",
-    "UNSEEN",
-    "Effects",
-    "Named",
-    "Part",
-    "Placeholder",
-    "Step",
-    "names_set",
-    "part_of",
-]
-
 SET: Final = "set"
 SET_LOCAL: Final = "set_local"
 RESET_ALL: Final = "reset_all"

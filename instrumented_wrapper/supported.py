@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-__all__ = ["DriverEntry", "PoolEntry", "driver_entries", "driver_names", "entries", "holders", "register", "unregister"]
-
 _NUMBERS: Final = re.compile(r"\d+")
 
 

@@ -33,8 +33,6 @@ from instrumented_wrapper.resets import reset
 from instrumented_wrapper.session import Session
 from instrumented_wrapper.transfer import Switch, configure, gives_settings, is_closed_by_app
 
-__all__ = ["before_switch", "observe_loss", "planned_switch", "replace_lost"]
-
 
 def replace_lost(
     driver: Driver, connection: Any, session: Session, loss: Loss, seconds: float | None = None

@@ -15,10 +15,8 @@ from instrumented_wrapper.drivers import Assigned, Driver, Flow, Refused, Replac
 from instrumented_wrapper.events import SettingChange, SettingsEnd, Transfer, error_type, observe
 from instrumented_wrapper.failover import Attempts, ClosedMeanwhile, Loss
 from instrumented_wrapper.lifecycle import call_handler, fetch, keep_present, read_anew, report_fetched, restore, where
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.session import Session
-
-__all__ = ["Switch", "configure", "gives_settings"]
 
 
 @dataclass(slots=True)

@@ -51,7 +51,7 @@ ABOVE = {
 
 # What pure modules may know of ours. Nothing else, and nothing from outside the standard library.
 PURE = {
-    "databases": {"operations", "server_settings", "statement"},
+    "databases": {"operations", "plans", "statement"},
     "batches": set(),
     "errors": set(),
     "events": set(),
@@ -75,7 +75,9 @@ PURE = {
         "errors",
         "unreported_changes",
         "options",
+        "plans",
         "residual_state",
+        "savepoints",
         "security",
         "server_settings",
         "snapshot",

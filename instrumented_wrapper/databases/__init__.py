@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Capabilities", "Database"]
-
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["LexicalDialect", "Piece", "Statement", "split"]
-
 
 class Piece(NamedTuple):
     """A piece of a statement as it is written, and where.

@@ -11,8 +11,6 @@ from typing import Final
 from instrumented_wrapper.databases.lexer import Statement
 from instrumented_wrapper.databases.targets import is_scoped
 
-__all__ = ["is_plain", "shown_parts"]
-
 _LITERALS: Final = ("string", "either", "dollar", "number", "digits")
 _CONSTANTS: Final = ("true", "false", "null")
 _HOLDERS: Final = frozenset("database function procedure role routine system user".split())  # ALTER ROLE x SET ...

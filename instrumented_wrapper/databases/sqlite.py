@@ -15,7 +15,7 @@ from instrumented_wrapper.databases import Capabilities, summary
 from instrumented_wrapper.databases.lexer import LexicalDialect, Piece
 from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.statement import DOUBT, Effects, Step
 
 __all__ = [

@@ -14,8 +14,6 @@ from instrumented_wrapper.databases.sanitizing import is_plain, shown_parts
 from instrumented_wrapper.databases.targets import Groups, groups_of
 from instrumented_wrapper.operations import Words
 
-__all__ = ["cut", "words_of"]
-
 LONGEST: Final = 8192  # characters that are read; what comes after them is not told
 _LONGEST_SUMMARY: Final = 255  # characters, by the conventions
 _CUT: Final = " ..."

@@ -12,8 +12,6 @@ from typing import Final
 
 from instrumented_wrapper.databases.lexer import LexicalDialect, Statement
 
-__all__ = ["Groups", "groups_of", "is_scoped"]
-
 Groups = list[list[str]]  # an operation and its targets each
 
 _WRITES: Final = frozenset("insert update delete merge values table".split())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pkgutil
 
-__all__ = ["words_in"]
-
 
 def words_in(package: str, file: str) -> frozenset[str]:
     """Return the words of a text file of `package`; lines that begin with ``#`` are comments."""

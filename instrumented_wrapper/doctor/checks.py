@@ -12,8 +12,6 @@ from instrumented_wrapper.errors import ConfigurationError
 from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
 from instrumented_wrapper.supported import driver_entries, driver_names, entries
 
-__all__ = ["OTHER_DRIVERS", "Facts", "all_checks", "variables"]
-
 # Packages of drivers, and the modules by which `supported` would know them.
 OTHER_DRIVERS: Final = {
     "aiomysql": "aiomysql",

@@ -25,8 +25,6 @@ from instrumented_wrapper.instrument import report
 from instrumented_wrapper.options import Options, from_environment
 from instrumented_wrapper.supported import driver_names
 
-__all__ = ["main"]
-
 _NAME: Final = "python -m instrumented_wrapper"
 _SECONDS: Final = 10.0
 

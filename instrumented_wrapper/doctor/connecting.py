@@ -9,8 +9,6 @@ from typing import Any, Final
 from instrumented_wrapper.doctor.urls import Target
 from instrumented_wrapper.errors import Address
 
-__all__ = ["ask", "available", "connect", "session_number"]
-
 _SECONDS: Final = 5  # that a host has to answer
 _TIMEOUTS: Final = {  # keywords of connect; a server that is frozen accepts connections, and never answers
     "psycopg": ("connect_timeout",),

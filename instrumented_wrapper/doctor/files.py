@@ -11,8 +11,6 @@ from instrumented_wrapper.doctor.hosts import Host, told
 from instrumented_wrapper.doctor.questions import PRAGMAS, Setting
 from instrumented_wrapper.doctor.urls import Target, target
 
-__all__ = ["judged", "look_at"]
-
 _MEMORY: Final = ":memory:"
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["LEVELS", "Finding", "Level", "exit_code"]
-
 Level: TypeAlias = Literal["ok", "warning", "broken"]
 LEVELS: Final[tuple[Level, ...]] = ("ok", "warning", "broken")  # the place of each is its exit code
 

@@ -16,8 +16,6 @@ from instrumented_wrapper.doctor.urls import Target
 from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.errors import Address
 
-__all__ = ["Host", "judged", "look_at"]
-
 _LONGEST: Final = 2.0  # seconds that the doctor looks for what a pooler does
 
 

@@ -24,8 +24,6 @@ from instrumented_wrapper.instrument import report
 from instrumented_wrapper.supported import driver_names
 from instrumented_wrapper.telemetry.other_instrumentations import is_instrumented
 
-__all__ = ["begin"]
-
 _LOGGERS: Final = ("instrumented_wrapper", "opentelemetry.instrumentation")
 _MOST: Final = 20  # log lines that one process reports
 

@@ -10,8 +10,6 @@ from typing import Any, Final
 
 from instrumented_wrapper.doctor.findings import Finding
 
-__all__ = ["as_json", "as_table"]
-
 _VERDICTS: Final = ("all well", "warnings", "something is broken")
 _HOST: Final = {
     "host": "name",

@@ -15,8 +15,6 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.instrument import report
 from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
 
-__all__ = ["SIGNALS", "main", "missing_exporters", "package_version", "tried"]
-
 SIGNALS: Final = ("traces", "metrics", "logs")
 _NEVER_SHOWN: Final = ("enabled",)
 _BY_PROTOCOL: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}

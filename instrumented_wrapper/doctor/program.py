@@ -23,8 +23,6 @@ from typing import Any, Final
 from instrumented_wrapper.doctor.findings import Finding, Level
 from instrumented_wrapper.doctor.urls import UsageError
 
-__all__ = ["FOLDER", "ITSELF", "Program", "judged", "run"]
-
 FOLDER: Final = "DOCTOR_REPORTS"  # where reports go
 ITSELF: Final = "DOCTOR_APP_INSTRUMENTS"  # the program calls instrument() itself
 _LAUNCHER: Final = "opentelemetry-instrument"

@@ -13,8 +13,6 @@ from typing import Any, Final
 from instrumented_wrapper.databases.mysql import state as mysql_state
 from instrumented_wrapper.databases.postgresql import state as postgresql_state
 
-__all__ = ["QUESTIONS", "Questions", "Setting"]
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:

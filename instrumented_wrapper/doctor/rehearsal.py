@@ -15,8 +15,6 @@ from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.instrument import switch
 
-__all__ = ["Rehearsal", "judged", "rehearse"]
-
 _SECONDS: Final = 10
 
 

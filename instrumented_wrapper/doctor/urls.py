@@ -12,8 +12,6 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from instrumented_wrapper.errors import Address
 
-__all__ = ["DRIVERS", "ELSEWHERE", "Target", "UsageError", "masked", "target"]
-
 _DATABASES: Final = {
     "postgresql": "postgresql",
     "postgres": "postgresql",

@@ -16,10 +16,8 @@ from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Attempts, Loss
 from instrumented_wrapper.operations import Operations, Pools
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.session import Session
-
-__all__ = ["Assigned", "Driver", "Flow", "Flows", "Refused", "Replacement"]
 
 Result = TypeVar("Result")
 Flow = Generator[Callable[[], Any], Any, Result]

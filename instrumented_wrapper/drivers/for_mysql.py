@@ -24,20 +24,8 @@ from instrumented_wrapper.drivers.server_session.mysql import MySQLSettings
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.statement import SET, Effects, Step
-
-__all__ = [
-    "STALE",
-    "ForMySQL",
-    "asked_of_mysql",
-    "calls_procedure",
-    "code_of",
-    "does_as",
-    "selects",
-    "sets_autocommit",
-    "sets_names",
-]
 
 _SPELLED: Final = {"user": "username", "database": "db", "password": "passwd"}  # other names of arguments
 # In `Record.driver_state`: TLS failed with the connection's own context; the files of certificates may be newer.

@@ -8,12 +8,10 @@ from weakref import ref
 
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.plans import Assignment
 
 if TYPE_CHECKING:
     from instrumented_wrapper.drivers.for_mysql import ForMySQL
-
-__all__ = ["Channel"]
 
 
 class Channel:

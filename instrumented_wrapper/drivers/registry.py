@@ -16,24 +16,6 @@ from instrumented_wrapper.drivers import Driver
 if TYPE_CHECKING:
     from instrumented_wrapper.drivers.engine.record import TrackedConnection
 
-__all__ = [
-    "KEY",
-    "checking_out",
-    "checkout_deadline",
-    "configuring",
-    "drop_all",
-    "hand_out",
-    "handed_to_app",
-    "know",
-    "never",
-    "poll_of",
-    "tracked",
-    "tracked_as",
-    "wait_for",
-    "watch",
-    "watched",
-]
-
 KEY: Final = "_instrumented_wrapper"  # an attribute of the connection itself
 _A_WHILE: Final = 1000  # milliseconds
 

@@ -13,8 +13,6 @@ from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.registry import KEY
 
-__all__ = ["TRACKED", "ended", "ending", "without_reports"]
-
 Method = Callable[..., Any]
 _STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
 TRACKED: Final = KEY + "_tracked"  # in a connection's `__dict__`, where the server reports what changes; False: it will

@@ -25,8 +25,6 @@ from instrumented_wrapper.pools.locked import limited_async
 from instrumented_wrapper.pools.returning import take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PARTS: Final = "release _fill_free_pool ._free ._loop ._used".split()

@@ -10,8 +10,6 @@ from instrumented_wrapper.drivers import Flow, Flows
 from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.failover import RESET_TIMEOUT
 
-__all__ = ["in_doubt", "settled"]
-
 logger = logging.getLogger("instrumented_wrapper")
 
 

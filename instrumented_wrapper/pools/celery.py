@@ -15,8 +15,6 @@ from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools.request_end import end_request
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 

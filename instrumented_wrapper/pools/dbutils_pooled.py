@@ -26,8 +26,6 @@ from instrumented_wrapper.pools.request_end import end_use
 from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, policy
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PROXIES: Final = (PooledDedicatedDBConnection, PooledSharedDBConnection)

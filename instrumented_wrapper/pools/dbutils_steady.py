@@ -21,8 +21,6 @@ from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools.request_end import end_use
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PARTS: Final = "_create _close _fatal_check close ._con ._closed ._closeable".split()  # from 3.2 on

@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from instrumented_wrapper.drivers.registry import checking_out
 
-__all__ = ["limited", "limited_async"]
-
 LOCK_TIMEOUT: Final = 2.0  # seconds of a search; a server that has taken over is found at once
 
 

@@ -14,8 +14,6 @@ from instrumented_wrapper.drivers.registry import tracked_as
 from instrumented_wrapper.operations import Pools, PoolState, Site
 from instrumented_wrapper.patching import Patches
 
-__all__ = ["MeasuredPool", "install", "name_by"]
-
 Method = Callable[..., Any]
 # In the pool's own `__dict__`: what is known of it, as `_Known`.
 _KNOWN: Final = "_instrumented_wrapper"

@@ -21,8 +21,6 @@ from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.returning import OFF, ON, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 

@@ -22,8 +22,6 @@ from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.request_end import end_use
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PARTS: Final = {

@@ -18,8 +18,6 @@ from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.returning import take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PARTS: Final = "_getconn _putconn ._pool ._rused ._used .closed".split()

@@ -24,8 +24,6 @@ from instrumented_wrapper.pools import psycopg_pool_metrics
 from instrumented_wrapper.pools.returning import take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 pool_logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there

@@ -13,8 +13,6 @@ from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.operations import Pools, PoolState
 from instrumented_wrapper.patching import Patches
 
-__all__ = ["install"]
-
 Method = Callable[..., Any]
 # In the pool's own __dict__: who is told of it; which connections the app has, and since when (0.0: not measured).
 _WATCHED: Final = "_instrumented_wrapper"

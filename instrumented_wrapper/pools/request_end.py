@@ -13,8 +13,6 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import tracked_as
 from instrumented_wrapper.pools.returning import OFF, REPORT, policy, take_back, to_take_back
 
-__all__ = ["end_request", "end_use"]
-
 logger = logging.getLogger("instrumented_wrapper")
 
 

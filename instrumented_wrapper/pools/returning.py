@@ -16,8 +16,6 @@ from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.failover import RESET_TIMEOUT
 from instrumented_wrapper.pools.measured import name_by
 
-__all__ = ["CLOSE", "OFF", "ON", "REPORT", "is_refused", "must_end", "policy", "take_back", "to_take_back"]
-
 ON: Final = "on"
 CLOSE: Final = "close"
 REPORT: Final = "report"

@@ -35,11 +35,10 @@ try:
 except ImportError:  # of the first versions of 2.0, and of 1.4
 
     def in_greenlet() -> bool:
+        """Return True if SQLAlchemy runs this within a coroutine of the app."""
         concurrency: Any = import_module("sqlalchemy.util._concurrency_py3k")
         return isinstance(concurrency.getcurrent(), concurrency._AsyncIoGreenlet)
 
-
-__all__ = ["install"]
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")

@@ -18,8 +18,6 @@ from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.operations import Pools, PoolState
 from instrumented_wrapper.patching import Patches
 
-__all__ = ["install", "name_of"]
-
 Method = Callable[..., Any]
 # In the ``__dict__`` of a pool: who is told of it, its name, its requests, whether it was disposed of.
 _WATCHED: Final = "_instrumented_wrapper"

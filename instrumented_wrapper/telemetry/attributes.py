@@ -7,7 +7,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.semconv.attributes.db_attributes import DB_NAMESPACE, DB_SYSTEM_NAME
-from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.semconv.schemas import Schemas
 
@@ -24,19 +23,6 @@ from instrumented_wrapper.events import (
 
 if TYPE_CHECKING:
     from instrumented_wrapper.failover import Attempts
-
-__all__ = [
-    "ERROR_TYPE",
-    "OURS",
-    "POOL_NAME",
-    "SCHEMA",
-    "SCOPE",
-    "of_attempts",
-    "of_change",
-    "of_peer",
-    "of_start",
-    "shown",
-]
 
 SCOPE: Final = "instrumented_wrapper"
 SCHEMA: Final = Schemas.V1_34_0.value

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from opentelemetry.metrics import Counter, Histogram, Meter
 from opentelemetry.semconv.attributes.db_attributes import DB_SYSTEM_NAME
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from instrumented_wrapper.events import (
     Event,
@@ -23,9 +24,7 @@ from instrumented_wrapper.events import (
     Transfer,
     error_type,
 )
-from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, OURS
-
-__all__ = ["measuring"]
+from instrumented_wrapper.telemetry.attributes import OURS
 
 BOUNDARIES: Final = (0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
 _DURATIONS: Final[Mapping[type[Event], tuple[str, str]]] = {

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["never_raise"]
-
 logger = logging.getLogger("instrumented_wrapper")
 
 

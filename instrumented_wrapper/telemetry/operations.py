@@ -16,6 +16,7 @@ from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram, Meter
 from opentelemetry.semconv.attributes import db_attributes as db
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.network_attributes import NETWORK_PEER_ADDRESS, NETWORK_PEER_PORT
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
@@ -23,12 +24,10 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from instrumented_wrapper.events import error_type
 from instrumented_wrapper.operations import Place, Site, Words, bounded_put
 from instrumented_wrapper.pages import abandoned, end_abandoned
-from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, without_missing
+from instrumented_wrapper.telemetry.attributes import without_missing
 from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.other_instrumentations import DURATION, is_instrumented, is_measured
 from instrumented_wrapper.telemetry.sdk_present import is_enabled, nobody_listens
-
-__all__ = ["SECONDS", "DatabaseOperations"]
 
 logger = logging.getLogger("instrumented_wrapper")
 SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)  # boundaries, by the conventions

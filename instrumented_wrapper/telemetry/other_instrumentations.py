@@ -17,8 +17,6 @@ from opentelemetry.trace import NoOpTracerProvider
 from instrumented_wrapper.supported import driver_entries
 from instrumented_wrapper.telemetry.never_raise import never_raise
 
-__all__ = ["DURATION", "is_instrumented", "is_measured"]
-
 DURATION: Final = "db.client.operation.duration"
 _DBAPI: Final = "opentelemetry.instrumentation.dbapi"  # all of OpenTelemetry's own are made with it
 

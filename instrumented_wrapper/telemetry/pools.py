@@ -17,8 +17,6 @@ from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.operations import SECONDS
 from instrumented_wrapper.telemetry.sdk_present import is_enabled, nobody_listens
 
-__all__ = ["PoolMetrics"]
-
 CONNECTION: Final = "db.client.connection."
 STATE: Final = CONNECTION + "state"
 Asked = tuple[ReferenceType[Any], str, Callable[[Any], PoolState | None]]

@@ -8,8 +8,6 @@ from typing import Any, Final
 from opentelemetry import context, metrics, trace
 from opentelemetry.instrumentation import utils
 
-__all__ = ["is_enabled", "nobody_listens"]
-
 _SUPPRESSING: Final = ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_INSTRUMENTATION_KEY_PLAIN")
 _PROXIES: Final = ("ProxyTracer", "_ProxyMeter")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry import context, trace
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode, Tracer
 
 from instrumented_wrapper.events import (
@@ -24,9 +25,7 @@ from instrumented_wrapper.events import (
     Transfer,
     error_type,
 )
-from instrumented_wrapper.telemetry.attributes import ERROR_TYPE, OURS, of_attempts, of_change, of_peer, of_start, shown
-
-__all__ = ["here", "tracing"]
+from instrumented_wrapper.telemetry.attributes import OURS, of_attempts, of_change, of_peer, of_start, shown
 
 _NAMES: Final[Mapping[type[Event], str]] = {
     PristineFetch: "session_state.pristine_fetch",

@@ -4,7 +4,7 @@ import pytest
 
 from instrumented_wrapper.databases.mysql.questions import answers, assign, dialect_of, query_settings
 from instrumented_wrapper.databases.mysql.values import Bits, Decimal, Double, Number, Text, Unsigned
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.plans import Assignment
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from instrumented_wrapper.databases import postgresql
-from instrumented_wrapper.server_settings import ANY, Assignment, Change, ServerAnswer, ServerSettings
+from instrumented_wrapper.plans import Assignment, Change, ServerAnswer
+from instrumented_wrapper.savepoints import ANY
+from instrumented_wrapper.server_settings import ServerSettings
 from instrumented_wrapper.statement import DOUBT, Step
 
 FETCHED = {"a": "0", "b": "0", "app.x": None}

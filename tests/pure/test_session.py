@@ -13,7 +13,7 @@ from instrumented_wrapper import SessionState, SettingState
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql import scan
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.server_settings import Change
+from instrumented_wrapper.plans import Change
 from instrumented_wrapper.session import Session
 
 

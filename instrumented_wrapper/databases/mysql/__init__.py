@@ -27,7 +27,8 @@ from instrumented_wrapper.databases.mysql.connect_errors import (
 from instrumented_wrapper.databases.mysql.settings import NO_ROLE, NOT_CARRIED
 from instrumented_wrapper.databases.mysql.state import UNNAMED, covers, is_listed, is_security_state, outlives_rollback
 from instrumented_wrapper.databases.mysql.statements import scan
-from instrumented_wrapper.databases.mysql.summary import cut, words_of
+from instrumented_wrapper.databases.mysql.summary import words_of
+from instrumented_wrapper.databases.summary import cut
 
 __all__ = [
     "CANNOT_LOG_IN",

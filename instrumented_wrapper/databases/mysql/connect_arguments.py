@@ -7,8 +7,6 @@ from typing import Any
 
 from instrumented_wrapper.operations import Site
 
-__all__ = ["requested_site"]
-
 
 def requested_site(given: Mapping[str, Any]) -> Site:
     """Return where a connection is asked for; which of the two databases it is, the server says later."""

@@ -10,20 +10,6 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = [
-    "CANNOT_LOG_IN",
-    "CLIENT_ERRORS",
-    "INTERRUPTED",
-    "LOST_ERRORS",
-    "NOT_SERVING",
-    "READ_ONLY_ERRORS",
-    "SERVER_LOST",
-    "TLS_FAILED",
-    "XA_OUTSIDE",
-    "XA_UNKNOWN",
-    "answer_to",
-]
-
 # --read-only and --super-read-only; the storage engine is read-only.
 READ_ONLY_ERRORS: Final = (1290, 1836)
 # The session has ended: CR_SERVER_GONE_ERROR, CR_SERVER_LOST, CR_SERVER_LOST_EXTENDED; ER_SERVER_SHUTDOWN,

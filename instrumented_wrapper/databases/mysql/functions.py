@@ -12,8 +12,6 @@ from typing import Final
 
 from instrumented_wrapper.databases.word_lists import words_in
 
-__all__ = ["calls"]
-
 _QUERY: Final = re.compile(
     r"(?:\A|;)(?:[\s(]|/\*.{0,200}?\*/|(?:--|\#)[^\n]{0,200}+\n)*+(?:/\*M?!\d*\s*)?"
     r"(?:select|with|values|table|explain|analyze|desc(?:ribe)?|call|do|set|insert|replace|update|delete)\b",

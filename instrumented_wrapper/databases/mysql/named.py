@@ -8,8 +8,6 @@ from instrumented_wrapper.databases.mysql.state import PREPARED, TEMPORARY
 from instrumented_wrapper.databases.mysql.tokens import Token
 from instrumented_wrapper.statement import Effects, Named
 
-__all__ = ["deallocated", "lock_of", "temporary"]
-
 _COMMA, _DOT = Token("mark", ","), Token("mark", ".")
 _LONGEST = 3  # tokens of a name with its database
 _BEFORE_NAME = {("if", "exists"): 2, ("if", "not"): 3}

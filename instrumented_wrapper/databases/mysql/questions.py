@@ -14,26 +14,7 @@ from typing import Final, NamedTuple
 from instrumented_wrapper.databases.mysql.settings import ANEW, NO_ROLE, NULLABLE, SESSION_ONLY, canonical
 from instrumented_wrapper.databases.mysql.state import LOCKED, LOCKS, RESOURCE_GROUP
 from instrumented_wrapper.databases.mysql.values import Unreadable, kind_of_number, literal, text_literal, value_of
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = [
-    "ALWAYS_ASKED",
-    "BY_TEXT_ONLY",
-    "Dialect",
-    "answers",
-    "assign",
-    "clear",
-    "defaults",
-    "dialect_of",
-    "is_outside_its_group",
-    "is_read_only",
-    "nothing",
-    "one_row",
-    "query_settings",
-    "serves",
-    "text_of",
-    "user_variables",
-]
+from instrumented_wrapper.plans import Assignment
 
 # What is looked at where anything may have been set, and the server does not report it.
 ALWAYS_ASKED: Final = (

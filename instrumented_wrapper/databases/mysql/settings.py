@@ -15,26 +15,6 @@ from instrumented_wrapper.databases.mysql.tokens import Token
 from instrumented_wrapper.databases.mysql.values import Number
 from instrumented_wrapper.statement import DOUBT, SET, Step
 
-__all__ = [
-    "ANEW",
-    "COMPLETION",
-    "HIDDEN",
-    "NAMES",
-    "NOT_CARRIED",
-    "NO_ROLE",
-    "NULLABLE",
-    "OWN",
-    "SAID",
-    "SESSION_ONLY",
-    "TIMESTAMP",
-    "TOGETHER",
-    "canonical",
-    "chains",
-    "is_of_next_transaction",
-    "set_steps",
-    "switched",
-]
-
 # Ours -> what a server calls it.
 NAMES: Final = {
     "tx_isolation": "isolation_level",

@@ -7,22 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "HANDLERS",
-    "LOCKED",
-    "LOCKS",
-    "NEXT",
-    "PREPARED",
-    "RESOURCE_GROUP",
-    "TEMPORARY",
-    "UNNAMED",
-    "USER_VARIABLES",
-    "covers",
-    "is_listed",
-    "is_security_state",
-    "outlives_rollback",
-]
-
 TEMPORARY: Final = "temporary tables"
 LOCKS: Final = "locks"  # of GET_LOCK
 LOCKED: Final = "locked tables"

@@ -43,8 +43,6 @@ from instrumented_wrapper.statement import (
     part_of,
 )
 
-__all__ = ["scan"]
-
 _BEGINNINGS: Final = (
     r"(?:\A|;)[\s(]*(?:alter|analyze|begin|cache|call|change|check|commit|create|deallocate|do|drop|execute|flush"
     r"|get|grant|handler|install|load|lock|optimize|prepare|purge|release|rename|repair|reset|revoke|rollback"

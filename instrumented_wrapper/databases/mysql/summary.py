@@ -7,11 +7,7 @@ from typing import Final
 from instrumented_wrapper.databases import summary
 from instrumented_wrapper.databases.lexer import LexicalDialect, Piece
 from instrumented_wrapper.databases.mysql.tokens import pieces_of
-from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
-
-__all__ = ["READING", "cut", "words_of"]
-
 
 _QUOTED: Final = ("string", "variable", "quoted", "comment", "dollar")
 

@@ -12,8 +12,6 @@ from typing import Final, NamedTuple
 
 from instrumented_wrapper.databases.mysql.settings import OWN, canonical
 
-__all__ = ["ALL", "BEGIN", "ENABLE", "LISTEN", "LISTEN_MARIADB", "WHICH", "Changes", "changes", "parts"]
-
 ENABLE: Final = "SET SESSION session_track_system_variables='*', session_track_state_change=1"
 # The same for a session that is new: what is set to what it is, is reported.
 _ENCODING: Final = (

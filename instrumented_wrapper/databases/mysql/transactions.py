@@ -10,8 +10,6 @@ from instrumented_wrapper.databases.mysql.state import NEXT
 from instrumented_wrapper.databases.mysql.tokens import Token
 from instrumented_wrapper.statement import BEGIN, COMMIT, OUTLIVES, ROLLBACK, ROLLBACK_TO, Effects, Step
 
-__all__ = ["commit", "rollback", "xa"]
-
 
 def commit(statement: Sequence[Token], words: list[str]) -> Effects:
     """Return what a COMMIT does."""

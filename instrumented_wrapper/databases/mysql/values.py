@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Bits", "Number", "Text", "Unreadable", "Value", "kind_of_number", "literal", "text_literal", "value_of"]
-
 
 class Value(str):
     """A value whose type is known. It equals its text, and another value only if that has the same type, too."""

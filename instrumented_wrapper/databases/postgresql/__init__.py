@@ -17,7 +17,8 @@ from instrumented_wrapper.databases.postgresql.state import (
     outlives_rollback,
 )
 from instrumented_wrapper.databases.postgresql.statements import scan
-from instrumented_wrapper.databases.postgresql.summary import cut, words_of
+from instrumented_wrapper.databases.postgresql.summary import words_of
+from instrumented_wrapper.databases.summary import cut
 
 __all__ = [
     "ABORTED_TRANSACTION",

@@ -9,8 +9,6 @@ from instrumented_wrapper.databases.postgresql.settings import boolean, is_state
 from instrumented_wrapper.databases.postgresql.tokens import Token
 from instrumented_wrapper.statement import DOUBT, SET, SET_LOCAL, Placeholder, Step
 
-__all__ = ["config_steps", "doubtful_calls", "view_steps"]
-
 SET_CONFIG: Final = "set_config"
 _VIEW: Final = "pg_settings"
 _MOST_ARGUMENT_TOKENS: Final = 200

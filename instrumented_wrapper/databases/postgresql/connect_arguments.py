@@ -12,8 +12,6 @@ from typing import Any, Final
 from instrumented_wrapper.databases.postgresql import SYSTEM
 from instrumented_wrapper.operations import Site
 
-__all__ = ["hosts_of", "parameters_for", "requested_role", "requested_site", "timeout_for"]
-
 _OF_ONE_SERVER: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["QUESTION", "answer_to"]
-
 QUESTION: Final = "SELECT 1"  # answered by whoever serves statements, not only logins
 
 

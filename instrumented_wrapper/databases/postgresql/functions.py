@@ -14,8 +14,6 @@ from instrumented_wrapper.databases.postgresql.config_calls import doubtful_call
 from instrumented_wrapper.databases.postgresql.tokens import Token, folded, tokens_of
 from instrumented_wrapper.databases.word_lists import words_in
 
-__all__ = ["HARMLESS", "Verdict", "calls_of", "judge", "may_call"]
-
 HARMLESS: Final = words_in(__package__, "harmless_functions.txt")
 # Words that stand before a parenthesis without calling anything: reserved ones, names of types, and some of clauses.
 _NOT_CALLED: Final = frozenset(

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from instrumented_wrapper.databases.postgresql.functions import judge
 from instrumented_wrapper.statement import DOUBT, Step
 
-__all__ = ["Functions"]
-
 
 class Functions:
     """The functions of one database that statements have called."""

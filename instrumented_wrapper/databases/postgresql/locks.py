@@ -9,8 +9,6 @@ from instrumented_wrapper.databases.postgresql.settings import placeholder
 from instrumented_wrapper.databases.postgresql.tokens import Token
 from instrumented_wrapper.statement import Placeholder
 
-__all__ = ["lock_of"]
-
 _SAME: Final = frozenset({"hashtext", "hashtextextended"})  # what gives the same key for the same text
 
 _OPEN, _CLOSE = Token("mark", "("), Token("mark", ")")

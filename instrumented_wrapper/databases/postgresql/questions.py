@@ -11,27 +11,7 @@ from typing import Final
 
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY, NOT_STATE
 from instrumented_wrapper.databases.postgresql.state import ADVISORY, HELD, LISTEN, PREPARED, TEMPORARY, clearing
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = [
-    "ELSEWHERE",
-    "FUNCTION",
-    "NOTHING_SHOWN",
-    "REPORTED",
-    "SESSION",
-    "SETTING",
-    "STATE",
-    "assign",
-    "beside",
-    "ordered",
-    "process",
-    "query_settings",
-    "readable",
-    "resync",
-    "show",
-    "survives_reset_all",
-    "was_another",
-]
+from instrumented_wrapper.plans import Assignment
 
 # Settings whose value the server reports whenever it changes (PostgreSQL's documentation, "Asynchronous Operations").
 REPORTED: Final = {

@@ -12,19 +12,6 @@ from typing import Final
 from instrumented_wrapper.databases.postgresql.tokens import Token, folded, tokens_of
 from instrumented_wrapper.statement import DOUBT, RESET_ALL, SET, SET_LOCAL, Placeholder, Step
 
-__all__ = [
-    "IDENTITY",
-    "NOT_STATE",
-    "asks_read_only",
-    "boolean",
-    "first_schema",
-    "is_state",
-    "placeholder",
-    "reset_steps",
-    "set_steps",
-    "setting_name",
-]
-
 # Who the session is: set last, for the rights to set the others may go with it, and put back first.
 IDENTITY: Final = ("session_authorization", "role")
 # Shown as set by the session, but what is set there ends with the transaction, or cannot be read again.

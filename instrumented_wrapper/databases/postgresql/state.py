@@ -7,21 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "ADVISORY",
-    "CUSTOM",
-    "HELD",
-    "LISTEN",
-    "LOADED",
-    "PREPARED",
-    "TEMPORARY",
-    "clearing",
-    "covers",
-    "is_listed",
-    "is_security_state",
-    "outlives_rollback",
-]
-
 LISTEN: Final = "LISTEN"
 PREPARED: Final = "prepared statements"
 TEMPORARY: Final = "temporary tables"

@@ -36,8 +36,6 @@ from instrumented_wrapper.statement import (
     part_of,
 )
 
-__all__ = ["scan"]
-
 _TRIGGERS: Final = re.compile(
     r"\b(set|reset|set_config|listen|unlisten|prepare|prepared|deallocate|discard|temp|temporary|pg_temp|declare|close"
     r"|pg_(try_)?advisory_\w+|do|call|execute|load|commit|end|begin|start|rollback|abort|savepoint|release|drop|(create|replace|alter)\s+(function|procedure|routine))\b",

@@ -5,10 +5,7 @@ from __future__ import annotations
 from instrumented_wrapper.databases import summary
 from instrumented_wrapper.databases.lexer import LexicalDialect, Piece
 from instrumented_wrapper.databases.postgresql.tokens import pieces_of
-from instrumented_wrapper.databases.summary import cut
 from instrumented_wrapper.operations import Words
-
-__all__ = ["READING", "cut", "words_of"]
 
 
 def _is_ambiguous(piece: Piece) -> bool:

@@ -11,8 +11,6 @@ from typing import Final, NamedTuple
 
 from instrumented_wrapper.databases.lexer import Piece
 
-__all__ = ["Piece", "Token", "folded", "pieces_of", "tokens_of"]
-
 # A quote that is never closed goes to the end of the text, and nothing is read twice: the time is linear in the length.
 _TOKENS: Final = r"""--[^\r\n]*
     | (?P<comment>/\*)

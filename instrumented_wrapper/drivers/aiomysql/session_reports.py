@@ -11,8 +11,6 @@ from pymysql.err import OperationalError
 
 from instrumented_wrapper.drivers.session_track import TRACKED, ended, without_reports
 
-__all__ = ["reading_ok", "reading_rest", "reading_result"]
-
 Method = Callable[..., Any]
 _OUT_OF_SYNC = 2014
 

@@ -20,8 +20,6 @@ from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options
 
-__all__ = ["Arguments", "Record", "record_of"]
-
 
 class Arguments(NamedTuple):
     """How the app asked for the connection; used again for a new one."""

@@ -19,8 +19,6 @@ from instrumented_wrapper.statement import Effects
 if TYPE_CHECKING:
     from instrumented_wrapper.drivers.engine.adapted_record import Record
 
-__all__ = ["AsyncAdapter", "DriverAdapter", "Room", "TransactionStatus"]
-
 
 class Room(Database, Protocol):
     """What drivers whose calls block need of a database's room, besides what a session needs."""

@@ -24,8 +24,6 @@ from instrumented_wrapper.errors import again
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["AsyncMethodWrappers", "ended_async"]
-
 Method = Callable[..., Any]
 _NOT_GIVEN: Final = object()
 

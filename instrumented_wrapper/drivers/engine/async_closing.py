@@ -15,8 +15,6 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 
-__all__ = ["closing_after_reset", "closing_at_once"]
-
 Method = Callable[..., Any]
 
 

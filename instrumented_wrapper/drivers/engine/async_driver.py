@@ -15,8 +15,6 @@ from instrumented_wrapper.drivers.engine.adapter import AsyncAdapter
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.driver import AdaptedDriver
 
-__all__ = ["AsyncDriver"]
-
 
 class AsyncDriver(AdaptedDriver):
     """`Driver` for one async driver."""

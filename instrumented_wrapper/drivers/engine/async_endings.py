@@ -18,8 +18,6 @@ from instrumented_wrapper.drivers.engine.sync_calls import FRESH
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["AsyncEndWrappers"]
-
 Method = Callable[..., Any]
 _INTRANS: Final = TransactionStatus.INTRANS  # to look into an enum costs as much as a call
 

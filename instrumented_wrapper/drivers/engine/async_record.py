@@ -13,8 +13,6 @@ from instrumented_wrapper.drivers.engine.adapter import AsyncAdapter
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import Options
 
-__all__ = ["AsyncRecord"]
-
 # The number of the task whose call goes the long way; a task that a handler starts within it is a part of that call.
 # Not the task: timers of the event loop keep the context, and it would keep its error, and that the connection.
 _acting: Final[ContextVar[int]] = ContextVar("acting", default=0)

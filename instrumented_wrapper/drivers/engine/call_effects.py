@@ -10,8 +10,6 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.statement_cache import StatementCache
 from instrumented_wrapper.statement import DOUBT, Effects, Placeholder, Step
 
-__all__ = ["CallEffects"]
-
 
 class CallEffects:
     """Reads the calls of one driver."""

@@ -14,8 +14,6 @@ from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.deadlines import shut_if_same
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 
-__all__ = ["closed_if_interrupted", "closing_for_good", "last_reset"]
-
 
 def last_reset(
     driver: Driver, flows: Flows, connection: Any, record: TrackedConnection, within: bool = False, in_use: bool = False

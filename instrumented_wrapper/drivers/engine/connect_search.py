@@ -26,8 +26,6 @@ from instrumented_wrapper.failover import NoServer, UnderWay
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import Options
 
-__all__ = ["Request", "connected", "connected_async", "redirected"]
-
 _UNREACHABLE: Final = ("refused", "no_answer", "not_ready")  # outcomes; of others the app's own host has the last word
 
 

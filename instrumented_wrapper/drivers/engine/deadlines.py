@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-__all__ = ["bounded", "identity_of", "shut", "shut_if_same", "silence"]
-
 _NUMBERS: Final = count()
 
 

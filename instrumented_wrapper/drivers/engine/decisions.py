@@ -15,20 +15,6 @@ from instrumented_wrapper.drivers.engine.request import Request, TransactionStat
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.statement import OF_TRANSACTIONS, Effects, Step
 
-__all__ = [
-    "attributed",
-    "due_error",
-    "is_demoted",
-    "lost_again",
-    "may_observe_loss",
-    "may_resync",
-    "note",
-    "note_status",
-    "refusal_of",
-    "settle",
-    "unread",
-]
-
 _MAY_BE_STANDBY: Final = ("read-only", "standby", "prefer-standby")
 
 

@@ -38,10 +38,8 @@ from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Loss
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.session import Session
-
-__all__ = ["AdaptedDriver"]
 
 
 class AdaptedDriver(TrackedDriver):

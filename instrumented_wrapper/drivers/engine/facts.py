@@ -10,8 +10,6 @@ from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.statement import COMMIT, ROLLBACK, Effects, Step
 
-__all__ = ["OF_REQUEST", "ends", "facts_after", "facts_before"]
-
 _NOTHING: Final = Effects()
 _COMMIT: Final = Effects(steps=(Step(COMMIT),), outcome_unknown_if_lost=True)
 _ROLLBACK: Final = Effects(steps=(Step(ROLLBACK),), rolls_back=True)

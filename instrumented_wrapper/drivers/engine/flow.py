@@ -26,8 +26,6 @@ from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["RERAISE", "StatementFlow"]
-
 _PREPARE: Final = statement.Step(statement.COMMIT, statement.OUTLIVES)
 _NOTHING: Final = Effects()
 RERAISE: Final = object()  # instead of a result: the error that was raised is the app's

@@ -15,8 +15,6 @@ from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["found_dead", "has_ended", "raise_due", "refuse"]
-
 
 def raise_due(error: FailoverError | None) -> None:
     """Raise an error that the app gets instead of its request, if there is one."""

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.failover import Loss
 
-__all__ = ["Facts", "found_before_sending", "found_demoted", "found_while_under_way"]
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:

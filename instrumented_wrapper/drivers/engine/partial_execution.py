@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["has_run_in_part", "in_parts", "in_parts_async", "mark", "of_the_rest", "of_the_rest_async"]
-
 _MARK: Final = "_instrumented_wrapper_in_part"
 Method = Callable[..., Any]
 

@@ -28,8 +28,6 @@ from instrumented_wrapper.operations import (
 )
 from instrumented_wrapper.options import Options
 
-__all__ = ["QuerySpans", "named_parameters", "unless_it_fails"]
-
 logger = logging.getLogger("instrumented_wrapper")
 _PARAMETERS: Final = ("params", "args", "vars", "parameters", "params_seq", "seq_params", "vars_list")  # their keywords
 TemplateOf = Callable[..., SpanTemplate]  # with the templates at the present server, and what is given

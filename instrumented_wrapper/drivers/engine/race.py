@@ -16,8 +16,6 @@ from instrumented_wrapper.drivers.engine.search import Target, Winner
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, ClosedMeanwhile, Found, Search, UnderWay
 
-__all__ = ["Attempts", "Ended", "Opening", "WrongRole", "race"]
-
 
 class WrongRole(Exception):
     """A server answered that is not of the kind that is wanted."""

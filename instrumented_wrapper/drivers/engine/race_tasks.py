@@ -18,8 +18,6 @@ from instrumented_wrapper.drivers.engine.search import Contest, Target, Winner
 from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile, UnderWay
 from instrumented_wrapper.single_flight import result_of
 
-__all__ = ["contest", "wait_while_wanted"]
-
 Result = TypeVar("Result")
 
 

@@ -21,8 +21,6 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile, UnderWay
 from instrumented_wrapper.single_flight import result_of
 
-__all__ = ["contest", "wait_while_wanted"]
-
 Result = TypeVar("Result")
 
 

@@ -22,8 +22,6 @@ from instrumented_wrapper.operations import Site, SpanTemplates
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
-__all__ = ["TrackedConnection"]
-
 
 class TrackedConnection(Session, ABC):
     """The session behind one connection, and what is known of its physical side.

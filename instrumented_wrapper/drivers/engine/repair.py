@@ -11,8 +11,6 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.errors import remembered
 from instrumented_wrapper.failover import Loss
 
-__all__ = ["replace", "resync", "to_repair"]
-
 
 def replace(
     flows: Flows,

@@ -8,8 +8,6 @@ from typing import Any
 
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["Request", "effects_of_call"]
-
 
 class Request(Enum):
     """The kind of a call that may send something to the server.

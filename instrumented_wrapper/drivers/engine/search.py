@@ -23,20 +23,6 @@ from instrumented_wrapper.failover import FOLLOW_TIMEOUT, Found, Loss, NoServer
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.single_flight import Flight, Interrupted, SingleFlight
 
-__all__ = [
-    "ANY",
-    "FLIGHTS",
-    "PRIMARY",
-    "STANDBY",
-    "Contest",
-    "Target",
-    "Winner",
-    "find",
-    "is_chosen",
-    "pause",
-    "target_of",
-]
-
 ANY: Final = "any"
 PRIMARY: Final = "primary"
 STANDBY: Final = "standby"

@@ -7,8 +7,6 @@ from typing import Final, Generic, TypeVar
 
 from instrumented_wrapper.operations import bounded_put
 
-__all__ = ["UNSEEN", "StatementCache"]
-
 Text = TypeVar("Text", bound=str | bytes)
 Value = TypeVar("Value")
 UNSEEN: Final = object()  # in place of a value: the text is not known yet

@@ -22,8 +22,6 @@ from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["MethodWrappers", "ended"]
-
 Method = Callable[..., Any]
 FRESH: Final = 0.0001  # seconds; a server that just answered is taken to be alive: a look costs as much as the rest
 _NOT_GIVEN: Final = object()

@@ -15,8 +15,6 @@ from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 
-__all__ = ["closing", "setting"]
-
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 

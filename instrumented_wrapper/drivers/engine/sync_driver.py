@@ -12,8 +12,6 @@ from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.deadlines import bounded
 from instrumented_wrapper.drivers.engine.driver import AdaptedDriver
 
-__all__ = ["SyncDriver"]
-
 
 class SyncDriver(AdaptedDriver):
     """`Driver` for one driver that blocks."""

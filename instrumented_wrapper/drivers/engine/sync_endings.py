@@ -20,8 +20,6 @@ from instrumented_wrapper.drivers.engine.sync_calls import FRESH, MethodWrappers
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["EndWrappers"]
-
 Method = Callable[..., Any]
 _IDLE: Final = TransactionStatus.IDLE  # to look into an enum costs as much as a call
 _INTRANS: Final = TransactionStatus.INTRANS

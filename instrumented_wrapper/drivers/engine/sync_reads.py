@@ -13,8 +13,6 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.registry import KEY
 
-__all__ = ["ReadWrappers"]
-
 Method = Callable[..., Any]
 
 

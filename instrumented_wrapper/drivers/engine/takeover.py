@@ -17,8 +17,6 @@ from instrumented_wrapper.drivers.engine.search import is_chosen
 from instrumented_wrapper.failover import ClosedMeanwhile, Found
 from instrumented_wrapper.options import Options
 
-__all__ = ["candidate", "exchanging", "make_internal", "options_of_candidate", "taking_over"]
-
 
 def options_of_candidate(record: TrackedConnection) -> Options:
     """Return the options of a new connection that is about to take over: a loss of it starts no other search."""

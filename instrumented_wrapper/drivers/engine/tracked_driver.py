@@ -13,8 +13,6 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.search import pause
 from instrumented_wrapper.drivers.registry import KEY, tracked_as
 
-__all__ = ["TrackedDriver"]
-
 
 class TrackedDriver(ABC):
     """`Driver`, as far as it is the same for all drivers."""

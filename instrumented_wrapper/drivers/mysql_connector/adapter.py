@@ -23,9 +23,7 @@ from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL, code_of
 from instrumented_wrapper.drivers.mysql_connector import driver_defaults, sockets
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = ["KINDS", "LOST", "PARTS", "MySQLConnector", "originals"]
+from instrumented_wrapper.plans import Assignment
 
 try:
     from _mysql_connector import MySQLInterfaceError

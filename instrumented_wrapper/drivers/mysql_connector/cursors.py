@@ -22,8 +22,6 @@ from instrumented_wrapper.drivers.mysql_connector.adapter import KINDS
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["patch_cursors"]
-
 Method = Callable[..., Any]
 _MOVES: Final = "_instrumented_wrapper_moves"  # in a cursor's ``__dict__``: where it has prepared its statement
 _PREPARED: Final = frozenset({"_executed", "_prepared", "_stmt"})

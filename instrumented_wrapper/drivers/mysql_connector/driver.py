@@ -7,9 +7,7 @@ from typing import Any
 from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.mysql_connector import driver_defaults
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = ["MySQLConnectorDriver"]
+from instrumented_wrapper.plans import Assignment
 
 
 class MySQLConnectorDriver(SyncDriver):

@@ -15,9 +15,7 @@ from mysql.connector import __version_info__
 from mysql.connector.connection import MySQLConnection
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = ["begin_anew", "choosing", "give", "keep_context"]
+from instrumented_wrapper.plans import Assignment
 
 _CHARACTER_SETS: Final = ("character_set_client", "character_set_results", "character_set_connection")
 _OFF: Final = "_instrumented_wrapper_context_off"  # in a connection's ``__dict__``: we have turned it off, not the app

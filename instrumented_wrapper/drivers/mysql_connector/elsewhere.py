@@ -9,9 +9,6 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.engine import connect_search
 from instrumented_wrapper.errors import Address
 
-__all__ = ["redirected", "returning"]
-
-
 _OF_HOST: Final = ("_host", "_port", "_unix_socket", "_connection_timeout")
 
 

@@ -36,8 +36,6 @@ from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SETTING, Effects
 
-__all__ = ["DRIVER", "install", "uninstall"]
-
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 ADAPTER: Final = MySQLConnector()

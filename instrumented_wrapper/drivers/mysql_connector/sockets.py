@@ -14,8 +14,6 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["NAME", "finding", "number_of"]
-
 NAME: Final = "_instrumented_wrapper_socket"  # in a connection's ``__dict__``: number and inode
 _LIST: Final = "/proc/self/fd"
 

@@ -16,9 +16,7 @@ from instrumented_wrapper.drivers.for_mysql import ForMySQL
 from instrumented_wrapper.drivers.registry import wait_for
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = ["DELEGATE", "MySQLClient", "bind", "keywords_of", "note_where", "physical"]
+from instrumented_wrapper.plans import Assignment
 
 C: Final[Any] = _mysql.connection
 DELEGATE: Final = "_instrumented_wrapper_live"  # in a connection's ``__dict__``: what has its physical connection

@@ -12,8 +12,6 @@ from typing import Any
 
 from instrumented_wrapper.drivers.psycopg.records import Record
 
-__all__ = ["is_before_the_app", "is_the_apps_doing"]
-
 
 def is_the_apps_doing(connection: Any, record: Record) -> bool:
     """Return True if a change now is one of the app's."""

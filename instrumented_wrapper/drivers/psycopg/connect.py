@@ -29,13 +29,12 @@ from instrumented_wrapper.drivers.engine import connect_search
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.search import PRIMARY
 from instrumented_wrapper.drivers.psycopg import libpq_race
-from instrumented_wrapper.drivers.psycopg.records import KEY, Arguments, Record
+from instrumented_wrapper.drivers.psycopg.records import Arguments, Record
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
-
-__all__ = ["attaching", "connecting_with", "connecting_with_async", "parameters", "parameters_async"]
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")

@@ -29,12 +29,11 @@ from instrumented_wrapper.drivers.engine.tracked_driver import TrackedDriver
 from instrumented_wrapper.drivers.psycopg.libpq_race import Login, contest
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
-from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
+from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 from instrumented_wrapper.drivers.psycopg.settings_queries import SettingsQueries, fresh_prepared
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Found, Loss
-
-__all__ = ["SETTINGS", "Psycopg", "PsycopgWithin"]
 
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS

@@ -16,18 +16,6 @@ from instrumented_wrapper.drivers.psycopg.private_api import BaseTransaction
 from instrumented_wrapper.drivers.psycopg.query_text import effects_of_step
 from instrumented_wrapper.drivers.psycopg.records import Record
 
-__all__ = [
-    "LISTENING_STEPS",
-    "belongs_to_old",
-    "facts_after",
-    "facts_of",
-    "frame_of",
-    "is_pending",
-    "is_quiet",
-    "owner_of",
-    "request_of",
-]
-
 _IDLE, _INERROR = TransactionStatus.IDLE, TransactionStatus.INERROR
 _COPIES: Final = ("copy_from", "copy_to", "copy_end")
 # Waits that send nothing (where no transaction is open), or that only listen: they never start a switch.

@@ -23,8 +23,6 @@ from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.failover import Loss
 
-__all__ = ["RERAISE", "StepFlow"]
-
 
 class StepFlow:
     """The steps around what goes through the choke point, for sync or for async connections."""

@@ -10,8 +10,6 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.operations import Operation, Words
 
-__all__ = ["FLUSH", "SYNC", "implicit_begin", "with_failover"]
-
 _BEGIN: Final = Words("BEGIN", operation="BEGIN")
 FLUSH: Final = Words("FLUSH", operation="FLUSH")
 SYNC: Final = Words("SYNC", operation="SYNC")

@@ -34,8 +34,6 @@ from instrumented_wrapper.drivers.registry import drop_all
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 
-__all__ = ["DRIVER", "install", "uninstall"]
-
 logger = logging.getLogger("instrumented_wrapper")
 DRIVER = Psycopg()
 

@@ -28,8 +28,6 @@ from instrumented_wrapper.drivers.engine.search import Contest, Target, Winner
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, ClosedMeanwhile, Search, UnderWay
 
-__all__ = ["Login", "contest", "parameters_of"]
-
 _READING, _WRITING, _OK = pq.PollingStatus.READING, pq.PollingStatus.WRITING, pq.PollingStatus.OK
 _NAME_PERIOD: Final = 0.003  # seconds; a name that is being resolved is looked at this often
 Parameters = dict[str, Any]

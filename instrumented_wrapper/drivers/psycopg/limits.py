@@ -11,8 +11,6 @@ import psycopg
 
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection
 
-__all__ = ["rollback_alone", "until"]
-
 _TOO_LATE: Final = "no answer in time"
 
 

@@ -11,8 +11,6 @@ from instrumented_wrapper.drivers.psycopg.facts import LISTENING_STEPS
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.registry import poll_of
 
-__all__ = ["LAST_WORDS", "has_ended"]
-
 LAST_WORDS: Final = ("FATAL", "PANIC")  # the server ends the connection after such an error
 _BAD: Final = pq.ConnStatus.BAD
 _IDLE, _UNKNOWN = pq.TransactionStatus.IDLE, pq.TransactionStatus.UNKNOWN

@@ -18,14 +18,13 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_pa
 from instrumented_wrapper.drivers.psycopg.facts import is_pending, is_quiet
 from instrumented_wrapper.drivers.psycopg.generator_spans import FLUSH, SYNC, with_failover
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, Connection
-from instrumented_wrapper.drivers.psycopg.records import KEY, Record, record_of
+from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 from instrumented_wrapper.drivers.psycopg.server_cursors import anew, fetching
 from instrumented_wrapper.drivers.psycopg.streaming import copy, copy_async, stream, stream_async
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.pages import leaving
 from instrumented_wrapper.patching import Patches
-
-__all__ = ["install"]
 
 Method = Callable[..., Any]
 Begin = Callable[..., Operation | None]  # with the spans, the record and the arguments of the method

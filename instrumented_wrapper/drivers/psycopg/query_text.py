@@ -12,8 +12,6 @@ from instrumented_wrapper.drivers.engine.statement_cache import StatementCache
 from instrumented_wrapper.drivers.psycopg.records import encoding_of
 from instrumented_wrapper.statement import Effects, Placeholder, Step
 
-__all__ = ["EFFECTS", "STATEMENTS", "effects_of", "effects_of_step", "named", "readable", "sent_text", "text_of"]
-
 # The generators that send statements of the app -> their argument with the statement.
 STATEMENTS: Final = {
     "_execute_gen": "query",

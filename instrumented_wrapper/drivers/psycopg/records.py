@@ -25,8 +25,6 @@ from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Operation, Site
 from instrumented_wrapper.options import Options
 
-__all__ = ["KEY", "Arguments", "Record", "encoding_of", "record_of"]
-
 _ENCODED: Final = {name: name.encode() for name in questions.REPORTED.values()}
 
 

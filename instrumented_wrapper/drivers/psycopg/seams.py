@@ -21,17 +21,6 @@ from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_the_apps_doing
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 
-__all__ = [
-    "checking",
-    "closing",
-    "closing_async",
-    "following",
-    "giving_up",
-    "leaving_pipeline",
-    "leaving_pipeline_async",
-    "setting",
-]
-
 Method = Callable[..., Any]
 _OK: Final = int(pq.ConnStatus.OK)
 

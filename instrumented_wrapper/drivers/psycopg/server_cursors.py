@@ -19,8 +19,6 @@ from instrumented_wrapper.drivers.psycopg.generator_spans import with_failover
 from instrumented_wrapper.drivers.psycopg.records import record_of
 from instrumented_wrapper.errors import again
 
-__all__ = ["anew", "closing", "describing", "fetching", "reading"]
-
 Method = Callable[..., Any]
 
 

@@ -26,9 +26,7 @@ from instrumented_wrapper.drivers.server_session.postgresql import (
     resync_settings,
     show_settings,
 )
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = ["SettingsQueries", "fresh_prepared"]
+from instrumented_wrapper.plans import Assignment
 
 _IDLE: Final = pq.TransactionStatus.IDLE
 _IN_USE: Final = "the connection is in use"

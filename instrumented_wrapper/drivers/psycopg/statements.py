@@ -26,11 +26,10 @@ from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.generator_spans import implicit_begin
 from instrumented_wrapper.drivers.psycopg.query_text import EFFECTS, effects_of, named, readable, sent_text
-from instrumented_wrapper.drivers.psycopg.records import KEY, Record, encoding_of, record_of
+from instrumented_wrapper.drivers.psycopg.records import Record, encoding_of, record_of
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.server_session.postgresql import with_calls
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
-
-__all__ = ["commanding", "converting", "mogrifying", "starting"]
 
 Method = Callable[..., Any]
 _QUIET: Final = (int(pq.TransactionStatus.IDLE), int(pq.TransactionStatus.INTRANS))

@@ -34,8 +34,6 @@ from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["after", "answered", "before", "is_done_plainly", "is_stale", "note", "once_more", "refuse", "resync_now"]
-
 _BAD: Final = pq.ConnStatus.BAD
 _SETTLED: Final = frozenset({int(TransactionStatus.IDLE), int(TransactionStatus.INTRANS)})
 _UNDEFINED_FUNCTION: Final = "42883"

@@ -9,8 +9,6 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.psycopg.records import record_of
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["copy", "copy_async", "stream", "stream_async"]
-
 Begin = Callable[[], Operation | None]
 _END: Final = object()
 

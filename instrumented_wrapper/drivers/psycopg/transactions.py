@@ -17,8 +17,6 @@ from instrumented_wrapper.drivers.psycopg.limits import rollback_alone
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 from instrumented_wrapper.errors import FailoverError, again
 
-__all__ = ["entering", "entering_async", "leaving", "leaving_async", "leaving_connection", "leaving_connection_async"]
-
 Method = Callable[..., Any]
 _BAD = int(pq.ConnStatus.BAD)
 

@@ -17,11 +17,11 @@ import psycopg
 from psycopg import pq
 
 from instrumented_wrapper.drivers import Driver, Flows
-from instrumented_wrapper.drivers.psycopg.flow import RERAISE, StepFlow
-from instrumented_wrapper.drivers.psycopg.records import KEY, Record
+from instrumented_wrapper.drivers.engine.flow import RERAISE
+from instrumented_wrapper.drivers.psycopg.flow import StepFlow
+from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.psycopg.steps import is_done_plainly
-
-__all__ = ["wait", "wait_async"]
+from instrumented_wrapper.drivers.registry import KEY
 
 Method = Callable[..., Any]
 _ACTIVE: Final = int(pq.TransactionStatus.ACTIVE)

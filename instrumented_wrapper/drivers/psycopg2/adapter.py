@@ -42,8 +42,6 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
 
-__all__ = ["ADAPTER", "SETTINGS", "IsolationLevel", "Psycopg2"]
-
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
 _ATTRIBUTES["read_only"] = _ATTRIBUTES.pop("readonly")

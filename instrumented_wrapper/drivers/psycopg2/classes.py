@@ -18,26 +18,6 @@ from psycopg2 import _psycopg, extensions
 
 from instrumented_wrapper.errors import FailoverSuccessError
 
-__all__ = [
-    "DELEGATE",
-    "ENTERED",
-    "LEFT",
-    "LOST",
-    "MOVED",
-    "OWNER",
-    "C",
-    "SwappableConnection",
-    "Watched",
-    "WatchedCursor",
-    "become",
-    "combined",
-    "is_left_alone",
-    "kept_by",
-    "make_movable",
-    "physical",
-    "struct_of",
-]
-
 C: Final[Any] = extensions.connection
 _K: Final[Any] = extensions.cursor
 _connection: Final = _K.connection.__get__

@@ -36,8 +36,6 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 
-__all__ = ["Extensions", "asked", "attaching", "making"]
-
 Method = Callable[..., Any]
 _asked: Final[ContextVar[Options | None]] = ContextVar("asked", default=None)  # for the connection that is being made
 

@@ -19,8 +19,6 @@ from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["IN_LOOP", "iterating", "looping", "paging", "sizes", "stop_loop"]
-
 Method = Callable[..., Any]
 Size = Callable[..., int | None]  # how many rows are asked for; None: all
 _K: Final[Any] = extensions.cursor

@@ -8,8 +8,6 @@ from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.server_session import pooler
 
-__all__ = ["Psycopg2"]
-
 
 class Psycopg2(SyncDriver):
     """`Driver` for psycopg2."""

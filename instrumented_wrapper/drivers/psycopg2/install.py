@@ -44,8 +44,6 @@ from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SET, SETTING, Effects, Step
 
-__all__ = ["DRIVER", "install", "uninstall"]
-
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 DRIVER: Final = Psycopg2(ADAPTER)

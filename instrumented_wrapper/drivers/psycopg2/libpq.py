@@ -15,8 +15,6 @@ from psycopg2 import errorcodes, errors
 
 from instrumented_wrapper.drivers.registry import wait_for
 
-__all__ = ["listen", "missing_functions", "reported", "send"]
-
 _SQLSTATE: Final = ord("C")  # PG_DIAG_SQLSTATE
 _SEVERITY: Final = ord("V")  # PG_DIAG_SEVERITY_NONLOCALIZED
 _LAST: Final = (b"FATAL", b"PANIC")

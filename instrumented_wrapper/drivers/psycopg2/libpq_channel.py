@@ -17,9 +17,7 @@ from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import LOST, C, physical
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = ["Channel", "Psycopg2Settings"]
+from instrumented_wrapper.plans import Assignment
 
 _UNKNOWN: Final = 4  # libpq's PGTransactionStatusType of a connection that is not there
 _BY_PSYCOPG2: Final = "default_transaction_read_only"

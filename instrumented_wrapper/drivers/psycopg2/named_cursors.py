@@ -20,8 +20,6 @@ from instrumented_wrapper.drivers.psycopg2.adapter import ADAPTER
 from instrumented_wrapper.drivers.psycopg2.classes import LEFT, C, physical, struct_of
 from instrumented_wrapper.errors import again
 
-__all__ = ["closing", "declared_struct", "declaring", "reading"]
-
 Method = Callable[..., Any]
 _K: Final[Any] = extensions.cursor
 _withhold, _query, _name, _connection = (vars(_K)[name].__get__ for name in ("withhold", "query", "name", "connection"))

@@ -13,8 +13,6 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.psycopg2.classes import C, physical
 from instrumented_wrapper.statement import Effects
 
-__all__ = ["beginning", "ending", "preparing", "rolling_back"]
-
 Method = Callable[..., Any]
 _BEGUN: Final = "two-phase transaction"
 _PREPARED: Final = "prepared transaction"

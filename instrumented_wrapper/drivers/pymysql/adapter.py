@@ -24,8 +24,6 @@ from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.drivers.session_track import TRACKED
 from instrumented_wrapper.errors import Address
 
-__all__ = ["PyMySQL", "track"]
-
 _IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 _AUTOCOMMIT: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _COM_RESET_CONNECTION: Final = 0x1F

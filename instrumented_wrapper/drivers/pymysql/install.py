@@ -42,8 +42,6 @@ from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
 
-__all__ = ["DRIVER", "install", "uninstall"]
-
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 _PARTS: Final = {

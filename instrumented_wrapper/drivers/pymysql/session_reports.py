@@ -9,8 +9,6 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import TRACKED, ended, without_reports
 
-__all__ = ["read_to_its_end", "reading_ok", "reading_rest", "reading_result"]
-
 Method = Callable[..., Any]
 _OVER: Final = KEY + "_over"  # in a result's `__dict__`: what its end said is kept
 

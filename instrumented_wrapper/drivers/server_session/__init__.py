@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from instrumented_wrapper.server_settings import Assignment
+from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.statement import Effects
-
-__all__ = ["Rows", "SettingsClient", "Values"]
 
 Values = dict[str, str | None]
 Rows = list[list[str | None]]

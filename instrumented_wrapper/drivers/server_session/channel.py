@@ -7,9 +7,7 @@ from typing import Any, Protocol
 
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers import Flow
-from instrumented_wrapper.server_settings import Assignment
-
-__all__ = ["Channel"]
+from instrumented_wrapper.plans import Assignment
 
 
 class Channel(Protocol):

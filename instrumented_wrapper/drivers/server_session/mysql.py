@@ -18,10 +18,9 @@ from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
 from instrumented_wrapper.drivers import Assigned, Flow, Refused
 from instrumented_wrapper.drivers.server_session import Values
 from instrumented_wrapper.drivers.server_session.reports import Reports, runs_code
-from instrumented_wrapper.server_settings import ANY, Assignment, ServerAnswer
+from instrumented_wrapper.plans import Assignment, ServerAnswer
+from instrumented_wrapper.savepoints import ANY
 from instrumented_wrapper.statement import BEGIN, COMMIT, DOUBT, ROLLBACK, SET, UNSEEN, Effects, Step
-
-__all__ = ["MySQLSettings"]
 
 _UNKNOWN_VARIABLE, _OTHER_SCOPE, _SET_GLOBALLY = 1193, 1238, 1621
 _NOT_READABLE: Final = (_UNKNOWN_VARIABLE, _OTHER_SCOPE)

@@ -19,8 +19,6 @@ from instrumented_wrapper.databases.postgresql import questions
 from instrumented_wrapper.drivers import Driver, Flow, Replacement
 from instrumented_wrapper.failover import Loss
 
-__all__ = ["detect_pooler"]
-
 logger = logging.getLogger("instrumented_wrapper")
 _POOLER: Final = (
     "%s:%s is a pooler that lends a server session to several clients, as far as can be found out. What SQL sets may"

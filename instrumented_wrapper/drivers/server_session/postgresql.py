@@ -17,19 +17,9 @@ from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.databases.postgresql.state import CUSTOM, PREPARED
 from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.server_session import Rows, Values
-from instrumented_wrapper.server_settings import ANY, Assignment, ServerAnswer
+from instrumented_wrapper.plans import Assignment, ServerAnswer
+from instrumented_wrapper.savepoints import ANY
 from instrumented_wrapper.statement import DOUBT, Effects, Step
-
-__all__ = [
-    "Channel",
-    "PostgreSQLSettings",
-    "ReportedSettings",
-    "assign_settings",
-    "query_settings",
-    "resync_settings",
-    "show_settings",
-    "with_calls",
-]
 
 Result = TypeVar("Result")
 

@@ -15,10 +15,8 @@ from instrumented_wrapper.databases.mysql.state import UNNAMED
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.server_session.channel import Channel
 from instrumented_wrapper.drivers.server_session.user_variables import UserVariables
-from instrumented_wrapper.server_settings import ANY
+from instrumented_wrapper.savepoints import ANY
 from instrumented_wrapper.statement import SET_LOCAL, Effects
-
-__all__ = ["Reports", "runs_code"]
 
 _CODE: Final = ("call", "execute")  # what they run is not read
 

@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.server_session import Rows, Values
-from instrumented_wrapper.server_settings import Assignment, ServerAnswer
+from instrumented_wrapper.plans import Assignment, ServerAnswer
 from instrumented_wrapper.statement import Effects
-
-__all__ = ["Channel", "SQLiteSettings"]
 
 _OFF_MEANWHILE = ("read_only", "foreign_keys")  # they would stand in the way of a DROP
 

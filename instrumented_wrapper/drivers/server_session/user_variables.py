@@ -17,8 +17,6 @@ from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.server_session.channel import Channel
 from instrumented_wrapper.statement import DOUBT, SET, UNSEEN, Step
 
-__all__ = ["UserVariables"]
-
 Shown = Mapping[str, tuple[str | None, str | None]]
 
 

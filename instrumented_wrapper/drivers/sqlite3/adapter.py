@@ -29,8 +29,6 @@ from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Loss, NoServer
 from instrumented_wrapper.operations import Site
 
-__all__ = ["HAS_AUTOCOMMIT", "HIDDEN", "SETTINGS", "Files", "SQLite", "readable"]
-
 HAS_AUTOCOMMIT: Final = sys.version_info >= (3, 12)
 SETTINGS: Final = ("isolation_level", "autocommit") if HAS_AUTOCOMMIT else ("isolation_level",)
 HIDDEN: Final = "_instrumented_wrapper_hidden"  # in a connection's ``__dict__``: threads that ask for us

@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from instrumented_wrapper.operations import bounded_put
 
-__all__ = ["C_CONNECTION", "C_CURSOR", "Making", "Watched", "WatchedCursor", "combined"]
-
 logger = logging.getLogger("instrumented_wrapper")
 C_CONNECTION: Final[Any] = sqlite3.Connection
 C_CURSOR: Final[Any] = sqlite3.Cursor

@@ -17,8 +17,6 @@ from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, Watched, 
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 
-__all__ = ["Maker"]
-
 Method = Callable[..., Any]
 _FACTORY: Final = 5  # the place of ``factory`` among the positional arguments of ``connect``
 _NAME: Final = "_instrumented_wrapper_name"  # in a connection's ``__dict__``: the database, until it is watched

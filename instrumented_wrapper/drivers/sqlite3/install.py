@@ -27,8 +27,6 @@ from instrumented_wrapper.drivers.sqlite3.statements import Statements
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 
-__all__ = ["DRIVER", "install", "uninstall"]
-
 Method = Callable[..., Any]
 ADAPTER: Final = SQLite()
 DRIVER: Final = Files(ADAPTER)

@@ -20,8 +20,6 @@ from instrumented_wrapper.drivers.sqlite3.adapter import HAS_AUTOCOMMIT
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION, C_CURSOR, Watched, WatchedCursor
 from instrumented_wrapper.operations import Operation
 
-__all__ = ["Statements"]
-
 Method = Callable[..., Any]
 _connection: Final = C_CURSOR.connection.__get__
 _in_transaction: Final = C_CONNECTION.in_transaction.__get__
