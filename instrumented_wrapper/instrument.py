@@ -23,7 +23,7 @@ from instrumented_wrapper.drivers.registry import know
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.owners import driver_of, not_ours, unwrapped
+from instrumented_wrapper.owners import driver_of, not_ours, thread_of, unwrapped
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.session import Session
 from instrumented_wrapper.snapshot import SessionState
@@ -215,6 +215,8 @@ def reset_session(connection: Any) -> bool:
 
 async def reset_session_async(connection: Any) -> bool:
     """Do as `reset_session` does, on an async connection."""
+    if (call := thread_of(connection)) is not None:
+        return await call(reset_session, unwrapped(connection))  # type: ignore[no-any-return]
     flow = _reset(connection, asynchronous=True)
     return True if flow is None else await runners.run_async(flow)
 
@@ -232,6 +234,9 @@ def mark_pristine(connection: Any) -> None:
 
 async def mark_pristine_async(connection: Any) -> None:
     """Do as `mark_pristine` does, on an async connection."""
+    if (call := thread_of(connection)) is not None:
+        await call(mark_pristine, unwrapped(connection))
+        return
     _mark(connection, asynchronous=True)
 
 
@@ -248,8 +253,8 @@ def switch(connection: Any, host: str | None = None, port: int | None = None) ->
         FailoverFailedError: nothing took over; the connection is as it was.
         FailoverSuccessError: it moved, but some state (`.not_restored`) could not be carried over.
     """
-    connection = unwrapped(connection)
     driver, session = _watched(connection, asynchronous=False)
+    connection = unwrapped(connection)
     driver.check_outside_transaction(connection, "switch()")
     runners.run(switching.before_switch(driver, connection, session))
     with driver.lock(connection):
@@ -259,8 +264,11 @@ def switch(connection: Any, host: str | None = None, port: int | None = None) ->
 
 async def switch_async(connection: Any, host: str | None = None, port: int | None = None) -> None:
     """Do as `switch` does, on an async connection."""
-    connection = unwrapped(connection)
+    if (call := thread_of(connection)) is not None:
+        await call(switch, unwrapped(connection), host, port)
+        return
     driver, session = _watched(connection, asynchronous=True)
+    connection = unwrapped(connection)
     driver.check_outside_transaction(connection, "switch_async()")
     await runners.run_async(switching.before_switch(driver, connection, session))
     async with driver.lock(connection):
@@ -275,8 +283,8 @@ def _switch(driver: Driver, connection: Any, session: Session, host: str | None,
 
 
 def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
-    connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
+    connection = unwrapped(connection)
     if driver is None or session is None:
         return None
     driver.check_outside_transaction(connection, "reset_session()")
@@ -284,18 +292,20 @@ def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
 
 
 def _mark(connection: Any, asynchronous: bool) -> None:
-    connection = unwrapped(connection)
     driver, session = _known(connection, asynchronous)
+    connection = unwrapped(connection)
     if driver is not None and session is not None:
         session.mark_pristine(partial(driver.read, connection))
 
 
 def _known(connection: Any, asynchronous: bool) -> tuple[Driver | None, Session | None]:
+    is_in_thread = thread_of(connection) is not None  # what the app holds is async, whatever the driver is
+    connection = unwrapped(connection)
     driver = driver_of(connection)
     if driver is None:
         logger.debug("left alone: a connection of a driver that is not supported: %s", type(connection).__qualname__)
         return None, None
-    if driver.is_async(connection) is not asynchronous:
+    if (is_in_thread or driver.is_async(connection)) is not asynchronous:
         kind, other = ("an async", "without _async") if asynchronous else ("a sync", "ending in _async")
         raise TypeError(f"expected {kind} connection, got {type(connection).__name__}: use the function {other}")
     if (session := driver.session_of(connection)) is None:

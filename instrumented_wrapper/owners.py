@@ -6,11 +6,12 @@ Goes by names (`supported`): no driver is imported, so that it works also where 
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
 from instrumented_wrapper.drivers import Driver
-from instrumented_wrapper.supported import driver_entries, driver_names, holders
+from instrumented_wrapper.supported import driver_entries, driver_names, holders, thread_calls
 
 _OF_CONNECTIONS: Final = ("cursor", "commit", "rollback", "close")  # PEP 249
 
@@ -22,12 +23,30 @@ def unwrapped(connection: Any) -> Any:
     return connection
 
 
+def thread_of(connection: Any) -> Callable[..., Awaitable[Any]] | None:
+    """Return what calls a function in the thread that the driver's connection belongs to; None if it has none.
+
+    Args:
+        connection: what the app holds: that of a package which gives asyncio a sync driver, or a proxy around it.
+    """
+    while connection is not None:
+        if (method := _by_class(connection, thread_calls())) is not None:
+            return getattr(connection, method)  # type: ignore[no-any-return]
+        connection = _held_by(connection)
+    return None
+
+
 def _held_by(connection: Any) -> Any:
-    known = holders()
+    attribute = _by_class(connection, holders())
+    return getattr(connection, "__wrapped__", None) if attribute is None else getattr(connection, attribute)
+
+
+def _by_class(connection: Any, names: Mapping[str, str]) -> str | None:
+    """Return the name that the class of a connection has, or the nearest of its bases."""
     for kind in type(connection).__mro__:
-        if (attribute := known.get(f"{kind.__module__}.{kind.__qualname__}")) is not None:
-            return getattr(connection, attribute)
-    return getattr(connection, "__wrapped__", None)
+        if (name := names.get(f"{kind.__module__}.{kind.__qualname__}")) is not None:
+            return name
+    return None
 
 
 def driver_of(connection: Any) -> Driver | None:

@@ -70,27 +70,59 @@ class PoolEntry:
     holders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-Entry: TypeAlias = DriverEntry | PoolEntry
+@dataclass(frozen=True, slots=True)
+class ThreadEntry:
+    """A package that gives asyncio the connections of a sync driver: each in a thread of its own.
+
+    Attributes:
+        module: the module that the app imports.
+        room: the module that patches it, with ``install(patches, options, flows)``.
+        driver: the driver whose connections it has.
+        holders: the classes of what the app holds instead of the driver's connection, each with the attribute that
+            leads to that.
+        calls: the coroutine method of a holder that calls a function in the thread of its connection.
+    """
+
+    module: str
+    room: str
+    driver: str
+    holders: Mapping[str, str]
+    calls: str
+
+
+Entry: TypeAlias = DriverEntry | PoolEntry | ThreadEntry
 _entries: dict[str, Entry] = {}
 
 
 @functools.cache
 def holders() -> Mapping[str, str]:
     """Return the classes that hold a connection of a driver, each with the attribute that leads to it."""
-    pools = (entry for entry in _entries.values() if isinstance(entry, PoolEntry))
-    return {name: attribute for entry in pools for name, attribute in entry.holders.items()}
+    holding = (entry for entry in _entries.values() if not isinstance(entry, DriverEntry))
+    return {name: attribute for entry in holding for name, attribute in entry.holders.items()}
+
+
+@functools.cache
+def thread_calls() -> Mapping[str, str]:
+    """Return the classes that hold a connection in a thread, each with the method that calls a function there."""
+    threads = (entry for entry in _entries.values() if isinstance(entry, ThreadEntry))
+    return {name: entry.calls for entry in threads for name in entry.holders}
 
 
 def register(*added: Entry) -> None:
     """Add drivers or pools; those that `instrument()` patches have to be registered before it is called."""
     _entries.update((entry.module, entry) for entry in added)
-    holders.cache_clear()
+    _forget_derived()
 
 
 def unregister(module: str) -> None:
     """Remove the driver or pool of a module."""
     del _entries[module]
+    _forget_derived()
+
+
+def _forget_derived() -> None:
     holders.cache_clear()
+    thread_calls.cache_clear()
 
 
 def entries() -> Mapping[str, Entry]:
@@ -163,6 +195,13 @@ register(
         project="sqlite3",
         has_server=False,
         instrumentor=(_OTEL + "sqlite3", "SQLite3Instrumentor"),
+    ),
+    ThreadEntry(
+        "aiosqlite",
+        _DRIVERS + "aiosqlite",
+        driver="sqlite3",
+        holders={"aiosqlite.core.Connection": "_connection"},
+        calls="_execute",
     ),
     PoolEntry("psycopg_pool", _POOLS + "psycopg_pool", driver="psycopg"),
     PoolEntry("psycopg2.pool", _POOLS + "psycopg2", driver="psycopg2"),

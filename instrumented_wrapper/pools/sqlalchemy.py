@@ -24,9 +24,11 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import configuring, tracked, tracked_as
 from instrumented_wrapper.errors import FailoverError, FailoverSuccessError
 from instrumented_wrapper.options import Options
+from instrumented_wrapper.owners import thread_of
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import sqlalchemy_metrics
 from instrumented_wrapper.pools.baseline import in_doubt, settled
+from instrumented_wrapper.pools.in_threads import own
 from instrumented_wrapper.pools.returning import OFF, REPORT, must_end, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
@@ -85,9 +87,9 @@ def _connecting(flows: Flows, original: Method) -> Method:
     def connect(self: Any) -> None:
         with configuring():
             original(self)
-            connection = self.driver_connection
+            connection = own(held := self.driver_connection)
             if in_doubt(connection):
-                _run(flows, connection, settled(connection, flows))
+                _run(flows, held, settled(connection, flows))
         if (session := tracked_as(connection)) is not None and session.options.query_spans != "on":
             _step_back(session, self._ConnectionRecord__pool)
 
@@ -126,7 +128,7 @@ def _putting_back(original: Method) -> Method:
     @functools.wraps(original)
     def _reset_characteristics(self: Any, characteristics: Any, dbapi_connection: Any) -> None:
         original(self, characteristics, dbapi_connection)
-        connection = self.get_driver_connection(dbapi_connection)
+        connection = own(self.get_driver_connection(dbapi_connection))
         if (found := tracked(connection)) is not None:
             driver, session = found
             names = (name for option in characteristics for name in _SET_BY.get(option, ()))
@@ -158,17 +160,19 @@ def _returning(flows: Flows, original: Method) -> Method:
     @functools.wraps(original)
     def _return_conn(self: Any, record: Any) -> None:
         dropped = record.__dict__.pop(_DROPPED, False)
-        connection = record.driver_connection
+        held = record.driver_connection
+        connection = own(held)
         found = to_take_back(connection, REPORT)
         if found is None or (isinstance(self, _KEPT) and not must_end(found[1])):
             return original(self, record)  # type: ignore[no-any-return]
         driver, session = found
         fit = False
         try:
-            if dropped or (driver.is_async(connection) and not in_greenlet()):
+            is_awaited = driver.is_async(connection) or thread_of(held) is not None
+            if dropped or (is_awaited and not in_greenlet()):
                 fit = _may_stay_unseen(driver, connection, session)
             else:
-                fit = _taken_back(flows, self, driver, connection, session)
+                fit = _taken_back(flows, self, held, found)
         finally:
             _put(original, self, record, fit)
             session.returned = False
@@ -177,15 +181,19 @@ def _returning(flows: Flows, original: Method) -> Method:
     return _return_conn
 
 
-def _taken_back(flows: Flows, pool: Any, driver: Driver, connection: Any, session: TrackedConnection) -> bool:
-    chosen = OFF if isinstance(pool, _KEPT) else policy(session, REPORT)
+def _taken_back(flows: Flows, pool: Any, held: Any, found: tuple[Driver, TrackedConnection]) -> bool:
+    driver, session = found
+    connection, chosen = own(held), OFF if isinstance(pool, _KEPT) else policy(session, REPORT)
     flow = take_back(driver, connection, session, flows, logger, chosen, sqlalchemy_metrics.name_of(pool, connection))
-    return bool(_run(flows, connection, flow))
+    return bool(_run(flows, held, flow))
 
 
-def _run(flows: Flows, connection: Any, flow: Flow[Any]) -> Any:
-    found = tracked(connection)
-    if found is not None and found[0].is_async(connection):
+def _run(flows: Flows, held: Any, flow: Flow[Any]) -> Any:
+    """Carry out a flow where the driver's connection may be used, of which `held` is the holder, or is it itself."""
+    if (call := thread_of(held)) is not None:
+        return await_only(call(flows.run, flow))
+    found = tracked(held)
+    if found is not None and found[0].is_async(held):
         return await_only(flows.run_async(flow))
     return flows.run(flow)
 

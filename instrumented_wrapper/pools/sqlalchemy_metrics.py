@@ -17,6 +17,7 @@ from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.operations import Pools, PoolState
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools.in_threads import own
 
 Method = Callable[..., Any]
 # In the ``__dict__`` of a pool: who is told of it, its name, its requests, whether it was disposed of.
@@ -67,7 +68,7 @@ def _connecting(pools: Pools, original: Method) -> Method:
         started = perf_counter()
         original(self)
         if pools.listens():
-            pool, connection = self._ConnectionRecord__pool, self.driver_connection
+            pool, connection = self._ConnectionRecord__pool, own(self.driver_connection)
             _watch(pools, pool, connection)
             if _is_measured(connection):
                 pools.created(name_of(pool), perf_counter() - started)
@@ -106,7 +107,7 @@ def _checking_out(pools: Pools, original: Method) -> Method:
             raise
         finally:
             waiting.pop()
-        if (record := got._connection_record) is not None and _is_measured(record.driver_connection):
+        if (record := got._connection_record) is not None and _is_measured(own(record.driver_connection)):
             now = record.__dict__[_SINCE] = perf_counter()
             pools.waited(name_of(pool), now - started)
         return got

@@ -39,6 +39,10 @@ class Needs:
         if not self.has(what):
             pytest.skip(f"{self.name} has no {what}")
 
+    def given(self, connection: Any) -> Any:
+        """Return what a handler is given for a connection of the app's."""
+        return connection
+
 
 class DriverUnderTest(Protocol):
     """One driver, sync or async."""
@@ -73,6 +77,7 @@ class DriverUnderTest(Protocol):
 
     def has(self, what: str) -> bool: ...
     def needs(self, what: str) -> None: ...
+    def given(self, connection: Any) -> Any: ...
     def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """Call a function; await what it returns, on the driver's loop. Async drivers only."""
 

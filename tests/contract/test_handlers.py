@@ -122,8 +122,9 @@ def test_a_reset_handler_runs_with_nothing_changed(driver: DriverUnderTest, conn
         assert driver.take(opened) is connection
         driver.give_back(opened, connection)
     else:
-        driver.close(connection := connect())
-        assert handler.calls == [({}, connection)]
+        given = driver.given(connection := connect())
+        driver.close(connection)
+        assert handler.calls == [({}, given)]
 
 
 def test_no_reset_handler_runs_where_reset_is_off(driver: DriverUnderTest, connect) -> None:
@@ -204,6 +205,7 @@ def test_an_awaitable_on_a_sync_connection_is_an_error(driver: DriverUnderTest, 
 def test_an_awaitable_is_awaited_on_an_async_connection(driver: DriverUnderTest, connect, spans) -> None:
     if not driver.is_async:
         pytest.skip("for async connections")
+    driver.needs("awaited handlers")
     connection = changed(driver, connect())
     set_reset(driver.callback(what := Callback(returns=False)))
     driver.close(connection)

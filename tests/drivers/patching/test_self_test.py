@@ -36,6 +36,7 @@ PARTS = {
         _next_seq_id _password _port _reader _result _secure _ssl_context _unix_socket _user _writer client_flag
         server_capabilities server_status _read_rowdata_packet_unbuffered _finish_unbuffered_query has_next
         unbuffered_active _StreamReader _connection _read_next""",
+    "aiosqlite": "_execute _connection _tx",
     "MySQLdb": "_result BaseCursor CursorUseResultMixIn",
     "mysql.connector": """
         _autocommit _character_set _charset_id _database _handshake _have_next_result _host _in_transaction
