@@ -44,6 +44,7 @@ class Options:
     failover: str = "auto"
     failover_hosts: tuple[Address, ...] = ()
     failover_timeout: float = 60.0
+    detection_timeout: float = 5.0
     traces: bool = True
     metrics: bool = True
     reset_on_return: str = "auto"
@@ -163,6 +164,15 @@ def _seconds(name: str, value: Any) -> float:
     raise ConfigurationError(name, value, "a number of seconds above 0")
 
 
+def _seconds_or_none(name: str, value: Any) -> float:
+    if not isinstance(value, bool) and value in (0, "0"):
+        return 0.0
+    try:
+        return _seconds(name, value)
+    except ConfigurationError:
+        raise ConfigurationError(name, value, "a number of seconds above 0, or 0 to leave sockets alone") from None
+
+
 def _drivers(name: str, value: Any) -> tuple[str, ...]:
     names = tuple(_words(value)) if isinstance(value, (str, list, tuple)) else ()
     if names and all(driver in driver_names() for driver in names):
@@ -231,6 +241,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "failover": _switch,
     "failover_hosts": _hosts,
     "failover_timeout": _seconds,
+    "detection_timeout": _seconds_or_none,
     "traces": _boolean,
     "metrics": _boolean,
     "reset_on_return": _on_return,

@@ -114,6 +114,7 @@ class Effects:
         several: it is more than one statement.
         parts: the statements of the text, in order.
         is_reported: the server reports that it has changed something, without a name, and the text says what.
+        streams: the client sends data for as long as it has some, without an answer in between.
         configured: it was sent before the app had the connection: what it sets is baseline.
         origin: where it was sent from, as telemetry marked it.
         sets: settings or savepoints are concerned, and not whole transactions only.
@@ -138,6 +139,7 @@ class Effects:
     several: bool = False
     parts: tuple[Part, ...] = field(compare=False, default=())
     is_reported: bool = False
+    streams: bool = False
     configured: bool = False
     origin: object = None
     sets: bool = field(init=False, compare=False, default=False)

@@ -44,6 +44,7 @@ class Facts:
         packages: versions of the installed packages, by their normalised names.
         drivers: for each supported module its version, if it is installed, and what was done with it.
         missing_exporters: exporters that are configured and not installed, by the variable that names them.
+        detects: the system lets a socket be told when to give a vanished host up.
         with_databases: databases are checked too, with their own hosts.
     """
 
@@ -52,6 +53,7 @@ class Facts:
     drivers: Mapping[str, tuple[str | None, str]]
     missing_exporters: Mapping[str, list[str]]
     with_databases: bool = False
+    detects: bool = True
 
 
 def all_checks(facts: Facts, options: Options | None) -> Iterator[Finding]:
@@ -64,6 +66,9 @@ def all_checks(facts: Facts, options: Options | None) -> Iterator[Finding]:
     if options is not None:
         yield from _switched_off(options)
         yield from _doubled(facts, options)
+        if not facts.detects and options.failover != "off" and options.detection_timeout:
+            text = "has no effect on this system: a host that vanishes is found when its kernel gives the connection up"
+            yield Finding("warning", "detection", f"{PREFIX}DETECTION_TIMEOUT", text)
         if not facts.with_databases:
             yield _failover(options)
 

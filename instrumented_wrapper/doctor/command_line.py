@@ -20,6 +20,7 @@ from instrumented_wrapper.doctor.findings import Finding, exit_code
 from instrumented_wrapper.doctor.overview import SIGNALS, missing_exporters, tried
 from instrumented_wrapper.doctor.questions import QUESTIONS, Setting
 from instrumented_wrapper.doctor.urls import Target, UsageError, masked, target
+from instrumented_wrapper.drivers.engine import detection
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.instrument import report
 from instrumented_wrapper.options import Options, from_environment
@@ -107,7 +108,7 @@ def _facts(with_databases: bool) -> tuple[Options | None, checks.Facts]:
     packages = {
         _normalised(found.metadata["Name"]): found.version for found in distributions() if found.metadata["Name"]
     }
-    return options, checks.Facts(dict(os.environ), packages, drivers, missing, with_databases)
+    return options, checks.Facts(dict(os.environ), packages, drivers, missing, with_databases, detection.SUPPORTED)
 
 
 def _normalised(name: str) -> str:

@@ -93,6 +93,7 @@ class ForMySQL:
     error_number: int | None = -1  # no number of MySQL's, and so none of a loss
     number_attribute = "number"  # of an error of ours: the number stands before its text
     reentrant = True
+    alive_by_default = False
     settings: Sequence[str] = ()  # all of them live on the server
     aliases: Mapping[str, str] = MappingProxyType({})
     kinds: tuple[type[Any], ...]

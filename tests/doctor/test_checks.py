@@ -138,6 +138,13 @@ def test_switched_off(environ: dict[str, str]) -> None:
     assert [(finding.level, finding.check) for finding in found(environ=environ)] == [("warning", "disabled")]
 
 
+def test_system_without_the_options_of_sockets() -> None:
+    environ = {"INSTRUMENTED_WRAPPER_FAILOVER": "auto", "INSTRUMENTED_WRAPPER_FAILOVER_HOSTS": "a,b"}
+    assert [finding.check for finding in found(environ=environ, detects=False)] == ["detection"]
+    assert found(environ={**environ, "INSTRUMENTED_WRAPPER_DETECTION_TIMEOUT": "0"}, detects=False) == []
+    assert found(detects=False) == [], "failover is off"
+
+
 @pytest.mark.parametrize(
     ("environ", "wrong"),
     [

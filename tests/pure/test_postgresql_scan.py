@@ -114,7 +114,6 @@ NOTHING = [
     "DECLARE c CURSOR FOR SELECT 1",
     "DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1",
     "DISCARD PLANS",
-    "COPY t FROM STDIN",
     "FETCH 1 FROM c",
 ]
 
@@ -183,7 +182,12 @@ def test_leaves(text, names):
     assert leaves(text) == names
 
 
-@pytest.mark.parametrize("text", NOTHING)
+@pytest.mark.parametrize("text", ["COPY t FROM STDIN", "copy t (a) from stdin with csv", "SELECT 1; COPY t FROM STDIN"])
+def test_what_the_client_sends_without_an_answer(text):
+    assert scan(text) == Effects(streams=True, several=";" in text)
+
+
+@pytest.mark.parametrize("text", ["COPY t TO STDOUT", "COPY (SELECT 1) TO '/a'", "COPY t FROM '/a'", *NOTHING])
 def test_nothing_that_matters(text):
     assert scan(text) is None
 

@@ -105,6 +105,7 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         read_only=next((effects.read_only for effects in reversed(found) if effects.read_only), ""),
         several=several or any(effects.several for effects in found),
         is_reported=any(effects.is_reported for effects in found),
+        streams=any(effects.streams for effects in found),
     )
 
 
@@ -180,7 +181,8 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
                 break
             yield Effects(steps=(Step(DOUBT, f"@{after[index].text}", "SELECT"),))
     if words[0] in _INTO_VARIABLES:
-        yield Effects(steps=_named(statement, words[0].upper()))
+        streams = words[0] == "load" and "local" in words
+        yield Effects(steps=_named(statement, words[0].upper()), streams=streams)
     if "get_lock" in words:
         yield Effects(leaves=(LOCKS,), makes=(Named(LOCKS, lock_of(statement)),))
     if words[1:2] == ["release_lock"]:

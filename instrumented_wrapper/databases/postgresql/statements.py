@@ -38,7 +38,7 @@ from instrumented_wrapper.statement import (
 
 _TRIGGERS: Final = re.compile(
     r"\b(set|reset|set_config|listen|unlisten|prepare|prepared|deallocate|discard|temp|temporary|pg_temp|declare|close"
-    r"|pg_(try_)?advisory_\w+|do|call|execute|load|commit|end|begin|start|rollback|abort|savepoint|release|drop|(create|replace|alter)\s+(function|procedure|routine))\b",
+    r"|pg_(try_)?advisory_\w+|do|call|execute|load|commit|end|begin|start|rollback|abort|copy|savepoint|release|drop|(create|replace|alter)\s+(function|procedure|routine))\b",
     re.IGNORECASE,
 )
 _LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
@@ -90,6 +90,7 @@ def _merge(found: Sequence[Effects], several: bool) -> Effects:
         rolls_back=any(e.rolls_back for e in found),
         read_only=next((e.read_only for e in reversed(found) if e.read_only), ""),
         defines=any(e.defines for e in found),
+        streams=any(e.streams for e in found),
         several=several,
     )
 
@@ -310,5 +311,6 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "do": _do,
     "call": _call,
     "execute": lambda statement, words: Effects(steps=(Step(DOUBT, "", "EXECUTE"),)),
+    "copy": lambda statement, words: Effects(streams="stdin" in words),
     "load": lambda statement, words: Effects(leaves=(LOADED,)),
 }

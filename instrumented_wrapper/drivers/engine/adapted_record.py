@@ -54,6 +54,7 @@ class Record(TrackedConnection):
     def __init__(self, adapter: DriverAdapter, connection: Any, options: Options, arguments: Arguments) -> None:
         super().__init__(adapter.name, connection, options, adapter.room, arguments)
         self.adapter, self.aliases = adapter, adapter.aliases
+        self.alive_by_default = adapter.alive_by_default
         self.use_lock: Any = threading.RLock()
         self.active_caller: object = False
         self.abandoned = self.used = self.begun = self.is_prepared = self.reports_deferred = False

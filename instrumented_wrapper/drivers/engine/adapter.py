@@ -47,6 +47,7 @@ class DriverAdapter(Protocol):
     programming_error: type[Exception]
     error_number: int | None  # of an error that is none of the server's, where a number stands before the text
     reentrant: bool  # its methods call each other, and a connection is never shared by threads
+    alive_by_default: bool  # it turns the keepalive of its sockets on: one without it is the app's wish
     settings: Sequence[str]  # those that the driver keeps itself
     aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours
     kinds: tuple[type[Any], ...]  # of connections

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -83,8 +84,10 @@ class StatementFlow:
             decisions.note(record, decisions.attributed(record, done))
         generation = record.generation
         record.active_caller = record.app_caller()
+        streams = done is not None and done.streams
         try:
-            result = yield run
+            with record.streaming(self._adapter.socket(connection)) if streams else nullcontext():
+                result = yield run
         except BaseException as error:
             record.active_caller = False
             lost = left_one or record.generation != first

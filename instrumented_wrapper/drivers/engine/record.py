@@ -14,6 +14,7 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 from instrumented_wrapper.databases import Database
+from instrumented_wrapper.drivers.engine.detection import detect_within, wait_for_reader
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import never, poll_of
 from instrumented_wrapper.errors import Address, FailoverError
@@ -50,6 +51,8 @@ class TrackedConnection(Session, ABC):
         chosen: the app has moved to this server whatever it is.
         last_response_at: when the server last answered (monotonic seconds).
         poll: looks whether the server has sent something unasked.
+        user_timeout: of the socket, in milliseconds, where it is ours; 0: there is none.
+        streams: how many operations are under way in which the app sends without waiting for answers.
         deadline: until when what is ours to be sent may take (monotonic seconds); None: as long as the app's own.
         generation: how often it has got a physical connection.
         transaction_status: that of the connection when the server was last heard, before the call that is under way.
@@ -58,9 +61,12 @@ class TrackedConnection(Session, ABC):
         successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         last_error: what the app was told of the last switch.
         operations_wanted: telemetry wants the app's operations.
+        alive_by_default: the driver turns the keepalive of its sockets on, unless the app has it do otherwise.
         spans_wanted: they have spans; False where another instrumentation makes these.
         templates: spans of operations on the present server; None: where these go has to be found out.
     """
+
+    alive_by_default = False
 
     def __init__(
         self,
@@ -85,6 +91,7 @@ class TrackedConnection(Session, ABC):
         self.was_standby: bool | None = None
         self.last_response_at = 0.0
         self.poll: Callable[[int], Any] = never
+        self.user_timeout = self.streams = 0
         self.deadline: float | None = None
         self.generation, self.transaction_status = 0, TransactionStatus.IDLE
         self.can = database.CAPABILITIES
@@ -154,7 +161,36 @@ class TrackedConnection(Session, ABC):
         self.generation += 1
         self.templates, self.process = None, None
         self.shared = self.options.pooler == "transaction"
-        self.poll = poll_of(descriptor) if self.failover and descriptor is not None else never
+        self.poll, self.user_timeout, self.streams = never, 0, 0
+        if self.failover and descriptor is not None:
+            self.poll = poll_of(descriptor)
+            seconds, by_default = self.options.detection_timeout, self.alive_by_default
+            self.user_timeout = detect_within(descriptor, seconds, alive_by_default=by_default)
+
+    @contextmanager
+    def streaming(self, descriptor: int | None) -> Iterator[None]:
+        """While inside, the server may leave unread what it is sent for as long as it wants."""
+        self.begin_streaming(descriptor)
+        try:
+            yield
+        finally:
+            self.end_streaming(descriptor)
+
+    def begin_streaming(self, descriptor: int | None) -> None:
+        """The app begins to send without waiting for answers; such times may be within each other."""
+        self.streams += 1
+        if self.streams == 1:
+            self._limit(descriptor, 0)
+
+    def end_streaming(self, descriptor: int | None) -> None:
+        """It has ended."""
+        self.streams = max(0, self.streams - 1)  # a switch meanwhile has begun to count anew
+        if self.streams == 0:
+            self._limit(descriptor, self.user_timeout)
+
+    def _limit(self, descriptor: int | None, milliseconds: int) -> None:
+        if self.user_timeout and descriptor is not None:
+            wait_for_reader(descriptor, milliseconds)
 
     def hand_out(self) -> None:
         """Do as any session does; what the server has reported up to now is the baseline."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -131,7 +132,7 @@ class MySQLConnector(ForMySQL):
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
         """Return True also for what mysql-connector has found out itself, and raises without a number."""
-        if super().is_lost(connection, error):
+        if super().is_lost(connection, error) or _vanished(error):
             return True
         unnumbered = isinstance(error, self.operational_error) and code_of(error) < 0
         return unnumbered and not (self.is_closed(connection) or self.is_alive(connection))
@@ -313,3 +314,9 @@ def _text(cell: Any) -> str | None:
     if cell is None:
         return None
     return bytes(cell).decode() if isinstance(cell, (bytes, bytearray)) else str(cell)
+
+
+def _vanished(error: BaseException | None) -> bool:
+    """Tell whether the kernel has given the connection up: raised as what a ``read_timeout`` of the app's raises."""
+    cause = None if error is None else error.__cause__
+    return isinstance(cause, TimeoutError) and cause.errno == errno.ETIMEDOUT

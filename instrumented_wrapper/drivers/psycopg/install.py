@@ -19,6 +19,7 @@ from instrumented_wrapper.drivers.psycopg import (
     server_cursors,
     statements,
     transactions,
+    unanswered,
     waiting,
 )
 from instrumented_wrapper.drivers.psycopg.driver import SETTINGS, Psycopg
@@ -48,6 +49,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         return f"only observed: it lacks {', '.join(missing)}"
     _observe(patches, options, flows, spans)
     _look_after(patches, flows, spans)
+    unanswered.install(patches)
     operations.install(patches, spans)  # last: the time of an operation has all of ours in it
     return "patched"
 

@@ -56,6 +56,8 @@ class Record(TrackedConnection):
         peer: the server of the physical connection; None: it was not looked at yet.
     """
 
+    alive_by_default = True
+
     def __init__(
         self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]
     ) -> None:

@@ -81,6 +81,7 @@ class Psycopg2:
     programming_error: type[Exception] = psycopg2.ProgrammingError
     error_number: int | None = None
     reentrant = False
+    alive_by_default = True
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"readonly": "read_only"})
     kinds: tuple[type[Any], ...] = (C,)

@@ -139,8 +139,8 @@ def _cursors(patches: Patches, kind: type[Any], named: type[Any], calls: MethodW
     patches.replace(kind, "executemany", first_taken(spans.nobody, many))
     statement("copy_expert", "sql", spans.script)
     call(kind, "callproc", spans.procedure, lambda record, name, *given: calls.effects_of(f"SELECT * FROM {name}()"))
-    for name, place in (("copy_from", 1), ("copy_to", 1)):
-        call(kind, name, functools.partial(_copies, spans, place))
+    call(kind, "copy_from", functools.partial(_copies, spans), lambda record, *given, **more: Effects(streams=True))
+    call(kind, "copy_to", functools.partial(_copies, spans))
     _named_cursors(patches, kind, named, calls, spans)
 
 
@@ -223,6 +223,6 @@ def _resets(record: Record) -> Effects | None:
     return postgresql.scan("ROLLBACK; RESET ALL; SET SESSION AUTHORIZATION DEFAULT")
 
 
-def _copies(spans: QuerySpans, place: int, record: Record, *args: Any, **kwargs: Any) -> Any:
-    table = str(kwargs.get("table") or (args[place] if len(args) > place else ""))
+def _copies(spans: QuerySpans, record: Record, *args: Any, **kwargs: Any) -> Any:
+    table = str(kwargs.get("table") or (args[1] if len(args) > 1 else ""))
     return spans.part(Words(f"COPY {table}".strip(), operation="COPY", collection=table), record)

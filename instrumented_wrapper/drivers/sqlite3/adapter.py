@@ -46,6 +46,7 @@ class SQLite:
     programming_error: type[Exception] = sqlite3.ProgrammingError
     error_number: int | None = None
     reentrant = False
+    alive_by_default = False
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"query_only": "read_only"})
     kinds: tuple[type[Any], ...] = (_C,)

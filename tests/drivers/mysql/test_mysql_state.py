@@ -3,7 +3,9 @@
 What is compared is what the server says, past what is tracked.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +15,7 @@ from instrumented_wrapper import FailoverSuccessError, reset_session, session_st
 from instrumented_wrapper.databases.mysql import questions
 from servers import Proxy
 
+from ..socket_options import user_timeout
 from .server_session import ask, end, session
 
 CHARACTERS = "SELECT " + ", ".join(
@@ -227,6 +230,28 @@ def test_what_load_data_sets(connect, driver, kind, tmp_path) -> None:
         switch(connection)
     assert caught.value.not_restored == ("temporary tables",)
     assert values(connection, ["@word"]) == before
+
+
+@pytest.mark.parametrize("kind", ["pymysql", "MySQLdb"], indirect=True)  # the others do not tell their socket
+def test_load_data_may_be_left_unread_by_a_busy_server(connect, driver, kind, tmp_path) -> None:
+    connection = connect(local_infile=True)
+    ask(connection, "CREATE TEMPORARY TABLE loaded (i int)")
+    descriptor = connection._sock.fileno() if kind == "pymysql" else connection.fileno()
+    assert user_timeout(descriptor) == 5000
+    pipe, seen = tmp_path / "rows", []
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with pipe.open("w") as rows:  # opens when the driver does
+            seen.append(user_timeout(descriptor))
+            rows.write("1\n")
+
+    with ThreadPoolExecutor() as threads:
+        done = threads.submit(write)
+        ask(connection, f"LOAD DATA LOCAL INFILE '{pipe}' INTO TABLE loaded")
+        done.result()
+    assert seen == [0]
+    assert user_timeout(descriptor) == 5000
 
 
 # --- roles --------------------------------------------------------------------------------------------------------

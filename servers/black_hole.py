@@ -1,0 +1,29 @@
+"""Drop all packets from and to a port of this host: whoever is connected to it hears nothing any more, not even an end.
+
+It takes iptables and the rights to use it.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+__all__ = ["POSSIBLE", "black_hole"]
+
+POSSIBLE = os.name == "posix" and os.geteuid() == 0 and shutil.which("iptables") is not None
+
+
+@contextlib.contextmanager
+def black_hole(port: int) -> Iterator[None]:
+    """While inside, the port has vanished from the network."""
+    with contextlib.ExitStack() as stack:
+        for side in ("--dport", "--sport"):
+            _rule("-I", side, port)
+            stack.callback(_rule, "-D", side, port)
+        yield
+
+
+def _rule(action: str, side: str, port: int) -> None:
+    rule = [action, "INPUT", "-p", "tcp", side, str(port), "-j", "DROP"]
+    subprocess.run(["iptables", "-w", *rule], check=True, capture_output=True)
