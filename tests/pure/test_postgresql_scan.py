@@ -187,7 +187,9 @@ def test_what_the_client_sends_without_an_answer(text):
     assert scan(text) == Effects(streams=True, several=";" in text)
 
 
-@pytest.mark.parametrize("text", ["COPY t TO STDOUT", "COPY (SELECT 1) TO '/a'", "COPY t FROM '/a'", *NOTHING])
+@pytest.mark.parametrize(
+    "text", ["COPY t TO STDOUT", "COPY s.t (a, b) TO STDOUT", "COPY (SELECT 1) TO '/a'", "COPY t FROM '/a'", *NOTHING]
+)
 def test_nothing_that_matters(text):
     assert scan(text) is None
 

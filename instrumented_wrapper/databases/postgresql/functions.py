@@ -27,7 +27,7 @@ _NOT_CALLED: Final = frozenset(
     " varbit varchar varying xml".split()
 )
 # What may stand before the name of a table, a CTE or an alias that has a list of columns.
-_BEFORE_COLUMNS: Final = frozenset("into table as references only update with recursive".split())
+_BEFORE_COLUMNS: Final = frozenset("into table as references only update with recursive copy".split())
 _QUERIES: Final = frozenset(
     "select with values insert update delete merge table explain copy declare create alter refresh set".split()
 )
