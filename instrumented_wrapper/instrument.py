@@ -51,6 +51,7 @@ class Flows:
     note_changes = staticmethod(lifecycle.note_changes)
     settle_doubts = staticmethod(lifecycle.settle_doubts)
     reset = staticmethod(resets.reset)
+    reset_by_pool = staticmethod(resets.reset_by_pool)
     to_reset = staticmethod(resets.to_reset)
     replace_lost = staticmethod(switching.replace_lost)
     observe_loss = staticmethod(switching.observe_loss)

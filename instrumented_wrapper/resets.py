@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -63,6 +64,22 @@ def reset_on_request(driver: Driver, connection: Any, session: Session) -> Flow[
     elif driver.is_lost(connection):
         logger.error(_LOST)
     return done
+
+
+@contextmanager
+def reset_by_pool(driver: Driver, connection: Any, session: Session) -> Iterator[None]:
+    """While inside, a pool resets the session by itself: observed where something was changed."""
+    plan = _plan_on_server(session)
+    if not plan:
+        yield
+        return
+    names = tuple(change.setting for change in plan)
+    event = Reset(
+        **where(driver, connection, session), trigger="pool_return", settings=names, origins=session.origins()
+    )
+    with observe(event) as observed:
+        yield
+        observed.outcome = SettingsEnd(tuple(SettingChange(*change, "reset") for change in plan), "default", 0)
 
 
 def to_reset(driver: Driver, connection: Any, session: Session) -> Flow[tuple[str, ...]]:

@@ -160,6 +160,13 @@ register(
         instrumentor=(_OTEL + "psycopg2", "Psycopg2Instrumentor"),
     ),
     DriverEntry(
+        "asyncpg",
+        _DRIVERS + "asyncpg.install",
+        project="asyncpg",
+        oldest=(0, 29),
+        instrumentor=(_OTEL + "asyncpg", "AsyncPGInstrumentor"),
+    ),
+    DriverEntry(
         "pymysql",
         _DRIVERS + "pymysql.install",
         project="PyMySQL",
@@ -212,6 +219,12 @@ register(
         holders={"mysql.connector.pooling.PooledMySQLConnection": "_cnx"},
     ),
     PoolEntry("aiomysql.pool", _POOLS + "aiomysql", driver="aiomysql"),
+    PoolEntry(
+        "asyncpg.pool",
+        _POOLS + "asyncpg",
+        driver="asyncpg",
+        holders={"asyncpg.pool.PoolConnectionProxy": "_con"},
+    ),
     PoolEntry(
         "sqlalchemy",
         _POOLS + "sqlalchemy",

@@ -258,6 +258,9 @@ class Flows(Protocol):
     def reset(self, driver: Driver, connection: Any, session: Session, trigger: str, /) -> Flow[bool]:
         """Bring what was changed back to pristine; False if that failed."""
 
+    def reset_by_pool(self, driver: Driver, connection: Any, session: Session, /) -> AbstractContextManager[None]:
+        """While inside, a pool resets the session by itself."""
+
     def report_leak(self, driver: Driver, connection: Any, session: Session, pool: str, /) -> Flow[None]:
         """Report what a session leaves to the next user of its connection."""
 

@@ -16,7 +16,7 @@ from instrumented_wrapper.drivers import Driver
 if TYPE_CHECKING:
     from instrumented_wrapper.drivers.engine.record import TrackedConnection
 
-KEY: Final = "_instrumented_wrapper"  # an attribute of the connection itself
+KEY: Final = "_instrumented_wrapper"  # an attribute of the connection; a property where its class has no dict
 _A_WHILE: Final = 1000  # milliseconds
 
 
@@ -111,7 +111,23 @@ def drop_all(driver_name: str) -> None:
     for record in watched(driver_name):
         _live.discard(record)
         if (connection := record.connection()) is not None:
-            connection.__dict__.pop(KEY, None)
+            drop_record(connection)
+
+
+def keep_record(connection: Any, record: Any) -> None:
+    """Keep the record of a connection with it."""
+    if (own := getattr(connection, "__dict__", None)) is None:
+        setattr(connection, KEY, record)
+    else:
+        own[KEY] = record
+
+
+def drop_record(connection: Any) -> None:
+    """Drop the record of a connection, if it has one."""
+    if (own := getattr(connection, "__dict__", None)) is not None:
+        own.pop(KEY, None)
+    elif hasattr(connection, KEY):
+        delattr(connection, KEY)
 
 
 def know(driver: Driver) -> None:

@@ -7,9 +7,12 @@ written once.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pytest
+
+from instrumented_wrapper import session_state
 
 
 @dataclass
@@ -28,7 +31,32 @@ class Needs:
     """What drivers have no such thing for, by names that the tests use."""
 
     name: str
+    operational_error: Any
     lacks: frozenset[str] = frozenset()
+    no_primary = "read-only"
+    names: Mapping[str, str] = MappingProxyType({})  # of settings, where the server's own stands for ours
+
+    @property
+    def refused_error(self) -> Any:
+        """Return what a connect raises where nobody listens."""
+        return self.operational_error
+
+    @property
+    def no_primary_error(self) -> Any:
+        """Return what a connect raises where all hosts answer, and none is of the kind that is asked for."""
+        return self.refused_error
+
+    def named(self, setting: str) -> str:
+        """Return the name that a setting has in `session_state` and in telemetry."""
+        return self.names.get(setting, setting)
+
+    def told(self, setting: str, value: Any) -> Any:
+        """Return a value as `session_state` has it."""
+        return value
+
+    def known(self, connection: Any) -> dict[str, tuple[Any, Any]]:
+        """Return the pristine value and the value of each setting that is known, by our names."""
+        return {name: (state.pristine_value, state.value) for name, state in session_state(connection).items()}
 
     def has(self, what: str) -> bool:
         """Tell whether the driver, or its database, knows such a thing."""
@@ -53,6 +81,9 @@ class DriverUnderTest(Protocol):
     sites: Sequence[type[Any]]  # the databases that it is tested with: see ``sites/``
     site: type[Any]  # the one of them that the test is about
     operational_error: type[Exception]
+    refused_error: Any  # of a connect where nobody listens
+    no_primary_error: Any  # of a connect that asks for a primary, where all hosts are standbys
+    no_primary: str  # what the error of a connect says where no host takes writes
     ended_error: type[Exception]  # what it raises itself where the server ends a session or a statement
     programming_error: type[Exception]
     aborted_error: type[Exception]  # a statement in an aborted transaction
@@ -78,6 +109,9 @@ class DriverUnderTest(Protocol):
     def has(self, what: str) -> bool: ...
     def needs(self, what: str) -> None: ...
     def given(self, connection: Any) -> Any: ...
+    def named(self, setting: str) -> str: ...
+    def told(self, setting: str, value: Any) -> Any: ...
+    def known(self, connection: Any) -> dict[str, tuple[Any, Any]]: ...
     def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """Call a function; await what it returns, on the driver's loop. Async drivers only."""
 

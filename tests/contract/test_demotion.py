@@ -129,6 +129,7 @@ def test_a_serializable_transaction_on_a_standby(driver: DriverUnderTest, connec
     if how == "session":
         driver.execute(connection, "SET default_transaction_isolation = serializable")
     elif how == "driver":
+        driver.needs("settings of the driver")
         driver.set(connection, "isolation_level", driver.changed["isolation_level"])
     else:
         driver.execute(connection, "BEGIN ISOLATION LEVEL SERIALIZABLE")

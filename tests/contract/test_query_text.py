@@ -16,8 +16,9 @@ def statements(spans: Any) -> list[Any]:
 
 def shown(driver: DriverUnderTest, spans: Any) -> list[str | None]:
     """Return the texts of the statements' spans, with ``%s`` for each parameter."""
+    place = {"sqlite3": ", ?", "asyncpg": ", $1"}.get(driver.name, BOUND[-4:])
     texts = [span.attributes.get("db.query.text") for span in statements(spans)]
-    return [text and (text.replace(", ?", ", %s") if driver.name == "sqlite3" else text) for text in texts]
+    return [text and text.replace(place, ", %s") for text in texts]
 
 
 def test_a_statement_with_parameters_is_shown_as_written(driver: DriverUnderTest, connect, spans) -> None:

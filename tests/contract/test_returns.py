@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from .driver import DriverUnderTest
+from .driver import Callback, DriverUnderTest
 from .rows import session
 
 IS_ABOUT_SERVERS = True
@@ -23,7 +23,8 @@ def opened(driver: DriverUnderTest, pool: Any) -> Any:
     def opened(chosen: str) -> Any:
         kwargs = {"instrumented_wrapper": {"reset_on_return": chosen}}
         kwargs |= {"pool_reset_session": False} if driver.name == "mysql.connector" else {}
-        return pool(kwargs=kwargs)
+        own = {"reset": Callback()} if driver.name == "asyncpg" else {}
+        return pool(kwargs=kwargs, **own)
 
     return opened
 

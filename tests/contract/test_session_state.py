@@ -10,10 +10,6 @@ from instrumented_wrapper import SettingState, session_state
 from .driver import Callback, DriverUnderTest
 
 
-def known(connection: Any) -> dict[str, tuple[Any, Any]]:
-    return {name: (state.pristine_value, state.value) for name, state in session_state(connection).items()}
-
-
 def test_nothing_is_known_at_first(driver: DriverUnderTest, connect: Any) -> None:
     state = session_state(connect())
     assert isinstance(state, Mapping)
@@ -24,7 +20,7 @@ def test_each_setting_is_kept_with_what_it_was_before(driver: DriverUnderTest, c
     connection = connect()
     for setting, value in driver.changed.items():
         driver.set(connection, setting, value)
-    assert known(connection) == {name: (driver.default[name], value) for name, value in driver.changed.items()}
+    assert driver.known(connection) == {name: (driver.default[name], value) for name, value in driver.changed.items()}
     assert not any(state.is_pristine for state in session_state(connection).values())
     if driver.has("autocommit"):
         driver.set(connection, "autocommit", False)
@@ -36,7 +32,7 @@ def test_the_pristine_value_is_fetched_once(driver: DriverUnderTest, connect: An
     for value in (True, False, True):
         driver.set(connection, "read_only", value)
     assert len(spans.named("session_state.pristine_fetch")) == 1
-    assert known(connection) == {"read_only": (driver.default["read_only"], True)}
+    assert driver.known(connection) == {"read_only": (driver.default["read_only"], True)}
 
 
 def test_a_change_that_fails_leaves_the_state(driver: DriverUnderTest, connect: Any) -> None:
@@ -47,8 +43,8 @@ def test_a_change_that_fails_leaves_the_state(driver: DriverUnderTest, connect: 
         with pytest.raises((driver.programming_error, ValueError)):
             driver.set(connection, setting, value)
     driver.rollback(connection)
-    assert known(connection)["read_only"] == (driver.default["read_only"], True)
-    assert all(before == after for name, (before, after) in known(connection).items() if name != "read_only")
+    assert driver.known(connection)["read_only"] == (driver.default["read_only"], True)
+    assert all(before == after for name, (before, after) in driver.known(connection).items() if name != "read_only")
 
 
 def test_the_default_is_a_value(driver: DriverUnderTest, connect: Any) -> None:
@@ -56,7 +52,7 @@ def test_the_default_is_a_value(driver: DriverUnderTest, connect: Any) -> None:
     setting, default = "isolation_level", driver.default["isolation_level"]
     driver.set(connection, setting, driver.changed[setting])
     driver.set(connection, setting, default)
-    assert known(connection) == {setting: (default, default)}
+    assert driver.known(connection) == {setting: (default, default)}
     assert session_state(connection)[setting].is_pristine
 
 
@@ -65,7 +61,7 @@ def test_entries_stay_after_a_reset(driver: DriverUnderTest, connect: Any) -> No
     default = driver.default["read_only"]
     driver.set(connection, "read_only", True)
     driver.verb("reset_session")(connection)
-    assert known(connection) == {"read_only": (default, default)}
+    assert driver.known(connection) == {"read_only": (default, default)}
 
 
 def test_it_is_a_snapshot_that_can_be_read(driver: DriverUnderTest, connect: Any) -> None:
@@ -75,8 +71,9 @@ def test_it_is_a_snapshot_that_can_be_read(driver: DriverUnderTest, connect: Any
     state = session_state(connection)["read_only"]
     driver.set(connection, "read_only", False)
     assert isinstance(state, SettingState)
-    assert str(state) == f"read_only: {default} -> True"
-    assert (state.value, state.pristine_value, state.is_pristine) == (True, default, False)
+    assert str(state) == f"{state.name}: {state.pristine_value} -> {state.value}"
+    assert (state.name, state.is_pristine) == (driver.named("read_only"), False)
+    assert (state.pristine_value, state.value) == (driver.told("read_only", default), driver.told("read_only", True))
 
 
 def test_what_is_no_connection_is_refused(driver: DriverUnderTest, connect: Any) -> None:
@@ -89,28 +86,30 @@ def test_what_is_no_connection_is_refused(driver: DriverUnderTest, connect: Any)
 
 
 def test_keywords_of_connect_are_the_baseline(driver: DriverUnderTest, connect: Any) -> None:
+    driver.needs("autocommit as a setting")
     connection = connect(autocommit=True)
-    assert known(connection) == {}
+    assert driver.known(connection) == {}
     driver.set(connection, "autocommit", False)
-    assert known(connection) == {"autocommit": (True, False)}
+    assert driver.known(connection) == {"autocommit": (True, False)}
 
 
 def test_what_a_class_of_the_app_does_in_connect_is_the_baseline(driver: DriverUnderTest, site: Any) -> None:
     driver.needs("classes whose connect configures")
     connection = driver.connect_subclass(site.dsn(), autocommit=True, read_only=True)
-    assert known(connection) == {}
+    assert driver.known(connection) == {}
     site.end_sessions()
     driver.execute(connection, "SELECT 1")
     assert (driver.get(connection, "autocommit"), driver.get(connection, "read_only")) == (True, True)
     driver.set(connection, "read_only", False)
-    assert known(connection) == {"read_only": (True, False)}
+    assert driver.known(connection) == {"read_only": (True, False)}
     driver.close(connection)
 
 
 def test_what_a_pool_configures_is_the_baseline(driver: DriverUnderTest, pool: Any, site: Any) -> None:
+    driver.needs("autocommit as a setting")
     pool = pool(configure=Callback({"autocommit": True}))
     connection = driver.take(pool)
-    assert known(connection) == {}
+    assert driver.known(connection) == {}
     for _ in range(2):
         site.end_sessions()
         driver.execute(connection, "SELECT 1")
@@ -125,10 +124,10 @@ def test_what_a_pool_configures_is_the_baseline(driver: DriverUnderTest, pool: A
 def test_a_switch_never_changes_what_is_pristine(driver: DriverUnderTest, connect: Any, site: Any) -> None:
     connection = connect(autocommit=True)
     driver.set(connection, "read_only", True)
-    before = known(connection)
+    before = driver.known(connection)
     site.end_sessions()
     driver.execute(connection, "SELECT 1")
-    assert known(connection) == before == {"read_only": (driver.default["read_only"], True)}
+    assert driver.known(connection) == before == {"read_only": (driver.default["read_only"], True)}
     driver.verb("reset_session")(connection)
     assert driver.get(connection, "read_only") == driver.default["read_only"]
     assert driver.get(connection, "autocommit") is True

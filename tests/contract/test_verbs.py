@@ -50,7 +50,7 @@ def test_mark_pristine(driver: DriverUnderTest, connect) -> None:
 def test_switch_takes_over_configured_and_closes_the_old_session(driver: DriverUnderTest, connect, site) -> None:
     connection = connect()
     cursor = driver.cursor(connection)
-    for setting, value in driver.changed.items():
+    for setting, value in {"autocommit": True, **driver.changed}.items():
         driver.set(connection, setting, value)
     ((old,),) = driver.execute_on(cursor, site.session_id)
     driver.verb("switch")(connection)

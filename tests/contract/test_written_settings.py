@@ -70,6 +70,7 @@ def test_what_is_not_reported(driver: DriverUnderTest, connect, site, prepared, 
 
 def test_a_driver_that_sets_it_itself(driver: DriverUnderTest, connect, site, prepared) -> None:
     """psycopg2 does, in autocommit: that is no setting of the app's; what the app then writes is."""
+    driver.needs("settings of the driver")
     name, value, pristine = READ_ONLY
     connection = connect(autocommit=True)
     driver.set(connection, "read_only", True)

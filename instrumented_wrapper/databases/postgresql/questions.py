@@ -6,6 +6,7 @@ for drivers that could not bind an array, and for poolers that know the simple p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -29,6 +30,7 @@ REPORTED: Final = {
 # A question is no transaction of the app's: it neither waits for a safe snapshot nor fails to serialize.
 _PLAIN: Final = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; "
 _SAVEPOINT: Final = "instrumented_wrapper"
+_ASKS: Final = re.compile(r"((?<=; )SELECT [ik], )")  # how each question begins that is asked outside a transaction
 SETTING, STATE, FUNCTION, SESSION = "setting", "state", "function", "session"
 
 
@@ -93,13 +95,16 @@ def show(names: Sequence[str], defaults: Iterable[str]) -> str:
 
     A setting in `defaults` is not set by this session as yet, or hidden by a SET LOCAL: its default is shown.
     """
-    shown = (
-        f"SET {identifier(name)} TO DEFAULT; SHOW {identifier(name)}"
-        if name in defaults
-        else f"SHOW {identifier(name)}"
-        for name in names
-    )
-    return f"SAVEPOINT {_SAVEPOINT}; {'; '.join(shown)}; {NOTHING_SHOWN}"
+    return "; ".join(showing(names, defaults))
+
+
+def showing(names: Sequence[str], defaults: Iterable[str]) -> list[str]:
+    """Return the statements of `show`, one by one; the last one undoes the others."""
+    texts = [f"SAVEPOINT {_SAVEPOINT}"]
+    for name in names:
+        texts += [f"SET {identifier(name)} TO DEFAULT"] if name in defaults else []
+        texts.append(f"SHOW {identifier(name)}")
+    return [*texts, NOTHING_SHOWN]
 
 
 # After a `show` that was refused, and at its end: the transaction is as it was before.
@@ -135,6 +140,15 @@ def beside(process: str) -> str:
 def was_another(last: str | None, mark: str) -> bool:
     """Return True if the last text of a process, as far as the server shows it, is not the one with `mark`."""
     return bool(last) and not str(last).startswith("<insufficient") and mark not in str(last)
+
+
+def copied(text: str) -> str | None:
+    """Return a question as a COPY, for drivers that drop the rows of a simple query; None where it asks for no rows.
+
+    What comes before it in the text clears state, and has none of the app's values in it.
+    """
+    before, asks, after = _ASKS.split(text, maxsplit=1) if _ASKS.search(text) else (text, "", "")
+    return f"{before}COPY ({asks}{after}) TO STDOUT" if asks else None
 
 
 ELSEWHERE: Final = "22012"  # division by zero: another process than the one that is meant

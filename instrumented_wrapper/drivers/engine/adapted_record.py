@@ -14,7 +14,7 @@ from weakref import ref
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.registry import KEY, never, poll_of, watch
+from instrumented_wrapper.drivers.registry import keep_record, never, poll_of, tracked_as, watch
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
@@ -118,7 +118,7 @@ class Record(TrackedConnection):
 
     def watch(self, connection: Any) -> None:
         """Keep this record with `connection`, and tell it should this process become a forked child."""
-        connection.__dict__[KEY] = self
+        keep_record(connection, self)
         watch(self)
 
     def _asked_role(self, connection: Any) -> bool | None:
@@ -179,5 +179,5 @@ class Record(TrackedConnection):
 
 def record_of(connection: Any) -> Record | None:
     """Return the record of a connection that is watched."""
-    record: Record | None = getattr(connection, "__dict__", {}).get(KEY)
-    return record
+    record: Any = tracked_as(connection)
+    return record if isinstance(record, Record) else None

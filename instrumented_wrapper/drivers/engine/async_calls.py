@@ -63,9 +63,18 @@ class AsyncMethodWrappers(CallEffects):
         return RERAISE
 
     def statement(
-        self, original: Method, connection_of: Callable[[Any], Any], named: str, begin: Method | None = None
+        self,
+        original: Method,
+        connection_of: Callable[[Any], Any],
+        named: str,
+        begin: Method | None = None,
+        parameters_of: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None,
     ) -> Method:
-        """Make the closure of a method of cursors whose first argument, called `named`, is a statement."""
+        """Make the closure of a method whose first argument, called `named`, is a statement.
+
+        `parameters_of` returns its parameters from the other arguments; by default they are one argument.
+        """
+        parameters_of = parameters_of or _parameters
         known, nobody, begin = self.effects.known, self._spans.nobody, begin or self._spans.statement
         slowly, failed, answered = self._slowly, self._failed, self.answered
 
@@ -76,12 +85,12 @@ class AsyncMethodWrappers(CallEffects):
                     execute(this, kwargs.pop(named), **kwargs) if named in kwargs else original(this, **kwargs)
                 )
             connection = connection_of(this)
-            record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
+            record: AsyncRecord | None = None if connection is None else getattr(connection, KEY, None)
             if record is None or (record.active_caller and record.goes_to_driver()):
                 return await original(this, query, *args, **kwargs)
             effects: Any = known.get(query, UNSEEN) if type(query) is str else UNSEEN
             operation = (
-                begin(record, this, query, args[0] if args else kwargs and named_parameters(kwargs))
+                begin(record, this, query, parameters_of(args, kwargs))
                 if record.operations_wanted and not nobody()
                 else None
             )
@@ -167,7 +176,7 @@ class AsyncMethodWrappers(CallEffects):
         @functools.wraps(original)
         async def fetch(this: Any, *args: Any, **kwargs: Any) -> Any:
             connection = connection_of(this)
-            record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
+            record: AsyncRecord | None = None if connection is None else getattr(connection, KEY, None)
             if record is None or record.off or (record.active_caller and record.goes_to_driver()):
                 return await original(this, *args, **kwargs)
             generation, record.active_caller = record.generation, record.app_caller()
@@ -236,7 +245,7 @@ class AsyncMethodWrappers(CallEffects):
         @functools.wraps(original)
         async def method(self_: Any, *args: Any, **kwargs: Any) -> Any:
             connection = self_ if connection_of is None else connection_of(self_)
-            record: AsyncRecord | None = None if connection is None else connection.__dict__.get(KEY)
+            record: AsyncRecord | None = None if connection is None else getattr(connection, KEY, None)
             if record is None or record.off or (record.active_caller and record.goes_to_driver()):
                 return await original(self_, *args, **kwargs)
             does = None if effects is None else effects_of_call(effects, record, args, kwargs)
@@ -251,6 +260,10 @@ class AsyncMethodWrappers(CallEffects):
 
     async def _carried_out(self, *given: Any) -> Any:
         return await self._run(self._flow.carry_out(*given))
+
+
+def _parameters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else kwargs and named_parameters(kwargs)
 
 
 async def ended_async(

@@ -34,7 +34,7 @@ from instrumented_wrapper.drivers.engine.takeover import (
     taking_over,
 )
 from instrumented_wrapper.drivers.engine.tracked_driver import TrackedDriver
-from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.drivers.registry import KEY, drop_record, keep_record
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Loss
@@ -238,9 +238,10 @@ class AdaptedDriver(TrackedDriver):
         record, other = _record(connection), _record(replacement.connection)
         with taking_over(record):
             with _used_by_wrapper(record), _used_by_wrapper(other):
-                del replacement.connection.__dict__[KEY]
+                drop_record(replacement.connection)
                 replacement.connection = old = self._adapter.swap(connection, replacement.connection)
-            old.__dict__[KEY], other.connection = other, ref(old)
+            keep_record(old, other)
+            other.connection = ref(old)
             with exchanging(record, other):
                 record.track_physical(connection)
                 other.track_physical(old)
@@ -302,5 +303,5 @@ def _used_by_wrapper(record: Record) -> Iterator[None]:
 
 def _record(connection: Any) -> Record:
     """Return the record of a connection that is known to be watched."""
-    record: Record = connection.__dict__[KEY]
+    record: Record = object.__getattribute__(connection, KEY)
     return record

@@ -23,6 +23,7 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.facts import OF_REQUEST, ends, facts_after, facts_before
 from instrumented_wrapper.drivers.engine.partial_execution import has_run_in_part
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
@@ -311,9 +312,10 @@ class StatementFlow:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
             caller_before, record.active_caller = record.active_caller, record.caller()
             record.settings_client.lost(loss.transaction)
-            replaced = partial(self._replaced, connection, record)
+            replaced, moment = partial(self._replaced, connection, record), checkout_deadline.get()
+            seconds = None if moment is None else max(0.0, moment - time.monotonic())
             try:
-                yield from repair.replace(self._flows, self._driver, connection, record, loss, None, replaced)
+                yield from repair.replace(self._flows, self._driver, connection, record, loss, seconds, replaced)
             finally:
                 record.active_caller = caller_before
 

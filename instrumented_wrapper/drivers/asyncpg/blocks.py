@@ -1,0 +1,71 @@
+"""``transaction()`` of asyncpg, whose exit meets a loss: the app gets the error that says most; the block is over."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from asyncpg.transaction import Transaction
+
+from instrumented_wrapper.drivers.asyncpg.adapter import ADAPTER
+from instrumented_wrapper.drivers.engine.adapted_record import record_of
+from instrumented_wrapper.errors import FailoverError, again
+from instrumented_wrapper.patching import Patches
+
+Method = Callable[..., Any]
+COMMIT, ROLLBACK = "_Transaction__commit", "_Transaction__rollback"
+
+
+def blocks(patches: Patches) -> None:
+    """Patch what ends a block."""
+    patches.close_over(Transaction, COMMIT, _committing)
+    patches.close_over(Transaction, ROLLBACK, _rolling_back)
+    patches.close_over(Transaction, "__aexit__", _leaving)
+
+
+def _committing(original: Method) -> Method:
+    """The commit: where a loss is raised again, the block is over, and no rollback comes."""
+
+    @functools.wraps(original)
+    async def commit(self: Any) -> None:
+        try:
+            await original(self)
+        except FailoverError:
+            connection = self._connection
+            if not self._nested and not connection.is_closed() and connection.is_in_transaction():
+                with suppress(*ADAPTER.raises):  # it is lost again: the next statement finds that
+                    await connection.execute("ROLLBACK;")
+            raise
+
+    return commit
+
+
+def _rolling_back(original: Method) -> Method:
+    """The rollback of an inner block that is left by an error: that error passes, the outer block meets the loss."""
+
+    @functools.wraps(original)
+    async def rollback(self: Any) -> None:
+        try:
+            await original(self)
+        except FailoverError:
+            if not (self._nested and self._managed):
+                raise
+
+    return rollback
+
+
+def _leaving(original: Method) -> Method:
+    """``__aexit__`` where a switch has failed, so that the connection is closed for good: the app gets that error."""
+
+    @functools.wraps(original)
+    async def __aexit__(self: Any, extype: Any, ex: Any, tb: Any) -> Any:
+        record = record_of(self._connection) if self._connection.is_closed() else None
+        if record is not None and record.failed is not None:
+            if ex is None:
+                raise again(record.failed)
+            return None
+        return await original(self, extype, ex, tb)
+
+    return __aexit__

@@ -1,0 +1,183 @@
+"""Around each awaited call of the app on asyncpg: what its text and its parameters do, and whether it has failed.
+
+asyncpg does not tell a transaction that has failed from one that goes on: the last error in it says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from asyncpg import exceptions
+
+from instrumented_wrapper.drivers.asyncpg.channel import mark_failed
+from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers
+from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
+from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.registry import checking_out
+from instrumented_wrapper.operations import Operation
+from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
+
+_OPAQUE = object()
+_ABORTS = (exceptions.PostgresError, asyncio.CancelledError, TimeoutError)
+
+
+class AsyncPGCalls(AsyncMethodWrappers):
+    """Makes the closures for asyncpg."""
+
+    def exact_effects(
+        self, cursor: Any, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Effects | None:
+        """Return what a statement does with its parameters, which the server binds."""
+        effects = self.effects_of(str(args[0])) if args else None
+        if effects is None:
+            return None
+        return record.settings_client.with_functions(_with_parameters(effects, args[1:]))
+
+    async def _slowly(
+        self,
+        operation: Operation | None,
+        original: Callable[..., Any],
+        cursor: Any,
+        connection: Any,
+        record: AsyncRecord,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        effects: Any,
+    ) -> Any:
+        noted = functools.partial(_noted, original, connection)
+        with _bounded(connection, kwargs):
+            return await super()._slowly(operation, noted, cursor, connection, record, args, kwargs, effects)
+
+    async def _failed(
+        self,
+        operation: Operation | None,
+        connection: Any,
+        record: AsyncRecord,
+        error: BaseException,
+        run: Callable[[], Any],
+        generation: int,
+    ) -> Any:
+        _note(connection, error)
+        with _bounded(connection, run.keywords if isinstance(run, functools.partial) else {}):
+            return await super()._failed(operation, connection, record, error, run, generation)
+
+    async def _not_read(
+        self,
+        cursor: Any,
+        connection: Any,
+        record: AsyncRecord,
+        error: BaseException,
+        run: Callable[[], Any],
+        generation: int,
+    ) -> Any:
+        _note(connection, error)
+        return await super()._not_read(cursor, connection, record, error, run, generation)
+
+    async def failed(
+        self,
+        connection: Any,
+        record: AsyncRecord,
+        call: Request,
+        effects: Effects | None,
+        error: BaseException,
+        run: Callable[[], Any],
+        generation: int,
+    ) -> Any:
+        """Do as any driver; a call that asyncpg has refused on a lost connection has sent nothing, and goes on."""
+        if call is Request.STATEMENT and await self._was_not_sent(connection, record, error):
+            async with record.exclusive():
+                return await self._run(self._flow.carry_out(connection, record, call, effects, run))
+        return await super().failed(connection, record, call, effects, error, run, generation)
+
+    async def _was_not_sent(self, connection: Any, record: AsyncRecord, error: BaseException) -> bool:
+        refused = isinstance(error, exceptions.InterfaceError) or self._adapter.may_have_ended(error)
+        if not (refused and record.switchable) or self._adapter.is_closed(connection):
+            return False
+        if self._adapter.may_have_ended(error):
+            await self._adapter.is_alive(connection)
+        return self._adapter.is_lost(connection, error)
+
+
+def streaming(connection_of: Callable[[Any], Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """A batch or a COPY: a server that is busy may leave unread what asyncpg sends."""
+
+    @functools.wraps(original)
+    async def method(this: Any, *args: Any, **kwargs: Any) -> Any:
+        connection = connection_of(this)
+        if (record := record_of(connection)) is None:
+            return await original(this, *args, **kwargs)
+        with record.streaming(record.adapter.socket(connection)):
+            return await original(this, *args, **kwargs)
+
+    return method
+
+
+async def _noted(original: Callable[..., Any], connection: Any, this: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        result = await original(this, *args, **kwargs)
+    except BaseException as error:
+        _note(connection, error)
+        raise
+    if connection._protocol is not None:
+        mark_failed(connection._protocol, failed=False)
+    return result
+
+
+def _note(connection: Any, error: BaseException) -> None:
+    if isinstance(error, _ABORTS) and connection._protocol is not None:
+        mark_failed(connection._protocol, failed=True)
+
+
+@contextmanager
+def _bounded(connection: Any, keywords: dict[str, Any]) -> Iterator[None]:
+    """While inside, a switch takes no longer than the app allows its statement."""
+    seconds = keywords.get("timeout")
+    seconds = connection._config.command_timeout if seconds is None else seconds
+    if not isinstance(seconds, (int, float)):
+        yield
+        return
+    with checking_out(time.monotonic() + seconds):
+        yield
+
+
+def _with_parameters(effects: Effects, parameters: tuple[Any, ...]) -> Effects:
+    """Return effects with the parameters in them; what cannot be seen is in doubt."""
+    if not (effects.sets or effects.concerns_state):
+        return effects
+    steps = tuple(_filled(step, parameters) for step in effects.steps)
+    makes, ends = (tuple(_named(one, parameters) for one in each) for each in (effects.makes, effects.ends))
+    return replace(effects, steps=steps, makes=makes, ends=ends)
+
+
+def _filled(step: Step, parameters: tuple[Any, ...]) -> Step:
+    if not any(isinstance(part, Placeholder) for part in step):
+        return step
+    name, value = _text(step.name, parameters), _text(step.value, parameters)
+    name = "" if name is _OPAQUE else str(name).lower()
+    local = False if step.local is None else _text(step.local, parameters, bool)
+    if not name or value is _OPAQUE or local is _OPAQUE or step.kind == DOUBT:
+        return Step(DOUBT, name, "parameters")
+    return Step(SET_LOCAL if local else step.kind, name, value)
+
+
+def _named(one: Named, parameters: tuple[Any, ...]) -> Named:
+    given = (_text(part, parameters, (int, str)) for part in one.key)
+    key = tuple(part if isinstance(part, str) else repr(part) for part in given if part is not _OPAQUE)
+    return one._replace(key=key if len(key) == len(one.key) else ())
+
+
+def _text(part: Any, parameters: tuple[Any, ...], kinds: Any = str) -> Any:
+    """Return a parameter that is of those kinds, or None; `_OPAQUE` for any other."""
+    if not isinstance(part, Placeholder):
+        return part
+    if not isinstance(part.key, int) or part.key >= len(parameters):
+        return _OPAQUE
+    value = parameters[part.key]
+    return value if value is None or isinstance(value, kinds) else _OPAQUE

@@ -1,0 +1,269 @@
+"""asyncpg.Pool: it resets by itself what is returned; what that leaves behind goes into its own round trip.
+
+``RESET ALL`` is the pool's doing, and leaves the role, the session authorization and temporary tables to the next
+user. It also takes away what the pool's ``init`` has set, as in bare asyncpg: that is not brought back. Where the app
+says itself how a connection is reset, by ``reset=`` or by its own ``get_reset_query``, that comes after our reset.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from asyncpg import pool
+from asyncpg.connection import Connection
+
+from instrumented_wrapper import handlers
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.settings import IDENTITY
+from instrumented_wrapper.databases.postgresql.state import TEMPORARY, clearing
+from instrumented_wrapper.drivers import Driver, Flows
+from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.drivers.registry import configuring, tracked
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools.measured import name_by
+from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, is_refused, policy
+from instrumented_wrapper.self_test import missing
+
+Method = Callable[..., Any]
+logger = logging.getLogger("instrumented_wrapper")
+_PARTS: Final[dict[Any, list[str]]] = {
+    pool.Pool: ["_get_new_connection"],
+    pool.PoolConnectionHolder: ["release", "._con", "._in_use", "._pool"],
+    Connection: ["reset", "get_reset_query|_get_reset_query"],
+}
+
+
+class _NotReset(Exception):
+    """The pool must discard a connection: its session could not be reset, and the log says so."""
+
+
+@dataclass
+class _Return:
+    """A connection that its pool resets now.
+
+    Attributes:
+        session: of that connection.
+        text: what the pool sends for it, in one round trip; empty where the app says itself how it is reset.
+        observed: until it is sent.
+    """
+
+    session: TrackedConnection
+    text: str = ""
+    observed: ExitStack = field(default_factory=ExitStack)
+
+
+_under_way: Final[ContextVar[_Return | None]] = ContextVar("return", default=None)
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> str:
+    """Patch the pool."""
+    if lacking := ", ".join(missing(_PARTS)):
+        logger.warning("asyncpg.Pool lacks %s: what its own reset leaves behind is not looked after", lacking)
+        return f"left alone: it lacks {lacking}"
+    patches.close_over(pool.Pool, "_get_new_connection", _configuring)
+    patches.close_over(pool.PoolConnectionHolder, "release", functools.partial(_releasing, flows))
+    patches.close_over(Connection, "reset", functools.partial(_resetting, flows))
+    if hasattr(Connection, "_reset"):
+        patches.close_over(Connection, "get_reset_query", functools.partial(_adding, flows))
+        patches.close_over(Connection, "_reset", functools.partial(_rolling_back, flows))
+    else:  # before 0.30, where the app has no say in it: its reset handler is not called
+        patches.close_over(Connection, "_get_reset_query", functools.partial(_adding, flows))
+    return "patched"
+
+
+def _configuring(original: Method) -> Method:
+    """``Pool._get_new_connection``: what ``init`` sets is the baseline."""
+
+    @functools.wraps(original)
+    async def _get_new_connection(self: Any) -> Any:
+        with configuring():
+            return await original(self)
+
+    return _get_new_connection
+
+
+def _releasing(flows: Flows, original: Method) -> Method:
+    """``PoolConnectionHolder.release``: no loss starts a switch meanwhile, and what asyncpg sends is its own."""
+
+    @functools.wraps(original)
+    async def release(self: Any, timeout: Any) -> None:
+        connection = self._con
+        if connection is None and self._in_use is None:  # lost since the app has called `Pool.release`, and gone
+            return
+        found = None if connection is None or self._in_use is None else tracked(connection)
+        if found is None:
+            await original(self, timeout)
+            return
+        driver, session = found
+        if is_refused(session, logger) or session.lost is not None or _closes(session):
+            driver.end(connection)
+            return
+        async with driver.lock(connection):
+            with driver.returning(connection), _alone(session), _under_way_for(session), suppress(_NotReset):
+                await original(self, timeout)
+
+    return release
+
+
+def _closes(session: TrackedConnection) -> bool:
+    return policy(session, ON) == CLOSE and session.changed
+
+
+@contextmanager
+def _alone(session: Any) -> Iterator[None]:
+    before, session.active_caller = session.active_caller, session.caller()
+    try:
+        yield
+    finally:
+        session.active_caller = before
+
+
+@contextmanager
+def _under_way_for(session: TrackedConnection) -> Iterator[None]:
+    token = _under_way.set(_Return(session))
+    try:
+        yield
+    finally:
+        _under_way.reset(token)
+
+
+def _return_of(connection: Any) -> _Return | None:
+    """Return what is known of a connection that its pool resets now; None where no pool does."""
+    current = _under_way.get()
+    return current if current is not None and current.session.connection() is connection else None
+
+
+def _rolling_back(flows: Flows, original: Method) -> Method:
+    """``Connection._reset``, with which each reset begins: it rolls back.
+
+    The app's own handler, and what the app's own way to reset does not do, come after that.
+    """
+
+    @functools.wraps(original)
+    async def _reset(self: Any) -> None:
+        await original(self)
+        if (current := _return_of(self)) is None:
+            return
+        current.session.on_server.open.end()
+        if (by_app := _is_reset_by_app(self)) or handlers.reset_handler() is not None:
+            await _reset_by_us(flows, self, current.session, by_app)
+
+    return _reset
+
+
+async def _reset_by_us(flows: Flows, connection: Any, session: TrackedConnection, by_app: bool) -> None:
+    """Do as ``reset_on_return`` says, before the app's own way to reset."""
+    chosen = policy(session, ON)
+    if chosen == ON:
+        flow = flows.reset(_driver_of(connection), connection, session, "pool_return")
+        if not await flows.run_async(flow):
+            raise _NotReset
+    if chosen == REPORT and by_app:
+        await _report(flows, connection, session)
+
+
+async def _report(flows: Flows, connection: Any, session: TrackedConnection) -> None:
+    flow = flows.report_leak(_driver_of(connection), connection, session, name_by(session.site()))
+    await flows.run_async(flow)
+
+
+def _driver_of(connection: Any) -> Driver:
+    """Return the driver of a connection that is known to be tracked."""
+    return tracked(connection)[0]  # type: ignore[index]
+
+
+def _resetting(flows: Flows, original: Method) -> Method:
+    """``Connection.reset``, which is all of it where the app has no way of its own."""
+
+    @functools.wraps(original)
+    async def reset(self: Any, *args: Any, **kwargs: Any) -> None:
+        current = _return_of(self)
+        if current is None or _is_reset_by_app(self):
+            return await original(self, *args, **kwargs)  # type: ignore[no-any-return]
+        with current.observed:
+            await original(self, *args, **kwargs)
+        _settle(current.session, current.text)
+        if policy(current.session, ON) == REPORT:
+            await _report(flows, self, current.session)
+        return None
+
+    return reset
+
+
+def _adding(flows: Flows, original: Method) -> Method:
+    """``Connection.get_reset_query``: with what the pool forgets."""
+
+    @functools.wraps(original)
+    def get_reset_query(self: Any) -> Any:
+        query, current = original(self), _return_of(self)
+        if current is None or _is_reset_by_app(self):
+            return query
+        session = current.session
+        session.on_server.open.end()
+        if handlers.reset_handler() is None:
+            current.observed.enter_context(flows.reset_by_pool(_driver_of(self), self, session))
+        added = _forgotten(session) if policy(session, ON) == ON else ()
+        current.text = "\n".join([query, *(f"{text};" for text in added)])
+        return current.text
+
+    return get_reset_query
+
+
+def _forgotten(session: TrackedConnection) -> Iterator[str]:
+    """Yield what brings back who the session is, and drops its temporary tables."""
+    if not session.options.reset_session_state_on_close or session.shared:
+        return
+    known = session.on_server
+    given = {assignment.name: assignment.text for assignment in known.reset_assignments()}
+    for name in IDENTITY:
+        if name in given or _is_in_doubt(session, name):
+            yield _back(name, given.get(name))
+    if TEMPORARY in session.residual.kinds and TEMPORARY not in session.residual.baseline:
+        yield clearing(TEMPORARY)
+
+
+def _is_in_doubt(session: TrackedConnection, name: str) -> bool:
+    return name in session.on_server.doubts or session.on_server.in_doubt_at_all
+
+
+def _back(name: str, value: str | None) -> str:
+    words = _words_of(name)
+    if value is None:
+        return f"RESET {words}"
+    return "SET ROLE NONE" if value == "none" else f"SET {words} " + '"' + value.replace('"', '""') + '"'
+
+
+def _words_of(name: str) -> str:
+    return name.upper().replace("_", " ")
+
+
+def _is_reset_by_app(connection: Any) -> bool:
+    """Return True if the app says how the pool resets: by ``reset=``, or by a ``get_reset_query`` of its own."""
+    holder = None if connection._proxy is None else connection._proxy._holder
+    if holder is not None and getattr(holder._pool, "_reset", None) is not None:
+        return True
+    own, usual = (getattr(kind, "get_reset_query", None) for kind in (type(connection), Connection))
+    return own is not usual
+
+
+def _settle(session: TrackedConnection, text: str) -> None:
+    """Take the session to be as that leaves it; a pool discards a connection whose reset fails."""
+    session.in_flight.clear()
+    if (effects := postgresql.scan(text)) is not None:
+        session.in_flight.append(effects)
+    session.settle(True, certain=True, idle=True)
+    known = session.on_server
+    survives = postgresql.survives_reset_all
+    known.forget([name for name in known.names if known.is_configured(name) and not survives(name)])
+    doubtful = [name for name in IDENTITY if _is_in_doubt(session, name) and _words_of(name) not in text]
+    known.doubts.clear()
+    known.doubts.update(dict.fromkeys(doubtful, "RESET ALL"))
+    session.keep_reported()
+    session.refresh_changed()
