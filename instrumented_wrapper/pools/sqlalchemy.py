@@ -4,6 +4,7 @@ Its dialects (``isolation_level=`` of an engine) and the app's ``connect`` liste
 change of the app's, and nothing that a reset takes away. A return is looked at after SQLAlchemy's rollback, its
 isolation finalisers and the app's ``checkin`` listeners. No pool keeps a connection whose security state a switch could
 not carry, and none keeps a transaction that was lost: SQLAlchemy skips its rollback after a COMMIT that failed.
+It takes that for the end of the transaction, so the driver's connection is rolled back at once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
+from sqlalchemy.engine import Connection
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util import await_only
@@ -45,6 +48,7 @@ except ImportError:  # of the first versions of 2.0, and of 1.4
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PING: Final = "_do_ping_w_event"  # of ``pool_pre_ping``
+_COMMIT: Final = "_commit_impl"  # of a transaction of SQLAlchemy's
 _OPTIONS: Final = "_reset_characteristics"  # of ``execution_options()``, at a return
 _SET_BY: Final = {  # the driver's settings that an execution option sets
     "isolation_level": ("isolation_level", "autocommit"),
@@ -75,6 +79,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     patches.close_over(Pool, "_return_conn", functools.partial(_returning, flows))
     if hasattr(DefaultDialect, _OPTIONS):
         patches.close_over(DefaultDialect, _OPTIONS, _putting_back)
+    if hasattr(Connection, _COMMIT):
+        patches.close_over(Connection, _COMMIT, _committing)
     if hasattr(DefaultDialect, _PING):
         patches.close_over(DefaultDialect, _PING, _pinging)
     if options.metrics:
@@ -135,6 +141,21 @@ def _putting_back(original: Method) -> Method:
             session.became_pristine(names, functools.partial(driver.read, connection))
 
     return _reset_characteristics
+
+
+def _committing(original: Method) -> Method:
+    """``_commit_impl``: SQLAlchemy takes a COMMIT that failed for the end, and offers no way to roll back after it."""
+
+    @functools.wraps(original)
+    def _commit_impl(self: Any) -> None:
+        try:
+            original(self)
+        except DBAPIError as error:
+            if isinstance(error.orig, FailoverSuccessError) and error.orig.transaction == "rolled_back":
+                self.connection.rollback()
+            raise
+
+    return _commit_impl
 
 
 def _rolling_back(original: Method) -> Method:

@@ -53,6 +53,22 @@ def test_write_on_a_standby_with_state_that_is_not_carried(driver: DriverUnderTe
     assert site.ids(table) == [1]
 
 
+@pytest.mark.parametrize("forward", [False, True])
+def test_the_primary_is_lost_while_the_write_runs_there(
+    driver: DriverUnderTest, connect, site, table, proxy, forward: bool
+) -> None:
+    """The standby refuses the write, the primary gets it, and is lost: a statement that was under way."""
+    site.cluster.wait_streaming()
+    connection = connect(site.dsn(site.cluster.standby, proxy), autocommit=True)
+    proxy.cut_when(b"INSERT INTO", forward=forward)
+    with pytest.raises(FailoverSuccessError) as caught:
+        driver.execute(connection, insert(table, 1))
+    assert (caught.value.transaction, caught.value.may_have_run) == ("none", True)
+    assert site.ids(table) == [1] * forward
+    driver.execute(connection, insert(table, 2))
+    assert site.ids(table) == [*[1] * forward, 2]
+
+
 @pytest.mark.parametrize("how", ["setting", "text", "session", "attrs"])
 def test_write_of_an_app_that_asked_for_read_only(driver: DriverUnderTest, connect, site, table, how: str) -> None:
     site.cluster.wait_streaming()

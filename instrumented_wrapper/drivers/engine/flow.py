@@ -236,7 +236,7 @@ class StatementFlow:
         if not demoted:
             return RERAISE
         yield from self._repair(connection, record, loss_rules.found_demoted(facts, error), generation)
-        return (yield run)
+        return (yield from self.carry_out(connection, record, call, effects, run))  # the new one may be lost as well
 
     def _failed_elsewhere(
         self,

@@ -59,7 +59,16 @@ class StepFlow:
                 record.finish(error)
                 return RERAISE
         rest = steps.once_more(step, error)
-        return None if rest is None else (yield partial(self._wait, connection, rest))
+        return None if rest is None else (yield from self._again(connection, record, step, rest))
+
+    def _again(self, connection: Any, record: Record, step: str, rest: Any) -> Flow[Any]:
+        """Send what has certainly not run to the new server, which may be lost as well."""
+        try:
+            return (yield partial(self._wait, connection, rest))
+        except psycopg.Error as error:
+            if (instead := (yield from self.failed(connection, record, step, error))) is RERAISE:
+                raise
+            return instead
 
     def answered(self, connection: Any, record: Record, step: str) -> Flow[None]:
         """Settle a step that was answered, and repair the loss that it hid."""
@@ -75,6 +84,7 @@ class StepFlow:
 
     def _repair(self, connection: Any, record: Record, loss: Loss) -> Flow[None]:
         """Replace the physical connection; raise the error that the app gets, if there is one."""
+        record.settings_client.lost(loss.transaction)
         with record.resumed():
             replaced = partial(_replaced, connection, record, loss.transaction)
             yield from replace(self._flows, self._driver, connection, record, loss, _seconds_left(), replaced)

@@ -221,4 +221,5 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
     if status != TransactionStatus.ACTIVE and not is_pending(connection):
         certain, record.broken = not record.broken, False
         decisions.settle(record, status, certain)
+        record.take_reported()  # of what a statement has named, so that `lost` does not take it for a trigger's doing
     return None

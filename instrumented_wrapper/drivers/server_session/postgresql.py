@@ -260,7 +260,11 @@ class ReportedSettings:
         """Take what the server has reported outside a transaction of settings that no statement named."""
         record = self._record
         record.reports_deferred = bool(record.on_server.open.levels) or not self._reporting.is_idle()
-        if record.reports_deferred or record.off or (now := self._statuses(_SPELLED)) == self._noticed:
+        if not record.reports_deferred:
+            self._apply(record)
+
+    def _apply(self, record: Any) -> None:
+        if record.off or (now := self._statuses(_SPELLED)) == self._noticed:
             return
         self._noticed = now
         for name, first, value in zip(questions.REPORTED, self._first, now, strict=False):
@@ -269,8 +273,13 @@ class ReportedSettings:
         record.refresh_changed()
 
     def lost(self, transaction: str) -> None:
-        """What was reported since the last `apply_reports`, and is not of a statement that named it, is in doubt."""
+        """Take what was reported before the loss.
+
+        Without a transaction it is the session's. Of a transaction, what was reported since the last `apply_reports`
+        is in doubt, unless a statement of the transaction has named it.
+        """
         if transaction == "none":
+            self._apply(self._record)
             return
         known = self._record.on_server
         for name, before, value in zip(questions.REPORTED, self._noticed, self._statuses(_SPELLED), strict=False):

@@ -70,6 +70,20 @@ def test_a_savepoint_shows_the_loss(kind, cluster, engine) -> None:  # noqa: F81
         assert ask(connection, "SELECT 1") == 1
 
 
+def test_a_transaction_lost_at_its_commit_has_ended(kind, cluster, engine) -> None:  # noqa: F811
+    """SQLAlchemy has no transaction afterwards that the app could roll back."""
+    pool = engine()
+    with pool.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS lost_at_its_commit (i int)")
+    with pool.connect() as connection:
+        with pytest.raises(sqlalchemy.exc.DBAPIError) as caught, connection.begin():
+            connection.exec_driver_sql("INSERT INTO lost_at_its_commit VALUES (1)")
+            end(kind, cluster, ask(connection, kind.number))
+        assert isinstance(caught.value.orig, FailoverSuccessError)
+        assert caught.value.orig.transaction == "rolled_back"
+        assert ask(connection, "SELECT count(*) FROM lost_at_its_commit") == 0
+
+
 def test_a_savepoint_of_a_loss_that_is_caught(kind, cluster, engine) -> None:  # noqa: F811
     pool = engine()
     with pool.begin() as connection:
