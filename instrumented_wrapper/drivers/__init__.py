@@ -168,6 +168,9 @@ class Driver(Protocol):
     def is_in_transaction(self, connection: Any) -> bool:
         """Return True if a transaction is open, also an aborted one. Sends nothing."""
 
+    def roll_back(self, connection: Any) -> Any:
+        """Roll back as the app does. May wait."""
+
     def is_closed(self, connection: Any) -> bool:
         """Return True if the app has closed it, or it has ended. Sends nothing."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any, Final
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
@@ -94,7 +95,7 @@ def take_back(
     try:
         with driver.returning(connection, time.monotonic() + RESET_TIMEOUT):
             if session.lost is not None or driver.is_in_transaction(connection):
-                yield connection.rollback
+                yield partial(driver.roll_back, connection)
             session.returned = True
             if not driver.is_idle(connection):
                 return False

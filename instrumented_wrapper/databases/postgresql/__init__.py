@@ -14,6 +14,7 @@ from instrumented_wrapper.databases.postgresql.state import (
     covers,
     is_listed,
     is_security_state,
+    listening,
     outlives_rollback,
 )
 from instrumented_wrapper.databases.postgresql.statements import scan
@@ -32,6 +33,7 @@ __all__ = [
     "first_schema",
     "is_listed",
     "is_security_state",
+    "listening",
     "needs_primary",
     "outlives_rollback",
     "reads_last",

@@ -5,6 +5,7 @@ Pure. The names are what ``.not_restored`` and telemetry say.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 LISTEN: Final = "LISTEN"
@@ -51,3 +52,8 @@ def is_security_state(name: str) -> bool:
 def clearing(name: str) -> str:
     """Return the statement that takes the state `name` away."""
     return _CLEARING[name]
+
+
+def listening(channels: Iterable[str]) -> str:
+    """Return the text that listens to channels."""
+    return "; ".join('LISTEN "' + channel.replace('"', '""') + '"' for channel in channels)

@@ -37,6 +37,7 @@ _query: Final[Any] = protocol.Protocol.query
 _PHYSICAL: Final = "_protocol _transport _addr _server_version _server_caps _intro_query _reset_query".split()
 _TURNS: Final = 5  # of the event loop, until it has read what the server has sent, and its end
 _BROKEN: Final = "cannot switch to state"  # an error that came unasked was read: nothing was sent after it
+CODECS: Final = "codecs"  # what `record.driver_state` has: by type, in the order in which they were set
 ROLE: Final = "target_session_attrs"
 _SOCKET_NAME: Final = "/.s.PGSQL."
 _ended: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # records of connections that have no protocol any more
@@ -201,8 +202,10 @@ class AsyncPG:
             given[ROLE] = role
         new = await _connect(connection_class=type(connection), **given)
         try:
-            for name, args, kwargs in record.driver_state.get("codecs", ()):
+            for name, args, kwargs in record.driver_state.get(CODECS, {}).values():
                 await getattr(new, name)(*args, **kwargs)
+            if channels := tuple(connection._listeners):
+                await send(new, postgresql.listening(channels))
         except BaseException:
             _terminate(new)
             raise

@@ -17,13 +17,20 @@ from asyncpg import connect_utils, cursor, prepared_stmt
 from asyncpg import connection as module
 from asyncpg import pool as pools
 from asyncpg import protocol as protocols
-from asyncpg.connection import Connection
+from asyncpg.connection import Connection, _Callback
 from asyncpg.transaction import Transaction
 
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.asyncpg.adapter import ADAPTER, ROLE, address_of, kept_with_protocol, spells_role
+from instrumented_wrapper.drivers.asyncpg.adapter import (
+    ADAPTER,
+    CODECS,
+    ROLE,
+    address_of,
+    kept_with_protocol,
+    spells_role,
+)
 from instrumented_wrapper.drivers.asyncpg.blocks import COMMIT, ROLLBACK, blocks
 from instrumented_wrapper.drivers.asyncpg.calls import AsyncPGCalls, streaming
 from instrumented_wrapper.drivers.asyncpg.endings import ends
@@ -49,9 +56,11 @@ Method = Callable[..., Any]
 _PARTS: Final[dict[Any, list[str]]] = {
     connect_utils: ["_connect", "_parse_connect_arguments"],
     Connection: """_abort _cleanup _clean_tasks _check_open is_closed terminate close execute
-    fetch fetchval fetchrow executemany prepare set_type_codec reset_type_codec set_builtin_type_codec ._protocol
+    fetch fetchval fetchrow executemany prepare add_listener remove_listener
+    set_type_codec reset_type_codec set_builtin_type_codec ._protocol
     ._transport ._addr ._server_version ._server_caps ._intro_query ._aborted ._listeners ._stmt_cache ._stmts_to_close
     ._top_xact ._config ._params ._pool_release_ctr""".split(),
+    module: ["_Callback"],
     protocols: ["Protocol", "NO_TIMEOUT"],
     protocols.Protocol: """query prepare bind_execute copy_out is_connected is_in_transaction get_settings
     get_server_pid set_connection""".split(),
@@ -63,7 +72,17 @@ _COPY: Final = Words("COPY", operation="COPY")
 _BLOCKS: Final = tuple(vars(Transaction)[name] for name in ("start", COMMIT, ROLLBACK))
 _COPIES: Final = "copy_from_table copy_from_query copy_to_table copy_records_to_table".split()
 _CODECS: Final = "set_type_codec reset_type_codec set_builtin_type_codec".split()
-DRIVER: Final = AsyncDriver(ADAPTER)
+
+
+class AsyncPGDriver(AsyncDriver):
+    """`Driver` for asyncpg, whose connections have no ``rollback()``."""
+
+    def roll_back(self, connection: Any) -> Any:
+        """Roll back by SQL."""
+        return connection.execute("ROLLBACK")
+
+
+DRIVER: Final = AsyncPGDriver(ADAPTER)
 _given: Final[ContextVar[dict[str, Any] | None]] = ContextVar("given", default=None)  # our keywords of a `connect`
 _hosts: Final[ContextVar[list[Any] | None]] = ContextVar("hosts", default=None)  # what asyncpg takes them to be
 
@@ -113,6 +132,8 @@ def _connections(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> No
         patches.close_over(Connection, name, functools.partial(_copying, calls, functools.partial(spans.part, _COPY)))
     for name in _CODECS:
         patches.close_over(Connection, name, lambda original: calls.call(_noting_codec(original), Request.STATEMENT))
+    patches.close_over(Connection, "add_listener", functools.partial(_listening, calls, spans, "LISTEN"))
+    patches.close_over(Connection, "remove_listener", functools.partial(_listening, calls, spans, "UNLISTEN"))
 
 
 def _itself(connection: Any) -> Any:
@@ -151,13 +172,28 @@ def _noting_codec(original: Method) -> Method:
     """``Connection.set_type_codec`` and its kind: a switch does it again, in the same order."""
 
     @functools.wraps(original)
-    async def change(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = await original(self, *args, **kwargs)
+    async def change(self: Any, typename: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await original(self, typename, *args, **kwargs)
         if (record := record_of(self)) is not None and not record.internal:
-            record.driver_state.setdefault("codecs", []).append((original.__name__, args, kwargs))
+            codecs, of = record.driver_state.setdefault(CODECS, {}), (kwargs.get("schema", "public"), typename)
+            codecs.pop(of, None)
+            if not original.__name__.startswith("reset"):
+                codecs[of] = (original.__name__, (typename, *args), kwargs)
         return result
 
     return change
+
+
+def _listening(calls: AsyncPGCalls, spans: QuerySpans, command: str, original: Method) -> Method:
+    """``Connection.add_listener`` and its counterpart: the driver keeps the channels, and a switch listens again."""
+
+    words = Words(command, operation=command)
+
+    def begin(record: Any, channel: Any, callback: Any) -> Any:
+        others = {*record.connection()._listeners.get(channel, ())} - {_Callback.from_callable(callback)}
+        return None if others else spans.part(words, record)
+
+    return calls.call(original, Request.STATEMENT, begin)
 
 
 def _taking_keywords(original: Method) -> Method:

@@ -34,6 +34,10 @@ class TrackedDriver(ABC):
         record = tracked_as(connection)
         return record is not None and record.shared
 
+    def roll_back(self, connection: Any) -> Any:
+        """Roll back as the app does. May wait."""
+        return connection.rollback()
+
     def wants_reset(self, connection: Any) -> bool:
         """Return True if a close or a return to a pool has something to reset."""
         return not self.is_closed(connection) and _record(connection).wants_reset()
