@@ -16,8 +16,9 @@ from typing import Any
 from asyncpg import exceptions
 
 from instrumented_wrapper.drivers.asyncpg.channel import mark_failed
+from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers
+from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers, ended_async
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.registry import checking_out
@@ -67,6 +68,26 @@ class AsyncPGCalls(AsyncMethodWrappers):
         _note(connection, error)
         with _bounded(connection, run.keywords if isinstance(run, functools.partial) else {}):
             return await super()._failed(operation, connection, record, error, run, generation)
+
+    async def failed_plainly(
+        self,
+        operation: Operation | None,
+        connection: Any,
+        record: AsyncRecord,
+        effects: Effects | None,
+        error: BaseException,
+        run: functools.partial[Any],
+        generation: int,
+    ) -> Any:
+        """Return what the app gets where a statement of the frequent path raised, or `RERAISE`."""
+        record.active_caller = False
+        record.transaction_status = self._adapter.transaction_status(connection, record)
+        _note(connection, error)
+        if effects is not None:
+            decisions.note(record, decisions.attributed(record, effects))
+        given = (connection, record, Request.STATEMENT, effects, error, run, generation)
+        with _bounded(connection, run.keywords):
+            return await ended_async(operation, self.failed, *given, error=error)
 
     async def _not_read(
         self,

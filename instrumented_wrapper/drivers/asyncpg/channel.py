@@ -30,7 +30,7 @@ _query: Final[Any] = Protocol.query
 _copy_out: Final[Any] = Protocol.copy_out
 _prepare: Final[Any] = Protocol.prepare
 _bind_execute: Final[Any] = Protocol.bind_execute
-_FAILED: Final = "_instrumented_wrapper_failed"
+FAILED: Final = "_instrumented_wrapper_failed"
 _ENDED: Final = "_instrumented_wrapper_ended"
 _LAST_WORDS: Final = ("FATAL", "PANIC")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
@@ -39,7 +39,7 @@ _UNESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v":
 
 def is_failed(protocol: Any) -> bool:
     """Return True if the transaction that is open has failed, which asyncpg does not tell from one that goes on."""
-    return bool(protocol.__dict__.get(_FAILED)) and bool(protocol.is_in_transaction())
+    return bool(protocol.__dict__.get(FAILED)) and bool(protocol.is_in_transaction())
 
 
 def has_ended(protocol: Any, error: BaseException | None = None) -> bool:
@@ -51,7 +51,7 @@ def has_ended(protocol: Any, error: BaseException | None = None) -> bool:
 
 def mark_failed(protocol: Any, failed: bool) -> None:
     """Keep whether the last statement of a transaction has failed."""
-    protocol.__dict__[_FAILED] = failed
+    protocol.__dict__[FAILED] = failed
 
 
 async def send(connection: Any, text: str) -> Rows:

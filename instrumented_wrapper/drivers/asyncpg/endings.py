@@ -39,8 +39,7 @@ def _asking(original: Method) -> Method:
 
     @functools.wraps(original)
     def is_closed(self: Any) -> Any:
-        closed = original(self)
-        return closed and not _is_only_lost(self, record_of(self))
+        return original(self) and not _is_only_lost(self, record_of(self))
 
     return is_closed
 

@@ -23,6 +23,7 @@ from asyncpg.transaction import Transaction
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers.asyncpg import frequent
 from instrumented_wrapper.drivers.asyncpg.adapter import (
     ADAPTER,
     CODECS,
@@ -113,20 +114,20 @@ def uninstall() -> None:
 
 
 def _connections(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> None:
-    def statement(name: str, begin: Method | None, named: str = "query", parameters_of: Any = _parameters) -> None:
+    def statement(name: str, begin: Method, named: str) -> None:
         make = functools.partial(calls.statement, connection_of=_itself, named=named, begin=begin)
-        patches.close_over(Connection, name, functools.partial(make, parameters_of=parameters_of))
+        patches.close_over(Connection, name, functools.partial(make, parameters_of=_sets))
 
-    statement("execute", _executed(spans))
+    patches.close_over(Connection, "execute", functools.partial(frequent.statement, calls, spans, _executed(spans)))
     for name in ("fetch", "fetchval", "fetchrow"):
-        statement(name, spans.statement)
+        patches.close_over(Connection, name, functools.partial(frequent.statement, calls, spans, spans.statement))
     batches = {"executemany": "command", "fetchmany": "query"}
     for name, named in batches.items():
         if hasattr(Connection, name):
             patches.close_over(Connection, name, functools.partial(streaming, _itself))
-            statement(name, spans.batch, named, _sets)
+            statement(name, spans.batch, named)
             patches.close_over(Connection, name, functools.partial(first_taken, spans.nobody))
-    statement("prepare", _no_span)
+    statement("prepare", _no_span, "query")
     for name in _COPIES:
         patches.close_over(Connection, name, functools.partial(streaming, _itself))
         patches.close_over(Connection, name, functools.partial(_copying, calls, functools.partial(spans.part, _COPY)))
@@ -138,10 +139,6 @@ def _connections(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> No
 
 def _itself(connection: Any) -> Any:
     return connection
-
-
-def _parameters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args
 
 
 def _sets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from asyncpg import cursor, prepared_stmt
 from asyncpg.protocol import NO_TIMEOUT, Protocol
 
 from instrumented_wrapper import pages
+from instrumented_wrapper.drivers.asyncpg import frequent
 from instrumented_wrapper.drivers.asyncpg.calls import AsyncPGCalls, streaming
 from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.async_calls import ended_async
@@ -32,7 +33,7 @@ def statements(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> None
     """Patch the methods that send something."""
     patches.close_over(Protocol, "prepare", _noting_name)
     for name in ("fetch", "fetchval", "fetchrow"):
-        patches.close_over(prepared_stmt.PreparedStatement, name, functools.partial(_executing, calls, spans.statement))
+        patches.close_over(prepared_stmt.PreparedStatement, name, functools.partial(_fetching, calls, spans))
     for name in ("executemany", "fetchmany"):
         if hasattr(prepared_stmt.PreparedStatement, name):
             patches.close_over(prepared_stmt.PreparedStatement, name, functools.partial(streaming, _connection_of))
@@ -74,6 +75,10 @@ def _valid(resource: Any) -> Any:
     """Return the connection of a statement or a cursor; None where a pool has it back: asyncpg says so."""
     connection = resource._connection
     return connection if resource._con_release_ctr == connection._pool_release_ctr else None
+
+
+def _fetching(calls: AsyncPGCalls, spans: QuerySpans, original: Method) -> Method:
+    return frequent.prepared(calls, spans, _executing(calls, spans.statement, original), original)
 
 
 def _executing(calls: AsyncPGCalls, begin: Method, original: Method) -> Method:
