@@ -330,7 +330,7 @@ async def test_a_copy_that_loses_its_connection_may_have_run(app: App) -> None:
 
 @pytest.mark.parametrize("wish", ["any", "primary", "read-write", "standby", "read-only", "prefer-standby"])
 async def test_the_kind_of_server_that_a_dsn_asks_for(app: App, wish: str) -> None:
-    hosts = app.cluster.hosts()
+    hosts = ",".join(f"{server.host}:{server.port}" for server in (app.cluster.primary, app.cluster.standby))
     dsn = f"postgresql://app:app-secret@{hosts}/app?target_session_attrs={wish}"
     connection = await asyncpg.connect(dsn, server_settings={"application_name": "asyncpg under test"})
     stands_by = "SELECT pg_is_in_recovery()"
