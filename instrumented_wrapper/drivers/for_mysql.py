@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from instrumented_wrapper import runners
 from instrumented_wrapper.databases import mysql
@@ -14,7 +13,7 @@ from instrumented_wrapper.databases.mysql.connect_arguments import requested_sit
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine import connect_search
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
 from instrumented_wrapper.drivers.engine.race import WrongRole
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY, PRIMARY, STANDBY
@@ -76,46 +75,34 @@ def does_as(record: Record, text: str) -> Effects | None:
     return None if effects is None else record.settings_client.with_functions(effects)
 
 
-class ForMySQL:
+class ForMySQL(DriverAdapter, Protocol):
     """The part of a `DriverAdapter` that is the same for every driver of MySQL.
 
     What may wait returns a value where the driver blocks, else an awaitable.
     """
 
-    name: str
     room: Room = mysql
-    error: type[Exception]
-    raises: tuple[type[Exception], ...]
-    operational_error: type[Exception]
-    programming_error: type[Exception]
     run: Callable[[Flow[Any]], Any] = staticmethod(runners.run)  # carries a flow out
-    blocks = True  # its calls are not awaited
+    blocks: bool = True  # its calls are not awaited
     error_number: int | None = -1  # no number of MySQL's, and so none of a loss
-    number_attribute = "number"  # of an error of ours: the number stands before its text
-    reentrant = True
-    alive_by_default = False
-    settings: Sequence[str] = ()  # all of them live on the server
-    aliases: Mapping[str, str] = MappingProxyType({})
-    kinds: tuple[type[Any], ...]
+    number_attribute: str = "number"  # of an error of ours: the number stands before its text
+    reentrant: bool = True
 
     def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return the number of the client library by which pools see it: the cause's, or the one of a lost server."""
         number = 0 if cause is None else code_of(cause)
         return {self.number_attribute: number if number in mysql.CLIENT_ERRORS else mysql.SERVER_LOST}
 
-    # --- what a driver's own file says ---------------------------------------------------------------------------
+    # --- what a driver's adapter adds ------------------------------------------------------------------------------
 
     def version(self, connection: Any) -> str:
         """Return what the server says of its version."""
-        raise NotImplementedError
 
     def send(self, connection: Any, texts: Sequence[str]) -> Any:
         """Send texts, past all that is patched, and return the `Rows` of each as text. May wait."""
-        raise NotImplementedError
 
     def known(self, connection: Any, record: Record, name: str) -> str | None:
         """Return a setting that the client knows without asking."""
-        raise NotImplementedError
 
     def reports_later(self, connection: Any) -> bool:
         """Return True if the last answer had rows: the server reports what changed meanwhile with a later answer."""
@@ -127,43 +114,33 @@ class ForMySQL:
 
     def fetch_reports(self, connection: Any) -> Any:
         """Have the server report what it has not reported yet, where it does that. May wait."""
+        return None
 
     def restored(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """Put back what the driver itself keeps of settings that were reset: how it encodes what it sends."""
+        return
 
     def reset(self, connection: Any, record: Record, without_database: bool = False) -> Any:
         """Reset the whole session (COM_RESET_CONNECTION), and redo what connecting did. May wait.
 
         Returns False if that cannot be done.
         """
-        raise NotImplementedError
 
     def before_assign(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
         """The server is about to be given settings, of which the driver may keep some itself."""
-
-    def is_alive(self, connection: Any) -> Any:
-        """Return True if the server answers a ping; otherwise mark the physical connection as lost. May wait."""
-        raise NotImplementedError
-
-    def socket(self, connection: Any) -> int | None:
-        """Return the descriptor of the physical connection, where it is known."""
-        raise NotImplementedError
+        return
 
     def where(self, connection: Any) -> tuple[str, int | None]:
         """Return the host (or socket path) and the port, as the app knows them."""
-        raise NotImplementedError
 
     def database(self, connection: Any) -> str:
         """Return the database that the app connected to."""
-        raise NotImplementedError
 
     def mark_lost(self, connection: Any) -> None:
         """End the physical connection: the server has said that it is gone."""
-        raise NotImplementedError
 
     def has_ended(self, connection: Any) -> bool:
         """Tell whether the driver knows that the physical connection is gone, and the app has not closed it."""
-        raise NotImplementedError
 
     # --- what is the same ----------------------------------------------------------------------------------------
 
@@ -175,10 +152,6 @@ class ForMySQL:
         """Tell what is known where the driver does not tell: by the app's own words, and outside autocommit."""
         opened = record.begun or (record.used and self.begins(connection))
         return TransactionStatus.INTRANS if opened else TransactionStatus.IDLE
-
-    def begins(self, connection: Any) -> bool:
-        """Tell whether autocommit is off."""
-        raise NotImplementedError
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
         """Tell by the driver's state, and by the number of the error.
@@ -208,14 +181,13 @@ class ForMySQL:
         return answers[0]
 
     def finish(self, connection: Any, command: str) -> Any:
-        """Send COMMIT or ROLLBACK. May wait."""
         return self.query(connection, command)
 
     def ended(self, connection: Any, record: Record) -> None:
         """These drivers keep nothing of their own about transactions."""
+        return
 
     def peer(self, connection: Any, record: Record) -> ServerAddress:
-        """Return the server, and the database that the app connected to."""
         host, port = self.where(connection)
         return ServerAddress(mysql.system_of(self.version(connection)), self.database(connection), host, port)
 
@@ -234,7 +206,6 @@ class ForMySQL:
         raise LookupError(setting)
 
     def text_of(self, cursor: Any, query: Any) -> str:
-        """Return the text of a query."""
         return query.decode(errors="replace") if isinstance(query, (bytes, bytearray)) else str(query)
 
     def executed(self, cursor: Any) -> str | None:
@@ -299,6 +270,7 @@ class ForMySQL:
 
     def refuse(self, connection: Any) -> None:
         """MySQL has no aborted transactions: it is the engine that refuses."""
+        return
 
     def two_phase_refusal(self, connection: Any, effects: Effects | None, error: BaseException) -> str:
         """Return what the number of the error of an ``XA COMMIT`` or ``XA ROLLBACK`` means there."""
@@ -327,7 +299,3 @@ class ForMySQL:
         except self.raises as error:
             return code_of(error) not in mysql.NOT_SERVING
         return True
-
-    def shut(self, connection: Any, for_good: bool) -> None:
-        """End the physical connection."""
-        raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A connection of MySQL or MariaDB as `server_session` talks with it, by what the driver's own file says."""
+"""A connection of MySQL or MariaDB as `server_session` uses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 class Channel:
-    """A connection that is talked with; the driver's own file says how."""
+    """One connection, whose driver's adapter carries everything out: see the methods of `ForMySQL`.
+
+    Attributes:
+        raises: what the driver raises; the first argument, or its `errno`, is the server's number.
+        run: carries a flow out: returns its value where the driver blocks, else an awaitable.
+        blocks: the driver's calls block, and are not awaited.
+    """
 
     def __init__(self, adapter: ForMySQL, record: Record) -> None:
         self._adapter, self._record = adapter, ref(record)  # which has the channel: no cycle for the garbage collector
@@ -27,7 +33,6 @@ class Channel:
         return self._record()
 
     def dialect(self) -> questions.Dialect:
-        """Return what the server calls things."""
         return questions.dialect_of(self._adapter.version(self.record.connection()))
 
     def send(self, texts: Sequence[str]) -> Any:
@@ -35,31 +40,24 @@ class Channel:
         return self._adapter.send(self.record.connection(), texts)
 
     def known(self, name: str) -> str | None:
-        """Return a setting that the client knows."""
         return self._adapter.known(self.record.connection(), self.record, name)
 
     def before_assign(self, assignments: Sequence[Assignment], back: bool) -> None:
-        """The server is about to be given settings."""
         self._adapter.before_assign(self.record.connection(), assignments, back)
 
     def reports_later(self) -> bool:
-        """Return True if the last answer had rows."""
         return self._adapter.reports_later(self.record.connection())
 
     def tracks(self) -> bool:
-        """Tell whether the server reports all that changes."""
         return self._adapter.tracks(self.record.connection())
 
     def fetch_reports(self) -> Any:
-        """Have the server report what it has not reported yet. May wait."""
         return self._adapter.fetch_reports(self.record.connection())
 
     def restored(self, settings: Sequence[str]) -> None:
-        """Settings are what connecting gave them."""
         self._adapter.restored(self.record.connection(), self.record, settings)
 
     def is_lost(self, error: BaseException) -> bool:
-        """Tell whether the physical connection has ended."""
         return self._adapter.is_lost(self.record.connection(), error)
 
     def reset(self, without_database: bool) -> Any:

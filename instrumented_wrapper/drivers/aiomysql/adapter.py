@@ -51,7 +51,6 @@ class AioMySQL(ForMySQL):
     blocks = False
 
     def version(self, connection: Any) -> str:
-        """Return what the greeting said."""
         return str(connection.server_version)
 
     def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
@@ -81,7 +80,6 @@ class AioMySQL(ForMySQL):
         return bool(reader.eof_received or reader.exception() is not None)
 
     def mark_lost(self, connection: Any) -> None:
-        """Close the streams."""
         _close(connection)
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
@@ -127,7 +125,6 @@ class AioMySQL(ForMySQL):
         return None if writer is None else writer.transport.abort
 
     def where(self, connection: Any) -> tuple[str, int | None]:
-        """Return the host and port, or the path of the socket."""
         path = connection._unix_socket
         return (str(path), None) if path else (str(connection._host), int(connection._port))
 
@@ -156,7 +153,6 @@ class AioMySQL(ForMySQL):
         return result is not None and (result.message is None or bool(result.has_next))
 
     def tracks(self, connection: Any) -> bool:
-        """Return True if the server was asked to report what changes."""
         return TRACKED in connection.__dict__
 
     async def fetch_reports(self, connection: Any) -> None:

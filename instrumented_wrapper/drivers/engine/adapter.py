@@ -6,6 +6,7 @@ What may wait for the server returns a value where the driver blocks, else an aw
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from instrumented_wrapper.databases import Database
@@ -37,7 +38,10 @@ class Room(Database, Protocol):
 
 
 class DriverAdapter(Protocol):
-    """One driver. `connection` is always the driver's own object, `record` what is kept for it."""
+    """One driver, as a class that derives from this one; what has a body here is the same for most drivers.
+
+    `connection` is always the driver's own object, `record` what is kept for it.
+    """
 
     name: str  # what telemetry calls it, and the option `drivers`
     room: Room
@@ -45,15 +49,16 @@ class DriverAdapter(Protocol):
     raises: tuple[type[Exception], ...]  # all that its calls raise: also what is no DB-API error
     operational_error: type[Exception]
     programming_error: type[Exception]
-    error_number: int | None  # of an error that is none of the server's, where a number stands before the text
-    reentrant: bool  # its methods call each other, and a connection is never shared by threads
-    alive_by_default: bool  # it turns the keepalive of its sockets on: one without it is the app's wish
-    settings: Sequence[str]  # those that the driver keeps itself
-    aliases: Mapping[str, str]  # the driver's own names of settings, where they are not ours
+    error_number: int | None = None  # of an error that is none of the server's, where a number stands before the text
+    reentrant: bool = False  # its methods call each other, and a connection is never shared by threads
+    settings: Sequence[str] = ()  # those that the driver keeps itself
+    aliases: Mapping[str, str] = MappingProxyType({})  # the driver's own names of settings, where they are not ours
+    alive_by_default: bool = False  # it turns the keepalive of its sockets on: one without it is the app's wish
     kinds: tuple[type[Any], ...]  # of connections
 
     def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
-        """Return the attributes by which pools see that an error ends the connection."""
+        """Return the attributes by which pools see that an error ends the connection: most look at the connection."""
+        return {}
 
     def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Return what talks with the server about settings."""
@@ -65,7 +70,8 @@ class DriverAdapter(Protocol):
         """Tell whether any statement opens a transaction (not in autocommit). Sends nothing."""
 
     def is_streaming(self, connection: Any) -> bool:
-        """Tell whether rows of an answer are still to be read from the server."""
+        """Return True if rows of an answer are still to be read from the server."""
+        return False
 
     def is_closed(self, connection: Any) -> bool:
         """Tell whether the app has closed it."""
@@ -75,6 +81,7 @@ class DriverAdapter(Protocol):
 
     def may_have_ended(self, error: BaseException) -> bool:
         """Return True if an error leaves open whether the session has ended, so that `is_alive` has to find out."""
+        return False
 
     def is_alive(self, connection: Any) -> Any:
         """Look at what came unasked, or ask the server; never reconnect. May wait.
@@ -108,7 +115,8 @@ class DriverAdapter(Protocol):
         """Return the text of a query."""
 
     def executed(self, cursor: Any) -> str | None:
-        """Return the text whose results a cursor reads, where the driver keeps it."""
+        """Return the text whose results a cursor reads, where that matters and the driver keeps it."""
+        return None
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return a statement with its parameters in it, as it will be sent; None where that is not to be had."""
@@ -161,6 +169,7 @@ class DriverAdapter(Protocol):
 
         ``autocommit``: only a session in autocommit may end it; ``gone``: the server does not have it; or nothing.
         """
+        return ""
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> Any:
         """Return True if a write was refused because the server is not a primary any more. May wait."""

@@ -55,7 +55,6 @@ class AdaptedDriver(TrackedDriver):
 
     @property
     def settings(self) -> Sequence[str]:
-        """The names of the settings that the driver itself keeps."""
         return self._adapter.settings
 
     @property
@@ -65,33 +64,26 @@ class AdaptedDriver(TrackedDriver):
 
     @property
     def operational_error(self) -> type[Exception]:
-        """The driver's ``OperationalError``."""
         return self._adapter.operational_error
 
     @property
     def raises(self) -> tuple[type[Exception], ...]:
-        """All that the driver's calls raise."""
         return self._adapter.raises
 
     @property
     def error_number(self) -> int | None:
-        """What stands before the text in an error, where the driver has a number there."""
         return self._adapter.error_number
 
     def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
-        """Return the attributes by which pools see that an error ends the connection."""
         return self._adapter.loss_attributes(cause)
 
     def owns(self, connection: Any) -> bool:
-        """Tell whether it is a connection of this driver."""
         return isinstance(connection, self._adapter.kinds)
 
     def session_of(self, connection: Any) -> Session | None:
-        """Return the session behind a connection that is watched."""
         return record_of(connection)
 
     def peer(self, connection: Any) -> ServerAddress:
-        """Return the server of the present physical connection."""
         return _record(connection).peer()
 
     @abstractmethod
@@ -103,7 +95,6 @@ class AdaptedDriver(TrackedDriver):
         return self._adapter.read(connection, setting)
 
     def write(self, connection: Any, setting: str, value: Any) -> None:
-        """Set one."""
         with self._internal_call(connection):
             self._adapter.write(connection, setting, value)
 
@@ -112,30 +103,25 @@ class AdaptedDriver(TrackedDriver):
         return _record(connection).settings_client.reported(names)
 
     def apply_reports(self, connection: Any, will_resync: bool = False) -> None:
-        """Take what the server has reported of settings that no statement named."""
         record = _record(connection)
         record.settings_client.apply_reports()
         if will_resync and self.is_idle(connection):
             record.settings_client.doubt_unreported()
 
     def query_settings(self, connection: Any, names: Sequence[str]) -> Any:
-        """Ask for the values of settings. May wait."""
         return self._run(self._internal(connection, lambda record: record.settings_client.query_settings(names)))
 
     def assign(
         self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
-        """Clear state, then give settings. May wait."""
         return self._run(
             self._internal(connection, lambda record: record.settings_client.assign(assignments, clears, back))
         )
 
     def resync(self, connection: Any) -> Any:
-        """Ask for all that is in doubt, and tell the session. May wait."""
         return self._run(self._internal(connection, lambda record: record.settings_client.resync()))
 
     def query(self, connection: Any, text: str) -> Any:
-        """Send a text and return its rows as text. May wait."""
         return self._run(self._internal(connection, lambda record: self._adapter.query(connection, text)))
 
     def _internal(self, connection: Any, call: Callable[[Record], Any]) -> Flow[Any]:
@@ -144,34 +130,28 @@ class AdaptedDriver(TrackedDriver):
             return (yield partial(call, record))
 
     def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
-        """Find out whether a pooler keeps the server session: nothing is known of poolers here."""
         return False
         yield  # a flow, without a step
 
     def is_idle(self, connection: Any) -> bool:
-        """Tell whether it is healthy and nothing is under way."""
         adapter, record = self._adapter, _record(connection)
         if adapter.is_closed(connection) or adapter.is_lost(connection, None) or adapter.is_streaming(connection):
             return False
         return adapter.transaction_status(connection, record) == TransactionStatus.IDLE
 
     def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
-        """Return True if the physical connection is known to have ended."""
         return self._adapter.is_lost(connection, error)
 
     def is_in_transaction(self, connection: Any) -> bool:
-        """Return True if a transaction is open, also an aborted one."""
         return self._adapter.transaction_status(connection, _record(connection)) in (
             TransactionStatus.INTRANS,
             TransactionStatus.INERROR,
         )
 
     def is_closed(self, connection: Any) -> bool:
-        """Return True if the app has closed it, or it has ended."""
         return self._adapter.is_closed(connection)
 
     def finish_work(self, connection: Any) -> Any:
-        """Commit what a handler left open in a transaction of its own. May wait."""
         return self._run(self._finish_work(connection))
 
     def _finish_work(self, connection: Any) -> Flow[None]:
@@ -229,12 +209,10 @@ class AdaptedDriver(TrackedDriver):
             self._adapter.shut(connection, for_good=True)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
-        """Leave the new session in a transaction that the server itself refuses to go on with. May wait."""
         new = replacement.connection
         return self._run(self._internal(new, lambda record: self._adapter.refuse(new)))
 
     def graft(self, connection: Any, replacement: Replacement) -> None:
-        """Exchange the physical connections of the app's object and the replacement's."""
         record, other = _record(connection), _record(replacement.connection)
         with taking_over(record):
             with _used_by_wrapper(record), _used_by_wrapper(other):
@@ -247,23 +225,19 @@ class AdaptedDriver(TrackedDriver):
                 other.track_physical(old)
 
     def abandon(self, connection: Any) -> None:
-        """Close the app's object for good."""
         record = _record(connection)
         with closing_for_good(record), _used_by_wrapper(record):
             record.abandoned = True
             self._adapter.shut(connection, for_good=True)
 
     def silence(self, connection: Any) -> None:
-        """In a forked child: give up its socket, which is the parent's."""
         if not self._adapter.is_closed(connection):
             silence(self._adapter.socket(connection))
 
     def end(self, connection: Any) -> None:
-        """End the physical connection of a connection that its pool must discard."""
         self._close(connection)
 
     def discard(self, replacement: Replacement) -> None:
-        """Close the physical connection that the replacement's object has."""
         self._close(replacement.connection)
 
     def check_outside_transaction(self, connection: Any, verb: str) -> None:

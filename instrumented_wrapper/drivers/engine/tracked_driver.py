@@ -39,7 +39,6 @@ class TrackedDriver(ABC):
         return connection.rollback()
 
     def wants_reset(self, connection: Any) -> bool:
-        """Return True if a close or a return to a pool has something to reset."""
         return not self.is_closed(connection) and _record(connection).wants_reset()
 
     def pause(self, connection: Any, seconds: float) -> Flow[None]:
@@ -49,13 +48,11 @@ class TrackedDriver(ABC):
 
     @contextmanager
     def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
-        """While inside, changes are not recorded, nothing is switched, and calls fail from `deadline` on."""
         with _record(connection).unobserved(deadline), self._bounded(connection, deadline):
             yield
 
     @contextmanager
     def returning(self, connection: Any, deadline: float | None = None) -> Iterator[None]:
-        """While inside, nothing is switched, and calls fail from `deadline` on, if there is one."""
         limit = nullcontext() if deadline is None else self._bounded(connection, deadline)
         with _record(connection).on_its_way_back(deadline), limit:
             yield

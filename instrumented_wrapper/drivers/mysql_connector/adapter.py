@@ -85,7 +85,6 @@ class MySQLConnector(ForMySQL):
     kinds: tuple[type[Any], ...] = (MySQLConnectionAbstract,)
 
     def version(self, connection: Any) -> str:
-        """Return what the greeting said."""
         handshake = connection._handshake or {}
         return str(handshake.get("server_version_original") or "")
 
@@ -111,7 +110,6 @@ class MySQLConnector(ForMySQL):
         return _is_c(connection) and not self.has_ended(connection) and bool(connection.more_results)
 
     def is_closed(self, connection: Any) -> bool:
-        """Tell whether the app's close is done: until then it can be reset."""
         record = record_of(connection)
         return record is not None and record.driver_state.get("closed") == record.generation
 
@@ -126,7 +124,6 @@ class MySQLConnector(ForMySQL):
         return record is not None and record.driver_state.get("lost") == record.generation
 
     def mark_lost(self, connection: Any) -> None:
-        """Keep it."""
         if (record := record_of(connection)) is not None:
             record.driver_state["lost"] = record.generation
 
@@ -138,7 +135,6 @@ class MySQLConnector(ForMySQL):
         return unnumbered and not (self.is_closed(connection) or self.is_alive(connection))
 
     def is_alive(self, connection: Any) -> bool:
-        """Ping."""
         try:
             if getattr(connection, "_cmysql", None) is None:
                 _call(connection, "cmd_ping")
@@ -151,7 +147,6 @@ class MySQLConnector(ForMySQL):
         return alive
 
     def socket(self, connection: Any) -> int | None:
-        """Return the descriptor of the physical connection, where it is known."""
         if _is_c(connection):
             return sockets.number_of(connection)
         sock = getattr(getattr(connection, "_socket", None), "sock", None)
@@ -167,7 +162,6 @@ class MySQLConnector(ForMySQL):
             record.poll = partial(_is_quiet, ref(record))
 
     def where(self, connection: Any) -> tuple[str, int | None]:
-        """Return the host and port, or the path of the socket."""
         path = connection._unix_socket
         return (str(path), None) if path else (str(connection._host), int(connection._port))
 

@@ -83,7 +83,6 @@ class MySQLClient(ForMySQL):
     kinds: tuple[type[Any], ...] = (Connection,)
 
     def version(self, connection: Any) -> str:
-        """Return what the greeting said."""
         record = record_of(connection)
         known = (
             None if record is None else record.driver_state.get("version")
@@ -110,7 +109,6 @@ class MySQLClient(ForMySQL):
         return cursor is not None and cursor._result is not None
 
     def is_closed(self, connection: Any) -> bool:
-        """Tell whether the app has closed it."""
         return not C.open.__get__(physical(connection)) and not self.has_ended(connection)
 
     def has_ended(self, connection: Any) -> bool:
@@ -119,12 +117,10 @@ class MySQLClient(ForMySQL):
         return record is not None and record.driver_state.get("lost") == record.generation
 
     def mark_lost(self, connection: Any) -> None:
-        """Keep it."""
         if (record := record_of(connection)) is not None:
             record.driver_state["lost"] = record.generation
 
     def is_alive(self, connection: Any) -> bool:
-        """Ping."""
         try:
             C.ping(physical(connection))
         except _exceptions.Error:
@@ -133,7 +129,6 @@ class MySQLClient(ForMySQL):
         return True
 
     def socket(self, connection: Any) -> int | None:
-        """Return the descriptor of the physical connection."""
         here = physical(connection)
         return int(C.fileno(here)) if C.open.__get__(here) else None
 

@@ -71,7 +71,6 @@ class Psycopg(SettingsQueries, TrackedDriver):
         return isinstance(connection, BaseConnection)
 
     def peer(self, connection: Any) -> ServerAddress:
-        """Return the server of the present physical connection; also known after it was lost."""
         record: Any = record_of(connection)
         if record.peer is None:
             record.peer = _peer_of(connection.pgconn)
@@ -91,7 +90,6 @@ class Psycopg(SettingsQueries, TrackedDriver):
         connection._begin_statement = b""
 
     def is_idle(self, connection: Any) -> bool:
-        """Return True if it is healthy and nothing is under way."""
         return bool(connection.pgconn.transaction_status == _IDLE)
 
     def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
@@ -99,11 +97,9 @@ class Psycopg(SettingsQueries, TrackedDriver):
         return bool(connection.pgconn.status == pq.ConnStatus.BAD)
 
     def is_in_transaction(self, connection: Any) -> bool:
-        """Return True if a transaction is open, also an aborted one."""
         return bool(connection.pgconn.transaction_status in _IN_TRANSACTION)
 
     def is_closed(self, connection: Any) -> bool:
-        """Return True if the app has closed it, or it has ended."""
         return bool(connection.closed)
 
     def check_outside_transaction(self, connection: Any, verb: str) -> None:
@@ -122,15 +118,9 @@ class Psycopg(SettingsQueries, TrackedDriver):
             )
 
     def lock(self, connection: Any) -> Any:
-        """Return psycopg's own lock."""
         return connection.lock
 
     def finish_work(self, connection: Any) -> Any:
-        """Commit what a handler left open in a transaction of its own.
-
-        Raises:
-            InFailedSqlTransaction: that one is aborted: what the handler was to do is not done.
-        """
         if connection.pgconn.transaction_status == TransactionStatus.INERROR:
             raise psycopg.errors.InFailedSqlTransaction("the handler left an aborted transaction")
         return connection.commit() if connection.pgconn.transaction_status == _INTRANS else None
@@ -157,12 +147,10 @@ class Psycopg(SettingsQueries, TrackedDriver):
         return candidate(dressed, internal, record, found, pgconn.socket, deadline)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
-        """Leave the new session in a transaction that the server itself refuses to go on with."""
         connection = replacement.connection
         return connection.wait(_aborted(connection))
 
     def graft(self, connection: Any, replacement: Replacement) -> None:
-        """Swap the physical connections of the app's object and the replacement's, in one step."""
         record: Any = record_of(connection)
         other = replacement.connection
         with taking_over(record):
@@ -181,23 +169,19 @@ class Psycopg(SettingsQueries, TrackedDriver):
             record.loss_reported = False
 
     def abandon(self, connection: Any) -> None:
-        """Close the app's object for good; its cursors fail from now on."""
         record: Any = record_of(connection)
         with closing_for_good(record):
             connection._closed = True
             connection.pgconn.finish()
 
     def silence(self, connection: Any) -> None:
-        """In a forked child: give up its socket, which is the parent's."""
         if not connection.closed:
             silence(connection.pgconn.socket)
 
     def end(self, connection: Any) -> None:
-        """End the physical connection of a connection that its pool must discard."""
         connection.pgconn.finish()
 
     def discard(self, replacement: Replacement) -> None:
-        """Close the physical connection that the replacement's object has."""
         replacement.connection._closed = True
         replacement.connection.pgconn.finish()
 

@@ -53,12 +53,10 @@ class SettingsQueries:
             connection.lock.release()
 
     def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
-        """Return True if a pooler keeps the server session for `connection`."""
         driver: Any = self
         return detect_pooler(driver, connection, like, deadline)
 
     def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
-        """Return the values of settings that the server reports by itself."""
         known = record_of(connection)
         return {} if known is None else known.settings_client.reported(names)
 
@@ -76,15 +74,12 @@ class SettingsQueries:
     def assign(
         self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
-        """Clear state and give the server settings, in one round trip."""
         return self.waiting(connection, assign_settings(_Channel(connection), assignments, clears, back))
 
     def resync(self, connection: Any) -> Any:
-        """Query all that is in doubt, and update the session."""
         return self.waiting(connection, resync_settings(_Channel(connection)))
 
     def query(self, connection: Any, text: str) -> Any:
-        """Send a text and return its rows as text."""
         return self.waiting(connection, _Channel(connection).send(text))
 
 

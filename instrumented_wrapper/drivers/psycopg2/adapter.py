@@ -19,7 +19,7 @@ from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.psycopg2 import libpq
 from instrumented_wrapper.drivers.psycopg2.classes import (
@@ -70,7 +70,7 @@ class IsolationLevel(IntEnum):
     READ_UNCOMMITTED = extensions.ISOLATION_LEVEL_READ_UNCOMMITTED
 
 
-class Psycopg2:
+class Psycopg2(DriverAdapter):
     """`DriverAdapter` for psycopg2."""
 
     name = "psycopg2"
@@ -79,8 +79,6 @@ class Psycopg2:
     raises: tuple[type[Exception], ...] = (psycopg2.Error,)
     operational_error: type[Exception] = psycopg2.OperationalError
     programming_error: type[Exception] = psycopg2.ProgrammingError
-    error_number: int | None = None
-    reentrant = False
     alive_by_default = True
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"readonly": "read_only"})
@@ -91,10 +89,6 @@ class Psycopg2:
         given = C.get_dsn_parameters(connection)
         record.driver_state[_WANTED] = given.get("target_session_attrs")
         record.attach(connection, hosts_of(given, os.environ))
-
-    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
-        """Return nothing: pools look at the connection."""
-        return {}
 
     def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with PostgreSQL."""
@@ -126,12 +120,7 @@ class Psycopg2:
         here = physical(connection)
         return bool(_status(here) == _IDLE and _state(here) == extensions.STATUS_READY)
 
-    def is_streaming(self, connection: Any) -> bool:
-        """A named cursor fetches by statements of its own."""
-        return False
-
     def is_closed(self, connection: Any) -> bool:
-        """Tell whether the app has closed it."""
         here = physical(connection) if hasattr(connection, "__dict__") else connection  # made before it was patched
         return _closed.__get__(here) == 1  # type: ignore[no-any-return]
 
@@ -140,10 +129,6 @@ class Psycopg2:
         here = physical(connection)
         closed = _closed.__get__(here)
         return closed == LOST or (not closed and _status(here) == _UNKNOWN)
-
-    def may_have_ended(self, error: BaseException) -> bool:
-        """libpq knows whether the session has ended."""
-        return False
 
     def is_alive(self, connection: Any) -> bool:
         """Read what came unasked: notifications, notices, or the server's last words."""
@@ -158,7 +143,6 @@ class Psycopg2:
         return descriptor if descriptor >= 0 else None
 
     def peer(self, connection: Any, record: Record) -> ServerAddress:
-        """Return the server that libpq is connected to."""
         here = physical(connection)
         if _closed.__get__(here):
             return ServerAddress(postgresql.SYSTEM, "", "", None)
@@ -200,10 +184,6 @@ class Psycopg2:
             return query.decode(errors="replace")
         return query.as_string(cursor.connection) if hasattr(query, "as_string") else str(query)
 
-    def executed(self, cursor: Any) -> str | None:
-        """What is read belongs to one statement."""
-        return None
-
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return the statement as psycopg2 will send it."""
         with contextlib.suppress(Exception):  # psycopg2 says the same again, and what is wrong
@@ -211,7 +191,6 @@ class Psycopg2:
         return None
 
     def finish(self, connection: Any, command: str) -> None:
-        """Send COMMIT or ROLLBACK, where a transaction is open."""
         here = physical(connection)
         (C.commit if command == "COMMIT" else C.rollback)(here)
         if _status(here) in (2, 3):  # begun by SQL in autocommit, of which psycopg2 does not know
@@ -282,7 +261,6 @@ class Psycopg2:
         return former
 
     def refuse(self, connection: Any) -> None:
-        """Leave the session in an aborted transaction, which psycopg2 knows of where it begins them itself."""
         text = postgresql.ABORTED_TRANSACTION
         cursor = C.cursor(physical(connection), cursor_factory=extensions.cursor)
         with contextlib.suppress(psycopg2.Error):
@@ -301,10 +279,6 @@ class Psycopg2:
                 end.shutdown(socket.SHUT_RDWR)
                 end.close()
             libpq.listen(C.pgconn_ptr.__get__(here))
-
-    def two_phase_refusal(self, connection: Any, effects: Any, error: BaseException) -> str:
-        """What is prepared belongs to no session."""
-        return ""
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now, and that is not what the app asked for."""

@@ -48,7 +48,6 @@ class PyMySQL(ForMySQL):
     kinds: tuple[type[Any], ...] = (Connection,)
 
     def version(self, connection: Any) -> str:
-        """Return what the greeting said."""
         return str(connection.server_version)
 
     def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
@@ -65,7 +64,6 @@ class PyMySQL(ForMySQL):
         return result is not None and bool(result.unbuffered_active or result.has_next)
 
     def is_closed(self, connection: Any) -> bool:
-        """Tell whether the app has closed it."""
         return bool(connection._closed)
 
     def has_ended(self, connection: Any) -> bool:
@@ -73,11 +71,9 @@ class PyMySQL(ForMySQL):
         return connection._sock is None and not connection._closed
 
     def mark_lost(self, connection: Any) -> None:
-        """Close the socket."""
         connection._force_close()
 
     def is_alive(self, connection: Any) -> bool:
-        """Ping."""
         try:
             connection._execute_command(COMMAND.COM_PING, "")
             connection._read_ok_packet()
@@ -90,7 +86,6 @@ class PyMySQL(ForMySQL):
         return None if connection._sock is None else int(connection._sock.fileno())
 
     def where(self, connection: Any) -> tuple[str, int | None]:
-        """Return the host and port, or the path of the socket."""
         path = connection.unix_socket
         return (str(path), None) if path else (str(connection.host), int(connection.port))
 
@@ -119,7 +114,6 @@ class PyMySQL(ForMySQL):
         return result is not None and (result.message is None or bool(result.has_next))
 
     def tracks(self, connection: Any) -> bool:
-        """Tell whether the server was asked to report what changes."""
         return TRACKED in connection.__dict__
 
     def fetch_reports(self, connection: Any) -> None:

@@ -37,7 +37,6 @@ class MySQLSettings(Reports):
     """`SettingsClient` with MySQL. What may wait returns a value where the driver blocks, else an awaitable."""
 
     def query_settings(self, names: Sequence[str]) -> Any:
-        """Ask for values of settings; those that the server does not know are None. May wait."""
         return self._channel.run(self._query_settings(names))
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Any:
@@ -45,7 +44,6 @@ class MySQLSettings(Reports):
         return self._channel.run(self._assign(assignments, clears, back))
 
     def resync(self) -> Any:
-        """Ask for all that is in doubt, and tell the session. May wait."""
         return self._channel.run(self._resync())
 
     def _query_settings(self, names: Sequence[str]) -> Flow[Values]:

@@ -231,7 +231,6 @@ class ReportedSettings:
         return False
 
     def moved(self) -> None:
-        """The physical connection is another one now."""
         self._record = record = self._reporting.record
         record.functions = FUNCTIONS.setdefault(self._place(), Functions())
         record.reported = self._reported
@@ -242,7 +241,6 @@ class ReportedSettings:
         return None if spelled is None else self._status(spelled)
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
-        """Return the values of those settings that the server reports."""
         told = {n: self._reported(n) for n in names if not self._record.on_server.is_masked(n)}
         return {name: value for name, value in told.items() if value is not None}
 
@@ -251,13 +249,11 @@ class ReportedSettings:
         return not effects.only_sets or any(step.name in _TELLING for step in effects.steps)
 
     def keep_reported(self) -> None:
-        """Take what the server reports now as the baseline."""
         self._noticed = self._statuses(_SPELLED)
         given = zip(questions.REPORTED, self._noticed, strict=True)
         self._first = [None if value is None or self._ours(name, value) else value for name, value in given]
 
     def apply_reports(self) -> None:
-        """Take what the server has reported outside a transaction of settings that no statement named."""
         record = self._record
         record.reports_deferred = bool(record.on_server.open.levels) or not self._reporting.is_idle()
         if not record.reports_deferred:
@@ -295,7 +291,6 @@ class ReportedSettings:
         """Each change is reported at once."""
 
     def with_functions(self, effects: Effects) -> Effects | None:
-        """Add what is known of the functions that a statement calls."""
         return with_calls(self._record, effects)
 
 
@@ -307,15 +302,12 @@ class PostgreSQLSettings(ReportedSettings):
         self._channel = channel
 
     def query_settings(self, names: Sequence[str]) -> Values:
-        """Ask for values of settings."""
         return _to_end((query_settings if self._channel.is_idle() else show_settings)(self._channel, names))
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Assigned | None:
-        """Clear state and give settings, in one round trip."""
         return _to_end(assign_settings(self._channel, assignments, clears, back))
 
     def resync(self) -> Values:
-        """Ask for all that is in doubt, and tell the session."""
         return _to_end(resync_settings(self._channel))
 
 

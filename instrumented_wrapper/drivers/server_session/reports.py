@@ -7,16 +7,18 @@ only that something has changed; of what a query sets while it has rows, a later
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from instrumented_wrapper.databases.mysql import tracking
 from instrumented_wrapper.databases.mysql.settings import HIDDEN, TIMESTAMP, TOGETHER
 from instrumented_wrapper.databases.mysql.state import UNNAMED
 from instrumented_wrapper.drivers import Flow
-from instrumented_wrapper.drivers.server_session.channel import Channel
 from instrumented_wrapper.drivers.server_session.user_variables import UserVariables
 from instrumented_wrapper.savepoints import ANY
 from instrumented_wrapper.statement import SET_LOCAL, Effects
+
+if TYPE_CHECKING:
+    from instrumented_wrapper.drivers.mysql_channel import Channel
 
 _CODE: Final = ("call", "execute")  # what they run is not read
 
@@ -39,7 +41,6 @@ class Reports:
         self._variables = UserVariables(channel)
 
     def moved(self) -> None:
-        """The physical connection is another one now."""
         self._pending.clear()
         self._more = self._is_baseline = False
         self._channel.record.reported = self._reported
@@ -132,7 +133,6 @@ class Reports:
         return self._channel.tracks() and not self._channel.dialect().mariadb
 
     def keep_reported(self) -> None:
-        """What was reported belongs to the baseline."""
         if self._more and self._channel.blocks:
             self._channel.run(self._fetch_reports())
         elif self._more:  # nothing waits here: the next statement asks first

@@ -45,7 +45,6 @@ class SQLiteSettings:
         return {}
 
     def keep_reported(self) -> None:
-        """What is there now belongs to the baseline."""
         self._baseline.clear()
         self._record.residual.forget()
 
@@ -77,7 +76,6 @@ class SQLiteSettings:
         self._baseline.clear()
 
     def query_settings(self, names: Sequence[str]) -> Values:
-        """Read PRAGMAs."""
         return {name: self._value(name) for name in names}
 
     def _value(self, name: str) -> str | None:
@@ -119,7 +117,6 @@ class SQLiteSettings:
         return [(str(kind), str(one)) for kind, one in self._query(sqlite.LISTED[name])]
 
     def resync(self) -> Values:
-        """Read what is in doubt."""
         record = self._record
         record.apply_answer(ServerAnswer(self.query_settings(record.on_server.names_in_doubt()), {}), None)
         return {}

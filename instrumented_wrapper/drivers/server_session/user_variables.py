@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
 from instrumented_wrapper.drivers import Flow
-from instrumented_wrapper.drivers.server_session.channel import Channel
 from instrumented_wrapper.statement import DOUBT, SET, UNSEEN, Step
+
+if TYPE_CHECKING:
+    from instrumented_wrapper.drivers.mysql_channel import Channel
 
 Shown = Mapping[str, tuple[str | None, str | None]]
 

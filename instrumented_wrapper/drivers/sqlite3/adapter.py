@@ -15,7 +15,7 @@ from typing import Any, Final
 from instrumented_wrapper.databases import sqlite
 from instrumented_wrapper.drivers import Flow, Replacement
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
@@ -35,7 +35,7 @@ HIDDEN: Final = "_instrumented_wrapper_hidden"  # in a connection's ``__dict__``
 _IN_TRANSACTION: Final = _C.in_transaction.__get__
 
 
-class SQLite:
+class SQLite(DriverAdapter):
     """`DriverAdapter` for sqlite3."""
 
     name = "sqlite3"
@@ -44,16 +44,9 @@ class SQLite:
     raises: tuple[type[Exception], ...] = (sqlite3.Error,)
     operational_error: type[Exception] = sqlite3.OperationalError
     programming_error: type[Exception] = sqlite3.ProgrammingError
-    error_number: int | None = None
-    reentrant = False
-    alive_by_default = False
     settings: Sequence[str] = SETTINGS
     aliases: Mapping[str, str] = MappingProxyType({"query_only": "read_only"})
     kinds: tuple[type[Any], ...] = (_C,)
-
-    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
-        """Return nothing: pools look at the connection."""
-        return {}
 
     def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with SQLite."""
@@ -72,11 +65,6 @@ class SQLite:
         return HAS_AUTOCOMMIT and self.read(connection, "autocommit") is False
 
     def begins(self, connection: Any) -> bool:
-        """Nothing depends on it: there are no losses."""
-        return False
-
-    def is_streaming(self, connection: Any) -> bool:
-        """PRAGMAs may be read while rows are."""
         return False
 
     def is_closed(self, connection: Any) -> bool:
@@ -88,19 +76,12 @@ class SQLite:
         return False
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
-        """Nothing is ever lost."""
-        return False
-
-    def may_have_ended(self, error: BaseException) -> bool:
-        """There is no session that could end."""
         return False
 
     def is_alive(self, connection: Any) -> bool:
-        """It always is."""
         return True
 
     def socket(self, connection: Any) -> int | None:
-        """There is none."""
         return None
 
     def peer(self, connection: Any, record: Record) -> ServerAddress:
@@ -108,7 +89,6 @@ class SQLite:
         return ServerAddress(sqlite.SYSTEM, str(record.arguments.positional[0]), "", None)
 
     def site(self, connection: Any, record: Record) -> Site:
-        """Return the same."""
         return Site(sqlite.SYSTEM, str(record.arguments.positional[0]), "", None)
 
     def read(self, connection: Any, setting: str) -> Any:
@@ -157,12 +137,7 @@ class SQLite:
         return True
 
     def text_of(self, cursor: Any, query: Any) -> str:
-        """Return the text of a query, which is nothing else."""
         return query if isinstance(query, str) else ""
-
-    def executed(self, cursor: Any) -> str | None:
-        """What is read belongs to one statement."""
-        return None
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """A PRAGMA takes no parameters."""
@@ -176,31 +151,24 @@ class SQLite:
         """There is no loss."""
 
     def is_standby(self, connection: Any) -> bool | None:
-        """There is no server."""
         return None
 
     def requested_role(self, record: Record) -> str:
-        """There is no server."""
         return ANY
 
     def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
-        """There is no other server."""
         raise sqlite3.NotSupportedError("sqlite3 has no server")
 
     def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
-        """There is no other server."""
         return None
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
-        """There is no other server."""
         return "failed", "is no server", True
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
-        """Nothing is looked for."""
         return (id(connection),)
 
     def swap(self, connection: Any, other: Any) -> Any:
-        """Nothing is exchanged."""
         raise sqlite3.NotSupportedError("sqlite3 has no server")
 
     def refuse(self, connection: Any) -> None:
@@ -209,12 +177,7 @@ class SQLite:
     def shut(self, connection: Any, for_good: bool) -> None:
         """Nothing is shut."""
 
-    def two_phase_refusal(self, connection: Any, effects: Any, error: BaseException) -> str:
-        """What is prepared belongs to no session."""
-        return ""
-
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
-        """A file has no role."""
         return False
 
 
