@@ -19,12 +19,13 @@ import wrapt
 
 from instrumented_wrapper import events, leaks, lifecycle, options, resets, runners, supported, switching
 from instrumented_wrapper.drivers import Driver, Flow
-from instrumented_wrapper.drivers.registry import know
+from instrumented_wrapper.drivers.registry import drop_all, know
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.owners import driver_of, not_ours, thread_of, unwrapped
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.session import Session
 from instrumented_wrapper.snapshot import SessionState
 
@@ -161,7 +162,11 @@ def _patch(entry: supported.Entry, module: Any, patches: Patches) -> str:
             return f"left alone: older than {oldest}"
         know(import_module(entry.room).DRIVER)
         chosen = chosen if entry.has_server else replace(chosen, failover="off")
-    return import_module(entry.room).install(patches, chosen, _state.flows)  # type: ignore[no-any-return]
+    room = import_module(entry.room)
+    if lacking := ", ".join(missing(getattr(room, "PARTS", {}))):
+        logger.warning("%s lacks %s: it is left alone", entry.module, lacking)
+        return f"left alone: it lacks {lacking}"
+    return room.install(patches, chosen, _state.flows) or "patched"
 
 
 def uninstrument() -> None:
@@ -179,7 +184,7 @@ def uninstrument() -> None:
             patches.undo()
         for name in patched:
             if name in supported.driver_names() and (room := sys.modules.get(supported.entries()[name].room)):
-                room.uninstall()
+                getattr(room, "uninstall", partial(drop_all, name))()
 
 
 # --- asking a session -------------------------------------------------------------------------------------------

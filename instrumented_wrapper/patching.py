@@ -7,8 +7,10 @@ attribute that was only inherited is taken away again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import FunctionType
 from typing import Any, Final
 
@@ -16,6 +18,32 @@ import wrapt
 
 _ABSENT: Final = object()
 Wrapper = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+Method = Callable[..., Any]
+
+
+def around(context: Callable[..., AbstractContextManager[Any]]) -> Callable[[Method], Method]:
+    """Return what has a method, or a coroutine function, do all that it does inside a context manager.
+
+    Args:
+        context: is called with the object and the arguments of the method.
+    """
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            with context(self, *args, **kwargs):
+                return original(self, *args, **kwargs)
+
+        @functools.wraps(original)
+        async def method_async(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            with context(self, *args, **kwargs):
+                return await original(self, *args, **kwargs)
+
+        return method_async if inspect.iscoroutinefunction(original) else method
+
+    return make
 
 
 class Patches:

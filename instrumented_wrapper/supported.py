@@ -22,7 +22,8 @@ class DriverEntry:
 
     Attributes:
         module: the module that the app imports. The option `drivers` and telemetry use it as the driver's name.
-        room: the module that patches it, with ``install(patches, options, flows)``, ``uninstall()`` and ``DRIVER``.
+        room: the module that patches it, with ``DRIVER``, ``install(patches, options, flows)`` and, where they are
+            needed, ``PARTS`` (see `self_test.missing`) and ``uninstall()``.
         project: the name under which its project is known.
         oldest: the oldest version that is supported; empty for a module of Python's own.
         version_in: the attribute of `module` that has its version, as text or as a tuple.
@@ -58,7 +59,7 @@ class PoolEntry:
 
     Attributes:
         module: the module that the app imports.
-        room: the module that patches it, with ``install(patches, options, flows)``.
+        room: the module that patches it, with ``install(patches, options, flows)`` and ``PARTS``.
         driver: the driver whose connections it has; empty if it takes those of any driver.
         holders: the classes of what the app holds instead of the driver's connection, each with the attribute that
             leads to that; a subclass is found by its base.

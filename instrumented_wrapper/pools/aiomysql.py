@@ -21,25 +21,20 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools.locked import limited_async
+from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.returning import take_back, to_take_back
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
-_PARTS: Final = "release _fill_free_pool ._free ._loop ._used".split()
+PARTS: Final = {pool.Pool: "release _fill_free_pool ._free ._loop ._used".split()}
 _under_way: Final[set[asyncio.Task[None]]] = set()  # nobody else need keep a task
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch the pool."""
-    if lacking := ", ".join(missing({pool.Pool: _PARTS})):
-        logger.warning("aiomysql.Pool lacks %s: returns to a pool are not looked after", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(pool.Pool, "release", functools.partial(_releasing, flows))
     patches.close_over(pool.Pool, "_fill_free_pool", _filling)
-    patches.close_over(pool.Pool, "_fill_free_pool", limited_async)
-    return "patched"
+    patches.close_over(pool.Pool, "_fill_free_pool", limited)
 
 
 def _filling(original: Method) -> Method:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from celery.fixups.django import DjangoWorkerFixup
 
@@ -13,19 +12,14 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools.request_end import end_request
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
-logger = logging.getLogger("instrumented_wrapper")
+PARTS: Final = {DjangoWorkerFixup: ["close_database", "._db", ".db_reuse_max"]}
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch what ends a task; where Celery closes connections it calls what Django calls after a request."""
-    if lacking := ", ".join(missing({DjangoWorkerFixup: ["close_database", "._db", ".db_reuse_max"]})):
-        logger.warning("Celery's fixup for Django lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(DjangoWorkerFixup, "close_database", functools.partial(_ending, flows))
-    return "patched"
 
 
 def _ending(flows: Flows, original: Method) -> Method:

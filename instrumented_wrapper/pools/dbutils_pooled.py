@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from dbutils.pooled_db import (
@@ -19,17 +19,15 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, around
 from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.request_end import end_use
 from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, policy
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
-logger = logging.getLogger("instrumented_wrapper")
 _PROXIES: Final = (PooledDedicatedDBConnection, PooledSharedDBConnection)
-_PARTS: Final = {
+PARTS: Final = {
     PooledDB: "connection cache ._lock ._connections ._idle_cache ._maxconnections ._reset".split(),
     PooledDedicatedDBConnection: ["close", "__del__", "._con"],
     PooledSharedDBConnection: ["close", "__del__", "._con"],
@@ -37,18 +35,14 @@ _PARTS: Final = {
 _here: Final = threading.local()  # `finalising`: a connection that the app dropped goes back to its pool
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch the pool, and the proxies that it hands out."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("DBUtils lacks %s: its pool is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(PooledDB, "connection", limited)
     patches.close_over(PooledDB, "cache", functools.partial(_taking_back, flows))
     for kind in _PROXIES:
         patches.close_over(kind, "__del__", _finalising)
     if options.metrics:
         measured.install(patches, flows.pools, PooledDB, _MEASURED)
-    return "patched"
 
 
 def _taking_back(flows: Flows, original: Method) -> Method:
@@ -85,19 +79,16 @@ def _discard(pool: Any) -> None:
         pool._lock.notify()
 
 
-def _finalising(original: Method) -> Method:
+@around
+@contextmanager
+def _finalising(proxy: Any) -> Iterator[None]:
     """``__del__`` of a proxy gives its connection back."""
-
-    @functools.wraps(original)
-    def __del__(self: Any) -> None:
-        before = getattr(_here, "finalising", False)
-        _here.finalising = True
-        try:
-            original(self)
-        finally:
-            _here.finalising = before
-
-    return __del__
+    before = getattr(_here, "finalising", False)
+    _here.finalising = True
+    try:
+        yield
+    finally:
+        _here.finalising = before
 
 
 def _state(pool: Any) -> PoolState:

@@ -7,8 +7,8 @@ connection that was moved has not ended.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from dbutils.steady_db import SteadyDBConnection
@@ -17,35 +17,26 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import configuring
 from instrumented_wrapper.errors import FailoverError, FailoverFailedError
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, around
 from instrumented_wrapper.pools.request_end import end_use
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
-logger = logging.getLogger("instrumented_wrapper")
-_PARTS: Final = "_create _close _fatal_check close ._con ._closed ._closeable".split()  # from 3.2 on
+PARTS: Final = {
+    SteadyDBConnection: "_create _close _fatal_check close ._con ._closed ._closeable".split()
+}  # from 3.2 on
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch steady connections."""
-    if lacking := ", ".join(missing({SteadyDBConnection: _PARTS})):
-        logger.warning("DBUtils lacks %s: its connections are left alone", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(SteadyDBConnection, "_create", _creating)
     patches.close_over(SteadyDBConnection, "close", functools.partial(_closing, flows))
     patches.close_over(SteadyDBConnection, "_fatal_check", _judging)
-    return "patched"
 
 
-def _creating(original: Method) -> Method:
+@around
+def _creating(connection: Any) -> AbstractContextManager[None]:
     """``_create``: it also executes ``setsession``."""
-
-    @functools.wraps(original)
-    def _create(self: Any) -> Any:
-        with configuring():
-            return original(self)
-
-    return _create
+    return configuring()
 
 
 def _judging(original: Method) -> Method:

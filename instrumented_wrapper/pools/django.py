@@ -9,47 +9,35 @@ cursors while it connects, to check the server's version.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import configuring, handed_to_app, tracked_as
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, around
 from instrumented_wrapper.pools.request_end import end_request
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
-logger = logging.getLogger("instrumented_wrapper")
-_PARTS = "connect cursor close close_if_unusable_or_obsolete .connection .in_atomic_block .alias".split()
+PARTS: Final = {
+    BaseDatabaseWrapper: """connect cursor close close_if_unusable_or_obsolete .connection .in_atomic_block
+    .alias""".split()
+}
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch what makes a connection and configures it, and what ends a request."""
-    if lacking := ", ".join(missing({BaseDatabaseWrapper: _PARTS})):
-        logger.warning("Django's BaseDatabaseWrapper lacks %s: its connections are left alone", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(BaseDatabaseWrapper, "connect", _connecting)
     patches.close_over(BaseDatabaseWrapper, "close_if_unusable_or_obsolete", functools.partial(_ending, flows))
-    return "patched"
 
 
-def _connecting(original: Method) -> Method:
-    @functools.wraps(original)
-    def connect(self: Any) -> Any:
-        with configuring(), _cursors_made_by_layers(self):
-            return original(self)
-
-    return connect
-
-
+@around
 @contextmanager
-def _cursors_made_by_layers(wrapper: Any) -> Iterator[None]:
-    """While inside, what happens before ``wrapper.cursor()`` returns is the app's doing, whoever calls it.
+def _connecting(wrapper: Any) -> Iterator[None]:
+    """``connect``: what configures the connection is the baseline, but for what happens in ``wrapper.cursor()``.
 
     A class between Django's and the app's may override ``cursor`` or ``_cursor``: only the object itself comes first.
     """
@@ -62,7 +50,8 @@ def _cursors_made_by_layers(wrapper: Any) -> Iterator[None]:
 
     own["cursor"] = cursor
     try:
-        yield
+        with configuring():
+            yield
     finally:
         own.pop("cursor", None)
         own.update({} if before is None else {"cursor": before})

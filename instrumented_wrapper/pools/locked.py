@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from instrumented_wrapper.drivers.registry import checking_out
+from instrumented_wrapper.patching import around
 
 LOCK_TIMEOUT: Final = 2.0  # seconds of a search; a server that has taken over is found at once
 
 
-def limited(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `original`, within which a switch or the search of a connect ends in time."""
-
-    @functools.wraps(original)
-    def method(*args: Any, **kwargs: Any) -> Any:
-        with checking_out(time.monotonic() + LOCK_TIMEOUT):
-            return original(*args, **kwargs)
-
-    return method
-
-
-def limited_async(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Do as `limited` does, for a coroutine."""
-
-    @functools.wraps(original)
-    async def method(*args: Any, **kwargs: Any) -> Any:
-        with checking_out(time.monotonic() + LOCK_TIMEOUT):
-            return await original(*args, **kwargs)
-
-    return method
+@around
+def limited(*args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+    """While inside, a switch or the search of a connect ends in time."""
+    return checking_out(time.monotonic() + LOCK_TIMEOUT)

@@ -16,25 +16,22 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import checking_out, tracked
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, around
 from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.returning import OFF, ON, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
+PARTS: Final = {pooling.PooledMySQLConnection: ["close", "._cnx", "._cnx_pool"]}
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch the pool and the connections that it hands out."""
-    if lacking := ", ".join(missing({pooling.PooledMySQLConnection: ["close", "._cnx", "._cnx_pool"]})):
-        logger.warning("mysql.connector.pooling lacks %s: returns to a pool are not looked after", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
     patches.close_over(pooling.MySQLConnectionPool, "get_connection", _checking_out)
     if options.metrics and not missing({pooling.MySQLConnectionPool: ["add_connection", "._cnx_queue"]}):
         measured.install(patches, flows.pools, pooling.MySQLConnectionPool, _MEASURED)
-    return "patched"
 
 
 def _returning(flows: Flows, original: Method) -> Method:
@@ -65,15 +62,10 @@ def _returning(flows: Flows, original: Method) -> Method:
     return close
 
 
-def _checking_out(original: Method) -> Method:
+@around
+def _checking_out(pool: Any) -> contextlib.AbstractContextManager[None]:
     """``get_connection``: the pool checks a connection with a lock on all of it, so that nothing may wait meanwhile."""
-
-    @functools.wraps(original)
-    def get_connection(self: Any) -> Any:
-        with checking_out(-math.inf):
-            return original(self)
-
-    return get_connection
+    return checking_out(-math.inf)
 
 
 def _state(pool: Any) -> PoolState:

@@ -6,8 +6,8 @@ A return ends a use of the connection. The pool itself rolls back what is open.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from peewee import Database
@@ -17,41 +17,30 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import configuring, hand_out, tracked_as
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, around
 from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.request_end import end_use
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
-logger = logging.getLogger("instrumented_wrapper")
-_PARTS: Final = {
+PARTS: Final = {
     Database: ["connect"],
     PooledDatabase: "_connect _close ._in_use ._connections ._max_connections .conn_key".split(),
 }
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch what connects, and what hands connections out and takes them back."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("peewee lacks %s: its pools are left alone", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(Database, "connect", _connecting)
     patches.close_over(PooledDatabase, "_connect", _checking_out)
     patches.close_over(PooledDatabase, "_close", functools.partial(_taking_back, flows))
     if options.metrics:
         measured.install(patches, flows.pools, PooledDatabase, _MEASURED)
-    return "patched"
 
 
-def _connecting(original: Method) -> Method:
+@around
+def _connecting(database: Any, *args: Any, **kwargs: Any) -> AbstractContextManager[None]:
     """``Database.connect``: also a connection of a pool is initialised here, each time."""
-
-    @functools.wraps(original)
-    def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with configuring():
-            return original(self, *args, **kwargs)
-
-    return connect
+    return configuring()
 
 
 def _checking_out(original: Method) -> Method:

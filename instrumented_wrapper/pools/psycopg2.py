@@ -16,25 +16,20 @@ from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.returning import take_back, to_take_back
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
-_PARTS: Final = "_getconn _putconn ._pool ._rused ._used .closed".split()
+PARTS: Final = {pool.AbstractConnectionPool: "_getconn _putconn ._pool ._rused ._used .closed".split()}
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch the pools, whose ``putconn`` is one function under two names."""
-    if lacking := ", ".join(missing({pool.AbstractConnectionPool: _PARTS})):
-        logger.warning("psycopg2.pool lacks %s: returns to a pool are not looked after", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(pool.AbstractConnectionPool, "_getconn", limited)
     patches.close_over(pool.AbstractConnectionPool, "_putconn", functools.partial(_returning, flows))
     patches.close_over(pool.SimpleConnectionPool, "putconn", functools.partial(_returning, flows))
     if options.metrics:
         measured.install(patches, flows.pools, pool.AbstractConnectionPool, _measured("_getconn", "_putconn"))
         measured.install(patches, flows.pools, pool.SimpleConnectionPool, _measured("getconn", "putconn"))
-    return "patched"
 
 
 def _measured(takes: str, gives: str) -> measured.MeasuredPool:

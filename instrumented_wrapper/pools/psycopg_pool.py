@@ -10,7 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import psycopg_pool
@@ -19,59 +19,39 @@ from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import checking_out, configuring, hand_out, tracked, tracked_as
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, around
 from instrumented_wrapper.pools import psycopg_pool_metrics
 from instrumented_wrapper.pools.returning import take_back, to_take_back
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 pool_logger = logging.getLogger("psycopg.pool")  # the pool's own: users look for its warnings there
 _POOLS: Final = (psycopg_pool.ConnectionPool, psycopg_pool.AsyncConnectionPool)  # the null pools inherit
 _IDLE: Final = 0  # psycopg.pq.TransactionStatus
-_PARTS: Final = "getconn putconn _reset_connection _connect ._check ._reset ._pool".split()
+PARTS: Final = dict.fromkeys(_POOLS, "getconn putconn _reset_connection _connect ._check ._reset ._pool".split())
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch the four pools."""
-    if lacking := ", ".join(missing(dict.fromkeys(_POOLS, _PARTS))):
-        logger.warning("psycopg_pool lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
     sync, asynchronous = _POOLS
-    patches.close_over(sync, "_connect", _connecting)
-    patches.close_over(asynchronous, "_connect", _connecting_async)
+    for kind in _POOLS:
+        patches.close_over(kind, "_connect", _connecting)
+        patches.close_over(kind, "_reset_connection", _cleaning)
     patches.close_over(sync, "getconn", _checking_out)
     patches.close_over(asynchronous, "getconn", _checking_out_async)
     patches.close_over(sync, "putconn", functools.partial(_taking_back, flows))
     patches.close_over(asynchronous, "putconn", functools.partial(_taking_back_async, flows))
-    patches.close_over(sync, "_reset_connection", _cleaning)
-    patches.close_over(asynchronous, "_reset_connection", _cleaning_async)
     if options.metrics:
         psycopg_pool_metrics.install(patches, flows.pools)
-    return "patched"
 
 
 # --- a check-out ------------------------------------------------------------------------------------------------
 
 
-def _connecting(original: Method) -> Method:
+@around
+def _connecting(*args: Any, **kwargs: Any) -> AbstractContextManager[None]:
     """``_connect``: it also calls ``configure``. The baseline ends at the first check-out."""
-
-    @functools.wraps(original)
-    def _connect(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with configuring(until_checkout=True):
-            return original(self, *args, **kwargs)
-
-    return _connect
-
-
-def _connecting_async(original: Method) -> Method:
-    @functools.wraps(original)
-    async def _connect(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with configuring(until_checkout=True):
-            return await original(self, *args, **kwargs)
-
-    return _connect
+    return configuring(until_checkout=True)
 
 
 def _checking_out(original: Method) -> Method:
@@ -162,28 +142,11 @@ def _announce_rollback(driver: Driver, connection: Any, session: TrackedConnecti
         pool_logger.warning("rolling back returned connection: %s", connection)
 
 
-def _cleaning(original: Method) -> Method:
+@around
+def _cleaning(pool: Any, conn: Any) -> AbstractContextManager[None]:
     """``_reset_connection``: what the pool does here (a rollback, its ``reset`` callback) never starts a switch."""
-
-    @functools.wraps(original)
-    def _reset_connection(self: Any, conn: Any) -> None:
-        if (driver := _sender(self, conn)) is None:
-            return original(self, conn)  # type: ignore[no-any-return]
-        with driver.returning(conn):
-            return original(self, conn)  # type: ignore[no-any-return]
-
-    return _reset_connection
-
-
-def _cleaning_async(original: Method) -> Method:
-    @functools.wraps(original)
-    async def _reset_connection(self: Any, conn: Any) -> None:
-        if (driver := _sender(self, conn)) is None:
-            return await original(self, conn)  # type: ignore[no-any-return]
-        with driver.returning(conn):
-            return await original(self, conn)  # type: ignore[no-any-return]
-
-    return _reset_connection
+    driver = _sender(pool, conn)
+    return nullcontext() if driver is None else driver.returning(conn)
 
 
 def _sender(pool: Any, connection: Any) -> Driver | None:

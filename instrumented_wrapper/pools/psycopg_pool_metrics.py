@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import psycopg_pool
 
 from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.operations import Pools, PoolState
-from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.patching import Patches, around
 
 Method = Callable[..., Any]
 # In the pool's own __dict__: who is told of it; which connections the app has, and since when (0.0: not measured).
@@ -23,13 +24,12 @@ def install(patches: Patches, pools: Pools) -> None:
     """Patch the four pools; the null pools inherit."""
     for kind in (psycopg_pool.ConnectionPool, psycopg_pool.AsyncConnectionPool):
         patches.close_over(kind, "__init__", functools.partial(_making, pools))
+        patches.close_over(kind, "_connect", around(functools.partial(_connecting, pools)))
     sync, asynchronous = psycopg_pool.ConnectionPool, psycopg_pool.AsyncConnectionPool
     patches.close_over(sync, "getconn", functools.partial(_checking_out, pools))
     patches.close_over(asynchronous, "getconn", functools.partial(_checking_out_async, pools))
     patches.close_over(sync, "putconn", functools.partial(_taking_back, pools))
     patches.close_over(asynchronous, "putconn", functools.partial(_taking_back_async, pools))
-    patches.close_over(sync, "_connect", functools.partial(_connecting, pools))
-    patches.close_over(asynchronous, "_connect", functools.partial(_connecting_async, pools))
 
 
 def _state(pool: Any) -> PoolState | None:
@@ -103,10 +103,10 @@ def _checked_out(pools: Pools, pool: Any, connection: Any, started: float) -> No
 def _taking_back(pools: Pools, original: Method) -> Method:
     @functools.wraps(original)
     def putconn(self: Any, conn: Any) -> None:
-        returned = _returned(pools, self, conn)
+        seconds = _seconds_used(pools, self, conn)
         original(self, conn)
-        if returned is not None:
-            returned()
+        if seconds:
+            pools.used(self.name, seconds)
 
     return putconn
 
@@ -114,40 +114,23 @@ def _taking_back(pools: Pools, original: Method) -> Method:
 def _taking_back_async(pools: Pools, original: Method) -> Method:
     @functools.wraps(original)
     async def putconn(self: Any, conn: Any) -> None:
-        returned = _returned(pools, self, conn)
+        seconds = _seconds_used(pools, self, conn)
         await original(self, conn)
-        if returned is not None:
-            returned()
+        if seconds:
+            pools.used(self.name, seconds)
 
     return putconn
 
 
-def _returned(pools: Pools, pool: Any, connection: Any) -> Callable[[], None] | None:
-    """Return what is to be told once the pool has taken it: it refuses what it did not lend."""
+def _seconds_used(pools: Pools, pool: Any, connection: Any) -> float:
+    """Return how long the app had a connection, to be recorded once the pool has taken it: it may refuse; 0.0: not."""
     checked_out: dict[int, float] = pool.__dict__.get(_CHECKED_OUT, {})
     since = checked_out.pop(id(connection), 0.0)  # before the pool hands it out again
-    if not since or not pools.listens():
-        return None
-    return functools.partial(pools.used, pool.name, perf_counter() - since)
+    return perf_counter() - since if since and pools.listens() else 0.0
 
 
-def _connecting(pools: Pools, original: Method) -> Method:
-    @functools.wraps(original)
-    def _connect(self: Any, *args: Any, **kwargs: Any) -> Any:
-        started = perf_counter()
-        connection = original(self, *args, **kwargs)
-        pools.created(self.name, perf_counter() - started)
-        return connection
-
-    return _connect
-
-
-def _connecting_async(pools: Pools, original: Method) -> Method:
-    @functools.wraps(original)
-    async def _connect(self: Any, *args: Any, **kwargs: Any) -> Any:
-        started = perf_counter()
-        connection = await original(self, *args, **kwargs)
-        pools.created(self.name, perf_counter() - started)
-        return connection
-
-    return _connect
+@contextmanager
+def _connecting(pools: Pools, pool: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+    started = perf_counter()
+    yield
+    pools.created(pool.name, perf_counter() - started)

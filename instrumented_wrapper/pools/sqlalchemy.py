@@ -33,7 +33,6 @@ from instrumented_wrapper.pools import sqlalchemy_metrics
 from instrumented_wrapper.pools.baseline import in_doubt, settled
 from instrumented_wrapper.pools.in_threads import own
 from instrumented_wrapper.pools.returning import OFF, REPORT, must_end, policy, take_back, to_take_back
-from instrumented_wrapper.self_test import missing
 
 try:
     from sqlalchemy.util.concurrency import in_greenlet
@@ -56,7 +55,7 @@ _SET_BY: Final = {  # the driver's settings that an execution option sets
     "postgresql_deferrable": ("deferrable",),
 }
 _CONNECT: Final = "_ConnectionRecord__connect"  # calls the creator, then the listeners
-_PARTS: Final = {
+PARTS: Final = {
     _ConnectionRecord: f"""{_CONNECT} checkin invalidate driver_connection .fairy_ref ._ConnectionRecord__pool
     __dict__""".split(),
     _ConnectionFairy: "_reset _checkout ._connection_record".split(),
@@ -68,11 +67,8 @@ _KEPT: Final = (NullPool, SingletonThreadPool, StaticPool)  # nobody else gets t
 _DROPPED: Final = "_instrumented_wrapper_dropped"  # in the record's ``__dict__``: nobody has closed the app's object
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch what makes a connection and configures it, and what takes it back."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("SQLAlchemy's pool lacks %s: what its listeners set is taken for the app's doing", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(_ConnectionRecord, _CONNECT, functools.partial(_connecting, flows))
     patches.close_over(_ConnectionRecord, "checkin", _dropping)
     patches.close_over(_ConnectionFairy, "_reset", _rolling_back)
@@ -85,7 +81,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         patches.close_over(DefaultDialect, _PING, _pinging)
     if options.metrics:
         sqlalchemy_metrics.install(patches, flows.pools, _CONNECT)
-    return "patched"
 
 
 def _connecting(flows: Flows, original: Method) -> Method:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
@@ -28,20 +27,18 @@ from instrumented_wrapper.drivers.engine.async_endings import AsyncEndWrappers
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.connect_search import connected_async
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
-from instrumented_wrapper.drivers.engine.partial_execution import in_parts_async, of_the_rest_async
+from instrumented_wrapper.drivers.engine.partial_execution import in_parts, of_the_rest
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.registry import KEY, drop_all
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import TRACKED, ending
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.self_test import missing
 
-logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-_PARTS: Final = {
+PARTS: Final = {
     module: ["_connect", "_ConnectionContextManager"],
     Connection: """_execute_command _read_ok_packet _read_packet _read_bytes _read_query_result _request_authentication
     _connect _close_on_cancel _ensure_alive query ._affected_rows ._charset ._close_reason ._db ._encoding ._host
@@ -61,11 +58,8 @@ ADAPTER: Final = AioMySQL()
 DRIVER: Final = AsyncDriver(ADAPTER)
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch aiomysql's classes. Returns what was done, for a user who asks."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("aiomysql lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch aiomysql's classes."""
     spans = QuerySpans(ADAPTER, flows.operations)
     calls = AsyncMethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows, flows.run_async), spans)
     for owner in (aiomysql, module, pool):
@@ -74,12 +68,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     _ends(patches, flows)
     _results(patches)
     _cursors(patches, calls, spans)
-    return "patched"
-
-
-def uninstall() -> None:
-    """Forget the connections that were watched; they go on working."""
-    drop_all(ADAPTER.name)
 
 
 def _connections(
@@ -134,7 +122,7 @@ def _cursors(patches: Patches, calls: AsyncMethodWrappers, spans: QuerySpans) ->
     patches.close_over(
         cursors.Cursor,
         "executemany",
-        lambda original: first_taken(spans.nobody, make(in_parts_async(original), begin=spans.batch)),
+        lambda original: first_taken(spans.nobody, make(in_parts(original), begin=spans.batch)),
     )
     patches.close_over(
         cursors.Cursor,
@@ -147,7 +135,7 @@ def _cursors(patches: Patches, calls: AsyncMethodWrappers, spans: QuerySpans) ->
 
 def _nextset(calls: AsyncMethodWrappers, original: Method) -> Method:
     """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
-    reading = calls.fetch(of_the_rest_async(original), attrgetter("_connection"))
+    reading = calls.fetch(of_the_rest(original), attrgetter("_connection"))
 
     @functools.wraps(original)
     async def nextset(self: Any) -> Any:

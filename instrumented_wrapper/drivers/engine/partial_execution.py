@@ -2,102 +2,64 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import iscoroutinefunction
 from typing import Any, Final
 
+from instrumented_wrapper.patching import around
+
 _MARK: Final = "_instrumented_wrapper_in_part"
-Method = Callable[..., Any]
 
 
-def in_parts(original: Method) -> Method:
+@around
+@contextmanager
+def in_parts(cursor: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
     """Have an ``executemany`` mark its error, if an ``execute`` within it has gone well.
 
     That one is seen in the cursor's ``__dict__``, and takes itself out of there: those after it cost nothing more.
     """
+    execute, known, done = cursor.execute, cursor.__dict__, False
+    before = {"execute": known["execute"]} if "execute" in known else {}
 
-    @functools.wraps(original)
-    def executemany(self: Any, *args: Any, **kwargs: Any) -> Any:
-        execute, known, done = self.execute, self.__dict__, False
-        before = {name: known[name] for name in ("execute",) if name in known}
+    def leave() -> None:
+        known.pop("execute", None)
+        known.update(before)
 
-        def leave() -> None:
-            known.pop("execute", None)
-            known.update(before)
+    def first(*args: Any, **kwargs: Any) -> Any:
+        nonlocal done
+        result = execute(*args, **kwargs)
+        done = True
+        leave()
+        return result
 
-        def first(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
-            result = execute(*args, **kwargs)
-            done = True
-            leave()
-            return result
+    async def first_async(*args: Any, **kwargs: Any) -> Any:
+        nonlocal done
+        result = await execute(*args, **kwargs)
+        done = True
+        leave()
+        return result
 
-        known["execute"] = first
-        try:
-            return original(self, *args, **kwargs)
-        except Exception as error:
-            if done:
-                mark(error)
-            raise
-        finally:
-            leave()
-
-    return executemany
-
-
-def in_parts_async(original: Method) -> Method:
-    """Do as `in_parts` does, where an ``execute`` is awaited."""
-
-    @functools.wraps(original)
-    async def executemany(self: Any, *args: Any, **kwargs: Any) -> Any:
-        execute, done, before = self.execute, False, self.__dict__.get("execute")
-
-        async def counted(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
-            result = await execute(*args, **kwargs)
-            done = True
-            return result
-
-        self.__dict__["execute"] = counted
-        try:
-            return await original(self, *args, **kwargs)
-        except Exception as error:
-            if done:
-                mark(error)
-            raise
-        finally:
-            del self.__dict__["execute"]
-            self.__dict__.update({} if before is None else {"execute": before})
-
-    return executemany
+    known["execute"] = first_async if iscoroutinefunction(execute) else first
+    try:
+        yield
+    except Exception as error:
+        if done:
+            mark(error)
+        raise
+    finally:
+        leave()
 
 
-def of_the_rest(original: Method) -> Method:
+@around
+@contextmanager
+def of_the_rest(*args: Any, **kwargs: Any) -> Iterator[None]:
     """Have what reads the answer to a later one of several statements mark its error: the first has run."""
-
-    @functools.wraps(original)
-    def read(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(*args, **kwargs)
-        except Exception as error:
-            mark(error)
-            raise
-
-    return read
-
-
-def of_the_rest_async(original: Method) -> Method:
-    """Do as `of_the_rest` does, where it is awaited."""
-
-    @functools.wraps(original)
-    async def read(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await original(*args, **kwargs)
-        except Exception as error:
-            mark(error)
-            raise
-
-    return read
+    try:
+        yield
+    except Exception as error:
+        mark(error)
+        raise
 
 
 def mark(error: BaseException) -> None:

@@ -14,8 +14,6 @@ from mysql.connector import Error, errors  # by name: while it is being imported
 from mysql.connector.abstracts import MySQLConnectionAbstract
 from mysql.connector.connection import MySQLConnection
 from mysql.connector.constants import ClientFlag
-from mysql.connector.cursor import MySQLCursor, MySQLCursorPrepared
-from mysql.connector.network import MySQLTCPSocket
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
@@ -43,28 +41,9 @@ _PHYSICAL: Final = (
     *"_columns _in_transaction _host _port _unix_socket _ssl_active _query_attrs_supported _client_flags".split(),
     sockets.NAME,
 )
-_OF_ALL: Final = """_open_connection ._autocommit ._character_set ._charset_id ._database ._handshake ._have_next_result
-._host ._in_transaction ._password ._port ._sql_mode ._time_zone ._unix_socket ._unread_result ._user""".split()
-_OF_ONE: Final = {
-    "MySQLConnection": ["_get_connection", "._socket", "._protocol"],
-    "CMySQLConnection": ["._cmysql", "._columns"],
-}
-# The private parts that are used.
-PARTS: Final[dict[type[Any], list[str]]] = {
-    **{kind: [*_OF_ALL, *_OF_ONE[kind.__name__]] for kind in KINDS},
-    MySQLTCPSocket: ["build_ssl_context", ".sock"],
-    MySQLCursor: ["._connection", "._executed"],
-    MySQLCursorPrepared: ["._prepared"],
-}
 _SENDING: Final = ("__init__", "cmd_change_user", "cmd_ping", "cmd_reset_connection")
-
-
-def originals() -> dict[tuple[type[Any], str], Callable[..., Any]]:
-    """Return the methods that we use ourselves, as they are before they are patched."""
-    return {(kind, name): getattr(kind, name) for kind in KINDS for name in _SENDING}
-
-
-_ORIGINALS: Final = originals()
+# The methods that the wrapper uses itself, as they are before they are patched.
+_ORIGINALS: Final = {(kind, name): getattr(kind, name) for kind in KINDS for name in _SENDING}
 
 
 def _call(connection: Any, name: str, *arguments: Any, **keywords: Any) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final
 
 from mysql.connector.connection import MySQLConnection
+from mysql.connector.cursor import MySQLCursor, MySQLCursorPrepared
+from mysql.connector.network import MySQLTCPSocket
 
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
@@ -24,20 +25,30 @@ from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, selects, sets_autocommit
 from instrumented_wrapper.drivers.mysql_connector import sockets
-from instrumented_wrapper.drivers.mysql_connector.adapter import KINDS, PARTS, MySQLConnector
+from instrumented_wrapper.drivers.mysql_connector.adapter import KINDS, MySQLConnector
 from instrumented_wrapper.drivers.mysql_connector.cursors import patch_cursors
 from instrumented_wrapper.drivers.mysql_connector.driver import MySQLConnectorDriver
 from instrumented_wrapper.drivers.mysql_connector.driver_defaults import begin_anew, choosing
 from instrumented_wrapper.drivers.mysql_connector.elsewhere import redirected, returning
-from instrumented_wrapper.drivers.registry import checkout_deadline, drop_all
+from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.statement import SETTING, Effects
 
-logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
+_OF_ALL: Final = """_open_connection ._autocommit ._character_set ._charset_id ._database ._handshake ._have_next_result
+._host ._in_transaction ._password ._port ._sql_mode ._time_zone ._unix_socket ._unread_result ._user""".split()
+_OF_ONE: Final = {
+    "MySQLConnection": ["_get_connection", "._socket", "._protocol"],
+    "CMySQLConnection": ["._cmysql", "._columns"],
+}
+PARTS: Final[dict[type[Any], list[str]]] = {
+    **{kind: [*_OF_ALL, *_OF_ONE[kind.__name__]] for kind in KINDS},
+    MySQLTCPSocket: ["build_ssl_context", ".sock"],
+    MySQLCursor: ["._connection", "._executed"],
+    MySQLCursorPrepared: ["._prepared"],
+}
 ADAPTER: Final = MySQLConnector()
 DRIVER: Final = MySQLConnectorDriver(ADAPTER)
 # The getters of these are questions to the server; what the setters do, where that is not read from the text they send.
@@ -48,23 +59,14 @@ _GIVEN: Final = "_instrumented_wrapper_given"  # there, too: the arguments of ``
 _ALIASES: Final = {"db": "database", "username": "user", "passwd": "password", "connect_timeout": "connection_timeout"}
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch the connections and cursors. Returns what was done, for a user who asks."""
-    if lacking := ", ".join(missing(PARTS)):
-        logger.warning("mysql-connector-python lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch the connections and cursors."""
     spans = QuerySpans(ADAPTER, flows.operations)
     calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
     ending = EndWrappers(ADAPTER, calls, spans).ending
     for kind in KINDS:
         _connections(patches, kind, calls, ending, spans, options, flows)
     patch_cursors(patches, calls, ReadWrappers(ADAPTER, calls), spans)
-    return "patched"
-
-
-def uninstall() -> None:
-    """Forget the connections that were watched; they go on working."""
-    drop_all(ADAPTER.name)
 
 
 def _connections(

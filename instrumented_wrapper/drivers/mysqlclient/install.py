@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from operator import attrgetter
@@ -40,15 +39,13 @@ from instrumented_wrapper.drivers.registry import KEY, drop_all, watched
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.self_test import missing
 
-logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 ADAPTER: Final = MySQLClient()
 DRIVER: Final = SyncDriver(ADAPTER)
 C: Final[Any] = _mysql.connection
 _MEMBERS: Final = ("open", "port", "client_flag", "server_capabilities")
-_PARTS: Final = {
+PARTS: Final = {
     C: """character_set_name change_user close commit converter fileno get_autocommit get_server_info next_result ping
     query read_query_result rollback select_db send_query set_character_set store_result""".split()
     + list(_MEMBERS),
@@ -59,17 +56,13 @@ _PARTS: Final = {
 _PYTHON: Final = ("query", "autocommit", "set_character_set")  # Python methods that call the C class
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch mysqlclient's classes. Returns what was done, for a user who asks."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("mysqlclient lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch mysqlclient's classes."""
     spans = QuerySpans(ADAPTER, flows.operations)
     calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
     ending = EndWrappers(ADAPTER, calls, spans).ending
     _connections(patches, calls, ending, spans, options, flows)
     _cursors(patches, calls, spans)
-    return "patched"
 
 
 def uninstall() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from collections.abc import Callable
 from operator import attrgetter
@@ -35,16 +34,14 @@ from instrumented_wrapper.drivers.pymysql.session_reports import (
     reading_rest,
     reading_result,
 )
-from instrumented_wrapper.drivers.registry import KEY, drop_all
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import TRACKED, ending
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.self_test import missing
 
-logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-_PARTS: Final = {
+PARTS: Final = {
     Connection: """_execute_command _read_ok_packet _read_query_result _request_authentication _force_close
     _create_ssl_ctx query ._affected_rows ._closed ._next_seq_id ._read_timeout ._result ._rfile ._secure ._sock .ctx
     .client_flag .server_capabilities .server_status .server_thread_id .server_version""".split(),
@@ -59,23 +56,14 @@ ADAPTER: Final = PyMySQL()
 DRIVER: Final = SyncDriver(ADAPTER)
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch PyMySQL's classes. Returns what was done, for a user who asks."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("PyMySQL lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch PyMySQL's classes."""
     spans = QuerySpans(ADAPTER, flows.operations)
     calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
     ending = EndWrappers(ADAPTER, calls, spans).ending
     _connections(patches, calls, ending, spans, options, flows)
     _results(patches)
     _cursors(patches, calls, spans)
-    return "patched"
-
-
-def uninstall() -> None:
-    """Forget the connections that were watched; they go on working."""
-    drop_all(ADAPTER.name)
 
 
 def _connections(

@@ -17,7 +17,6 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
-from instrumented_wrapper.drivers.registry import drop_all
 from instrumented_wrapper.drivers.sqlite3.adapter import HIDDEN, SETTINGS, Files, SQLite
 from instrumented_wrapper.drivers.sqlite3.classes import C_CONNECTION as _C
 from instrumented_wrapper.drivers.sqlite3.classes import C_CURSOR as _K
@@ -32,8 +31,8 @@ ADAPTER: Final = SQLite()
 DRIVER: Final = Files(ADAPTER)
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch sqlite3. Returns what was done, for a user who asks."""
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch sqlite3."""
     spans = QuerySpans(ADAPTER, flows.operations)
     maker = Maker(ADAPTER, spans, options)
     connect = maker.connect(sqlite3.connect)
@@ -47,12 +46,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     _patch_calls(patches, MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans), spans)
     patches.replace(Watched, "close", closing(ADAPTER, DRIVER, flows)(_C.close))
     patches.replace(Watched, "set_trace_callback", _tracing(_C.set_trace_callback))
-    return "patched"
-
-
-def uninstall() -> None:
-    """Forget the connections that were watched; they go on working."""
-    drop_all(ADAPTER.name)
 
 
 def _patch_settings(patches: Patches, flows: Flows) -> None:
