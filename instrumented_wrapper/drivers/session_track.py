@@ -21,13 +21,15 @@ _LAST: Final = KEY + "_last"  # in the connection's `__dict__`: the answer that 
 
 def without_reports(connection: Any, message: bytes, status: int) -> bytes:
     """Take out of an OK packet what the server reports; return what is left, as without."""
-    info, state = tracking.parts(message, bool(status & _STATE_CHANGED))
-    if state:
-        _receive(connection, state)
-    is_last, record = connection.__dict__.pop(_LAST, None), connection.__dict__.get(KEY)
-    if is_last and record is not None:  # not forgotten meanwhile by `uninstrument()`
-        record.settings_client.received_all()
-    return info
+    if message:
+        message, state = tracking.parts(message, bool(status & _STATE_CHANGED))
+        if state:
+            _receive(connection, state)
+    if _LAST in connection.__dict__:
+        del connection.__dict__[_LAST]
+        if (record := connection.__dict__.get(KEY)) is not None:  # not forgotten meanwhile by `uninstrument()`
+            record.settings_client.received_all()
+    return message
 
 
 def _receive(connection: Any, state: bytes) -> None:
@@ -42,49 +44,32 @@ def _receive(connection: Any, state: bytes) -> None:
         client.received_all()
 
 
-class _More(int):
-    """Whether another result follows, as PyMySQL keeps it, with all that the end of this one said of the session."""
-
-    status: int
-
-
-_known: dict[int, _More] = {}
-
-
-def ending(original: Method) -> Method:
-    """``EOFPacketWrapper.__init__``: the end of the rows, of which PyMySQL keeps less than it says.
-
-    Both drivers have it patched; it is once.
-    """
-    if getattr(original, "_is_ending", False):
-        return original
+def reading_end(original: Method) -> Method:
+    """``MySQLResult._check_packet_is_eof``, called with each row: the packet that ends them has a status."""
+    asks_first = original.__code__.co_names[:1] == ("is_eof_packet",)  # a row costs no call more than without us
 
     @functools.wraps(original)
-    def __init__(self: Any, from_packet: Any) -> None:
-        original(self, from_packet)
-        status = self.server_status & 0xFFFF
-        more = _known.get(status)
-        if more is None:  # once per status: there are few
-            more = _known[status] = _More(self.has_next)
-            more.status = status
-        self.has_next = more
+    def _check_packet_is_eof(self: Any, packet: Any) -> Any:
+        if asks_first and not packet.is_eof_packet():
+            return False
+        is_end = original(self, packet)
+        if is_end and (connection := self.connection) is not None:
+            data, known = packet._data, connection.__dict__
+            connection.server_status = status = data[3] | data[4] << 8  # after its mark and the number of warnings
+            if TRACKED in known and (record := known.get(KEY)) is not None:
+                client = record.settings_client
+                if status & _STATE_CHANGED or client.called:
+                    _more_to_report(client, known, self.has_next)
+        return is_end
 
-    __init__._is_ending = True  # type: ignore[attr-defined]
-    return __init__
+    return _check_packet_is_eof
 
 
-def ended(connection: Any, result: Any) -> None:
-    """Keep what the end of a result says of the transaction, and notice that there is more to be reported."""
-    status = getattr(result.has_next, "status", None)
-    if status is None:
+def _more_to_report(client: Any, known: dict[str, Any], more: bool) -> None:
+    """Notice that there is more to be reported than the end of rows has room for."""
+    if not client.called:
+        client.rows_changed()
         return
-    connection.server_status, known = status, connection.__dict__
-    record = known.get(KEY)
-    if record is None or TRACKED not in known:
-        return
-    if record.settings_client.called:
-        record.settings_client.had_rows()
-        if result.has_next:
-            known[_LAST] = True
-    elif status & _STATE_CHANGED:
-        record.settings_client.rows_changed()
+    client.had_rows()
+    if more:
+        known[_LAST] = True

@@ -24,6 +24,7 @@ from instrumented_wrapper.drivers.session_track import TRACKED
 from instrumented_wrapper.errors import Address
 
 _IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+_IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS  # to look into an enum costs as much as a call
 _COM_RESET_CONNECTION: Final = 0x1F
 _ENCODED: Final = ("character_set_client", "character_set_connection")
 _TURNS: Final = 5  # of the event loop, after which it has read what had come
@@ -55,7 +56,7 @@ class AioMySQL(ForMySQL):
 
     def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Tell by the flags of the server's last answer."""
-        return TransactionStatus.INTRANS if connection.server_status & _IN_TRANSACTION else TransactionStatus.IDLE
+        return _INTRANS if connection.server_status & _IN_TRANSACTION else _IDLE
 
     def begins(self, connection: Any) -> bool:
         """Tell by the same flags."""
@@ -275,6 +276,13 @@ def _encode_in(connection: Any, charset: str) -> None:
     connection._charset, connection._encoding = charset, charset_by_name(charset).encoding
 
 
+class _OwnResult(MySQLResult):  # type: ignore[misc]
+    """The answer to what the wrapper itself has sent: as the driver reads it, past all that is patched."""
+
+    _read_ok_packet = MySQLResult._read_ok_packet
+    _check_packet_is_eof = MySQLResult._check_packet_is_eof
+
+
 async def _write(connection: Any, command: int, text: str | bytes) -> int:
     """Send a command; return the number of the packet that answers it: more than 16 MB are sent as several packets."""
     await connection._execute_command(command, text)
@@ -291,7 +299,7 @@ async def _answers(connection: Any, numbers: Sequence[int]) -> list[Rows]:
     failed: Exception | None = None
     for number in numbers:
         connection._next_seq_id = number
-        result = MySQLResult(connection)
+        result = _OwnResult(connection)
         try:
             await result.read()
         except Error as error:

@@ -11,16 +11,16 @@ from typing import Any, Final
 import aiomysql
 from aiomysql import connection as module
 from aiomysql import cursors, pool
-from aiomysql.connection import Connection, EOFPacketWrapper, MySQLResult, OKPacketWrapper
+from aiomysql.connection import Connection, MysqlPacket, MySQLResult, OKPacketWrapper
 from pymysql.constants import CLIENT
 
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql.connect_arguments import requested_site
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.aiomysql.adapter import AioMySQL, track
-from instrumented_wrapper.drivers.aiomysql.session_reports import reading_ok, reading_rest, reading_result
+from instrumented_wrapper.drivers.aiomysql.session_reports import reading_ok, reading_result
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments
-from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers
+from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers, coroutine_function
 from instrumented_wrapper.drivers.engine.async_closing import closing_after_reset, closing_at_once
 from instrumented_wrapper.drivers.engine.async_driver import AsyncDriver
 from instrumented_wrapper.drivers.engine.async_endings import AsyncEndWrappers
@@ -32,7 +32,7 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.registry import KEY
-from instrumented_wrapper.drivers.session_track import TRACKED, ending
+from instrumented_wrapper.drivers.session_track import TRACKED, reading_end
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -44,10 +44,10 @@ PARTS: Final = {
     _connect _close_on_cancel _ensure_alive query ._affected_rows ._charset ._close_reason ._db ._encoding ._host
     ._next_seq_id ._password ._port ._reader ._result ._secure ._ssl_context ._unix_socket ._user ._writer .client_flag
     .server_capabilities .server_status .server_version""".split(),
-    MySQLResult: """read _read_rowdata_packet_unbuffered _finish_unbuffered_query .connection .has_next .message
-    .server_status .unbuffered_active""".split(),
+    MySQLResult: """read _check_packet_is_eof _read_ok_packet .connection .has_next .message .server_status
+    .unbuffered_active""".split(),
     module._StreamReader: ["eof_received"],
-    EOFPacketWrapper: ["__init__", ".has_next", ".server_status"],
+    MysqlPacket: ["is_eof_packet", "._data"],
     OKPacketWrapper: [".message", ".server_status"],
     cursors.Cursor: "execute executemany callproc nextset mogrify ._connection ._result".split(),
     cursors.SSCursor: "_read_next close".split(),
@@ -89,7 +89,7 @@ def _connections(
     over("_connect", functools.partial(_connecting, spans, flows))
     over("_request_authentication", _authenticating)
     over("_ensure_alive", _making_cursor)
-    over("query", functools.partial(calls.statement, connection_of=_itself, named="sql", begin=spans.script))
+    over("query", functools.partial(calls.within, named="sql"))
     for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, functools.partial(endings.ending, call=what))
     call("begin", functools.partial(spans.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
@@ -109,10 +109,8 @@ def _ends(patches: Patches, flows: Flows) -> None:
 
 def _results(patches: Patches) -> None:
     patches.close_over(Connection, "_read_ok_packet", reading_ok)
-    patches.close_over(Connection, "_read_query_result", reading_result)
-    patches.close_over(EOFPacketWrapper, "__init__", ending)
-    for name in ("_read_rowdata_packet_unbuffered", "_finish_unbuffered_query"):
-        patches.close_over(MySQLResult, name, reading_rest)
+    patches.close_over(MySQLResult, "_read_ok_packet", reading_result)
+    patches.close_over(MySQLResult, "_check_packet_is_eof", reading_end)
 
 
 def _cursors(patches: Patches, calls: AsyncMethodWrappers, spans: QuerySpans) -> None:
@@ -138,15 +136,11 @@ def _nextset(calls: AsyncMethodWrappers, original: Method) -> Method:
     reading = calls.fetch(of_the_rest(original), attrgetter("_connection"))
 
     @functools.wraps(original)
-    async def nextset(self: Any) -> Any:
+    def nextset(self: Any) -> Any:
         result = self._result
-        return await (original(self) if result is None or not result.has_next else reading(self))
+        return original(self) if result is None or not result.has_next else reading(self)
 
-    return nextset
-
-
-def _itself(connection: Any) -> Any:
-    return connection
+    return coroutine_function(nextset)
 
 
 def _taking_keywords(original: Method) -> Method:
@@ -237,10 +231,11 @@ def _making_cursor(original: Method) -> Method:
 
     @functools.wraps(original)
     def _ensure_alive(self: Any) -> None:
-        record: AsyncRecord | None = self.__dict__.get(KEY)
-        is_lost = self._writer is None and self._close_reason is None
-        if not (is_lost and record is not None and record.switchable and not record.active_caller):
-            original(self)
+        if self._writer is None and self._close_reason is None:  # it is lost
+            record: AsyncRecord | None = self.__dict__.get(KEY)
+            if record is not None and record.switchable and not record.active_caller:
+                return
+        original(self)
 
     return _ensure_alive
 

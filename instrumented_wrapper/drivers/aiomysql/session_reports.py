@@ -9,7 +9,8 @@ from typing import Any
 from aiomysql.connection import OKPacketWrapper
 from pymysql.err import OperationalError
 
-from instrumented_wrapper.drivers.session_track import TRACKED, ended, without_reports
+from instrumented_wrapper.drivers.engine.async_calls import coroutine_function
+from instrumented_wrapper.drivers.session_track import TRACKED, without_reports
 
 Method = Callable[..., Any]
 _OUT_OF_SYNC = 2014
@@ -19,44 +20,30 @@ def reading_ok(original: Method) -> Method:
     """``Connection._read_ok_packet``: the answer to what has no result, of which aiomysql keeps the status only."""
 
     @functools.wraps(original)
-    async def _read_ok_packet(self: Any) -> Any:
-        if TRACKED not in self.__dict__:
-            return await original(self)
-        packet = await self._read_packet()
-        if not packet.is_ok_packet():
-            raise OperationalError(_OUT_OF_SYNC, "Command Out of Sync")
-        ok = OKPacketWrapper(packet)
-        self.server_status = ok.server_status
-        without_reports(self, ok.message, ok.server_status)
-        return True
+    def _read_ok_packet(self: Any) -> Any:
+        return _read(self) if TRACKED in self.__dict__ else original(self)
 
-    return _read_ok_packet
+    return coroutine_function(_read_ok_packet)
+
+
+async def _read(connection: Any) -> bool:
+    packet = await connection._read_packet()
+    if not packet.is_ok_packet():
+        raise OperationalError(_OUT_OF_SYNC, "Command Out of Sync")
+    ok = OKPacketWrapper(packet)
+    connection.server_status = ok.server_status
+    without_reports(connection, ok.message, ok.server_status)
+    return True
 
 
 def reading_result(original: Method) -> Method:
-    """``Connection._read_query_result``: the answer to a statement, where it is one without rows."""
+    """``MySQLResult._read_ok_packet``: the answer to a statement that has no rows."""
 
     @functools.wraps(original)
-    async def _read_query_result(self: Any, unbuffered: bool = False) -> Any:
-        await original(self, unbuffered)
-        result = self._result
-        if result.message is None:
-            ended(self, result)
-        elif TRACKED in self.__dict__:
-            result.message = without_reports(self, result.message, result.server_status)
-
-    return _read_query_result
-
-
-def reading_rest(original: Method) -> Method:
-    """What reads an unbuffered result on, perhaps to its end."""
-
-    @functools.wraps(original)
-    async def read(self: Any) -> Any:
+    def _read_ok_packet(self: Any, first_packet: Any) -> None:
+        original(self, first_packet)
         connection = self.connection
-        row = await original(self)
-        if connection is not None and self.connection is None:
-            ended(connection, self)
-        return row
+        if connection is not None and TRACKED in connection.__dict__:
+            self.message = without_reports(connection, self.message, self.server_status)
 
-    return read
+    return _read_ok_packet

@@ -6,7 +6,10 @@ task at a time: that is the rule of the drivers themselves.
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import inspect
+import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
@@ -75,7 +78,7 @@ class AsyncMethodWrappers(CallEffects):
         `parameters_of` returns its parameters from the other arguments; by default they are one argument.
         """
         parameters_of = parameters_of or _parameters
-        known, nobody, begin = self.effects.known, self._spans.nobody, begin or self._spans.statement
+        known, nobody, begin = self.effects.known.get, self._spans.nobody, begin or self._spans.statement
         slowly, failed, answered = self._slowly, self._failed, self.answered
 
         @functools.wraps(original)
@@ -86,9 +89,9 @@ class AsyncMethodWrappers(CallEffects):
                 )
             connection = connection_of(this)
             record: AsyncRecord | None = None if connection is None else getattr(connection, KEY, None)
-            if record is None or (record.active_caller and record.goes_to_driver()):
+            if record is None or (record.active_caller and (record.active_caller is True or record.goes_to_driver())):
                 return await original(this, query, *args, **kwargs)
-            effects: Any = known.get(query, UNSEEN) if type(query) is str else UNSEEN
+            effects: Any = known(query, UNSEEN) if type(query) is str else UNSEEN
             operation = (
                 begin(record, this, query, parameters_of(args, kwargs))
                 if record.operations_wanted and not nobody()
@@ -101,9 +104,9 @@ class AsyncMethodWrappers(CallEffects):
                 or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
             ):
                 return await slowly(operation, original, this, connection, record, (query, *args), kwargs, effects)
-            generation, record.active_caller = record.generation, record.app_caller()
+            generation, record.active_caller = record.generation, True
             try:
-                result = await original(this, query, *args, **kwargs)
+                result = await (original(this, query, *args, **kwargs) if args or kwargs else original(this, query))
             except BaseException as error:
                 run = functools.partial(original, this, query, *args, **kwargs)
                 if (instead := await failed(operation, connection, record, error, run, generation)) is RERAISE:
@@ -119,6 +122,23 @@ class AsyncMethodWrappers(CallEffects):
             return result
 
         return execute
+
+    def within(self, original: Method, named: str) -> Method:
+        """Make the closure of a connection's method that sends a text.
+
+        Mostly it is called within another call, and is that very coroutine of the driver there: each coroutine around
+        another costs at each of its steps.
+        """
+        direct = self.statement(original, _itself, named, self._spans.script)
+
+        @functools.wraps(original)
+        def method(this: Any, *args: Any, **kwargs: Any) -> Any:
+            record: AsyncRecord | None = this.__dict__.get(KEY)
+            if record is None or record.active_caller is True:
+                return original(this, *args, **kwargs) if kwargs else original(this, *args)
+            return direct(this, *args, **kwargs)
+
+        return coroutine_function(method)
 
     async def _failed(
         self,
@@ -179,7 +199,7 @@ class AsyncMethodWrappers(CallEffects):
             record: AsyncRecord | None = None if connection is None else getattr(connection, KEY, None)
             if record is None or record.off or (record.active_caller and record.goes_to_driver()):
                 return await original(this, *args, **kwargs)
-            generation, record.active_caller = record.generation, record.app_caller()
+            generation, record.active_caller = record.generation, True
             try:
                 result = await original(this, *args, **kwargs)
             except BaseException as error:
@@ -264,6 +284,18 @@ class AsyncMethodWrappers(CallEffects):
 
 def _parameters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else kwargs and named_parameters(kwargs)
+
+
+def _itself(connection: Any) -> Any:
+    return connection
+
+
+def coroutine_function(function: Method) -> Method:
+    """Mark a function that returns a coroutine of the driver as what it is to its callers: a coroutine function."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return function
 
 
 async def ended_async(

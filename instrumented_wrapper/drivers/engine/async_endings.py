@@ -19,6 +19,7 @@ from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
 
 Method = Callable[..., Any]
+_IDLE: Final = TransactionStatus.IDLE
 _INTRANS: Final = TransactionStatus.INTRANS  # to look into an enum costs as much as a call
 
 
@@ -55,7 +56,7 @@ class AsyncEndWrappers:
             ):
                 return await slowly(self)
             operation = begin(record) if record.operations_wanted and not nobody() else None
-            record.transaction_status, generation, record.active_caller = status, record.generation, record.app_caller()
+            record.transaction_status, generation, record.active_caller = status, record.generation, True
             try:
                 result = await original(self)
             except BaseException as error:
@@ -64,8 +65,9 @@ class AsyncEndWrappers:
                 if (instead := await failed(operation, self, record, call, error, run, generation)) is RERAISE:
                     raise
                 return instead
+            by_text = record.begun
             record.active_caller = record.begun = record.used = record.is_prepared = False
-            record.transaction_status = status_of(self, record)
+            record.transaction_status = _IDLE if aborts and not by_text else status_of(self, record)
             if record.switchable:
                 record.last_response_at = monotonic()
             if record.needs_resync or record.reports_deferred:

@@ -45,7 +45,7 @@ class AsyncRecord(Record):
             return _NO_TASK
 
     def app_caller(self) -> object:
-        """Return what `active_caller` is while a call of the app is under way: the same."""
+        """Return what `active_caller` is while a call of the app goes the long way: the same."""
         return self.caller()
 
     def is_within(self) -> bool:
@@ -57,7 +57,7 @@ class AsyncRecord(Record):
 
         It is part of one that is under way, or beside one of another task: the driver then says what is wrong.
         """
-        return self.active_caller == self.caller() or not self.task_lock.locked()
+        return self.active_caller is True or self.active_caller == self.caller() or not self.task_lock.locked()
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:

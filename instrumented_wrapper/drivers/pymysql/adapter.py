@@ -25,6 +25,7 @@ from instrumented_wrapper.drivers.session_track import TRACKED
 from instrumented_wrapper.errors import Address
 
 _IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+_IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS  # to look into an enum costs as much as a call
 _AUTOCOMMIT: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _COM_RESET_CONNECTION: Final = 0x1F
 _ENCODED: Final = ("character_set_client", "character_set_connection")
@@ -52,7 +53,7 @@ class PyMySQL(ForMySQL):
 
     def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
         """Tell by the flags of the server's last answer."""
-        return TransactionStatus.INTRANS if connection.server_status & _IN_TRANSACTION else TransactionStatus.IDLE
+        return _INTRANS if connection.server_status & _IN_TRANSACTION else _IDLE
 
     def begins(self, connection: Any) -> bool:
         """Tell by the same flags."""
@@ -230,6 +231,12 @@ def _write(connection: Any, command: int, text: str | bytes) -> int:
     return int(connection._next_seq_id)
 
 
+class _OwnResult(MySQLResult):  # type: ignore[misc]
+    """The answer to what the wrapper itself has sent: read past all that is patched."""
+
+    _check_packet_is_eof = MySQLResult._check_packet_is_eof
+
+
 def _answers(connection: Any, numbers: Sequence[int]) -> Iterator[Rows]:
     """Read the answers to commands that were sent one after the other; the first error is raised at the end.
 
@@ -239,7 +246,7 @@ def _answers(connection: Any, numbers: Sequence[int]) -> Iterator[Rows]:
     failed: Exception | None = None
     for number in numbers:
         connection._next_seq_id = number
-        result = MySQLResult(connection)
+        result = _OwnResult(connection)
         try:
             result.read()
         except Error as error:

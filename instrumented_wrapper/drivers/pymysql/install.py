@@ -8,7 +8,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
 
-from pymysql.connections import Connection, EOFPacketWrapper, MySQLResult, OKPacketWrapper
+from pymysql.connections import Connection, MysqlPacket, MySQLResult, OKPacketWrapper
 from pymysql.constants import CLIENT
 from pymysql.cursors import Cursor, SSCursor
 
@@ -28,14 +28,9 @@ from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.pymysql.adapter import PyMySQL, track
-from instrumented_wrapper.drivers.pymysql.session_reports import (
-    read_to_its_end,
-    reading_ok,
-    reading_rest,
-    reading_result,
-)
+from instrumented_wrapper.drivers.pymysql.session_reports import reading_ok, reading_result
 from instrumented_wrapper.drivers.registry import KEY
-from instrumented_wrapper.drivers.session_track import TRACKED, ending
+from instrumented_wrapper.drivers.session_track import TRACKED, reading_end
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
@@ -45,9 +40,8 @@ PARTS: Final = {
     Connection: """_execute_command _read_ok_packet _read_query_result _request_authentication _force_close
     _create_ssl_ctx query ._affected_rows ._closed ._next_seq_id ._read_timeout ._result ._rfile ._secure ._sock .ctx
     .client_flag .server_capabilities .server_status .server_thread_id .server_version""".split(),
-    MySQLResult: """read _finish_unbuffered_query .connection .has_next
-    .message .server_status .unbuffered_active""".split(),
-    EOFPacketWrapper: ["__init__", ".has_next", ".server_status"],
+    MySQLResult: "read _check_packet_is_eof .connection .has_next .message .server_status .unbuffered_active".split(),
+    MysqlPacket: ["is_eof_packet", "._data"],
     OKPacketWrapper: [".message", ".server_status"],
     Cursor: "execute executemany callproc mogrify ._result".split(),
     SSCursor: "fetchone fetchmany read_next nextset".split(),
@@ -62,7 +56,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
     calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
     ending = EndWrappers(ADAPTER, calls, spans).ending
     _connections(patches, calls, ending, spans, options, flows)
-    _results(patches)
+    patches.close_over(MySQLResult, "_check_packet_is_eof", reading_end)
     _cursors(patches, calls, spans)
 
 
@@ -99,11 +93,6 @@ def _connections(
     over("close", closing(ADAPTER, DRIVER, flows))
 
 
-def _results(patches: Patches) -> None:
-    patches.close_over(EOFPacketWrapper, "__init__", ending)
-    patches.close_over(MySQLResult, "_finish_unbuffered_query", reading_rest)
-
-
 def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None:
     connection_of = attrgetter("connection")
     make = functools.partial(calls.statement, connection_of=connection_of, named="query")
@@ -122,7 +111,7 @@ def _cursors(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> None
     patches.close_over(SSCursor, "__del__", _finalising)
     reading = functools.partial(ReadWrappers(ADAPTER, calls).fetch, connection_of=connection_of, alone=True)
     patches.close_over(SSCursor, "nextset", reading)
-    patches.close_over(SSCursor, "read_next", functools.partial(reading, end=read_to_its_end))
+    patches.close_over(SSCursor, "read_next", reading)
 
 
 def _nextset(calls: MethodWrappers, original: Method) -> Method:
