@@ -1,7 +1,10 @@
 """What is special to mysql-connector: pure connections and those in C, what the driver keeps itself, its pool."""
 
 import gc
+import os
+import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from typing import Any
@@ -323,3 +326,23 @@ def test_after_a_search_in_vain_it_is_at_its_own_host(given: dict[str, Any], clu
         with pytest.raises(connector.Error):
             connection.connect(**{**given, "host": away.host, "port": away.port}, instrumented_wrapper=ours)
         assert (connection.server_host, connection.server_port) == (away.host, away.port)
+
+
+def test_the_socket_of_each_connection_is_known(connect: Callable[..., Any]) -> None:
+    """Also of the C extension, which exposes none, and while other threads connect to the same server."""
+    from instrumented_wrapper.drivers.mysql_connector.install import ADAPTER
+
+    with ThreadPoolExecutor(8) as threads:
+        connections = list(threads.map(lambda _: connect(), range(8)))
+    seen = [
+        ask(connection, "SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()")
+        for connection in connections
+    ]
+    used = [_local_address(ADAPTER.socket(connection)) for connection in connections]
+    assert seen == [[(address,)] for address in used]
+
+
+def _local_address(descriptor: int | None) -> str:
+    assert descriptor is not None
+    with socket.socket(fileno=os.dup(descriptor)) as copy:
+        return "{}:{}".format(*copy.getsockname())
