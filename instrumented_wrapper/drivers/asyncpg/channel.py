@@ -6,6 +6,8 @@ the rows as text, in one round trip; only SHOW, which must take no snapshot, is 
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import re
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
@@ -74,7 +76,15 @@ async def send(connection: Any, text: str) -> Rows:
     except (exceptions.InterfaceError, exceptions.InternalClientError, OSError) as error:
         if isinstance(error, exceptions.InternalClientError):  # words that came unasked are read: nothing else is
             protocol.__dict__[_ENDED] = True
+            _leave_no_future(protocol)
         raise exceptions.ConnectionDoesNotExistError("the connection does not work any more") from error
+
+
+def _leave_no_future(protocol: Any) -> None:
+    """A COPY that asyncpg refuses leaves a future that nobody awaits: asyncio would log its error at the end."""
+    for each in gc.get_referents(protocol):
+        if asyncio.isfuture(each):
+            each.add_done_callback(lambda future: future.cancelled() or future.exception())
 
 
 async def _rows(protocol: Any, text: str) -> Rows:
