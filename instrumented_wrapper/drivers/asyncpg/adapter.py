@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from asyncpg import connect_utils, exceptions, protocol
 from asyncpg.connection import Connection
@@ -131,7 +131,13 @@ class AsyncPG:
         look = None if descriptor is None else poll_of(descriptor)
         if pr is None or look is None:
             return lambda timeout: True
-        return lambda timeout: has_ended(pr) or look(timeout)
+        known = ref(pr)  # which has the record, and that has what is returned here
+
+        def poll(timeout: int) -> Any:
+            protocol = known()
+            return protocol is None or has_ended(protocol) or look(timeout)
+
+        return poll
 
     def cutter(self, connection: Any) -> Callable[[], None] | None:
         """Return what aborts the transport: whoever waits is told that the connection has ended."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from asyncpg import exceptions
 
@@ -25,6 +25,7 @@ from instrumented_wrapper.drivers.registry import checking_out
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
 
+UNDER_WAY: Final = "under way"  # what `record.driver_state` has while asyncpg has a statement of the app's
 _OPAQUE = object()
 _ABORTS = (exceptions.PostgresError, asyncio.CancelledError, TimeoutError)
 
@@ -141,11 +142,15 @@ def streaming(connection_of: Callable[[Any], Any], original: Callable[..., Any])
 
 
 async def _noted(original: Callable[..., Any], connection: Any, this: Any, *args: Any, **kwargs: Any) -> Any:
+    state = getattr(record_of(connection), "driver_state", {})
+    state[UNDER_WAY] = True
     try:
         result = await original(this, *args, **kwargs)
     except BaseException as error:
         _note(connection, error)
         raise
+    finally:
+        state.pop(UNDER_WAY, None)
     if connection._protocol is not None:
         mark_failed(connection._protocol, failed=False)
     return result

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-from instrumented_wrapper.drivers.asyncpg.calls import AsyncPGCalls
+from instrumented_wrapper.drivers.asyncpg.calls import UNDER_WAY, AsyncPGCalls
 from instrumented_wrapper.drivers.asyncpg.channel import FAILED
 from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
@@ -54,7 +54,8 @@ def statement(calls: AsyncPGCalls, spans: QuerySpans, begin: Method, original: M
             )
             or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
         ):
-            return await (slowly(self, **kwargs) if query is _NOT_GIVEN else slowly(self, query, *args, **kwargs))
+            way = original if _is_refused(record) else slowly
+            return await (way(self, **kwargs) if query is _NOT_GIVEN else way(self, query, *args, **kwargs))
         operation = begin(record, self, query, args) if record.operations_wanted and not nobody() else None
         generation, record.active_caller = record.generation, NOBODY
         try:
@@ -74,6 +75,11 @@ def statement(calls: AsyncPGCalls, spans: QuerySpans, begin: Method, original: M
         return result
 
     return execute
+
+
+def _is_refused(record: Any) -> bool:
+    """Return True if asyncpg has a statement of another task: it says so, and nobody waits."""
+    return record is not None and bool(record.active_caller) and UNDER_WAY in record.driver_state
 
 
 def _itself(connection: Any) -> Any:
@@ -103,7 +109,7 @@ def prepared(calls: AsyncPGCalls, spans: QuerySpans, slowly: Method, original: M
             or self._con_release_ctr != connection._pool_release_ctr
             or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
         ):
-            return await slowly(self, *args, **kwargs)
+            return await (original if _is_refused(record) else slowly)(self, *args, **kwargs)
         operation = begin(record, self, query, args) if record.operations_wanted and not nobody() else None
         record.active_caller = NOBODY
         try:

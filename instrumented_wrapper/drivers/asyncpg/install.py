@@ -63,10 +63,11 @@ _PARTS: Final[dict[Any, list[str]]] = {
     ._top_xact ._config ._params ._pool_release_ctr""".split(),
     module: ["_Callback"],
     protocols: ["Protocol", "NO_TIMEOUT"],
-    protocols.Protocol: """query prepare bind_execute copy_out is_connected is_in_transaction get_settings
-    get_server_pid set_connection""".split(),
-    cursor.BaseCursor: "_bind_exec _bind _exec _close_portal ._portal_name ._exhausted ._state ._query ._args".split(),
-    prepared_stmt.PreparedStatement: "fetch fetchval fetchrow executemany ._state ._query".split(),
+    protocols.Protocol: """query prepare close_statement bind_execute copy_out is_connected is_in_transaction
+    get_settings get_server_pid set_connection""".split(),
+    cursor.BaseCursor: """_bind_exec _bind _exec _close_portal ._portal_name ._exhausted ._state ._query ._args
+    ._con_release_ctr""".split(),
+    prepared_stmt.PreparedStatement: "fetch fetchval fetchrow executemany ._state ._query ._con_release_ctr".split(),
     Transaction: ["start", "__aexit__", COMMIT, ROLLBACK, "._nested", "._managed"],
 }
 _COPY: Final = Words("COPY", operation="COPY")

@@ -19,6 +19,7 @@ from instrumented_wrapper.drivers.asyncpg.calls import AsyncPGCalls, streaming
 from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.async_calls import ended_async
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.patching import Patches
 
 Method = Callable[..., Any]
@@ -32,12 +33,12 @@ _connection_of: Final = attrgetter("_connection")
 def statements(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> None:
     """Patch the methods that send something."""
     patches.close_over(Protocol, "prepare", _noting_name)
+    patches.close_over(Protocol, "close_statement", _forgetting_name)
     for name in ("fetch", "fetchval", "fetchrow"):
         patches.close_over(prepared_stmt.PreparedStatement, name, functools.partial(_fetching, calls, spans))
     for name in ("executemany", "fetchmany"):
         if hasattr(prepared_stmt.PreparedStatement, name):
-            patches.close_over(prepared_stmt.PreparedStatement, name, functools.partial(streaming, _connection_of))
-            patches.close_over(prepared_stmt.PreparedStatement, name, functools.partial(_executing, calls, spans.batch))
+            patches.close_over(prepared_stmt.PreparedStatement, name, functools.partial(_batch, calls, spans))
     for name in ("_bind_exec", "_bind"):
         patches.close_over(cursor.BaseCursor, name, functools.partial(_opening, calls, spans))
     patches.close_over(cursor.BaseCursor, "_exec", functools.partial(_paging, calls, spans))
@@ -46,16 +47,28 @@ def statements(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> None
 
 
 def _noting_name(original: Method) -> Method:
-    """``Protocol.prepare``: keep the names of what was prepared."""
+    """``Protocol.prepare``: keep the names of what was prepared, in a session that has taken over."""
 
     @functools.wraps(original)
     async def prepare(self: Any, stmt_name: Any, *args: Any, **kwargs: Any) -> Any:
         state = await original(self, stmt_name, *args, **kwargs)
-        if stmt_name:
+        record = self.__dict__.get(KEY)
+        if stmt_name and record is not None and record.generation > 1:
             self.__dict__.setdefault(_PREPARED, set()).add(stmt_name)
         return state
 
     return prepare
+
+
+def _forgetting_name(original: Method) -> Method:
+    """``Protocol.close_statement``, which asyncpg calls for what its cache has no room for."""
+
+    @functools.wraps(original)
+    async def close_statement(self: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
+        self.__dict__.get(_PREPARED, set()).discard(state.name)
+        return await original(self, state, *args, **kwargs)
+
+    return close_statement
 
 
 async def _revive(connection: Any, state: Any) -> None:
@@ -77,8 +90,25 @@ def _valid(resource: Any) -> Any:
     return connection if resource._con_release_ctr == connection._pool_release_ctr else None
 
 
+def _refused_at_once(original: Method, closure: Method) -> Method:
+    """What a pool has back, or is closed, is refused by the call itself, as by asyncpg: nobody need await it."""
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        connection = self._connection
+        usable = self._con_release_ctr == connection._pool_release_ctr and connection._protocol is not None
+        return (closure if usable else original)(self, *args, **kwargs)
+
+    return method
+
+
 def _fetching(calls: AsyncPGCalls, spans: QuerySpans, original: Method) -> Method:
-    return frequent.prepared(calls, spans, _executing(calls, spans.statement, original), original)
+    slowly = _executing(calls, spans.statement, original)
+    return _refused_at_once(original, frequent.prepared(calls, spans, slowly, original))
+
+
+def _batch(calls: AsyncPGCalls, spans: QuerySpans, original: Method) -> Method:
+    return _refused_at_once(original, _executing(calls, spans.batch, streaming(_connection_of, original)))
 
 
 def _executing(calls: AsyncPGCalls, begin: Method, original: Method) -> Method:
@@ -88,7 +118,6 @@ def _executing(calls: AsyncPGCalls, begin: Method, original: Method) -> Method:
 
     inner = calls.statement(revived, _valid, "query", begin)
 
-    @functools.wraps(original)
     async def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         return await inner(self, self._query, *args, **kwargs)
 
@@ -131,7 +160,6 @@ def _paging(calls: AsyncPGCalls, spans: QuerySpans, original: Method) -> Method:
     """Another page of a cursor."""
     fetch = calls.fetch(original, _valid)
 
-    @functools.wraps(original)
     async def page(self: Any, *args: Any, **kwargs: Any) -> Any:
         record: Any = record_of(self._connection)
         if record is None or not self._portal_name or not spans.wanted(record):
@@ -142,4 +170,4 @@ def _paging(calls: AsyncPGCalls, spans: QuerySpans, original: Method) -> Method:
             pages.over(portal)
         return result
 
-    return page
+    return _refused_at_once(original, page)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import decimal
+import functools
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -405,3 +408,61 @@ def test_uvloop(app: App) -> None:
         await connection.close()
 
     uvloop.run(main())
+
+
+# --- what asyncpg itself refuses ------------------------------------------------------------------------------------
+
+
+async def test_a_statement_beside_another_one_is_refused_by_asyncpg(app: App) -> None:
+    connection = await app.connect()
+    for text in ("SELECT pg_sleep(60)", "SET statement_timeout = 60000; SELECT pg_sleep(60)"):
+        under_way = asyncio.create_task(connection.execute(text))
+        sleeps = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(60)%'"
+        running = f"{sleeps} AND pid = {connection.get_server_pid()}"
+        assert await app.eventually(functools.partial(app.sql, running))
+        for other in (connection.fetchval("SELECT 1"), connection.execute("SET app.tenant = 'acme'")):
+            with pytest.raises(asyncpg.InterfaceError, match="another operation"):
+                await other
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+    assert await connection.fetchval("SELECT current_setting('app.tenant', true)") is None
+    await connection.close()
+
+
+async def test_what_a_pool_has_back_is_refused_at_once(app: App) -> None:
+    async with app.pool() as pool:
+        async with pool.acquire() as connection:
+            statement = await connection.prepare("SELECT 1")
+            async with connection.transaction():
+                cursor = await connection.cursor("SELECT 1")
+        for method in (statement.fetch, statement.fetchval, statement.executemany, cursor.fetch, cursor.forward):
+            with pytest.raises(asyncpg.InterfaceError, match="released back to the pool"):
+                method(1)
+
+
+async def test_a_connection_that_nobody_has_any_more_ends_without_a_collection(app: App) -> None:
+    connection = await app.connect()
+    await connection.fetchval("SELECT 1")
+    await switch_async(connection)
+    await connection.execute("SET app.tenant = 'acme'")
+    protocol = weakref.ref(connection._protocol)
+    gc.disable()
+    try:
+        with pytest.warns(ResourceWarning, match="unclosed connection"):
+            del connection
+        await asyncio.sleep(0)
+        assert protocol() is None
+    finally:
+        gc.enable()
+    assert await app.nobody_is_left()
+
+
+async def test_statements_that_asyncpg_forgets_are_forgotten(app: App) -> None:
+    connection = await app.connect(statement_cache_size=5)
+    await switch_async(connection)
+    for number in range(50):
+        assert await connection.fetchval(f"SELECT {number}") == number
+    kept = sum(len(value) for value in vars(connection._protocol).values() if isinstance(value, set))
+    assert kept <= 6 and await connection.fetchval("SELECT count(*) FROM pg_prepared_statements") <= 6
+    await connection.close()
