@@ -160,6 +160,7 @@ register(
         oldest=(2, 9),
         instrumentor=(_OTEL + "psycopg2", "Psycopg2Instrumentor"),
     ),
+    DriverEntry("pg8000", _DRIVERS + "pg8000.install", project="pg8000", oldest=(1, 31)),
     DriverEntry(
         "asyncpg",
         _DRIVERS + "asyncpg.install",

@@ -191,7 +191,7 @@ def _failed_end(this: Switch, error: BaseException) -> FailoverEnd:
 def _failure(this: Switch, error: Exception) -> FailoverError:
     what, then = (
         "failover",
-        f"{_OF_TRANSACTION[this.loss.transaction]}; nothing more can be done with this object: make a new one",
+        f"{_OF_TRANSACTION[this.loss.transaction]}; the connection is closed: make a new one",
     )
     if this.loss.trigger == "requested":
         what, then = ("switch", "the session stays where it was")

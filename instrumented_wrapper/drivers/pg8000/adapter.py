@@ -1,0 +1,358 @@
+"""What pg8000 is like: `DriverAdapter`. Private parts that are used are looked for once, when patching."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import ssl
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from pg8000 import core, dbapi, legacy, native
+from pg8000.core import CoreConnection
+from pg8000.exceptions import DatabaseError, Error, InterfaceError
+
+from instrumented_wrapper.databases import postgresql
+from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
+from instrumented_wrapper.drivers.engine import decisions
+from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
+from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
+from instrumented_wrapper.drivers.pg8000.channel import LOST, PLACE, Channel, send
+from instrumented_wrapper.drivers.registry import poll_of
+from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
+from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
+from instrumented_wrapper.errors import Address
+from instrumented_wrapper.events import ServerAddress
+from instrumented_wrapper.operations import Site
+
+KINDS: Final[tuple[type[Any], ...]] = (dbapi.Connection, legacy.Connection, native.Connection)
+OUT_OF_STEP: Final = "_instrumented_wrapper_out_of_step"  # in a connection's: an answer was not read to its end
+_STATUSES: Final = {
+    None: TransactionStatus.IDLE,  # it has just connected
+    b"I": TransactionStatus.IDLE,
+    b"T": TransactionStatus.INTRANS,
+    b"E": TransactionStatus.INERROR,
+}
+_PARAMETERS: Final = inspect.signature(CoreConnection.__init__).parameters
+_INITS: Final = {kind: kind.__init__ for kind in KINDS}
+# What belongs to the physical connection.
+_PHYSICAL: Final = (
+    "_usock _sock _backend_key_data parameter_statuses _transaction_status _caches _statement_nums _client_encoding"
+    f" channel_binding {LOST} {OUT_OF_STEP} {PLACE}"
+).split()
+_ON_THE_WIRE: Final = frozenset(
+    function.__code__ for name in ("_read", "_write", "_flush") if (function := getattr(core, name, None)) is not None
+)
+_RECEIVING: Final = CoreConnection.handle_messages.__code__
+_EXCHANGES: Final = frozenset(
+    getattr(CoreConnection, name).__code__
+    for name in "execute_simple execute_unnamed execute_named prepare_statement close_prepared_statement".split()
+)
+_GOODBYE: Final = b"E"  # the message by which a server announces that it ends a session
+_FIRST_PORT: Final = 5432
+
+
+class PG8000:
+    """`DriverAdapter` for pg8000."""
+
+    name = "pg8000"
+    room: Room = postgresql
+    error: type[Exception] = Error
+    raises: tuple[type[Exception], ...] = (Error, OSError)  # what the socket raises is not always translated
+    operational_error: type[Exception] = dbapi.OperationalError
+    programming_error: type[Exception] = dbapi.ProgrammingError
+    error_number: int | None = None
+    reentrant = True
+    alive_by_default = True
+    settings: Sequence[str] = ("autocommit",)
+    aliases: Mapping[str, str] = MappingProxyType({})
+    kinds: tuple[type[Any], ...] = (CoreConnection,)
+
+    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
+        """Return nothing: pools read the text."""
+        return {}
+
+    def settings_client(self, connection: Any, record: Record) -> SettingsClient:
+        """Talk with PostgreSQL."""
+        channel = Channel(record)
+        return PostgreSQLSettings(channel, channel.status, channel.statuses, channel.where)
+
+    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
+        """Return what the server has last reported."""
+        return _STATUSES[connection._transaction_status]
+
+    def begins(self, connection: Any) -> bool:
+        """Outside autocommit pg8000 begins a transaction before any statement; ``native`` knows only autocommit."""
+        return connection.__dict__.get("autocommit") is False
+
+    def is_streaming(self, connection: Any) -> bool:
+        """All rows are read at once; after an interruption nobody knows what is still to be read."""
+        return OUT_OF_STEP in connection.__dict__
+
+    def is_closed(self, connection: Any) -> bool:
+        """Return True if the app has closed it."""
+        return connection._usock is None
+
+    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+        """Return True by what was seen before, or if the error comes from the socket."""
+        known = connection.__dict__
+        if error is not None and LOST not in known and _is_of_the_socket(error):
+            known[LOST] = True
+        return LOST in known and connection._usock is not None
+
+    def may_have_ended(self, error: BaseException) -> bool:
+        """The socket tells."""
+        return False
+
+    def is_alive(self, connection: Any) -> bool:
+        """Read what came unasked: notifications, notices, or the server's last words."""
+        if LOST in connection.__dict__ or connection._usock is None:
+            return False
+        try:
+            while _has_message(connection):
+                if _read_message(connection) == _GOODBYE:
+                    raise InterfaceError("the server has ended the session")
+        except (Error, OSError, ValueError):
+            connection.__dict__[LOST] = True
+            return False
+        return True
+
+    def socket(self, connection: Any) -> int | None:
+        """Return the socket's descriptor."""
+        usock = connection._usock
+        return None if usock is None or usock.fileno() < 0 else int(usock.fileno())
+
+    def peer(self, connection: Any, record: Record) -> ServerAddress:
+        """Return the server as the app, or the switch, has named it."""
+        return ServerAddress(postgresql.SYSTEM, record.driver_state["database"], *connection.__dict__[PLACE])
+
+    def site(self, connection: Any, record: Record) -> Site:
+        """Return the same, with the schema that comes first where it is known."""
+        system, database, host, port = record.peer()
+        schema = postgresql.first_schema(self._search_path(record))
+        return Site(system, f"{database}|{schema}" if schema else database, host, port)
+
+    @staticmethod
+    def _search_path(record: Record) -> str:
+        if any(effects.sets for effects in record.in_flight) or record.on_server.is_masked("search_path"):
+            return ""
+        value, pristine = record.on_server.of("search_path")
+        return record.reported("search_path") or value or pristine or ""
+
+    def read(self, connection: Any, setting: str) -> Any:
+        """Return an attribute; ``native`` has none, and is always in autocommit."""
+        return connection.__dict__.get(setting, True)
+
+    def write(self, connection: Any, setting: str, value: Any) -> None:
+        """Set an attribute, past all that is patched."""
+        if setting in connection.__dict__:
+            connection.__dict__[setting] = value
+
+    def query(self, connection: Any, text: str) -> Rows:
+        """Send a text, without the transaction that pg8000 would begin."""
+        return send(connection, text)
+
+    def text_of(self, cursor: Any, query: Any) -> str:
+        """Return the text of a query, which is nothing else."""
+        return str(query)
+
+    def executed(self, cursor: Any) -> str | None:
+        """What is read belongs to one statement."""
+        return None
+
+    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+        """Parameters are bound by the server."""
+        return None
+
+    def finish(self, connection: Any, command: str) -> None:
+        """Send COMMIT or ROLLBACK, where a transaction is open."""
+        if connection._transaction_status in (b"T", b"E"):
+            send(connection, command)
+
+    def ended(self, connection: Any, record: Record) -> None:
+        """pg8000 knows by the server's own words whether a transaction is open."""
+
+    def requested_role(self, record: Record) -> str:
+        """pg8000 takes any server."""
+        return ""
+
+    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
+        """Connect with the app's own arguments, to another host."""
+        given = redirected(dict(record.arguments.keywords), address)
+        own = given.get("timeout")
+        new: Any = object.__new__(type(connection))
+        new.__dict__[PLACE] = place_of(given)
+        _INITS[kind_of(connection)](new, **{**given, "timeout": min(seconds, own or seconds)})
+        new._usock.settimeout(own)
+        for kept in ("pg_types", "py_types"):  # for the app's transfer handler
+            setattr(new, kept, getattr(connection, kept))
+        return new
+
+    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
+        """Ask whether it is a standby."""
+        if asks:
+            send(connection, QUESTION)
+        return self.is_standby(connection)
+
+    def answer(self, error: BaseException) -> tuple[str, str, bool]:
+        """Read the server's words, or the system's."""
+        told = error.args[0] if isinstance(error, DatabaseError) and error.args else None
+        wanted = "read-only or not, as it was"
+        if isinstance(told, dict):
+            return answer_to(f"{told.get('S')}: {told.get('M')}", wanted, str(told.get("C") or ""))
+        return answer_to(_in_libpq_words(error), wanted)
+
+    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+        """Return who asks for which database; of the password only a number is kept."""
+        given = record.arguments.keywords
+        return (str(given.get("user")), record.driver_state["database"], hash(str(given.get("password"))))
+
+    def swap(self, connection: Any, other: Any) -> Any:
+        """Exchange the sockets, and what belongs to them."""
+        ours, theirs = connection.__dict__, other.__dict__
+        for name in _PHYSICAL:
+            before, after = ours.pop(name, _ABSENT), theirs.pop(name, _ABSENT)
+            ours.update({} if after is _ABSENT else {name: after})
+            theirs.update({} if before is _ABSENT else {name: before})
+        return other
+
+    def refuse(self, connection: Any) -> None:
+        """Leave the session in an aborted transaction."""
+        with contextlib.suppress(DatabaseError):
+            send(connection, postgresql.ABORTED_TRANSACTION)
+        if connection._transaction_status != b"E":
+            raise dbapi.OperationalError("the new session could not be left in an aborted transaction")
+
+    def shut(self, connection: Any, for_good: bool) -> None:
+        """Close the socket; `for_good`: as ``close()`` does."""
+        usock = connection._usock
+        connection.__dict__[LOST] = True
+        if usock is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                usock.shutdown(2)
+            usock.close()
+        if for_good:
+            connection._usock = connection._sock = None
+
+    def two_phase_refusal(self, connection: Any, effects: Any, error: BaseException) -> str:
+        """What is prepared belongs to no session."""
+        return ""
+
+    def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
+        """Return True if the server is a standby now, and that is not what the app asked for."""
+        told = error.args[0] if isinstance(error, DatabaseError) and error.args else None
+        if not isinstance(told, dict):
+            return False
+        if not postgresql.needs_primary(told.get("C"), told.get("R"), bool(record.asked_read_only)):
+            return False
+        return decisions.is_demoted(record, "") and self.is_standby(connection)
+
+    def is_standby(self, connection: Any) -> bool:
+        """Return True if the server says that it is one."""
+        return bool(connection.parameter_statuses.get("in_hot_standby") == "on")
+
+
+_ABSENT: Final = object()
+ADAPTER: Final = PG8000()
+
+
+def kind_of(connection: Any) -> type[Any]:
+    """Return the class of pg8000's that a connection is of."""
+    return next(kind for kind in KINDS if isinstance(connection, kind))
+
+
+def arguments_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Return the arguments of a connection, all of them by name."""
+    names = [name for name in _PARAMETERS if name != "self"]
+    return Arguments((), {**dict(zip(names, args, strict=False)), **kwargs})
+
+
+def place_of(given: Mapping[str, Any]) -> Address:
+    """Return where arguments lead: the host and port, or the path of the socket."""
+    if path := given.get("unix_sock"):
+        return (str(path), None)
+    return (str(given.get("host") or "localhost"), int(given.get("port") or _FIRST_PORT))
+
+
+def database_of(given: Mapping[str, Any]) -> str:
+    """Return the database that arguments lead to, which is called like the user by default."""
+    name = given.get("database") or given.get("user") or ""
+    return name.decode(errors="replace") if isinstance(name, bytes | bytearray) else str(name)
+
+
+def redirected(given: dict[str, Any], address: Address) -> dict[str, Any]:
+    """Return arguments for another server; a host that is a path is that of a socket, or the folder of one."""
+    host, port = address
+    given |= {"unix_sock": None, "host": host, "port": port or given.get("port") or _FIRST_PORT}
+    if host.startswith("/"):
+        name = f"/.s.PGSQL.{given['port']}"
+        given["unix_sock"] = host if "/.s.PGSQL." in host else f"{host}{name}"
+    return given
+
+
+def _is_of_the_socket(error: BaseException) -> bool:
+    """Return True if pg8000 could not read or write; an `OSError` may also be of a stream of the app's, for COPY."""
+    if isinstance(error, InterfaceError):
+        return "network error" in str(error)
+    if not isinstance(error, OSError):
+        return False
+    frames, traceback = set(), error.__traceback__
+    while traceback is not None:
+        frames.add(traceback.tb_frame.f_code)
+        traceback = traceback.tb_next
+    return bool(frames & _ON_THE_WIRE)
+
+
+def _has_message(connection: Any) -> bool:
+    """Return True if the server has sent something that is not read yet. Does not wait.
+
+    Raises:
+        InterfaceError: the server has gone.
+        OSError: the same.
+    """
+    usock, stream = connection._usock, connection._sock
+    before = usock.gettimeout()
+    usock.settimeout(0)
+    try:
+        if stream.peek(1):
+            return True
+    except ssl.SSLWantReadError:  # something of TLS's own
+        return False
+    finally:
+        usock.settimeout(before)
+    if poll_of(usock.fileno())(0):
+        raise InterfaceError("network error")  # to be read is the end
+    return False
+
+
+def _read_message(connection: Any) -> bytes:
+    """Read one message and have pg8000 take it; return its kind."""
+    stream = connection._sock
+    code, length = core.ci_unpack(core._read(stream, 5))
+    connection.message_types[code](core._read(stream, length - 4), core.Context(None))
+    return code  # type: ignore[no-any-return]
+
+
+def _in_libpq_words(error: BaseException) -> str:
+    """Return what an error of a connect says, as `answer_to` knows it."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    said = str(cause)
+    if "refuses SSL" in said:
+        return "does not support SSL"
+    return "closed" if "network error" in said else said
+
+
+def leaves_unread(error: BaseException) -> bool:
+    """Return True if a call ended within an exchange with the server, so that the next one may read its answer.
+
+    An interruption does that, or a value that cannot be converted: pg8000 does not read on.
+    """
+    within, traceback = False, error.__traceback__
+    while traceback is not None:
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+        within = within or frame.f_code in _EXCHANGES
+        if frame.f_code is _RECEIVING:
+            return bool(frame.f_locals.get("code") != core.READY_FOR_QUERY)
+    return within and not isinstance(error, Error)
