@@ -48,7 +48,7 @@ class Ending:
     def sent_by(self, driver: DriverUnderTest, site: Any) -> bytes:
         if isinstance(self.sent, bytes):
             return self.sent
-        return getattr(driver, self.sent) if hasattr(driver, self.sent) else getattr(site, self.sent)
+        return getattr(driver, self.sent) if hasattr(driver, self.sent) else driver.sent_last(getattr(site, self.sent))
 
 
 def run(sql: str, mark: str = "") -> Do:

@@ -71,7 +71,7 @@ def test_prepare_transaction(driver: DriverUnderTest, proxied, site, table, prox
 def test_two_phase_commit(driver: DriverUnderTest, proxied, site, table, proxy: Proxy, forward: bool) -> None:
     connection = proxied()
     driver.prepare(connection, site.name, insert(table, 1))
-    proxy.cut_when(site.commits_prepared, forward=forward)
+    proxy.cut_when(driver.sent_last(site.commits_prepared), forward=forward)
     with pytest.raises(TransactionResolutionUnknownError) as caught:
         driver.commit_prepared(connection, site.name)
     unknown(caught.value, driver)
@@ -83,7 +83,7 @@ def test_two_phase_commit(driver: DriverUnderTest, proxied, site, table, proxy: 
 @lost_or_answered
 def test_two_phase_prepare(driver: DriverUnderTest, proxied, site, table, proxy: Proxy, forward: bool) -> None:
     connection = proxied()
-    proxy.cut_when(site.two_phase()[-1].partition("'")[0].encode(), forward=forward)
+    proxy.cut_when(driver.sent_last(site.two_phase()[-1].partition("'")[0].encode()), forward=forward)
     with pytest.raises(TransactionResolutionUnknownError) as caught:
         driver.prepare(connection, site.name, insert(table, 1))
     unknown(caught.value, driver)

@@ -101,6 +101,7 @@ def test_a_host_that_answers_has_the_last_word(driver: DriverUnderTest, connect,
 @pytest.fixture
 def own_hosts(driver: DriverUnderTest, site) -> str:
     """The connection string of an app that writes, with both hosts."""
+    driver.needs("hosts of its own")
     if driver.site.servers != "running_cluster":
         pytest.skip("a connection to MySQL names one host")
     site.cluster.wait_streaming()

