@@ -160,7 +160,6 @@ register(
         oldest=(2, 9),
         instrumentor=(_OTEL + "psycopg2", "Psycopg2Instrumentor"),
     ),
-    DriverEntry("pg8000", _DRIVERS + "pg8000.install", project="pg8000", oldest=(1, 31)),
     DriverEntry(
         "asyncpg",
         _DRIVERS + "asyncpg.install",
@@ -168,6 +167,7 @@ register(
         oldest=(0, 29),
         instrumentor=(_OTEL + "asyncpg", "AsyncPGInstrumentor"),
     ),
+    DriverEntry("pg8000", _DRIVERS + "pg8000.install", project="pg8000", oldest=(1, 31)),
     DriverEntry(
         "pymysql",
         _DRIVERS + "pymysql.install",

@@ -200,7 +200,18 @@ def test_opentelemetry_is_known_to_telemetry_and_the_entry_point_only(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_drivers_are_imported_by_their_own_room_only(module):
-    drivers = {"psycopg", "psycopg_pool", "psycopg2", "pymysql", "mysql", "MySQLdb", "sqlite3", "aiosqlite", "asyncpg"}
+    drivers = {
+        "psycopg",
+        "psycopg_pool",
+        "psycopg2",
+        "pymysql",
+        "mysql",
+        "MySQLdb",
+        "sqlite3",
+        "aiosqlite",
+        "asyncpg",
+        "pg8000",
+    }
     names = {name.partition(".")[0] for name in imports_of(ast.walk(MODULES[module]))}
     assert not names & drivers or module.startswith(("drivers.", "pools."))
 

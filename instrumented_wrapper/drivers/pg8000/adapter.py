@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-import ssl
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from pg8000 import core, dbapi, legacy, native
+from pg8000 import dbapi, legacy, native
 from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, Error, InterfaceError
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers.engine import decisions
-from instrumented_wrapper.drivers.engine.adapted_record import Arguments, Record
+from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import Room
 from instrumented_wrapper.drivers.engine.race import WrongRole
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY, STANDBY
+from instrumented_wrapper.drivers.pg8000.arguments import in_libpq_words, place_of, redirected
 from instrumented_wrapper.drivers.pg8000.channel import LOST, PLACE, Channel, database_of, send
-from instrumented_wrapper.drivers.registry import poll_of
+from instrumented_wrapper.drivers.pg8000.wire import GOODBYE, has_message, is_of_the_socket, read_message
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
 from instrumented_wrapper.errors import Address
@@ -37,24 +36,13 @@ _STATUSES: Final = {
     b"T": TransactionStatus.INTRANS,
     b"E": TransactionStatus.INERROR,
 }
-_PARAMETERS: Final = inspect.signature(CoreConnection.__init__).parameters
 _INITS: Final = {kind: kind.__init__ for kind in KINDS}
 # What belongs to the physical connection, and what a new one was given.
 _PHYSICAL: Final = (
     "autocommit _usock _sock channel_binding _backend_key_data parameter_statuses _transaction_status"
     f" _caches _statement_nums _client_encoding {LOST} {OUT_OF_STEP} {PLACE}"
 ).split()
-_ON_THE_WIRE: Final = frozenset(
-    function.__code__ for name in ("_read", "_write", "_flush") if (function := getattr(core, name, None)) is not None
-)
-_RECEIVING: Final = CoreConnection.handle_messages.__code__
-_EXCHANGES: Final = frozenset(
-    getattr(CoreConnection, name).__code__
-    for name in "execute_simple execute_unnamed execute_named prepare_statement close_prepared_statement".split()
-)
-_GOODBYE: Final = b"E"  # the message by which a server announces that it ends a session
 _IS_STANDBY: Final = "SELECT pg_is_in_recovery()"
-_FIRST_PORT: Final = 5432
 
 
 class PG8000:
@@ -107,7 +95,7 @@ class PG8000:
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
         """Return True by what was seen before, or if the error comes from the socket."""
         known = connection.__dict__
-        if error is not None and LOST not in known and _is_of_the_socket(error):
+        if error is not None and LOST not in known and is_of_the_socket(error):
             known[LOST] = True
         return LOST in known and connection._usock is not None
 
@@ -120,8 +108,8 @@ class PG8000:
         if LOST in connection.__dict__ or connection._usock is None:
             return False
         try:
-            while _has_message(connection):
-                if _read_message(connection) == _GOODBYE:
+            while has_message(connection):
+                if read_message(connection) == GOODBYE:
                     raise InterfaceError("the server has ended the session")
         except (Error, OSError, ValueError):
             connection.__dict__[LOST] = True
@@ -193,7 +181,9 @@ class PG8000:
         own = given.get("timeout")
         new: Any = object.__new__(type(connection))
         new.__dict__[PLACE] = place_of(given)
-        _INITS[kind_of(connection)](new, **{**given, "timeout": min(seconds, own or seconds)})
+        _INITS[next(kind for kind in KINDS if isinstance(connection, kind))](
+            new, **{**given, "timeout": min(seconds, own or seconds)}
+        )
         new._usock.settimeout(own)
         for kept in ("pg_types", "py_types"):  # for the app's transfer handler
             setattr(new, kept, getattr(connection, kept))
@@ -214,7 +204,7 @@ class PG8000:
         wanted = "read-only or not, as it was"
         if isinstance(told, dict):
             return answer_to(f"{told.get('S')}: {told.get('M')}", wanted, str(told.get("C") or ""))
-        return answer_to(_in_libpq_words(error), wanted)
+        return answer_to(in_libpq_words(error), wanted)
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""
@@ -271,96 +261,3 @@ class PG8000:
 
 _ABSENT: Final = object()
 ADAPTER: Final = PG8000()
-
-
-def kind_of(connection: Any) -> type[Any]:
-    """Return the class of pg8000's that a connection is of."""
-    return next(kind for kind in KINDS if isinstance(connection, kind))
-
-
-def arguments_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    """Return the arguments of a connection, all of them by name."""
-    names = [name for name in _PARAMETERS if name != "self"]
-    return Arguments((), {**dict(zip(names, args, strict=False)), **kwargs})
-
-
-def place_of(given: Mapping[str, Any]) -> Address:
-    """Return where arguments lead: the host and port, or the path of the socket."""
-    if path := given.get("unix_sock"):
-        return (str(path), None)
-    return (str(given.get("host") or "localhost"), int(given.get("port") or _FIRST_PORT))
-
-
-def redirected(given: dict[str, Any], address: Address) -> dict[str, Any]:
-    """Return arguments for another server; a host that is a path is that of a socket, or the folder of one."""
-    host, port = address
-    given |= {"unix_sock": None, "host": host, "port": port or given.get("port") or _FIRST_PORT}
-    if host.startswith("/"):
-        name = f"/.s.PGSQL.{given['port']}"
-        given["unix_sock"] = host if "/.s.PGSQL." in host else f"{host}{name}"
-    return given
-
-
-def _is_of_the_socket(error: BaseException) -> bool:
-    """Return True if pg8000 could not read or write; an `OSError` may also be of a stream of the app's, for COPY."""
-    if isinstance(error, InterfaceError):
-        return "network error" in str(error)
-    if not isinstance(error, OSError):
-        return False
-    frames, traceback = set(), error.__traceback__
-    while traceback is not None:
-        frames.add(traceback.tb_frame.f_code)
-        traceback = traceback.tb_next
-    return bool(frames & _ON_THE_WIRE)
-
-
-def _has_message(connection: Any) -> bool:
-    """Return True if the server has sent something that is not read yet. Does not wait.
-
-    Raises:
-        InterfaceError: the server has gone.
-        OSError: the same.
-    """
-    usock, stream = connection._usock, connection._sock
-    before = usock.gettimeout()
-    usock.settimeout(0)
-    try:
-        if stream.peek(1):
-            return True
-    except ssl.SSLWantReadError:  # something of TLS's own
-        return False
-    finally:
-        usock.settimeout(before)
-    if poll_of(usock.fileno())(0):
-        raise InterfaceError("network error")  # to be read is the end
-    return False
-
-
-def _read_message(connection: Any) -> bytes:
-    """Read one message and have pg8000 take it; return its kind."""
-    stream = connection._sock
-    code, length = core.ci_unpack(core._read(stream, 5))
-    connection.message_types[code](core._read(stream, length - 4), core.Context(None))
-    return code  # type: ignore[no-any-return]
-
-
-def _in_libpq_words(error: BaseException) -> str:
-    """Return what an error of a connect says, as `answer_to` knows it."""
-    if "network error" in str(error):
-        return "closed"  # also where pg8000 could not say goodbye after it failed
-    said = str(error.__cause__ if isinstance(error.__cause__, OSError) else error)
-    return "does not support SSL" if "refuses SSL" in said else said
-
-
-def leaves_unread(error: BaseException) -> bool:
-    """Return True if a call ended within an exchange with the server, so that the next one may read its answer.
-
-    An interruption does that, or a value that cannot be converted: pg8000 does not read on.
-    """
-    within, traceback = False, error.__traceback__
-    while traceback is not None:
-        frame, traceback = traceback.tb_frame, traceback.tb_next
-        within = within or frame.f_code in _EXCHANGES
-        if frame.f_code is _RECEIVING:
-            return bool(frame.f_locals.get("code") != core.READY_FOR_QUERY)
-    return within and not isinstance(error, Error)

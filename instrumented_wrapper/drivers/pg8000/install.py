@@ -31,14 +31,12 @@ from instrumented_wrapper.drivers.pg8000.adapter import (
     ADAPTER,
     KINDS,
     OUT_OF_STEP,
-    arguments_of,
-    leaves_unread,
-    place_of,
-    redirected,
 )
+from instrumented_wrapper.drivers.pg8000.arguments import arguments_of, place_of, redirected
 from instrumented_wrapper.drivers.pg8000.channel import PLACE, database_of, with_state
 from instrumented_wrapper.drivers.pg8000.prepared import closing as closing_statement
 from instrumented_wrapper.drivers.pg8000.prepared import preparing, running
+from instrumented_wrapper.drivers.pg8000.wire import leaves_unread
 from instrumented_wrapper.drivers.registry import KEY, drop_all
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site

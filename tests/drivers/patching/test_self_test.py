@@ -37,6 +37,11 @@ PARTS = {
         server_capabilities server_status _read_rowdata_packet_unbuffered _finish_unbuffered_query has_next
         unbuffered_active _StreamReader _connection _read_next""",
     "aiosqlite": "_execute _connection _tx",
+    "pg8000": """
+        _read _write _flush ci_unpack Context READY_FOR_QUERY handle_messages send_QUERY execute_simple execute_unnamed
+        execute_named prepare_statement close_prepared_statement _usock _sock _backend_key_data parameter_statuses
+        _transaction_status _statement_nums _client_encoding message_types pg_types py_types input_funcs
+        _xid _c con""",
     "MySQLdb": "_result BaseCursor CursorUseResultMixIn",
     "mysql.connector": """
         _autocommit _character_set _charset_id _database _handshake _have_next_result _host _in_transaction
