@@ -8,7 +8,6 @@ a new connection is its baseline. `supported.ThreadEntry` says how a function is
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Final
@@ -18,10 +17,8 @@ from aiosqlite import core
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.self_test import missing
 
-logger = logging.getLogger("instrumented_wrapper")
-_PARTS: Final = {core.Connection: "_execute ._connection ._tx".split()}
+PARTS: Final = {core.Connection: "_execute ._connection ._tx".split()}
 
 
 class _Calls:
@@ -42,13 +39,9 @@ class _Calls:
         return getattr(self._queue, name)
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch how connections are made. Returns what was done, for a user who asks."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("aiosqlite lacks %s: its spans are not below the app's", lacking)
-        return f"left alone: it lacks {lacking}"
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch how connections are made."""
     patches.close_over(core.Connection, "__init__", _making)
-    return "patched"
 
 
 def _making(original: Callable[..., None]) -> Callable[..., None]:

@@ -181,9 +181,8 @@ class PG8000:
         own = given.get("timeout")
         new: Any = object.__new__(type(connection))
         new.__dict__[PLACE] = place_of(given)
-        _INITS[next(kind for kind in KINDS if isinstance(connection, kind))](
-            new, **{**given, "timeout": min(seconds, own or seconds)}
-        )
+        kind = next(kind for kind in KINDS if isinstance(connection, kind))
+        _INITS[kind](new, **{**given, "timeout": min(seconds, own or seconds)})
         new._usock.settimeout(own)
         for kept in ("pg_types", "py_types"):  # for the app's transfer handler
             setattr(new, kept, getattr(connection, kept))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from operator import attrgetter
@@ -37,16 +36,14 @@ from instrumented_wrapper.drivers.pg8000.channel import PLACE, database_of, with
 from instrumented_wrapper.drivers.pg8000.prepared import closing as closing_statement
 from instrumented_wrapper.drivers.pg8000.prepared import preparing, running
 from instrumented_wrapper.drivers.pg8000.wire import leaves_unread
-from instrumented_wrapper.drivers.registry import KEY, drop_all
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.self_test import missing
 
-logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-_PARTS: Final = {
+PARTS: Final = {
     core: "_read _write _flush ci_unpack Context READY_FOR_QUERY".split(),
     core.CoreConnection: """handle_messages send_QUERY execute_simple execute_unnamed execute_named prepare_statement
     close_prepared_statement ._usock ._sock ._backend_key_data .parameter_statuses ._transaction_status ._caches
@@ -64,11 +61,8 @@ _given: Final[ContextVar[dict[str, Any] | None]] = ContextVar("given", default=N
 _of_cursor: Final = attrgetter("_c")
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch pg8000. Returns what was done, for a user who asks."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("pg8000 lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch pg8000's modules and classes."""
     spans = QuerySpans(ADAPTER, flows.operations)
     calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
     for module in (pg8000, dbapi, legacy):
@@ -82,12 +76,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     patches.close_over(native.Connection, "run", lambda original: calls.statement(_told(original), _itself, "sql"))
     for prepared in (native.PreparedStatement, legacy.PreparedStatement):
         _prepared_statements(patches, prepared, calls)
-    return "patched"
-
-
-def uninstall() -> None:
-    """Forget the connections that were watched; they go on working."""
-    drop_all(ADAPTER.name)
 
 
 def _itself(connection: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The socket of a connection of pg8000, and the answers that are read from it: what came unasked, what an error means."""
+"""The socket of a connection of pg8000: what came unasked, and what an error says of it."""
 
 from __future__ import annotations
 
