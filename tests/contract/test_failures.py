@@ -207,6 +207,24 @@ def test_closed_meanwhile_it_stays_closed(driver: DriverUnderTest, connect, site
         assert site.none_left()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_use_after_the_apps_close_is_no_loss(
+    driver: DriverUnderTest, connect, site, spans, background, lost: bool
+) -> None:
+    connection = connect()
+    driver.execute(connection, "SELECT 1")
+    cursor = driver.cursor(connection)
+    if lost:
+        site.end_sessions()
+    driver.close(connection)
+    uses = ((driver.execute, connection, "SELECT 1"), (driver.execute_on, cursor, "SELECT 1"))
+    for use in (*uses, (driver.commit, connection), (driver.rollback, connection), *uses):
+        assert not isinstance(error_of(background(*use)), FailoverError)
+    assert spans.named("failover") == []
+    assert driver.is_closed(connection)
+    assert site.none_left()
+
+
 @pytest.mark.parametrize("what", ["close", "reset", "getters", "mark"])
 def test_what_never_starts_a_switch(driver: DriverUnderTest, connect, site, spans, what: str) -> None:
     connection = connect()

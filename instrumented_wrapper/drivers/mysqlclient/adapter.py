@@ -109,7 +109,11 @@ class MySQLClient(ForMySQL):
         return cursor is not None and cursor._result is not None
 
     def is_closed(self, connection: Any) -> bool:
-        return not C.open.__get__(physical(connection)) and not self.has_ended(connection)
+        """Return True also where an error says lost, if the app closed it: mysqlclient has the same number for both."""
+        if C.open.__get__(physical(connection)):
+            return False
+        record = record_of(connection)
+        return record is None or record.closed_by_app or not self.has_ended(connection)
 
     def has_ended(self, connection: Any) -> bool:
         """mysqlclient does not know: an error has said so."""
