@@ -25,9 +25,8 @@ MYSQL = {"sets": "SET @tenant = '{}'", "shows": "SELECT @tenant", "number": "SEL
 DEFAULTS: dict[str, Any] = {"options": {}, "hidden": [], "as_mysqldb": False, "layer": False}
 
 
-def where(server: Any, engine: str, **more: Any) -> dict[str, Any]:
-    given = {"HOST": server.host, "PORT": server.port, "USER": "app", "PASSWORD": "app-secret", "NAME": "app"}
-    return {"ENGINE": f"django.db.backends.{engine}", **given, **more}
+def where(server: Any) -> dict[str, Any]:
+    return {"HOST": server.host, "PORT": server.port, "USER": "app", "PASSWORD": "app-secret", "NAME": "app"}
 
 
 class Site:
@@ -43,7 +42,8 @@ class Site:
         At the request ``lose`` the app waits for a failover, ``lost`` is then called.
         """
         lost = given.pop("lost", None)
-        known = where(self.cluster.primary, self.engine, **(database or {}))
+        server = {} if self.cluster is None else where(self.cluster.primary)
+        known = {"ENGINE": f"django.db.backends.{self.engine}", **server, **(database or {})}
         arguments = json.dumps({**self.given, "database": known, "requests": requests, **given})
         command, pipe = [sys.executable, "-P", "-W", "ignore", str(PROGRAM), arguments], subprocess.PIPE
         app = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
@@ -123,6 +123,24 @@ def test_an_open_transaction_of_the_app_is_left_alone(cluster, autocommit: bool)
     sets = "SELECT set_config('app.tenant', '{}', false), txid_current()"
     told, _ = site.run("tenant=acme", "", sets=sets, database={"AUTOCOMMIT": autocommit})
     assert [nothing for nothing, _ in told["seen"]] == ["True", "True"] if autocommit else ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "seen", "spans"),
+    [
+        ("report", ["50", "50", "50"], ["session_state.leak"]),
+        ("on", ["50", "700", "700"], ["session_state.reset"]),
+        ("close", ["50", "700", "700"], []),
+        ("off", ["50", "50", "50"], []),
+    ],
+)
+def test_sqlite(tmp_path: Path, chosen: str, seen: list[str], spans: list[str]) -> None:
+    database = {"NAME": str(tmp_path / "app.sqlite"), "OPTIONS": {"init_command": "PRAGMA busy_timeout = 700"}}
+    site = Site(None, "sqlite3", sets="PRAGMA busy_timeout = {}", shows="PRAGMA busy_timeout", number="SELECT 0")
+    told, complaints = site.run("tenant=50", "", "", database=database, options={"reset_on_return": chosen})
+    assert [value for value, _ in told["seen"]] == seen
+    assert told["spans"] == [[name, ["GET tenant=50"], True] for name in spans]
+    assert ("busy_timeout" in complaints) is (chosen == "report")
 
 
 # --- a layer that knows what it has set ---------------------------------------------------------------------------
@@ -216,7 +234,7 @@ with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
 def test_the_end_of_a_task_is_one_of_a_request(cluster, chosen: str) -> None:
     """Where CELERY_DB_REUSE_MAX keeps a connection, Celery does not call what Django calls after a request."""
     pytest.importorskip("celery")
-    database = json.dumps(where(cluster.primary, "postgresql"))
+    database = json.dumps({"ENGINE": "django.db.backends.postgresql", **where(cluster.primary)})
     command = [sys.executable, "-P", "-W", "ignore", "-c", WORKER, database, chosen]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ pytest.importorskip("django")
 from . import serving
 from .serving import TABLES, ask
 
+APPS = str(Path(__file__).with_name("apps"))
 SERVERS = {
     "wsgiref": ["django_app.py", "{port}"],
     "gunicorn": ["-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:{port}", "django_app:application"],
@@ -30,6 +32,7 @@ SERVERS = {
     "gunicorn -k gthread": ["-m", "gunicorn", "--threads", "2", "-b", "127.0.0.1:{port}", "django_app:application"],
     "gunicorn -k gevent": ["-m", "gunicorn", "-k", "gevent", "-b", "127.0.0.1:{port}", "django_app:application"],
     "uvicorn": ["-m", "uvicorn", "--port", "{port}", "--log-level", "error", "django_app:asgi"],
+    "uvicorn, async view": ["-m", "uvicorn", "--app-dir", APPS, "--port", "{port}", "async_views:asgi"],
 }
 
 
@@ -72,7 +75,18 @@ def test_without_it_the_next_request_sees_them_and_a_report_says_so(watched, tmp
     assert "changed session state, which its next user inherits: app.tenant" in log.read_text()
 
 
-@pytest.mark.parametrize("server", ["gunicorn --preload", "uvicorn"])
+@pytest.mark.parametrize("server", ["gunicorn -k gthread", "gunicorn -k gevent", "uvicorn, async view"])
+@pytest.mark.parametrize("policy", ["close", "on"])
+def test_requests_at_the_same_time(watched, server: str, policy: str, tmp_path: Path) -> None:
+    with served(server, watched, tmp_path / "log", INSTRUMENTED_WRAPPER_RESET_ON_RETURN=policy) as address:
+        for tenant in ("acme", "other"):
+            ask(address, tenant, f"of {tenant}")
+        with ThreadPoolExecutor(6) as users:
+            tenants = ["acme", "other", ""] * 10
+            assert list(users.map(lambda tenant: ask(address, tenant), tenants)) == [["of acme"], ["of other"], []] * 10
+
+
+@pytest.mark.parametrize("server", ["gunicorn --preload", "uvicorn", "uvicorn, async view"])
 def test_a_failover(watched, server: str, tmp_path: Path) -> None:
     with served(server, watched, tmp_path / "log", INSTRUMENTED_WRAPPER_RESET_ON_RETURN="close") as address:
         for number in range(4):
