@@ -5,9 +5,9 @@ Pure: no SQL, no driver. Where the text does not tell, a `Step` of doubt says so
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 SET: Final = "set"
 SET_LOCAL: Final = "set_local"
@@ -201,3 +201,39 @@ def names_set(found: Iterable[Effects]) -> frozenset[str]:
     named = {s.name for s in settings if isinstance(s.name, str) and s.name}
     everything = {EVERYTHING} if any(step.kind == RESET_ALL for step in steps) else set()
     return frozenset(named | everything).union(*(effects.calls for effects in known), *(e.leaves for e in known))
+
+
+def merged_effects(found: Sequence[Effects], several: bool, lasting: Container[str]) -> Effects:
+    """Return what the statements of one text do together.
+
+    Args:
+        found: the effects, in order.
+        several: there is more than one statement: what one clears or ends may come back with a ROLLBACK after it.
+        lasting: what of the state that they leave may be there even if the text fails.
+    """
+
+    def joined(name: str) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(one for effects in found for one in getattr(effects, name)))
+
+    def any_of(name: str) -> bool:
+        return any(getattr(effects, name) for effects in found)
+
+    leaves = joined("leaves")
+    return Effects(
+        steps=tuple(step for effects in found for step in effects.steps),
+        calls=frozenset(joined("calls")),
+        leaves=leaves,
+        lasting=tuple(name for name in leaves if name in lasting),
+        clears=() if several else joined("clears"),
+        makes=tuple(one for effects in found for one in effects.makes),
+        ends=() if several else tuple(one for effects in found for one in effects.ends),
+        blurs=joined("blurs"),
+        outcome_unknown_if_lost=any_of("outcome_unknown_if_lost"),
+        begins=any_of("begins"),
+        rolls_back=any_of("rolls_back"),
+        read_only=next((effects.read_only for effects in reversed(found) if effects.read_only), ""),
+        defines=any_of("defines"),
+        several=several or any_of("several"),
+        is_reported=any_of("is_reported"),
+        streams=any_of("streams"),
+    )

@@ -40,6 +40,7 @@ from instrumented_wrapper.statement import (
     Effects,
     Named,
     Step,
+    merged_effects,
     part_of,
 )
 
@@ -74,7 +75,7 @@ def scan(text: str) -> Effects | None:
         return Effects(calls=called) if called else None
     statements = [statement for statement in _statements(text) if statement]
     each = [tuple(_effects_of(statement)) for statement in statements]
-    merged = _merge([effects for found in each for effects in found], several=len(statements) > 1)
+    merged = merged_effects([effects for found in each for effects in found], len(statements) > 1, frozenset({LOCKS}))
     parts = tuple(part_of(_first_word(statement), found) for statement, found in zip(statements, each, strict=True))
     merged = replace(merged, parts=parts)
     if any(int(version) >= _SURE for version in _VERSIONS.findall(text)):
@@ -86,27 +87,6 @@ def scan(text: str) -> Effects | None:
 
 def _unsure(step: Step) -> Step:
     return Step(DOUBT, step.name, "SET") if step.kind == SET else step
-
-
-def _merge(found: Sequence[Effects], several: bool) -> Effects:
-    leaves = tuple(dict.fromkeys(name for effects in found for name in effects.leaves))
-    return Effects(
-        steps=tuple(step for effects in found for step in effects.steps),
-        calls=frozenset().union(*(effects.calls for effects in found)),
-        leaves=leaves,
-        lasting=tuple(name for name in leaves if name == LOCKS),
-        clears=() if several else tuple(dict.fromkeys(name for effects in found for name in effects.clears)),
-        makes=tuple(one for effects in found for one in effects.makes),
-        ends=() if several else tuple(one for effects in found for one in effects.ends),
-        blurs=tuple(dict.fromkeys(name for effects in found for name in effects.blurs)),
-        outcome_unknown_if_lost=any(effects.outcome_unknown_if_lost for effects in found),
-        begins=any(effects.begins for effects in found),
-        rolls_back=any(effects.rolls_back for effects in found),
-        read_only=next((effects.read_only for effects in reversed(found) if effects.read_only), ""),
-        several=several or any(effects.several for effects in found),
-        is_reported=any(effects.is_reported for effects in found),
-        streams=any(effects.streams for effects in found),
-    )
 
 
 def _statements(text: str) -> Iterator[list[Token]]:

@@ -33,6 +33,7 @@ from instrumented_wrapper.statement import (
     Effects,
     Named,
     Step,
+    merged_effects,
     part_of,
 )
 
@@ -58,7 +59,7 @@ def scan(text: str) -> Effects | None:
         return None
     statements = [statement for statement in _statements(text) if statement]
     each = [tuple(_effects_of(statement)) for statement in statements]
-    merged = _merge([effects for found in each for effects in found], several=len(statements) > 1)
+    merged = merged_effects([effects for found in each for effects in found], len(statements) > 1, _LASTING)
     parts = tuple(part_of(_first_word(statement), found) for statement, found in zip(statements, each, strict=True))
     merged = replace(merged, parts=parts)
     return None if replace(merged, several=False) == Effects() else merged
@@ -71,28 +72,6 @@ def _may_matter(text: str) -> bool:
         if not _NOT_PLAIN.search(rest):
             text = rest
     return bool(_TRIGGERS.search(text)) or may_call(text)
-
-
-def _merge(found: Sequence[Effects], several: bool) -> Effects:
-    """Take all effects together. Of several statements, what one clears may come back with a ROLLBACK after it."""
-    clears = () if several else tuple(dict.fromkeys(name for effects in found for name in effects.clears))
-    leaves = tuple(dict.fromkeys(name for effects in found for name in effects.leaves))
-    return Effects(
-        steps=tuple(step for effects in found for step in effects.steps),
-        calls=frozenset(name for effects in found for name in effects.calls),
-        leaves=leaves,
-        lasting=tuple(name for name in leaves if name in _LASTING),
-        clears=clears,
-        makes=tuple(one for effects in found for one in effects.makes),
-        ends=() if several else tuple(one for effects in found for one in effects.ends),
-        outcome_unknown_if_lost=any(e.outcome_unknown_if_lost for e in found),
-        begins=any(e.begins for e in found),
-        rolls_back=any(e.rolls_back for e in found),
-        read_only=next((e.read_only for e in reversed(found) if e.read_only), ""),
-        defines=any(e.defines for e in found),
-        streams=any(e.streams for e in found),
-        several=several,
-    )
 
 
 def _statements(text: str) -> Iterator[list[Token]]:

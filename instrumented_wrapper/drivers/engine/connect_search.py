@@ -12,8 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
+from instrumented_wrapper import runners
 from instrumented_wrapper.drivers import Flow, Flows
 from instrumented_wrapper.drivers.engine import race_tasks
 from instrumented_wrapper.drivers.engine.race import Ended, Opening, race
@@ -93,59 +95,50 @@ def connected(
     Raises:
         Exception: the driver's own, of the app's host, where the search is off or finds nothing.
     """
-    try:
-        return attempt(None, 0.0)
-    except adapter.raises as error:
-        if options.failover == "off" or not _is_away(adapter, error) or not _joins(asked := request()):
-            raise
-        winner = flows.run(_joined(adapter, asked, _contest(adapter, attempt), error_type(error)))
-        if winner is None:
-            raise
-        return winner[0]
+    opening = _opening(adapter, attempt, runners.run)
+    contest = Contest(
+        lambda target, deadline: race(_Here(opening, deadline), opening, target, deadline), wait_while_wanted, True
+    )
+    return flows.run(_connected(adapter, options, request, attempt, contest))
 
 
 async def connected_async(
     adapter: Connecting, flows: Flows, options: Options, request: Callable[[], Request], attempt: Attempt
 ) -> Any:
     """Do as `connected` does, where attempts are awaited."""
+    contest = race_tasks.contest(_opening(adapter, attempt, runners.run_async))
+    return await flows.run_async(_connected(adapter, options, request, attempt, contest))
+
+
+def _connected(
+    adapter: Connecting, options: Options, request: Callable[[], Request], attempt: Attempt, contest: Contest
+) -> Flow[Any]:
     try:
-        return await attempt(None, 0.0)
+        return (yield partial(attempt, None, 0.0))
     except adapter.raises as error:
         if options.failover == "off" or not _is_away(adapter, error) or not _joins(asked := request()):
             raise
-        winner = await flows.run_async(_joined(adapter, asked, _contest_async(adapter, attempt), error_type(error)))
+        winner = yield from _joined(adapter, asked, contest, error_type(error))
         if winner is None:
             raise
         return winner[0]
 
 
-def _contest(adapter: Connecting, attempt: Attempt) -> Contest:
-    def opened(address: Address, role: str, seconds: float) -> Any:
-        connection = attempt(address, seconds)
+def _opening(adapter: Connecting, attempt: Attempt, run: Callable[[Flow[Any]], Any]) -> Opening:
+    def opened(address: Address, seconds: float, role: str) -> Flow[Any]:
+        connection = yield partial(attempt, address, seconds)
         try:
-            adapter.checked(connection, role, True)
+            yield partial(adapter.checked, connection, role, True)
         except BaseException:
             adapter.shut(connection, True)
             raise
         return connection
 
-    opening = Opening(opened, adapter.answer, lambda connection: adapter.shut(connection, True))
-    return Contest(
-        lambda target, deadline: race(_Here(opening, deadline), opening, target, deadline), wait_while_wanted, True
+    return Opening(
+        lambda address, role, seconds: run(opened(address, seconds, role)),
+        adapter.answer,
+        lambda connection: adapter.shut(connection, True),
     )
-
-
-def _contest_async(adapter: Connecting, attempt: Attempt) -> Contest:
-    async def opened(address: Address, role: str, seconds: float) -> Any:
-        connection = await attempt(address, seconds)
-        try:
-            await adapter.checked(connection, role, True)
-        except BaseException:
-            adapter.shut(connection, True)
-            raise
-        return connection
-
-    return race_tasks.contest(Opening(opened, adapter.answer, lambda connection: adapter.shut(connection, True)))
 
 
 def _is_away(adapter: Connecting, error: Exception) -> bool:
