@@ -49,7 +49,7 @@ class Sets:
         yield from self._sets
 
 
-def size_of(sets: Any) -> int:
+def size_of(sets: object) -> int:
     """Return how many parameter sets there are: 0 for none, `UNKNOWN` where only a pass over them would say."""
     if isinstance(sets, Sets):
         return 0 if sets.none else UNKNOWN
@@ -69,11 +69,11 @@ def first_taken(nobody: Callable[[], bool], original: Method) -> Method:
     """Return an ``executemany`` that takes the first set of an iterator early, unless `nobody` listens."""
 
     @functools.wraps(original)
-    def executemany(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def executemany(self: Any, /, *args: object, **kwargs: object) -> Any:
         return original(self, *args, **kwargs) if nobody() else original(self, *_taken(args), **_named(kwargs))
 
     @functools.wraps(original)
-    async def executemany_async(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+    async def executemany_async(self: Any, /, *args: object, **kwargs: object) -> Any:
         return await (original(self, *args, **kwargs) if nobody() else original(self, *_taken(args), **_named(kwargs)))
 
     return executemany_async if iscoroutinefunction(original) else executemany

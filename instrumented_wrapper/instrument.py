@@ -80,7 +80,7 @@ def instrument(
     *,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
-    **given: Any,
+    **given: object,
 ) -> None:
     """Patch every supported driver (or those named), in place; also those that are imported later.
 
@@ -134,7 +134,7 @@ def _patch_when_imported(module: str) -> None:
         _imported(module, sys.modules[module])
 
 
-def _imported(name: str, module: Any) -> None:
+def _imported(name: str, module: object) -> None:
     """Patch a module that was imported. It must not fail: the import is the app's."""
     entry = supported.entries()[name]
     with _lock:
@@ -190,7 +190,7 @@ def uninstrument() -> None:
 # --- asking a session -------------------------------------------------------------------------------------------
 
 
-def session_state(connection: Any) -> SessionState:
+def session_state(connection: object) -> SessionState:
     """Return a snapshot of the settings that were fetched or changed; empty where nothing is known.
 
     Raises:
@@ -205,7 +205,7 @@ def session_state(connection: Any) -> SessionState:
     return session.snapshot()
 
 
-def reset_session(connection: Any) -> bool:
+def reset_session(connection: object) -> bool:
     """Bring the settings that the app changed back to their pristine values, now.
 
     Returns:
@@ -219,7 +219,7 @@ def reset_session(connection: Any) -> bool:
     return True if flow is None else runners.run(flow)
 
 
-async def reset_session_async(connection: Any) -> bool:
+async def reset_session_async(connection: object) -> bool:
     """Do as `reset_session` does, on an async connection."""
     if (call := thread_of(connection)) is not None:
         return await call(reset_session, unwrapped(connection))  # type: ignore[no-any-return]
@@ -227,7 +227,7 @@ async def reset_session_async(connection: Any) -> bool:
     return True if flow is None else await runners.run_async(flow)
 
 
-def mark_pristine(connection: Any) -> None:
+def mark_pristine(connection: object) -> None:
     """Take the present state of the session as its baseline.
 
     A connection that was made while nothing was instrumented, or of an unsupported driver, is left alone.
@@ -238,7 +238,7 @@ def mark_pristine(connection: Any) -> None:
     _mark(connection, asynchronous=False)
 
 
-async def mark_pristine_async(connection: Any) -> None:
+async def mark_pristine_async(connection: object) -> None:
     """Do as `mark_pristine` does, on an async connection."""
     if (call := thread_of(connection)) is not None:
         await call(mark_pristine, unwrapped(connection))
@@ -246,7 +246,7 @@ async def mark_pristine_async(connection: Any) -> None:
     _mark(connection, asynchronous=True)
 
 
-def switch(connection: Any, host: str | None = None, port: int | None = None) -> None:
+def switch(connection: object, host: str | None = None, port: int | None = None) -> None:
     """Move `connection` to another server session, outside a transaction: configured first, then taken over.
 
     Args:
@@ -268,7 +268,7 @@ def switch(connection: Any, host: str | None = None, port: int | None = None) ->
         runners.run(_switch(driver, connection, session, host, port))
 
 
-async def switch_async(connection: Any, host: str | None = None, port: int | None = None) -> None:
+async def switch_async(connection: object, host: str | None = None, port: int | None = None) -> None:
     """Do as `switch` does, on an async connection."""
     if (call := thread_of(connection)) is not None:
         await call(switch, unwrapped(connection), host, port)
@@ -282,13 +282,13 @@ async def switch_async(connection: Any, host: str | None = None, port: int | Non
         await runners.run_async(_switch(driver, connection, session, host, port))
 
 
-def _switch(driver: Driver, connection: Any, session: Session, host: str | None, port: int | None) -> Flow[None]:
+def _switch(driver: Driver, connection: object, session: Session, host: str | None, port: int | None) -> Flow[None]:
     named = host is not None or port is not None
     hosts: tuple[Address, ...] = ((host or driver.peer(connection).address, port),) if named else ()
     return switching.planned_switch(driver, connection, session, hosts)
 
 
-def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
+def _reset(connection: object, asynchronous: bool) -> Flow[bool] | None:
     driver, session = _known(connection, asynchronous)
     connection = unwrapped(connection)
     if driver is None or session is None:
@@ -297,14 +297,14 @@ def _reset(connection: Any, asynchronous: bool) -> Flow[bool] | None:
     return resets.reset_on_request(driver, connection, session)
 
 
-def _mark(connection: Any, asynchronous: bool) -> None:
+def _mark(connection: object, asynchronous: bool) -> None:
     driver, session = _known(connection, asynchronous)
     connection = unwrapped(connection)
     if driver is not None and session is not None:
         session.mark_pristine(partial(driver.read, connection))
 
 
-def _known(connection: Any, asynchronous: bool) -> tuple[Driver | None, Session | None]:
+def _known(connection: object, asynchronous: bool) -> tuple[Driver | None, Session | None]:
     is_in_thread = thread_of(connection) is not None  # what the app holds is async, whatever the driver is
     connection = unwrapped(connection)
     driver = driver_of(connection)
@@ -319,7 +319,7 @@ def _known(connection: Any, asynchronous: bool) -> tuple[Driver | None, Session 
     return driver, session
 
 
-def _watched(connection: Any, asynchronous: bool) -> tuple[Driver, Session]:
+def _watched(connection: object, asynchronous: bool) -> tuple[Driver, Session]:
     driver, session = _known(connection, asynchronous)
     if driver is None:
         raise not_ours(connection)

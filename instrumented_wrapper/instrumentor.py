@@ -43,5 +43,5 @@ class InstrumentedWrapperInstrumentor(BaseInstrumentor):  # type: ignore[misc, u
         except Exception as error:  # noqa: BLE001 - an exception here would stop the instrumentations after this one
             logger.error("nothing is patched: %s", type(error).__name__)
 
-    def _uninstrument(self, **kwargs: Any) -> None:
+    def _uninstrument(self, **kwargs: object) -> None:
         uninstrument()

@@ -6,7 +6,7 @@ Knows no driver, no SQL and no OpenTelemetry. A change is reported at the return
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Final
 
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.events import Leak, observe
@@ -28,7 +28,7 @@ class Leaks:
     def __init__(self) -> None:
         self._warned: set[tuple[str, str, str]] = set()
 
-    def report(self, driver: Driver, connection: Any, session: Session, pool: str) -> Flow[None]:
+    def report(self, driver: Driver, connection: object, session: Session, pool: str) -> Flow[None]:
         """Report what was changed since the last return and is not pristine. Sends something only in doubt."""
         changed = yield from to_reset(driver, connection, session)
         names = session.unreported.take(changed, session.on_server.doubts, session.to_clear())

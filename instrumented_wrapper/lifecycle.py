@@ -27,13 +27,13 @@ _MOST_QUESTIONS = 100  # an answer may bring up another question: what a functio
 # --- a change ---------------------------------------------------------------------------------------------------
 
 
-def note_change(driver: Driver, connection: Any, session: Session, setting: str) -> None:
+def note_change(driver: Driver, connection: object, session: Session, setting: str) -> None:
     """Read the pristine value of `setting`, once, before the app changes it."""
     if not session.knows(setting):
         session.fetched(setting, fetch(driver, connection, session, setting))
 
 
-def fetch(driver: Driver, connection: Any, session: Session, setting: str) -> Any:
+def fetch(driver: Driver, connection: object, session: Session, setting: str) -> Any:
     """Read the present value of `setting`, one of the driver's, observed."""
     with observe(PristineFetch(**where(driver, connection, session), setting=setting, source="driver")) as observed:
         value = driver.read(connection, setting)
@@ -41,7 +41,7 @@ def fetch(driver: Driver, connection: Any, session: Session, setting: str) -> An
     return value
 
 
-def note_changes(driver: Driver, connection: Any, session: Session, names: Sequence[str]) -> Flow[None]:
+def note_changes(driver: Driver, connection: object, session: Session, names: Sequence[str]) -> Flow[None]:
     """Read the pristine values of settings on the server, once, before the app changes them: in one round trip."""
     reported = driver.reported(connection, names)
     known: dict[str, str | None] = dict(reported)
@@ -54,7 +54,7 @@ def note_changes(driver: Driver, connection: Any, session: Session, names: Seque
             observed.outcome = Fetched(known[name])
 
 
-def settle_doubts(driver: Driver, connection: Any, session: Session) -> Flow[None]:
+def settle_doubts(driver: Driver, connection: object, session: Session) -> Flow[None]:
     """Ask the server what it alone can tell: what is in doubt, and pristine values that could not be read before."""
     for _ in range(_MOST_QUESTIONS):
         if not session.on_server.has_doubts or session.shared:
@@ -64,13 +64,13 @@ def settle_doubts(driver: Driver, connection: Any, session: Session) -> Flow[Non
             report_fetched(driver, connection, session, name, value)
 
 
-def report_fetched(driver: Driver, connection: Any, session: Session, setting: str, value: Any) -> None:
+def report_fetched(driver: Driver, connection: object, session: Session, setting: str, value: object) -> None:
     """Tell of a pristine value that the server gave together with other things."""
     with observe(PristineFetch(**where(driver, connection, session), setting=setting, source="server")) as observed:
         observed.outcome = Fetched(value)
 
 
-def where(driver: Driver, connection: Any, session: Session) -> dict[str, Any]:
+def where(driver: Driver, connection: object, session: Session) -> dict[str, Any]:
     """Return what every event says of the connection on which it happens."""
     options = session.options
     signals = Signals(options.traces, options.metrics, options.capture_values)
@@ -86,7 +86,7 @@ def keep_present(session: Session, read: Callable[[str], Any]) -> None:
         session.changed_to(setting, read(setting))
 
 
-def read_anew(driver: Driver, connection: Any, session: Session) -> Flow[int]:
+def read_anew(driver: Driver, connection: object, session: Session) -> Flow[int]:
     """Take over what a handler has left in the settings that are known; return the round trips."""
     names = session.on_server.names
     if not names or session.shared or not driver.is_idle(connection):
@@ -96,14 +96,14 @@ def read_anew(driver: Driver, connection: Any, session: Session) -> Flow[int]:
     return 1
 
 
-def restore(driver: Driver, connection: Any, change: Change, outcome: str) -> SettingChange:
+def restore(driver: Driver, connection: object, change: Change, outcome: str) -> SettingChange:
     """Carry out one step of a plan."""
     driver.write(connection, change.setting, change.after)
     return SettingChange(change.setting, change.before, change.after, outcome)
 
 
 def call_handler(
-    driver: Driver, handler: handlers.Handler | None, session: Session, connection: Any, deadline: float
+    driver: Driver, handler: handlers.Handler | None, session: Session, connection: object, deadline: float
 ) -> Flow[bool]:
     """Let the app's handler do it; what it changes is not the app's doing, what it left open is committed."""
     if handler is None:
@@ -116,7 +116,7 @@ def call_handler(
     return bool(handled)
 
 
-def _handled(handler: handlers.Handler, session: Session, connection: Any, deadline: float, is_async: bool) -> Any:
+def _handled(handler: handlers.Handler, session: Session, connection: object, deadline: float, is_async: bool) -> Any:
     result = handler(session.snapshot(), connection)
     return _until(result, deadline) if is_async and isawaitable(result) else result
 

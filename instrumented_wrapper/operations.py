@@ -196,7 +196,7 @@ class Pools(Protocol):
     def listens(self) -> bool:
         """Return True if somebody listens."""
 
-    def watch(self, pool: Any, name: str, state: Callable[[Any], PoolState | None]) -> None:
+    def watch(self, pool: object, name: str, state: Callable[[Any], PoolState | None]) -> None:
         """Observe the state of `pool` as long as it lives; `state` returns None where there is nothing to record."""
 
     def waited(self, name: str, seconds: float) -> None:

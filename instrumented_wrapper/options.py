@@ -102,7 +102,7 @@ def _option(variable: str) -> str:
     return variable.removeprefix(PREFIX).lower()
 
 
-def _parse(shown: str, name: str, value: Any) -> Any:
+def _parse(shown: str, name: str, value: object) -> Any:
     """Check one value. `shown` is the name that the user wrote, `name` the option."""
     parser = _PARSERS.get(name)
     if parser is None or (name == "enabled" and shown == name):
@@ -121,13 +121,13 @@ def _known(shown: str, name: str) -> str:
     return f"{guess}of the {'variables' if is_variable else 'options'} {', '.join(spelled.values())}"
 
 
-def _boolean(name: str, value: Any) -> bool:
+def _boolean(name: str, value: object) -> bool:
     if isinstance(value, (bool, int, str)) and (answer := _BOOLEANS.get(str(value).lower())) is not None:
         return answer
     raise ConfigurationError(name, value, "true/false, 1/0, on/off or yes/no")
 
 
-def _switch(name: str, value: Any) -> str:
+def _switch(name: str, value: object) -> str:
     if isinstance(value, str) and value.lower() == "auto":
         return "auto"
     try:
@@ -136,7 +136,7 @@ def _switch(name: str, value: Any) -> str:
         raise ConfigurationError(name, value, "on, off or auto") from None
 
 
-def _on_return(name: str, value: Any) -> str:
+def _on_return(name: str, value: object) -> str:
     if isinstance(value, str) and value.lower() in ("close", "report"):
         return value.lower()
     try:
@@ -146,7 +146,7 @@ def _on_return(name: str, value: Any) -> str:
 
 
 def _one_of(*words: str) -> Callable[[str, Any], str]:
-    def parse(name: str, value: Any) -> str:
+    def parse(name: str, value: object) -> str:
         if isinstance(value, str) and value.lower() in words:
             return value.lower()
         raise ConfigurationError(name, value, f"{', '.join(words[:-1])} or {words[-1]}")
@@ -164,7 +164,7 @@ def _seconds(name: str, value: Any) -> float:
     raise ConfigurationError(name, value, "a number of seconds above 0")
 
 
-def _seconds_or_none(name: str, value: Any) -> float:
+def _seconds_or_none(name: str, value: object) -> float:
     if not isinstance(value, bool) and value in (0, "0"):
         return 0.0
     try:
@@ -173,21 +173,21 @@ def _seconds_or_none(name: str, value: Any) -> float:
         raise ConfigurationError(name, value, "a number of seconds above 0, or 0 to leave sockets alone") from None
 
 
-def _drivers(name: str, value: Any) -> tuple[str, ...]:
+def _drivers(name: str, value: object) -> tuple[str, ...]:
     names = tuple(_words(value)) if isinstance(value, (str, list, tuple)) else ()
     if names and all(driver in driver_names() for driver in names):
         return names
     raise ConfigurationError(name, value, f"a comma list of {', '.join(driver_names())}")
 
 
-def _left_out(name: str, value: Any) -> tuple[str, ...]:
+def _left_out(name: str, value: object) -> tuple[str, ...]:
     given = [str(word).lower() for word in _words(value)] if isinstance(value, (str, list, tuple)) else [""]
     if all(word in _LEAVABLE for word in given):
         return tuple(word for word in _LEAVABLE if word in given)
     raise ConfigurationError(name, value, f"a comma list of {', '.join(_LEAVABLE)}")
 
 
-def _hosts(name: str, value: Any) -> tuple[Address, ...]:
+def _hosts(name: str, value: object) -> tuple[Address, ...]:
     try:
         return tuple(_address(word) for word in _words(value))
     except (TypeError, ValueError, OverflowError):
@@ -221,7 +221,7 @@ def _address(word: Any) -> Address:
     return host, _port(match["port"]) if match["port"] else None
 
 
-def _host(given: Any) -> str:
+def _host(given: object) -> str:
     if not isinstance(given, str) or not given or _NO_HOST.search(given):
         raise ValueError(given)
     return given

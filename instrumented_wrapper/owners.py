@@ -16,14 +16,14 @@ from instrumented_wrapper.supported import driver_entries, driver_names, holders
 _OF_CONNECTIONS: Final = ("cursor", "commit", "rollback", "close")  # PEP 249
 
 
-def unwrapped(connection: Any) -> Any:
+def unwrapped(connection: object) -> Any:
     """Return the driver's own object, where a pool, a framework or another tool has put its own around it."""
     while (held := _held_by(connection)) is not None:
         connection = held
     return connection
 
 
-def thread_of(connection: Any) -> Callable[..., Awaitable[Any]] | None:
+def thread_of(connection: object) -> Callable[..., Awaitable[Any]] | None:
     """Return what calls a function in the thread that the driver's connection belongs to; None if it has none.
 
     Args:
@@ -36,12 +36,12 @@ def thread_of(connection: Any) -> Callable[..., Awaitable[Any]] | None:
     return None
 
 
-def _held_by(connection: Any) -> Any:
+def _held_by(connection: object) -> Any:
     attribute = _by_class(connection, holders())
     return getattr(connection, "__wrapped__", None) if attribute is None else getattr(connection, attribute)
 
 
-def _by_class(connection: Any, names: Mapping[str, str]) -> str | None:
+def _by_class(connection: object, names: Mapping[str, str]) -> str | None:
     """Return the name that the class of a connection has, or the nearest of its bases."""
     for kind in type(connection).__mro__:
         if (name := names.get(f"{kind.__module__}.{kind.__qualname__}")) is not None:
@@ -49,7 +49,7 @@ def _by_class(connection: Any, names: Mapping[str, str]) -> str | None:
     return None
 
 
-def driver_of(connection: Any) -> Driver | None:
+def driver_of(connection: object) -> Driver | None:
     """Return the driver whose connection this is; None for one of a driver that is not
 
     Raises:
@@ -64,7 +64,7 @@ def driver_of(connection: Any) -> Driver | None:
     raise not_ours(connection)
 
 
-def not_ours(connection: Any) -> TypeError:
+def not_ours(connection: object) -> TypeError:
     """Return the error of a verb that got no connection of a supported driver."""
     return TypeError(f"not a connection of {', '.join(driver_names())}: {type(connection).__name__}")
 
@@ -76,7 +76,7 @@ def _driver_in(room: str) -> Driver | None:
         return None
 
 
-def _is_like_a_connection(connection: Any) -> bool:
+def _is_like_a_connection(connection: object) -> bool:
     """Return True if it has the methods of a DB-API connection, whatever its driver."""
     try:
         methods = [getattr(connection, name, None) for name in _OF_CONNECTIONS]

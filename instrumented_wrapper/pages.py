@@ -37,7 +37,7 @@ class Pages:
         self._last: Operation | None = None
         self._cursor = ref(cursor, functools.partial(self._given_up, id(cursor)))
 
-    def belong_to(self, cursor: Any) -> bool:
+    def belong_to(self, cursor: object) -> bool:
         """Return True if they are pages of `cursor`."""
         return self._cursor() is cursor
 
@@ -126,7 +126,7 @@ class _Page:
             inside.__exit__(None, None, None)
 
 
-def of(cursor: Any) -> Pages:
+def of(cursor: object) -> Pages:
     """Return the pages of what `cursor` reads now."""
     pages = _known.get(id(cursor))
     if pages is None or not pages.belong_to(cursor):
@@ -134,13 +134,13 @@ def of(cursor: Any) -> Pages:
     return pages
 
 
-def over(cursor: Any) -> None:
+def over(cursor: object) -> None:
     """End the pages of a cursor that is closed, or executes another statement."""
     if (pages := _known.pop(id(cursor), None)) is not None:
         pages.finish()
 
 
-def fetched(cursor: Any, asked: int | None, count: int) -> None:
+def fetched(cursor: object, asked: int | None, count: int) -> None:
     """End the pages of a cursor if that was the last: all rows were asked for (None), or more than came."""
     if asked is None or 0 <= count < asked:
         of(cursor).finish()
@@ -150,13 +150,13 @@ def leaving(nobody: Callable[[], bool], original: Method) -> Method:
     """Return a method of cursors after which what was read up to then is over, like ``close`` and ``execute``."""
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: object, **kwargs: object) -> Any:
         if not nobody():
             over(self)
         return original(self, *args, **kwargs)
 
     @functools.wraps(original)
-    async def method_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def method_async(self: Any, *args: object, **kwargs: object) -> Any:
         return await method(self, *args, **kwargs)
 
     return method_async if iscoroutinefunction(original) else method

@@ -32,12 +32,12 @@ def around(context: Callable[..., AbstractContextManager[Any]]) -> Callable[[Met
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def method(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        def method(self: Any, /, *args: object, **kwargs: object) -> Any:
             with context(self, *args, **kwargs):
                 return original(self, *args, **kwargs)
 
         @functools.wraps(original)
-        async def method_async(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        async def method_async(self: Any, /, *args: object, **kwargs: object) -> Any:
             with context(self, *args, **kwargs):
                 return await original(self, *args, **kwargs)
 
@@ -53,20 +53,20 @@ class Patches:
         self._undo: list[tuple[Any, str, Any, Any]] = []
         self.undone = False
 
-    def close_over(self, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    def close_over(self, owner: object, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replace a method by the closure that `make` returns for it: cheap on the frequent path."""
         found = inspect.getattr_static(owner, name)
         is_classmethod = isinstance(found, classmethod)
         closure = make(found.__func__ if is_classmethod else getattr(owner, name))
         self.replace(owner, name, classmethod(closure) if is_classmethod else closure)
 
-    def wrap(self, owner: Any, name: str, wrapper: Wrapper) -> None:
+    def wrap(self, owner: object, name: str, wrapper: Wrapper) -> None:
         """Wrap a method with ``wrapper(wrapped, instance, args, kwargs)``."""
         found = vars(owner).get(name, _ABSENT)
         wrapt.wrap_function_wrapper(owner, name, wrapper)
         self._undo.append((owner, name, found, vars(owner)[name]))
 
-    def replace(self, owner: Any, name: str, value: Any) -> None:
+    def replace(self, owner: object, name: str, value: object) -> None:
         """Put another object in the place of an attribute."""
         found = vars(owner).get(name, _ABSENT)
         _keep_signature(value)
@@ -86,7 +86,7 @@ class Patches:
                 setattr(owner, name, found)
 
 
-def _keep_signature(value: Any) -> None:
+def _keep_signature(value: object) -> None:
     """Let a closure show the arguments of what it wraps also to who does not look through wrappers."""
     closure = value.__func__ if isinstance(value, classmethod) else value
     if isinstance(closure, FunctionType) and hasattr(closure, "__wrapped__"):

@@ -28,7 +28,7 @@ _NOT_DONE: Final = "NotSupportedError"  # PEP 249's name: the driver has no way 
 logger = logging.getLogger("instrumented_wrapper")
 
 
-def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Flow[bool]:
+def reset(driver: Driver, connection: object, session: Session, trigger: str) -> Flow[bool]:
     """Bring what was changed back to pristine. False if it was not: a pooled connection must then be discarded."""
     read = partial(driver.read, connection)
     deadline = time.monotonic() + RESET_TIMEOUT
@@ -53,7 +53,7 @@ def reset(driver: Driver, connection: Any, session: Session, trigger: str) -> Fl
     return end.error is None and not end.lost
 
 
-def reset_on_request(driver: Driver, connection: Any, session: Session) -> Flow[bool]:
+def reset_on_request(driver: Driver, connection: object, session: Session) -> Flow[bool]:
     """Reset because the app asks for it: whatever a switch could not carry, the session is then what it expects.
 
     A reset never starts a switch: of a session that was lost nothing can be reset.
@@ -67,7 +67,7 @@ def reset_on_request(driver: Driver, connection: Any, session: Session) -> Flow[
 
 
 @contextmanager
-def reset_by_pool(driver: Driver, connection: Any, session: Session) -> Iterator[None]:
+def reset_by_pool(driver: Driver, connection: object, session: Session) -> Iterator[None]:
     """While inside, a pool resets the session by itself: observed where something was changed."""
     plan = _plan_on_server(session)
     if not plan:
@@ -82,7 +82,7 @@ def reset_by_pool(driver: Driver, connection: Any, session: Session) -> Iterator
         observed.outcome = SettingsEnd(tuple(SettingChange(*change, "reset") for change in plan), "default", 0)
 
 
-def to_reset(driver: Driver, connection: Any, session: Session) -> Flow[tuple[str, ...]]:
+def to_reset(driver: Driver, connection: object, session: Session) -> Flow[tuple[str, ...]]:
     """Return the names of what a reset would reset; the server is asked where only it can tell."""
     driver.apply_reports(connection, will_resync=True)
     if session.shared:
@@ -94,7 +94,7 @@ def to_reset(driver: Driver, connection: Any, session: Session) -> Flow[tuple[st
     return tuple(change.setting for change in plan)
 
 
-def _ask_first(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[SettingsEnd | None]:
+def _ask_first(driver: Driver, connection: object, session: Session, deadline: float) -> Flow[SettingsEnd | None]:
     """Ask what only the server can tell. An outcome where it does not tell: nobody knows what has to be reset."""
     try:
         if session.shared:
@@ -108,7 +108,7 @@ def _ask_first(driver: Driver, connection: Any, session: Session, deadline: floa
 
 
 def _attempt(
-    driver: Driver, connection: Any, session: Session, handler: handlers.Handler | None, deadline: float
+    driver: Driver, connection: object, session: Session, handler: handlers.Handler | None, deadline: float
 ) -> Flow[SettingsEnd]:
     plan = _reset_plan(session, partial(driver.read, connection), driver.is_idle(connection))
     try:
@@ -141,7 +141,7 @@ def accounted(end: SettingsEnd, plan: tuple[Change, ...]) -> SettingsEnd:
 
 
 def _reset(
-    driver: Driver, connection: Any, session: Session, handler: handlers.Handler | None, deadline: float
+    driver: Driver, connection: object, session: Session, handler: handlers.Handler | None, deadline: float
 ) -> Flow[SettingsEnd]:
     read = partial(driver.read, connection)
     planned = session.reset_plan(read)
@@ -159,7 +159,7 @@ def _reset(
     return end._replace(changes=(*done, *end.changes))
 
 
-def _put_back(driver: Driver, connection: Any, session: Session, deadline: float) -> Flow[SettingsEnd]:
+def _put_back(driver: Driver, connection: object, session: Session, deadline: float) -> Flow[SettingsEnd]:
     """Reset what lives on the server, in one round trip; none where there is nothing."""
     entries = _plan_on_server(session) if driver.is_idle(connection) and not session.shared else ()
     if not entries:
@@ -178,7 +178,7 @@ def _put_back(driver: Driver, connection: Any, session: Session, deadline: float
 
 
 def _not_done(
-    driver: Driver, connection: Any, plan: tuple[Change, ...], error: Exception, deadline: float, why: str = ""
+    driver: Driver, connection: object, plan: tuple[Change, ...], error: Exception, deadline: float, why: str = ""
 ) -> SettingsEnd:
     """Return the outcome of a reset that an error has ended. With its session all that was to be reset is gone."""
     refused, cause = (error.setting, error.cause) if isinstance(error, Refused) else ("", error)
@@ -192,7 +192,7 @@ def _not_done(
     return SettingsEnd(failed, "default", round_trips=0, error=error_type(cause))
 
 
-def _is_the_loss(driver: Driver, connection: Any, error: Exception, deadline: float) -> bool:
+def _is_the_loss(driver: Driver, connection: object, error: Exception, deadline: float) -> bool:
     """Return True if the server or the network ended the session; False where we did, because the time was up."""
     in_time = time.monotonic() < deadline - STATEMENT_MARGIN
     return in_time and isinstance(error, driver.raises) and driver.is_lost(connection, error)

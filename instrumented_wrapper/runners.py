@@ -71,7 +71,7 @@ def run_within(flow: Flow[Result]) -> Generator[Any, Any, Result]:
         flow.close()
 
 
-def _not_awaitable(result: Any) -> Any:
+def _not_awaitable(result: object) -> Any:
     if type(result) in _PLAIN or not isawaitable(result):
         return result
     if iscoroutine(result):

@@ -24,24 +24,24 @@ def missing(parts: Mapping[Any, Sequence[str]]) -> list[str]:
     return [f"{_name(owner)}.{name}" for owner, names in parts.items() for name in _absent(owner, names)]
 
 
-def _absent(owner: Any, names: Iterable[str]) -> list[str]:
+def _absent(owner: object, names: Iterable[str]) -> list[str]:
     known = _names_in_code(owner)
     return [name.strip(".") for name in names if not any(_has(owner, one, known) for one in name.split("|"))]
 
 
-def _has(owner: Any, name: str, known: set[str]) -> bool:
+def _has(owner: object, name: str, known: set[str]) -> bool:
     if name.startswith("."):
         return hasattr(owner, name[1:]) or name[1:] in known
     return hasattr(owner, name) or (isinstance(owner, FunctionType) and name in known)
 
 
-def _names_in_code(owner: Any) -> set[str]:
+def _names_in_code(owner: object) -> set[str]:
     classes = owner.__mro__ if isinstance(owner, type) else ()
     members = [member for kind in classes for member in vars(kind).values()] or [owner]
     return {name for member in members for code in _codes_of(member) for name in _names_of(code)}
 
 
-def _codes_of(member: Any) -> Iterator[CodeType]:
+def _codes_of(member: object) -> Iterator[CodeType]:
     accessors: tuple[Any, ...] = (member.fget, member.fset) if isinstance(member, property) else (member,)
     for accessor in accessors:
         function = inspect.unwrap(getattr(accessor, "__func__", accessor))
@@ -56,5 +56,5 @@ def _names_of(code: CodeType) -> Iterator[str]:
             yield from _names_of(constant)
 
 
-def _name(owner: Any) -> str:
+def _name(owner: object) -> str:
     return str(getattr(owner, "__qualname__", getattr(owner, "__name__", type(owner).__name__)))

@@ -112,24 +112,24 @@ class Session:
         """Tell whether the pristine value of `setting`, one of the driver's, was fetched."""
         return setting in self._settings
 
-    def fetched(self, setting: str, value: Any) -> None:
+    def fetched(self, setting: str, value: object) -> None:
         """Keep the pristine value of `setting`; only the first one counts."""
         self._settings.setdefault(setting, SettingState(setting, value, value))
 
-    def changed_to(self, setting: str, value: Any, origin: object = None) -> None:
+    def changed_to(self, setting: str, value: object, origin: object = None) -> None:
         """Keep what the app set, after it was set, and where."""
         self._settings[setting] = SettingState(setting, value, self._settings[setting].pristine_value)
         self._origins[setting] = origin
         self.unreported.settings.add(setting)
         self.refresh_changed()
 
-    def configured(self, setting: str, value: Any) -> None:
+    def configured(self, setting: str, value: object) -> None:
         """A pool or a framework has set `setting` before it hands the connection out: that is its baseline value."""
         if setting in self._settings:
             self._settings[setting] = SettingState(setting, value, value)
             self.refresh_changed()
 
-    def pristine(self, setting: str, present: Any) -> Any:
+    def pristine(self, setting: str, present: object) -> Any:
         """Return the baseline value of `setting`, of which `present` is the value now."""
         state = self._settings.get(setting)
         return state.pristine_value if state else present

@@ -42,7 +42,7 @@ class SettingState:
         return f"{self.name}: {before}" if self.is_pristine else f"{self.name}: {before} -> {after}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return value.name if isinstance(value, Enum) else str(value)
 
 

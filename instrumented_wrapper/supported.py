@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 _NUMBERS: Final = re.compile(r"\d+")
 
@@ -46,7 +46,7 @@ class DriverEntry:
         """Return the driver's name."""
         return self.module
 
-    def too_old(self, module: Any) -> str:
+    def too_old(self, module: object) -> str:
         """Return the version of the imported `module` if it is not supported, else an empty string."""
         found = _NUMBERS.findall(str(getattr(module, self.version_in, "")))[:3]
         numbers = tuple(map(int, found))[: len(self.oldest)]

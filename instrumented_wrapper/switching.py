@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from instrumented_wrapper.drivers import Driver, Flow, Refused, Replacement
 from instrumented_wrapper.errors import (
@@ -35,7 +34,7 @@ from instrumented_wrapper.transfer import Switch, configure, gives_settings, is_
 
 
 def replace_lost(
-    driver: Driver, connection: Any, session: Session, loss: Loss, seconds: float | None = None
+    driver: Driver, connection: object, session: Session, loss: Loss, seconds: float | None = None
 ) -> Flow[FailoverError | None]:
     """Replace a lost physical connection; return what the app must be told, None for nothing.
 
@@ -68,7 +67,7 @@ def replace_lost(
     return _news(this, new.address)
 
 
-def before_switch(driver: Driver, connection: Any, session: Session) -> Flow[None]:
+def before_switch(driver: Driver, connection: object, session: Session) -> Flow[None]:
     """Ask what only the server can tell, before a planned switch has the connection's lock."""
     if not driver.is_idle(connection):
         return
@@ -80,7 +79,7 @@ def before_switch(driver: Driver, connection: Any, session: Session) -> Flow[Non
         yield from settle_doubts(driver, connection, session)
 
 
-def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tuple[Address, ...]) -> Flow[None]:
+def planned_switch(driver: Driver, connection: object, session: Session, hosts: tuple[Address, ...]) -> Flow[None]:
     """Move a healthy connection to another server session; the old one is reset and closed.
 
     Raises:
@@ -112,14 +111,14 @@ def planned_switch(driver: Driver, connection: Any, session: Session, hosts: tup
         raise news
 
 
-def observe_loss(driver: Driver, connection: Any, session: Session, loss: Loss) -> None:
+def observe_loss(driver: Driver, connection: object, session: Session, loss: Loss) -> None:
     """Tell of a loss that is not repaired here; the driver's own error passes."""
     with observe(_failover(_begin(driver, connection, session, loss, (), 0.0))) as observed:
         observed.outcome = FailoverEnd("failed", loss.trigger, None, 0, error_type(loss.cause) if loss.cause else None)
 
 
 def _begin(
-    driver: Driver, connection: Any, session: Session, loss: Loss, left: tuple[str, ...], seconds: float | None
+    driver: Driver, connection: object, session: Session, loss: Loss, left: tuple[str, ...], seconds: float | None
 ) -> Switch:
     now = time.monotonic()
     limit = session.options.failover_timeout

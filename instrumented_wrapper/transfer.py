@@ -116,7 +116,7 @@ def _carry(this: Switch, new: Replacement, handler: handlers.Handler | None) -> 
     return (), True, trips + more
 
 
-def is_closed_by_app(driver: Driver, connection: Any) -> bool:
+def is_closed_by_app(driver: Driver, connection: object) -> bool:
     """Return True if the app itself, or its handler, has closed a connection."""
     session = driver.session_of(connection)
     return session is not None and session.closed_by_app

@@ -206,7 +206,7 @@ def query_setting(name: str) -> str:
     return f"PRAGMA {_THEIRS.get(name, name)}"
 
 
-def answer(value: Any) -> str | None:
+def answer(value: object) -> str | None:
     """Return the value of a setting out of the row that was answered."""
     return None if value is None else str(value)
 

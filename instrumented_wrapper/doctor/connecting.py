@@ -87,7 +87,7 @@ def ask(connection: Any, *texts: str) -> list[Any]:
     return answers
 
 
-def session_number(connection: Any) -> int | None:
+def session_number(connection: object) -> int | None:
     """Return the number that the server gave the session at its login, as far as the driver exposes it."""
     for name in ("connection_id", "thread_id"):
         if (number := getattr(connection, name, None)) is not None:

@@ -42,7 +42,7 @@ def _asked(at: Target, module: str) -> tuple[str, dict[str, Any]]:
         connection.close()
 
 
-def _is_writable(connection: Any) -> bool:
+def _is_writable(connection: object) -> bool:
     """Return True if the file accepts writes; what is written is rolled back, and a lock is not waited for."""
     [[(number,)]] = ask(connection, "PRAGMA user_version")
     try:

@@ -84,7 +84,7 @@ def _ask(found: Host, target: Target, connection: Any) -> None:
     found.role, found.version = str(role), str(version)
 
 
-def _pooler(connection: Any) -> str:
+def _pooler(connection: object) -> str:
     """Return what a pooler does with a session, as the wrapper finds it out."""
     if (known := tracked(connection)) is None:
         return "unknown"

@@ -73,7 +73,7 @@ def _ours(target: Target, hosts: Sequence[Host]) -> dict[str, Any]:
     return {"instrumented_wrapper": options}
 
 
-def _try(found: Rehearsal, target: Target, connection: Any, shared: bool) -> None:
+def _try(found: Rehearsal, target: Target, connection: object, shared: bool) -> None:
     questions = QUESTIONS[target.database]
     found.settings = questions.settings(ask(connection, *questions.changed))
     if (known := tracked(connection)) is None:

@@ -95,41 +95,41 @@ class Driver(Protocol):
     def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return the attributes by which pools see that an error ends the connection. `cause`: what ended it."""
 
-    def owns(self, connection: Any) -> bool:
+    def owns(self, connection: object) -> bool:
         """Tell whether it is a connection of this driver."""
 
-    def session_of(self, connection: Any) -> Session | None:
+    def session_of(self, connection: object) -> Session | None:
         """Return the session behind a connection that is watched."""
 
-    def peer(self, connection: Any) -> ServerAddress:
+    def peer(self, connection: object) -> ServerAddress:
         """Return the server of the present physical connection, without asking it."""
 
-    def is_async(self, connection: Any) -> bool:
+    def is_async(self, connection: object) -> bool:
         """Tell whether calls on it are awaited."""
 
-    def read(self, connection: Any, setting: str) -> Any:
+    def read(self, connection: object, setting: str) -> Any:
         """Return the present value of a client-side setting."""
 
-    def write(self, connection: Any, setting: str, value: Any) -> None:
+    def write(self, connection: object, setting: str, value: object) -> None:
         """Set a client-side setting, without a round trip and unrecorded."""
 
-    def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
+    def reported(self, connection: object, names: Sequence[str]) -> dict[str, str]:
         """Return the values of those server-side settings that the server reports unasked."""
 
-    def apply_reports(self, connection: Any, will_resync: bool = False) -> None:
+    def apply_reports(self, connection: object, will_resync: bool = False) -> None:
         """Tell the session what the server has reported, unasked, of settings that no statement named.
 
         `will_resync`: all that is in doubt is asked next, so what no answer had room to report is doubted, too.
         """
 
-    def query_settings(self, connection: Any, names: Sequence[str]) -> Any:
+    def query_settings(self, connection: object, names: Sequence[str]) -> Any:
         """Ask the server for the values of settings, and return them by name. May wait.
 
         Within a transaction that does no more than a SHOW does: no snapshot is taken, nothing fails.
         """
 
     def assign(
-        self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
+        self, connection: object, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
         """Clear state, then give the server settings, in one round trip. May wait.
 
@@ -141,62 +141,62 @@ class Driver(Protocol):
             Refused: the server refused a value.
         """
 
-    def resync(self, connection: Any) -> Any:
+    def resync(self, connection: object) -> Any:
         """Ask the server for all that is in doubt, once, and tell the session. May wait.
 
         Returns the settings of which the pristine value was found, with that value.
         """
 
-    def query(self, connection: Any, text: str) -> Any:
+    def query(self, connection: object, text: str) -> Any:
         """Send a text, past all that is patched, and return its rows as text. May wait."""
 
-    def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+    def detect_pooler(self, connection: object, like: object, deadline: float) -> Flow[bool]:
         """Find out whether a pooler keeps the server session for `connection`, which is then not shared any more.
 
         `like`: the app's connection, which tells how to make another one.
         """
 
-    def is_shared(self, connection: Any) -> bool:
+    def is_shared(self, connection: object) -> bool:
         """Tell whether other clients use the same server session between our transactions (a pooler)."""
 
-    def is_idle(self, connection: Any) -> bool:
+    def is_idle(self, connection: object) -> bool:
         """Tell whether it is healthy, with no transaction open and nothing under way."""
 
-    def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
+    def is_lost(self, connection: object, error: BaseException | None = None) -> bool:
         """Return True if the physical connection is known to have ended, by what the driver has just raised too."""
 
-    def is_in_transaction(self, connection: Any) -> bool:
+    def is_in_transaction(self, connection: object) -> bool:
         """Return True if a transaction is open, also an aborted one. Sends nothing."""
 
-    def roll_back(self, connection: Any) -> Any:
+    def roll_back(self, connection: object) -> Any:
         """Roll back as the app does. May wait."""
 
-    def is_closed(self, connection: Any) -> bool:
+    def is_closed(self, connection: object) -> bool:
         """Return True if the app has closed it, or it has ended. Sends nothing."""
 
-    def wants_reset(self, connection: Any) -> bool:
+    def wants_reset(self, connection: object) -> bool:
         """Return True if a close or a return to a pool has something to reset. Sends nothing."""
 
-    def returning(self, connection: Any, deadline: float | None = None) -> AbstractContextManager[None]:
+    def returning(self, connection: object, deadline: float | None = None) -> AbstractContextManager[None]:
         """While inside, a pool takes the connection back: nothing is switched, and waits end at `deadline`, if any."""
 
-    def silence(self, connection: Any) -> None:
+    def silence(self, connection: object) -> None:
         """In a forked child: give up the socket of a connection, so that its end sends nothing to the server."""
 
-    def end(self, connection: Any) -> None:
+    def end(self, connection: object) -> None:
         """End the physical connection of a connection that its pool must discard."""
 
-    def finish_work(self, connection: Any) -> Any:
+    def finish_work(self, connection: object) -> Any:
         """Commit what a handler left open. May wait."""
 
-    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
+    def replacement(self, connection: object, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Open a new physical connection at its baseline.
 
         Raises:
             NoServer: none took over until `deadline` (monotonic seconds).
         """
 
-    def pause(self, connection: Any, seconds: float) -> Flow[None]:
+    def pause(self, connection: object, seconds: float) -> Flow[None]:
         """Wait before a server is asked again.
 
         Raises:
@@ -206,26 +206,26 @@ class Driver(Protocol):
     def abort_transaction(self, replacement: Replacement) -> Any:
         """Leave the new session in an aborted transaction. May wait."""
 
-    def graft(self, connection: Any, replacement: Replacement) -> None:
+    def graft(self, connection: object, replacement: Replacement) -> None:
         """Put the new physical connection under the app's object, and the old one under the replacement's.
 
         Raises:
             ClosedMeanwhile: the app closed its object.
         """
 
-    def abandon(self, connection: Any) -> None:
+    def abandon(self, connection: object) -> None:
         """Close the app's object for good."""
 
     def discard(self, replacement: Replacement) -> None:
         """Close the physical connection that the replacement's object has."""
 
-    def check_outside_transaction(self, connection: Any, verb: str) -> None:
+    def check_outside_transaction(self, connection: object, verb: str) -> None:
         """Raise the driver's ``ProgrammingError`` naming `verb` where a transaction is open."""
 
-    def lock(self, connection: Any) -> Any:
+    def lock(self, connection: object) -> Any:
         """Return what keeps others from using it meanwhile, for ``with`` or ``async with``."""
 
-    def unobserved(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
+    def unobserved(self, connection: object, deadline: float) -> AbstractContextManager[None]:
         """While inside, changes are not recorded, nothing is switched, and waits end at `deadline`."""
 
 
@@ -246,34 +246,34 @@ class Flows(Protocol):
     async def run_async(self, flow: Flow[Result], /) -> Result:
         """Carry out a flow on an async connection."""
 
-    def note_change(self, driver: Driver, connection: Any, session: Session, setting: str, /) -> None:
+    def note_change(self, driver: Driver, connection: object, session: Session, setting: str, /) -> None:
         """Read the pristine value of a setting, once, before it is changed."""
 
     def run_within(self, flow: Flow[Result], /) -> Any:
         """Carry out a flow within a driver's own generator; return a generator."""
 
-    def note_changes(self, driver: Driver, connection: Any, session: Session, names: Sequence[str], /) -> Flow[None]:
+    def note_changes(self, driver: Driver, connection: object, session: Session, names: Sequence[str], /) -> Flow[None]:
         """Read the pristine values of server-side settings before they are changed."""
 
-    def settle_doubts(self, driver: Driver, connection: Any, session: Session, /) -> Flow[None]:
+    def settle_doubts(self, driver: Driver, connection: object, session: Session, /) -> Flow[None]:
         """Ask the server what it alone can tell."""
 
-    def reset(self, driver: Driver, connection: Any, session: Session, trigger: str, /) -> Flow[bool]:
+    def reset(self, driver: Driver, connection: object, session: Session, trigger: str, /) -> Flow[bool]:
         """Bring what was changed back to pristine; False if that failed."""
 
-    def reset_by_pool(self, driver: Driver, connection: Any, session: Session, /) -> AbstractContextManager[None]:
+    def reset_by_pool(self, driver: Driver, connection: object, session: Session, /) -> AbstractContextManager[None]:
         """While inside, a pool resets the session by itself."""
 
-    def report_leak(self, driver: Driver, connection: Any, session: Session, pool: str, /) -> Flow[None]:
+    def report_leak(self, driver: Driver, connection: object, session: Session, pool: str, /) -> Flow[None]:
         """Report what a session leaves to the next user of its connection."""
 
-    def to_reset(self, driver: Driver, connection: Any, session: Session, /) -> Flow[tuple[str, ...]]:
+    def to_reset(self, driver: Driver, connection: object, session: Session, /) -> Flow[tuple[str, ...]]:
         """Return the names of what a reset would reset."""
 
     def replace_lost(
-        self, driver: Driver, connection: Any, session: Session, loss: Loss, seconds: float | None, /
+        self, driver: Driver, connection: object, session: Session, loss: Loss, seconds: float | None, /
     ) -> Flow[FailoverError | None]:
         """Replace a lost physical connection; return what the app must be told."""
 
-    def observe_loss(self, driver: Driver, connection: Any, session: Session, loss: Loss, /) -> None:
+    def observe_loss(self, driver: Driver, connection: object, session: Session, loss: Loss, /) -> None:
         """Tell of a loss that is not repaired."""

@@ -114,7 +114,7 @@ def drop_all(driver_name: str) -> None:
             drop_record(connection)
 
 
-def keep_record(connection: Any, record: Any) -> None:
+def keep_record(connection: object, record: Any) -> None:
     """Keep the record of a connection with it."""
     if (own := getattr(connection, "__dict__", None)) is None:
         setattr(connection, KEY, record)
@@ -122,7 +122,7 @@ def keep_record(connection: Any, record: Any) -> None:
         own[KEY] = record
 
 
-def drop_record(connection: Any) -> None:
+def drop_record(connection: object) -> None:
     """Drop the record of a connection, if it has one."""
     if (own := getattr(connection, "__dict__", None)) is not None:
         own.pop(KEY, None)
@@ -135,13 +135,13 @@ def know(driver: Driver) -> None:
     _drivers[driver.name] = driver
 
 
-def tracked(connection: Any) -> tuple[Driver, TrackedConnection] | None:
+def tracked(connection: object) -> tuple[Driver, TrackedConnection] | None:
     """Return the driver of a connection and its session; None if it is not tracked."""
     record = tracked_as(connection)
     return None if record is None else (_drivers[record.driver_name], record)
 
 
-def tracked_as(connection: Any) -> TrackedConnection | None:
+def tracked_as(connection: object) -> TrackedConnection | None:
     """Return the session of a connection; None if it is not tracked. Cheap."""
     try:
         record: TrackedConnection | None = object.__getattribute__(connection, KEY)

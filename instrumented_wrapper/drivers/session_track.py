@@ -19,7 +19,7 @@ TRACKED: Final = KEY + "_tracked"  # in a connection's `__dict__`, where the ser
 _LAST: Final = KEY + "_last"  # in the connection's `__dict__`: the answer that follows the rows reports all there is
 
 
-def without_reports(connection: Any, message: bytes, status: int) -> bytes:
+def without_reports(connection: object, message: bytes, status: int) -> bytes:
     """Take out of an OK packet what the server reports; return what is left, as without."""
     if message:
         message, state = tracking.parts(message, bool(status & _STATE_CHANGED))
@@ -32,7 +32,7 @@ def without_reports(connection: Any, message: bytes, status: int) -> bytes:
     return message
 
 
-def _receive(connection: Any, state: bytes) -> None:
+def _receive(connection: object, state: bytes) -> None:
     """Tell the session what the server has reported."""
     record: Record | None = connection.__dict__.get(KEY)
     if record is None or record.foreign:

@@ -63,7 +63,7 @@ async def _replaced(connection: Any) -> None:
         connection.close()
 
 
-def _is_lost(connection: Any) -> bool:
+def _is_lost(connection: object) -> bool:
     session = tracked_as(connection)
     return session is not None and session.switchable and tracked(connection)[0].is_lost(connection)  # type: ignore[index]
 
@@ -83,7 +83,7 @@ def _releasing(flows: Flows, original: Method) -> Method:
 
 
 async def _given_back(
-    pool: Any, connection: Any, driver: Driver, session: TrackedConnection, flows: Flows, release: Method
+    pool: object, connection: object, driver: Driver, session: TrackedConnection, flows: Flows, release: Method
 ) -> None:
     fit = False
     try:

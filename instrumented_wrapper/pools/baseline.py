@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
 
 from instrumented_wrapper.drivers import Flow, Flows
 from instrumented_wrapper.drivers.registry import tracked
@@ -13,13 +12,13 @@ from instrumented_wrapper.failover import RESET_TIMEOUT
 logger = logging.getLogger("instrumented_wrapper")
 
 
-def in_doubt(connection: Any) -> bool:
+def in_doubt(connection: object) -> bool:
     """Return True if what configured `connection` left something that only its server can tell."""
     found = tracked(connection)
     return found is not None and found[1].configuring and found[1].on_server.has_doubts
 
 
-def settled(connection: Any, flows: Flows) -> Flow[None]:
+def settled(connection: object, flows: Flows) -> Flow[None]:
     """Ask the server for what is in doubt, before the app gets the connection: its answer is the baseline."""
     found = tracked(connection)
     if found is None:

@@ -81,7 +81,7 @@ def _discard(pool: Any) -> None:
 
 @around
 @contextmanager
-def _finalising(proxy: Any) -> Iterator[None]:
+def _finalising(proxy: object) -> Iterator[None]:
     """``__del__`` of a proxy gives its connection back."""
     before = getattr(_here, "finalising", False)
     _here.finalising = True

@@ -34,7 +34,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
 
 
 @around
-def _creating(connection: Any) -> AbstractContextManager[None]:
+def _creating(connection: object) -> AbstractContextManager[None]:
     """``_create``: it also executes ``setsession``."""
     return configuring()
 

@@ -44,7 +44,7 @@ def _connecting(wrapper: Any) -> Iterator[None]:
     own = vars(wrapper)
     make, before = wrapper.cursor, own.get("cursor")
 
-    def cursor(*args: Any, **kwargs: Any) -> Any:
+    def cursor(*args: object, **kwargs: object) -> Any:
         with handed_to_app():
             return make(*args, **kwargs)
 

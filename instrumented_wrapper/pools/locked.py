@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Final
 
 from instrumented_wrapper.drivers.registry import checking_out
 from instrumented_wrapper.patching import around
@@ -13,6 +13,6 @@ LOCK_TIMEOUT: Final = 2.0  # seconds of a search; a server that has taken over i
 
 
 @around
-def limited(*args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+def limited(*args: object, **kwargs: object) -> AbstractContextManager[None]:
     """While inside, a switch or the search of a connect ends in time."""
     return checking_out(time.monotonic() + LOCK_TIMEOUT)

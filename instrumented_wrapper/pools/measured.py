@@ -55,7 +55,7 @@ def install(patches: Patches, pools: Pools, kind: type[Any], measured: MeasuredP
 
 def _checking_out(pools: Pools, measured: MeasuredPool, original: Method) -> Method:
     @functools.wraps(original)
-    def take(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def take(self: Any, *args: object, **kwargs: object) -> Any:
         if not pools.listens():
             return original(self, *args, **kwargs)
         started = perf_counter()
@@ -72,7 +72,7 @@ def _checking_out(pools: Pools, measured: MeasuredPool, original: Method) -> Met
     return take
 
 
-def _checked_out(pools: Pools, measured: MeasuredPool, pool: Any, connection: Any, started: float) -> None:
+def _checked_out(pools: Pools, measured: MeasuredPool, pool: object, connection: object, started: float) -> None:
     session = tracked_as(connection)
     if session is None or not session.options.metrics:
         return
@@ -93,7 +93,7 @@ def name_by(site: Site) -> str:
 
 def _taking_back(pools: Pools, measured: MeasuredPool, original: Method) -> Method:
     @functools.wraps(original)
-    def give(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def give(self: Any, *args: object, **kwargs: object) -> Any:
         known: _Known | None = vars(self).get(_KNOWN)
         given = next(iter((*args, *kwargs.values())), None)
         if known is not None and (since := known.since.pop(id(measured.connection_of(given)), 0.0)):

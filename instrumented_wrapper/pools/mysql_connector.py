@@ -63,7 +63,7 @@ def _returning(flows: Flows, original: Method) -> Method:
 
 
 @around
-def _checking_out(pool: Any) -> contextlib.AbstractContextManager[None]:
+def _checking_out(pool: object) -> contextlib.AbstractContextManager[None]:
     """``get_connection``: the pool checks a connection with a lock on all of it, so that nothing may wait meanwhile."""
     return checking_out(-math.inf)
 

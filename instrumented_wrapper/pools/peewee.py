@@ -38,7 +38,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
 
 
 @around
-def _connecting(database: Any, *args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+def _connecting(database: object, *args: object, **kwargs: object) -> AbstractContextManager[None]:
     """``Database.connect``: also a connection of a pool is initialised here, each time."""
     return configuring()
 

@@ -44,7 +44,7 @@ def _returning(flows: Flows, original: Method) -> Method:
     """Wrap ``putconn``."""
 
     @functools.wraps(original)
-    def putconn(self: Any, conn: Any, key: Any = None, close: bool = False) -> None:
+    def putconn(self: Any, conn: object, key: object = None, close: bool = False) -> None:
         if close or (found := to_take_back(conn)) is None or not _takes(self, conn, key):
             return original(self, conn, key, close)  # type: ignore[no-any-return]
         driver, session = found

@@ -49,7 +49,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
 
 
 @around
-def _connecting(*args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+def _connecting(*args: object, **kwargs: object) -> AbstractContextManager[None]:
     """``_connect``: it also calls ``configure``. The baseline ends at the first check-out."""
     return configuring(until_checkout=True)
 
@@ -87,7 +87,7 @@ def _checked(pool: Any, timeout: float | None) -> AbstractContextManager[None]:
     return checking_out(time.monotonic() + (pool.timeout if timeout is None else timeout))
 
 
-def _hand_out(connection: Any) -> None:
+def _hand_out(connection: object) -> None:
     if (session := tracked_as(connection)) is not None:
         hand_out(session)
 
@@ -131,19 +131,19 @@ def _taking_back_async(flows: Flows, original: Method) -> Method:
     return putconn
 
 
-def _is_from(pool: Any, connection: Any) -> bool:
+def _is_from(pool: object, connection: object) -> bool:
     """Return True if the pool accepts the connection; otherwise it raises."""
     return getattr(connection, "_pool", None) is pool
 
 
-def _announce_rollback(driver: Driver, connection: Any, session: TrackedConnection) -> None:
+def _announce_rollback(driver: Driver, connection: object, session: TrackedConnection) -> None:
     """Log what the pool itself would log, had its connection not been rolled back already."""
     if session.refusal.error is None and driver.is_in_transaction(connection):
         pool_logger.warning("rolling back returned connection: %s", connection)
 
 
 @around
-def _cleaning(pool: Any, conn: Any) -> AbstractContextManager[None]:
+def _cleaning(pool: object, conn: object) -> AbstractContextManager[None]:
     """``_reset_connection``: what the pool does here (a rollback, its ``reset`` callback) never starts a switch."""
     driver = _sender(pool, conn)
     return nullcontext() if driver is None else driver.returning(conn)

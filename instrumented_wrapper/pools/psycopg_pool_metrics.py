@@ -89,7 +89,7 @@ def _checking_out_async(pools: Pools, original: Method) -> Method:
     return getconn
 
 
-def _checked_out(pools: Pools, pool: Any, connection: Any, started: float) -> None:
+def _checked_out(pools: Pools, pool: Any, connection: object, started: float) -> None:
     now = perf_counter()
     if pool.__dict__.get(_WATCHED) is not pools:  # made while nothing was instrumented
         _watch(pools, pool)
@@ -102,7 +102,7 @@ def _checked_out(pools: Pools, pool: Any, connection: Any, started: float) -> No
 
 def _taking_back(pools: Pools, original: Method) -> Method:
     @functools.wraps(original)
-    def putconn(self: Any, conn: Any) -> None:
+    def putconn(self: Any, conn: object) -> None:
         seconds = _seconds_used(pools, self, conn)
         original(self, conn)
         if seconds:
@@ -113,7 +113,7 @@ def _taking_back(pools: Pools, original: Method) -> Method:
 
 def _taking_back_async(pools: Pools, original: Method) -> Method:
     @functools.wraps(original)
-    async def putconn(self: Any, conn: Any) -> None:
+    async def putconn(self: Any, conn: object) -> None:
         seconds = _seconds_used(pools, self, conn)
         await original(self, conn)
         if seconds:
@@ -122,7 +122,7 @@ def _taking_back_async(pools: Pools, original: Method) -> Method:
     return putconn
 
 
-def _seconds_used(pools: Pools, pool: Any, connection: Any) -> float:
+def _seconds_used(pools: Pools, pool: object, connection: object) -> float:
     """Return how long the app had a connection, to be recorded once the pool has taken it: it may refuse; 0.0: not."""
     checked_out: dict[int, float] = pool.__dict__.get(_CHECKED_OUT, {})
     since = checked_out.pop(id(connection), 0.0)  # before the pool hands it out again
@@ -130,7 +130,7 @@ def _seconds_used(pools: Pools, pool: Any, connection: Any) -> float:
 
 
 @contextmanager
-def _connecting(pools: Pools, pool: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+def _connecting(pools: Pools, pool: Any, *args: object, **kwargs: object) -> Iterator[None]:
     started = perf_counter()
     yield
     pools.created(pool.name, perf_counter() - started)

@@ -28,7 +28,7 @@ def end_request(flows: Flows, wrapper: Any) -> None:
         end_use(flows, wrapper.connection, wrapper.close, wrapper.alias)
 
 
-def end_use(flows: Flows, connection: Any, close: Callable[[], object], pool: str = "") -> None:
+def end_use(flows: Flows, connection: object, close: Callable[[], object], pool: str = "") -> None:
     """Do with a session what ``reset_on_return`` says, ``report`` by default.
 
     An open transaction belongs to the app, which may go on with it: it is left alone, unless the session is to be

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
@@ -31,7 +31,7 @@ def policy(session: TrackedConnection, auto: str) -> str:
     return auto if chosen == _AUTO else chosen
 
 
-def to_take_back(connection: Any, auto: str = ON) -> tuple[Driver, TrackedConnection] | None:
+def to_take_back(connection: object, auto: str = ON) -> tuple[Driver, TrackedConnection] | None:
     """Return the driver and the session of a connection if its return has something to do, else None.
 
     Args:
@@ -55,7 +55,7 @@ def _is_changed(session: TrackedConnection, auto: str) -> bool:
     return session.wants_reset() if chosen == ON else chosen != OFF and session.may_leak()
 
 
-def _may_return(driver: Driver, connection: Any, session: TrackedConnection, auto: str) -> bool:
+def _may_return(driver: Driver, connection: object, session: TrackedConnection, auto: str) -> bool:
     if session.refusal.error is not None:
         return True
     chosen = policy(session, auto)
@@ -66,7 +66,7 @@ def _may_return(driver: Driver, connection: Any, session: TrackedConnection, aut
 
 def take_back(
     driver: Driver,
-    connection: Any,
+    connection: object,
     session: TrackedConnection,
     flows: Flows,
     logger: logging.Logger,
@@ -109,7 +109,7 @@ def take_back(
 
 
 def _as_chosen(
-    driver: Driver, connection: Any, session: TrackedConnection, flows: Flows, chosen: str, pool: str
+    driver: Driver, connection: object, session: TrackedConnection, flows: Flows, chosen: str, pool: str
 ) -> Flow[bool]:
     """Do with an idle session what ``reset_on_return`` says. False: the pool must discard the connection."""
     if chosen == ON:

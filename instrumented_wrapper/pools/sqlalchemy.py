@@ -114,7 +114,7 @@ def _dropping(original: Method) -> Method:
     """``checkin``: mark what the garbage collector returns. There nothing may be sent or recorded."""
 
     @functools.wraps(original)
-    def checkin(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def checkin(self: Any, *args: object, **kwargs: object) -> Any:
         fairy = self.fairy_ref
         if fairy is not None and fairy() is None:
             self.__dict__[_DROPPED] = True
@@ -157,7 +157,7 @@ def _rolling_back(original: Method) -> Method:
     """``_ConnectionFairy._reset``: the rollback of a return, and the app's ``reset`` listeners, start no switch."""
 
     @functools.wraps(original)
-    def _reset(self: Any, *args: Any, **kwargs: Any) -> None:
+    def _reset(self: Any, *args: object, **kwargs: object) -> None:
         session = tracked_as(self.driver_connection)
         if session is None or not session.switchable:
             return original(self, *args, **kwargs)  # type: ignore[no-any-return]
@@ -197,14 +197,14 @@ def _returning(flows: Flows, original: Method) -> Method:
     return _return_conn
 
 
-def _taken_back(flows: Flows, pool: Any, held: Any, found: tuple[Driver, TrackedConnection]) -> bool:
+def _taken_back(flows: Flows, pool: object, held: object, found: tuple[Driver, TrackedConnection]) -> bool:
     driver, session = found
     connection, chosen = own(held), OFF if isinstance(pool, _KEPT) else policy(session, REPORT)
     flow = take_back(driver, connection, session, flows, logger, chosen, sqlalchemy_metrics.name_of(pool, connection))
     return bool(_run(flows, held, flow))
 
 
-def _run(flows: Flows, held: Any, flow: Flow[Any]) -> Any:
+def _run(flows: Flows, held: object, flow: Flow[Any]) -> Any:
     """Carry out a flow where the driver's connection may be used, of which `held` is the holder, or is it itself."""
     if (call := thread_of(held)) is not None:
         return await_only(call(flows.run, flow))
@@ -214,7 +214,7 @@ def _run(flows: Flows, held: Any, flow: Flow[Any]) -> Any:
     return flows.run(flow)
 
 
-def _may_stay_unseen(driver: Driver, connection: Any, session: TrackedConnection) -> bool:
+def _may_stay_unseen(driver: Driver, connection: object, session: TrackedConnection) -> bool:
     """Return True if a connection may stay in the pool though nothing can be sent here; otherwise end it."""
     if policy(session, REPORT) in (OFF, REPORT) and not must_end(session):
         return True
@@ -223,7 +223,7 @@ def _may_stay_unseen(driver: Driver, connection: Any, session: TrackedConnection
     return False
 
 
-def _put(original: Method, pool: Any, record: Any, fit: bool) -> None:
+def _put(original: Method, pool: object, record: Any, fit: bool) -> None:
     """Give the pool its record back, which connects anew when it is next checked out if it is not fit."""
     try:
         if not fit:

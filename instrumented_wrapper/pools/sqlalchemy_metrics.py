@@ -44,7 +44,7 @@ def name_of(pool: Any, connection: Any = None) -> str:
     return name or str(getattr(pool._dialect, "name", type(pool).__name__))  # without an engine there is no dialect
 
 
-def _called_by(connection: Any) -> str:
+def _called_by(connection: object) -> str:
     """Return the server and the database of a connection, as OpenTelemetry's conventions put them together."""
     if (found := tracked(connection)) is None:
         return ""
@@ -76,7 +76,7 @@ def _connecting(pools: Pools, original: Method) -> Method:
     return connect
 
 
-def _watch(pools: Pools, pool: Any, connection: Any) -> None:
+def _watch(pools: Pools, pool: object, connection: object) -> None:
     known = pool.__dict__
     known[_DISPOSED] = False
     name = name_of(pool, connection)
@@ -85,7 +85,7 @@ def _watch(pools: Pools, pool: Any, connection: Any) -> None:
         pools.watch(pool, name, _state)
 
 
-def _is_measured(connection: Any) -> bool:
+def _is_measured(connection: object) -> bool:
     session = tracked_as(connection)
     return session is None or session.options.metrics
 
@@ -94,7 +94,7 @@ def _checking_out(pools: Pools, original: Method) -> Method:
     """``_ConnectionFairy._checkout``: of a pool, or once more by whoever has the connection (`fairy`)."""
 
     @functools.wraps(original)
-    def _checkout(cls: Any, pool: Any, threadconns: Any = None, fairy: Any = None) -> Any:
+    def _checkout(cls: Any, pool: object, threadconns: object = None, fairy: object = None) -> Any:
         if fairy is not None or not pools.listens():
             return original(cls, pool, threadconns, fairy)
         waiting = pool.__dict__.setdefault(_WAITING, [])

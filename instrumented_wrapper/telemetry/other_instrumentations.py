@@ -71,11 +71,11 @@ class _Asked(MeterProvider):
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def get_meter(self, name: str, *args: Any, **kwargs: Any) -> Meter:
+    def get_meter(self, name: str, *args: object, **kwargs: object) -> Meter:
         meter = NoOpMeter(name)
         create = meter.create_histogram
 
-        def create_histogram(name: str, *args: Any, **kwargs: Any) -> Any:
+        def create_histogram(name: str, *args: object, **kwargs: object) -> Any:
             self.names.append(name)
             return create(name)
 

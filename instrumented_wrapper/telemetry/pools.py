@@ -45,7 +45,7 @@ class PoolMetrics:
         """Tell whether metrics go anywhere."""
         return not self._nobody() and is_enabled()
 
-    def watch(self, pool: Any, name: str, state: Callable[[Any], PoolState | None]) -> None:
+    def watch(self, pool: object, name: str, state: Callable[[Any], PoolState | None]) -> None:
         """Ask `pool` for its state from now on, as long as it lives."""
         number = id(pool)  # a pool need not be hashable
         _watched[number] = ref(pool, lambda _: _watched.pop(number, None)), name, state

@@ -101,33 +101,33 @@ class Record(TrackedConnection):
         super().refresh_changed()
         self.chains = self.settings_client.chains()
 
-    def belongs_to(self, connection: Any) -> None:
+    def belongs_to(self, connection: object) -> None:
         """It is the record of this object."""
         self.connection = ref(connection)
 
-    def attach(self, connection: Any, hosts: tuple[Address, ...]) -> None:
+    def attach(self, connection: object, hosts: tuple[Address, ...]) -> None:
         """Watch `connection` from now on."""
         self.begin(connection, hosts)
         self.was_standby = self._asked_role(connection) if self.failover else None
         self.watch(connection)
 
-    def begin(self, connection: Any, hosts: tuple[Address, ...]) -> None:
+    def begin(self, connection: object, hosts: tuple[Address, ...]) -> None:
         """Have `connection` be the one that is watched, at a server that was looked for on `hosts`."""
         self.hosts, self.failover = hosts, self.would_switch(hosts)
         self.track_physical(connection)
 
-    def watch(self, connection: Any) -> None:
+    def watch(self, connection: object) -> None:
         """Keep this record with `connection`, and tell it should this process become a forked child."""
         keep_record(connection, self)
         watch(self)
 
-    def _asked_role(self, connection: Any) -> bool | None:
+    def _asked_role(self, connection: object) -> bool | None:
         try:
             return self.adapter.is_standby(connection)  # type: ignore[no-any-return]
         except self.adapter.raises:  # it does not say, or is lost already: connecting went well, for all the app knows
             return None
 
-    def session_restarted(self, connection: Any) -> None:
+    def session_restarted(self, connection: object) -> None:
         """The app has had the driver connect again: the session is a new one, at what connecting gives it."""
         self.forget()
         self.residual.forget()
@@ -146,7 +146,7 @@ class Record(TrackedConnection):
         """Update the settings from what the server has reported by itself."""
         self.settings_client.apply_reports()
 
-    def track_physical(self, connection: Any) -> None:
+    def track_physical(self, connection: object) -> None:
         """Watch another physical connection for an end that the server announces."""
         self.moved_to(self.adapter.socket(connection) if self.failover else None)
         self.seen, self.transaction_status = None, TransactionStatus.IDLE
@@ -154,7 +154,7 @@ class Record(TrackedConnection):
         self.settings_client.moved()
         self.refresh()
 
-    def poll_for(self, connection: Any) -> Callable[[int], Any]:
+    def poll_for(self, connection: object) -> Callable[[int], Any]:
         """Return a function that looks whether the server has sent something unasked."""
         descriptor = self.adapter.socket(connection)
         return never if descriptor is None else poll_of(descriptor)
@@ -177,7 +177,7 @@ class Record(TrackedConnection):
         super().became_foreign()
 
 
-def record_of(connection: Any) -> Record | None:
+def record_of(connection: object) -> Record | None:
     """Return the record of a connection that is watched."""
     record: Any = tracked_as(connection)
     return record if isinstance(record, Record) else None

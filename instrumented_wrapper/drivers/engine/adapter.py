@@ -60,77 +60,77 @@ class DriverAdapter(Protocol):
         """Return the attributes by which pools see that an error ends the connection: most look at the connection."""
         return {}
 
-    def settings_client(self, connection: Any, record: Record) -> SettingsClient:
+    def settings_client(self, connection: object, record: Record) -> SettingsClient:
         """Return what talks with the server about settings."""
 
-    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
+    def transaction_status(self, connection: object, record: Record) -> TransactionStatus:
         """Tell where the connection is. Sends nothing."""
 
-    def begins(self, connection: Any) -> bool:
+    def begins(self, connection: object) -> bool:
         """Tell whether any statement opens a transaction (not in autocommit). Sends nothing."""
 
-    def is_streaming(self, connection: Any) -> bool:
+    def is_streaming(self, connection: object) -> bool:
         """Return True if rows of an answer are still to be read from the server."""
         return False
 
-    def is_closed(self, connection: Any) -> bool:
+    def is_closed(self, connection: object) -> bool:
         """Tell whether the app has closed it."""
 
-    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+    def is_lost(self, connection: object, error: BaseException | None) -> bool:
         """Tell whether the physical connection has ended, by its state and by what was just raised."""
 
     def may_have_ended(self, error: BaseException) -> bool:
         """Return True if an error leaves open whether the session has ended, so that `is_alive` has to find out."""
         return False
 
-    def is_alive(self, connection: Any) -> Any:
+    def is_alive(self, connection: object) -> Any:
         """Look at what came unasked, or ask the server; never reconnect. May wait.
 
         Returns False if the physical connection has ended, which `is_lost` knows from then on.
         """
 
-    def socket(self, connection: Any) -> int | None:
+    def socket(self, connection: object) -> int | None:
         """Return the descriptor of the physical connection, where the driver tells it."""
 
-    def peer(self, connection: Any, record: Record) -> ServerAddress:
+    def peer(self, connection: object, record: Record) -> ServerAddress:
         """Return the server of the physical connection."""
 
-    def site(self, connection: Any, record: Record) -> Site:
+    def site(self, connection: object, record: Record) -> Site:
         """Return where operations go now: with the namespace as it is at this moment."""
 
-    def read(self, connection: Any, setting: str) -> Any:
+    def read(self, connection: object, setting: str) -> Any:
         """Return the value of one of `settings`."""
 
-    def write(self, connection: Any, setting: str, value: Any) -> None:
+    def write(self, connection: object, setting: str, value: object) -> None:
         """Set one of `settings`, unrecorded."""
 
-    def query(self, connection: Any, text: str) -> Any:
+    def query(self, connection: object, text: str) -> Any:
         """Send a text, past all that is patched, and return its last rows as text. May wait.
 
         Raises:
             Exception: the driver's.
         """
 
-    def text_of(self, cursor: Any, query: Any) -> str:
+    def text_of(self, cursor: object, query: object) -> str:
         """Return the text of a query."""
 
-    def executed(self, cursor: Any) -> str | None:
+    def executed(self, cursor: object) -> str | None:
         """Return the text whose results a cursor reads, where that matters and the driver keeps it."""
         return None
 
-    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+    def exact(self, cursor: object, query: object, parameters: object) -> str | None:
         """Return a statement with its parameters in it, as it will be sent; None where that is not to be had."""
 
-    def finish(self, connection: Any, command: str) -> Any:
+    def finish(self, connection: object, command: str) -> Any:
         """Send COMMIT or ROLLBACK, past all that is patched. May wait."""
 
-    def ended(self, connection: Any, record: Record) -> None:
+    def ended(self, connection: object, record: Record) -> None:
         """Have the driver know that no transaction is open: the app has ended it in a call that met a loss."""
 
     def requested_role(self, record: Record) -> str:
         """Return the kind of server that the app asks for, as libpq names it; empty where it leaves that open."""
 
-    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
+    def open(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Return a new connection like `connection`, at its baseline; `role`: where the client library looks for it.
 
         May wait.
@@ -139,7 +139,7 @@ class DriverAdapter(Protocol):
             Exception: the driver's.
         """
 
-    def checked(self, connection: Any, role: str, asks: bool) -> Any:
+    def checked(self, connection: object, role: str, asks: bool) -> Any:
         """Return whether the server of a new connection is a standby. May wait.
 
         `asks`: it is asked something in any case, which only a server that works answers.
@@ -152,40 +152,40 @@ class DriverAdapter(Protocol):
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Return what came of an attempt, for telemetry and for the user, and whether asking again is useless."""
 
-    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+    def key(self, connection: object, record: Record) -> tuple[Any, ...]:
         """Return what makes two searches the same, without the password."""
 
-    def swap(self, connection: Any, other: Any) -> Any:
+    def swap(self, connection: object, other: object) -> Any:
         """Give the app's object the physical connection of `other`; return what then has its former one."""
 
-    def refuse(self, connection: Any) -> Any:
+    def refuse(self, connection: object) -> Any:
         """Leave the session in an aborted transaction, where the server knows such a thing. May wait."""
 
-    def shut(self, connection: Any, for_good: bool) -> None:
+    def shut(self, connection: object, for_good: bool) -> None:
         """End the physical connection; `for_good`: whoever uses the object is told that it is closed."""
 
-    def two_phase_refusal(self, connection: Any, effects: Effects | None, error: BaseException) -> str:
+    def two_phase_refusal(self, connection: object, effects: Effects | None, error: BaseException) -> str:
         """Return why a statement about a two-phase transaction fails on another session than that which began it.
 
         ``autocommit``: only a session in autocommit may end it; ``gone``: the server does not have it; or nothing.
         """
         return ""
 
-    def demoted(self, connection: Any, record: Record, error: BaseException) -> Any:
+    def demoted(self, connection: object, record: Record, error: BaseException) -> Any:
         """Return True if a write was refused because the server is not a primary any more. May wait."""
 
-    def is_standby(self, connection: Any) -> Any:
+    def is_standby(self, connection: object) -> Any:
         """Return True if the server is not a primary; None where that is not known. May wait."""
 
 
 class AsyncAdapter(DriverAdapter, Protocol):
     """One driver whose calls are awaited, on asyncio."""
 
-    def poll(self, connection: Any) -> Callable[[int], Any]:
+    def poll(self, connection: object) -> Callable[[int], Any]:
         """Return a function that looks, without waiting, whether the server has sent something unasked, or has gone.
 
         The event loop may have read it already: what it has read is looked at first.
         """
 
-    def cutter(self, connection: Any) -> Callable[[], None] | None:
+    def cutter(self, connection: object) -> Callable[[], None] | None:
         """Return what ends the physical connection at once, so that whoever waits for it fails; None: there is none."""

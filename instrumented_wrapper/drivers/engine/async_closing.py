@@ -25,7 +25,7 @@ def closing_after_reset(
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        async def ensure_closed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def ensure_closed(self: Any, *args: object, **kwargs: object) -> Any:
             record = record_of(self)
             if not isinstance(record, AsyncRecord):
                 return await original(self, *args, **kwargs)
@@ -53,7 +53,7 @@ def closing_at_once(driver: Driver, flows: Flows, internal: Collection[CodeType]
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def close(self: Any, *args: object, **kwargs: object) -> Any:
             record = record_of(self)
             if record is not None and sys._getframe(1).f_code not in internal:
                 last_reset(driver, flows, self, record, within=record.is_within(), in_use=True)

@@ -24,17 +24,17 @@ class AsyncDriver(AdaptedDriver):
     _race = race_tasks
     _record_class = AsyncRecord
 
-    def is_async(self, connection: Any) -> bool:
+    def is_async(self, connection: object) -> bool:
         """Calls on it are awaited."""
         return True
 
-    def lock(self, connection: Any) -> AbstractAsyncContextManager[Any]:
+    def lock(self, connection: object) -> AbstractAsyncContextManager[Any]:
         """Return what keeps another switch away."""
         record = record_of(connection)
         return record.exclusive() if isinstance(record, AsyncRecord) else asyncio.Lock()
 
     @contextmanager
-    def _bounded(self, connection: Any, deadline: float) -> Iterator[None]:
+    def _bounded(self, connection: object, deadline: float) -> Iterator[None]:
         """While inside, calls fail from `deadline` on: the transport is cut, so that no task is cancelled for it."""
         if (cut := self._adapter.cutter(connection)) is None:
             yield

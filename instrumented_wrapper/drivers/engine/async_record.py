@@ -76,7 +76,7 @@ class AsyncRecord(Record):
                 self._lock_holder = _NO_TASK
                 _acting.set(before)
 
-    async def attach_async(self, connection: Any, hosts: tuple[Address, ...]) -> None:
+    async def attach_async(self, connection: object, hosts: tuple[Address, ...]) -> None:
         """Watch `connection` from now on."""
         self.begin(connection, hosts)
         if self.failover:
@@ -88,13 +88,13 @@ class AsyncRecord(Record):
                 self.was_standby = None
         self.watch(connection)
 
-    def track_physical(self, connection: Any) -> None:
+    def track_physical(self, connection: object) -> None:
         """Watch another physical connection for an end that the server announces."""
         super().track_physical(connection)
         if self.failover:
             self.poll = self.poll_for(connection)
 
-    def poll_for(self, connection: Any) -> Callable[[int], Any]:
+    def poll_for(self, connection: object) -> Callable[[int], Any]:
         """Return a function that looks whether the server has sent something unasked; the event loop reads it first."""
         return self.adapter.poll(connection)
 

@@ -23,7 +23,7 @@ class CallEffects:
         return self.effects.value_of(text)
 
     def exact_effects(
-        self, cursor: Any, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, cursor: object, record: Record, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Effects | None:
         """Return what a statement does with its parameters in it, and with what the functions do that it calls."""
         given = [*args, *kwargs.values()]

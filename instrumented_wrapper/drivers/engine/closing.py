@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from instrumented_wrapper import handlers
 from instrumented_wrapper.drivers import Driver, Flow, Flows
@@ -16,7 +15,12 @@ from instrumented_wrapper.drivers.engine.record import TrackedConnection
 
 
 def last_reset(
-    driver: Driver, flows: Flows, connection: Any, record: TrackedConnection, within: bool = False, in_use: bool = False
+    driver: Driver,
+    flows: Flows,
+    connection: object,
+    record: TrackedConnection,
+    within: bool = False,
+    in_use: bool = False,
 ) -> Flow[bool] | None:
     """Record that the app closes its connection. Returns the reset that comes first, None where there is none.
 
@@ -51,7 +55,7 @@ def closing_for_good(record: TrackedConnection) -> Iterator[None]:
         yield
 
 
-def _may_reset(driver: Driver, connection: Any) -> bool:
+def _may_reset(driver: Driver, connection: object) -> bool:
     """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
     if driver.is_idle(connection):
         return True

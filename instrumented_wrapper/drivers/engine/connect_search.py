@@ -70,10 +70,10 @@ class Connecting(Protocol):
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Return what an error of a connect means."""
 
-    def checked(self, connection: Any, role: str, asks: bool) -> Any:
+    def checked(self, connection: object, role: str, asks: bool) -> Any:
         """Ask whether the server serves anybody, and of which kind it is. May wait."""
 
-    def shut(self, connection: Any, for_good: bool) -> None:
+    def shut(self, connection: object, for_good: bool) -> None:
         """End the connection."""
 
 

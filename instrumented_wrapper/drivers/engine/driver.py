@@ -77,84 +77,84 @@ class AdaptedDriver(TrackedDriver):
     def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         return self._adapter.loss_attributes(cause)
 
-    def owns(self, connection: Any) -> bool:
+    def owns(self, connection: object) -> bool:
         return isinstance(connection, self._adapter.kinds)
 
-    def session_of(self, connection: Any) -> Session | None:
+    def session_of(self, connection: object) -> Session | None:
         return record_of(connection)
 
-    def peer(self, connection: Any) -> ServerAddress:
+    def peer(self, connection: object) -> ServerAddress:
         return _record(connection).peer()
 
     @abstractmethod
-    def lock(self, connection: Any) -> Any:
+    def lock(self, connection: object) -> Any:
         """Return what keeps another switch away, for ``with`` or ``async with``."""
 
-    def read(self, connection: Any, setting: str) -> Any:
+    def read(self, connection: object, setting: str) -> Any:
         """Return the value of a setting that the driver keeps."""
         return self._adapter.read(connection, setting)
 
-    def write(self, connection: Any, setting: str, value: Any) -> None:
+    def write(self, connection: object, setting: str, value: object) -> None:
         with self._internal_call(connection):
             self._adapter.write(connection, setting, value)
 
-    def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
+    def reported(self, connection: object, names: Sequence[str]) -> dict[str, str]:
         """Return what the server has told unasked."""
         return _record(connection).settings_client.reported(names)
 
-    def apply_reports(self, connection: Any, will_resync: bool = False) -> None:
+    def apply_reports(self, connection: object, will_resync: bool = False) -> None:
         record = _record(connection)
         record.settings_client.apply_reports()
         if will_resync and self.is_idle(connection):
             record.settings_client.doubt_unreported()
 
-    def query_settings(self, connection: Any, names: Sequence[str]) -> Any:
+    def query_settings(self, connection: object, names: Sequence[str]) -> Any:
         return self._run(self._internal(connection, lambda record: record.settings_client.query_settings(names)))
 
     def assign(
-        self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
+        self, connection: object, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
         return self._run(
             self._internal(connection, lambda record: record.settings_client.assign(assignments, clears, back))
         )
 
-    def resync(self, connection: Any) -> Any:
+    def resync(self, connection: object) -> Any:
         return self._run(self._internal(connection, lambda record: record.settings_client.resync()))
 
-    def query(self, connection: Any, text: str) -> Any:
+    def query(self, connection: object, text: str) -> Any:
         return self._run(self._internal(connection, lambda record: self._adapter.query(connection, text)))
 
-    def _internal(self, connection: Any, call: Callable[[Record], Any]) -> Flow[Any]:
+    def _internal(self, connection: object, call: Callable[[Record], Any]) -> Flow[Any]:
         """Do something that is ours."""
         with self._internal_call(connection) as record:
             return (yield partial(call, record))
 
-    def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+    def detect_pooler(self, connection: object, like: object, deadline: float) -> Flow[bool]:
         return False
         yield  # a flow, without a step
 
-    def is_idle(self, connection: Any) -> bool:
+    def is_idle(self, connection: object) -> bool:
         adapter, record = self._adapter, _record(connection)
         if adapter.is_closed(connection) or adapter.is_lost(connection, None) or adapter.is_streaming(connection):
             return False
         return adapter.transaction_status(connection, record) == TransactionStatus.IDLE
 
-    def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
+    def is_lost(self, connection: object, error: BaseException | None = None) -> bool:
         return self._adapter.is_lost(connection, error)
 
-    def is_in_transaction(self, connection: Any) -> bool:
+    def is_in_transaction(self, connection: object) -> bool:
         return self._adapter.transaction_status(connection, _record(connection)) in (
             TransactionStatus.INTRANS,
             TransactionStatus.INERROR,
         )
 
-    def is_closed(self, connection: Any) -> bool:
+    def is_closed(self, connection: object) -> bool:
         return self._adapter.is_closed(connection)
 
-    def finish_work(self, connection: Any) -> Any:
+    def finish_work(self, connection: object) -> Any:
         return self._run(self._finish_work(connection))
 
-    def _finish_work(self, connection: Any) -> Flow[None]:
+    def _finish_work(self, connection: object) -> Flow[None]:
         record = _record(connection)
         status = self._adapter.transaction_status(connection, record)
         if status == TransactionStatus.INERROR:
@@ -163,7 +163,7 @@ class AdaptedDriver(TrackedDriver):
             yield from self._internal(connection, lambda record: self._adapter.finish(connection, "COMMIT"))
             record.used = record.begun = False
 
-    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
+    def replacement(self, connection: object, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Find a server, together with the other connections that are lost now, and connect to it."""
         adapter, record = self._adapter, _record(connection)
         login = (self.name, *adapter.key(connection, record))
@@ -171,17 +171,17 @@ class AdaptedDriver(TrackedDriver):
         new, found = yield from find(target, self._contest(connection, record, loss.probe), deadline)
         return candidate(new, _record(new), record, found, adapter.socket(new), deadline)
 
-    def _contest(self, connection: Any, record: Record, asks: bool) -> Contest:
+    def _contest(self, connection: object, record: Record, asks: bool) -> Contest:
         attempt = partial(self._open, connection, record, asks)
         contest: Contest = self._race.contest(Opening(attempt, self._adapter.answer, self._close))
         return contest
 
-    def _open(self, connection: Any, record: Record, asks: bool, address: Address, role: str, seconds: float) -> Any:
+    def _open(self, connection: object, record: Record, asks: bool, address: Address, role: str, seconds: float) -> Any:
         """Connect, and dress it as a connection that is ours alone, at the baseline of the app's. May wait."""
         return self._run(self._opened(connection, record, asks, address, role, seconds))
 
     def _opened(
-        self, connection: Any, record: Record, asks: bool, address: Address, role: str, seconds: float
+        self, connection: object, record: Record, asks: bool, address: Address, role: str, seconds: float
     ) -> Flow[Any]:
         adapter = self._adapter
         new = yield partial(adapter.open, connection, record, address, role, seconds)
@@ -195,7 +195,7 @@ class AdaptedDriver(TrackedDriver):
             raise
         return new
 
-    def _dress(self, new: Any, connection: Any, record: Record, address: Address) -> None:
+    def _dress(self, new: object, connection: object, record: Record, address: Address) -> None:
         adapter = self._adapter
         internal = self._record_class(adapter, new, options_of_candidate(record), record.arguments)
         make_internal(internal, record)
@@ -204,7 +204,7 @@ class AdaptedDriver(TrackedDriver):
         for setting in adapter.settings:
             adapter.write(new, setting, record.pristine(setting, adapter.read(connection, setting)))
 
-    def _close(self, connection: Any) -> None:
+    def _close(self, connection: object) -> None:
         with contextlib.suppress(Exception):  # nobody wants it any more
             self._adapter.shut(connection, for_good=True)
 
@@ -212,7 +212,7 @@ class AdaptedDriver(TrackedDriver):
         new = replacement.connection
         return self._run(self._internal(new, lambda record: self._adapter.refuse(new)))
 
-    def graft(self, connection: Any, replacement: Replacement) -> None:
+    def graft(self, connection: object, replacement: Replacement) -> None:
         record, other = _record(connection), _record(replacement.connection)
         with taking_over(record):
             with _used_by_wrapper(record), _used_by_wrapper(other):
@@ -224,23 +224,23 @@ class AdaptedDriver(TrackedDriver):
                 record.track_physical(connection)
                 other.track_physical(old)
 
-    def abandon(self, connection: Any) -> None:
+    def abandon(self, connection: object) -> None:
         record = _record(connection)
         with closing_for_good(record), _used_by_wrapper(record):
             record.abandoned = True
             self._adapter.shut(connection, for_good=True)
 
-    def silence(self, connection: Any) -> None:
+    def silence(self, connection: object) -> None:
         if not self._adapter.is_closed(connection):
             silence(self._adapter.socket(connection))
 
-    def end(self, connection: Any) -> None:
+    def end(self, connection: object) -> None:
         self._close(connection)
 
     def discard(self, replacement: Replacement) -> None:
         self._close(replacement.connection)
 
-    def check_outside_transaction(self, connection: Any, verb: str) -> None:
+    def check_outside_transaction(self, connection: object, verb: str) -> None:
         """Raise where the connection is closed, or a transaction is open, or something is under way."""
         adapter, record = self._adapter, record_of(connection)
         if adapter.is_closed(connection):
@@ -257,7 +257,7 @@ class AdaptedDriver(TrackedDriver):
             )
 
     @contextmanager
-    def _internal_call(self, connection: Any) -> Iterator[Record]:
+    def _internal_call(self, connection: object) -> Iterator[Record]:
         """While inside, what is sent is ours; it fails when the time is up that a switch or a reset has."""
         record = _record(connection)
         limit = record.deadline
@@ -275,7 +275,7 @@ def _used_by_wrapper(record: Record) -> Iterator[None]:
             record.active_caller = before
 
 
-def _record(connection: Any) -> Record:
+def _record(connection: object) -> Record:
     """Return the record of a connection that is known to be watched."""
     record: Record = object.__getattribute__(connection, KEY)
     return record

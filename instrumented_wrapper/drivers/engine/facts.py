@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
@@ -31,7 +31,7 @@ def facts_before(record: Record, request: Request, effects: Effects | None) -> F
 
 
 def facts_after(
-    adapter: DriverAdapter, connection: Any, record: Record, request: Request, effects: Effects | None, in_part: bool
+    adapter: DriverAdapter, connection: object, record: Record, request: Request, effects: Effects | None, in_part: bool
 ) -> Facts:
     """Return what is known after the request has sent something; `in_part`: the driver says that a part has run."""
     sent, in_part = effects or _NOTHING, in_part or request is Request.READ

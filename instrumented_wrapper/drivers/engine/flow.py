@@ -49,7 +49,7 @@ class StatementFlow:
 
     def carry_out(
         self,
-        connection: Any,
+        connection: object,
         record: Record,
         call: Request,
         effects: Effects | None,
@@ -107,7 +107,7 @@ class StatementFlow:
 
     # --- before --------------------------------------------------------------------------------------------------
 
-    def _read_first(self, connection: Any, record: Record, call: Request, effects: Effects) -> Flow[None]:
+    def _read_first(self, connection: object, record: Record, call: Request, effects: Effects) -> Flow[None]:
         """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
         if not (names := decisions.unread(record, effects.steps)):
             return
@@ -127,7 +127,7 @@ class StatementFlow:
 
     # --- after ---------------------------------------------------------------------------------------------------
 
-    def answered(self, connection: Any, record: Record) -> bool:
+    def answered(self, connection: object, record: Record) -> bool:
         """It went well: keep what it did. Return True if the server has to be asked now, by `resync`."""
         record.last_response_at = time.monotonic()
         noted, client = record.in_flight, record.settings_client
@@ -148,7 +148,7 @@ class StatementFlow:
             return False
         return {step.kind for effects in noted for step in effects.steps} == {statement.SET}
 
-    def _settle(self, connection: Any, record: Record, certain: bool) -> None:
+    def _settle(self, connection: object, record: Record, certain: bool) -> None:
         self._follow(record)
         decisions.settle(record, self._adapter.transaction_status(connection, record), certain)
         record.templates = None
@@ -167,7 +167,7 @@ class StatementFlow:
                 elif step.kind in (statement.COMMIT, statement.ROLLBACK):
                     record.begun = record.used = False
 
-    def _resyncs_now(self, connection: Any, record: Record) -> bool:
+    def _resyncs_now(self, connection: object, record: Record) -> bool:
         """Return True if the server is asked now, where that disturbs nothing; else the next statement asks first."""
         if not decisions.may_resync(record):
             record.needs_resync = False
@@ -178,14 +178,14 @@ class StatementFlow:
             return self._adapter.transaction_status(connection, record) == TransactionStatus.IDLE
         return False
 
-    def _resync_first(self, connection: Any, record: Record) -> Flow[None]:
+    def _resync_first(self, connection: object, record: Record) -> Flow[None]:
         """Ask before the next statement, unless there is still something to be read."""
         if not self._adapter.is_streaming(connection):
             record.resync_next = False
             record.refresh()
             yield from self.resync(connection, record)
 
-    def resync(self, connection: Any, record: Record) -> Flow[None]:
+    def resync(self, connection: object, record: Record) -> Flow[None]:
         """Ask the server for what is in doubt; where it fails the doubts stay, and are told at a loss."""
         caller_before, record.active_caller = record.active_caller, record.caller()
         try:
@@ -195,7 +195,7 @@ class StatementFlow:
 
     def failed(
         self,
-        connection: Any,
+        connection: object,
         record: Record,
         call: Request,
         effects: Effects | None,
@@ -240,7 +240,7 @@ class StatementFlow:
 
     def _failed_elsewhere(
         self,
-        connection: Any,
+        connection: object,
         record: Record,
         call: Request,
         effects: Effects | None,
@@ -281,7 +281,7 @@ class StatementFlow:
             yield from self.resync(connection, record)
         return result
 
-    def _end_autocommit(self, connection: Any, error: BaseException) -> Flow[None]:
+    def _end_autocommit(self, connection: object, error: BaseException) -> Flow[None]:
         """Leave autocommit after `error`, which passes. Where that cannot be done, end the physical connection.
 
         After an interruption the answer may be half read: the next statement would get it instead of its own.
@@ -297,7 +297,7 @@ class StatementFlow:
             if not isinstance(later, (*adapter.raises, OSError)):
                 raise
 
-    def _refused(self, connection: Any, record: Record) -> Flow[None]:
+    def _refused(self, connection: object, record: Record) -> Flow[None]:
         idle = self._adapter.transaction_status(connection, record) == TransactionStatus.IDLE
         self._follow(record)
         record.settings_client.refused()
@@ -305,7 +305,7 @@ class StatementFlow:
         if record.needs_resync and self._resyncs_now(connection, record):
             yield from self.resync(connection, record)
 
-    def _repair(self, connection: Any, record: Record, loss: Loss, generation: int) -> Flow[None]:
+    def _repair(self, connection: object, record: Record, loss: Loss, generation: int) -> Flow[None]:
         """Replace the physical connection; raise what the app must be told."""
         with record.use_lock:
             if record.generation != generation and record.last_error is not None:
@@ -319,5 +319,5 @@ class StatementFlow:
             finally:
                 record.active_caller = caller_before
 
-    def _replaced(self, connection: Any, record: Record) -> None:
+    def _replaced(self, connection: object, record: Record) -> None:
         record.transaction_status = self._adapter.transaction_status(connection, record)

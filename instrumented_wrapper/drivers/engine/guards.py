@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine import decisions, loss_rules
@@ -26,7 +25,7 @@ def raise_due(error: FailoverError | None) -> None:
 
 
 def refuse(
-    adapter: DriverAdapter, connection: Any, record: Record, request: Request, effects: Effects | None
+    adapter: DriverAdapter, connection: object, record: Record, request: Request, effects: Effects | None
 ) -> Flow[None]:
     """Let nothing use a session without its role, tenant or schema; and no COMMIT pass for what was refused.
 
@@ -44,7 +43,7 @@ def refuse(
 
 
 def found_dead(
-    adapter: DriverAdapter, connection: Any, record: Record, request: Request, effects: Effects | None
+    adapter: DriverAdapter, connection: object, record: Record, request: Request, effects: Effects | None
 ) -> Flow[Loss | None]:
     """Look whether the physical connection has ended, before anything is sent."""
     if not record.switchable or adapter.is_closed(connection):
@@ -54,7 +53,7 @@ def found_dead(
     return loss_rules.found_before_sending(facts_before(record, request, effects))
 
 
-def has_ended(adapter: DriverAdapter, connection: Any, record: Record) -> Flow[bool]:
+def has_ended(adapter: DriverAdapter, connection: object, record: Record) -> Flow[bool]:
     """Return True if the session has ended, as far as this side can know."""
     if adapter.is_lost(connection, None):
         return True

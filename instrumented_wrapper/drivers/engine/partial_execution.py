@@ -14,7 +14,7 @@ _MARK: Final = "_instrumented_wrapper_in_part"
 
 @around
 @contextmanager
-def in_parts(cursor: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+def in_parts(cursor: Any, *args: object, **kwargs: object) -> Iterator[None]:
     """Have an ``executemany`` mark its error, if an ``execute`` within it has gone well.
 
     That one is seen in the cursor's ``__dict__``, and takes itself out of there: those after it cost nothing more.
@@ -26,14 +26,14 @@ def in_parts(cursor: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
         known.pop("execute", None)
         known.update(before)
 
-    def first(*args: Any, **kwargs: Any) -> Any:
+    def first(*args: object, **kwargs: object) -> Any:
         nonlocal done
         result = execute(*args, **kwargs)
         done = True
         leave()
         return result
 
-    async def first_async(*args: Any, **kwargs: Any) -> Any:
+    async def first_async(*args: object, **kwargs: object) -> Any:
         nonlocal done
         result = await execute(*args, **kwargs)
         done = True
@@ -53,7 +53,7 @@ def in_parts(cursor: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
 
 @around
 @contextmanager
-def of_the_rest(*args: Any, **kwargs: Any) -> Iterator[None]:
+def of_the_rest(*args: object, **kwargs: object) -> Iterator[None]:
     """Have what reads the answer to a later one of several statements mark its error: the first has run."""
     try:
         yield

@@ -56,7 +56,7 @@ class DriverTexts(Protocol):
     def room(self) -> DatabaseTexts:
         """Return the module of its database."""
 
-    def text_of(self, cursor: Any, query: Any) -> str:
+    def text_of(self, cursor: object, query: object) -> str:
         """Return the text of a query; a value in what was composed is a literal, or has a placeholder."""
 
 
@@ -92,7 +92,9 @@ class QuerySpans:
         """Return True if operations on a connection are recorded, here and now."""
         return record is not None and record.operations_wanted and self.listens()
 
-    def statement(self, record: TrackedConnection, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
+    def statement(
+        self, record: TrackedConnection, cursor: object, query: object, parameters: object = None
+    ) -> Operation | None:
         """Begin a statement."""
         if not self.listens():
             return None
@@ -107,23 +109,27 @@ class QuerySpans:
         except Exception as error:  # noqa: BLE001 - the app is never broken by its observability
             return _failed(error)
 
-    def batch(self, record: TrackedConnection, cursor: Any, query: Any, sets: Any = None) -> Operation | None:
+    def batch(self, record: TrackedConnection, cursor: object, query: object, sets: object = None) -> Operation | None:
         """Begin an ``executemany``; None also where it has no parameter sets, and sends nothing."""
         return unless_it_fails(self._batch, record, cursor, query, sets)
 
-    def _batch(self, record: TrackedConnection, cursor: Any, query: Any, sets: Any) -> Operation | None:
+    def _batch(self, record: TrackedConnection, cursor: object, query: object, sets: object) -> Operation | None:
         size = size_of(sets)
         return self._begun(record, record.spans_wanted, self._of_batch, cursor, query, sets, size) if size else None
 
-    def script(self, record: TrackedConnection, cursor: Any, query: Any, parameters: Any = None) -> Operation | None:
+    def script(
+        self, record: TrackedConnection, cursor: object, query: object, parameters: object = None
+    ) -> Operation | None:
         """Begin several statements in one text, whatever else the method is given."""
         return self.statement(record, cursor, query)
 
-    def procedure(self, record: TrackedConnection, name: Any = "", *args: Any, **kwargs: Any) -> Operation | None:
+    def procedure(
+        self, record: TrackedConnection, name: object = "", *args: object, **kwargs: object
+    ) -> Operation | None:
         """Begin a ``callproc``."""
         return self._begun(record, record.spans_wanted, self._of_procedure, name)
 
-    def command(self, name: str, record: TrackedConnection, *args: Any, **kwargs: Any) -> Operation | None:
+    def command(self, name: str, record: TrackedConnection, *args: object, **kwargs: object) -> Operation | None:
         """Begin a command that ends or begins a transaction; within something that is recorded, by default."""
         if (asked := record.options.transaction_spans) == "off":
             return None
@@ -134,7 +140,7 @@ class QuerySpans:
         """Begin what is no statement of the app's: a COPY by a method, what the driver sends on its own account."""
         return self._begun(record, record.spans_wanted, _of_words, words, metrics=metrics)
 
-    def page(self, record: TrackedConnection, cursor: Any) -> Operation | None:
+    def page(self, record: TrackedConnection, cursor: object) -> Operation | None:
         """Begin to fetch a page of a cursor on the server; of one result, only the first ones have spans."""
         return pages.of(cursor).begin(functools.partial(self._page, record))
 
@@ -161,7 +167,7 @@ class QuerySpans:
         return self._begin(self._operations.templates_at(site()).template(_CONNECT), True, False, started)
 
     def _begun(
-        self, record: TrackedConnection, traces: bool, template_of: TemplateOf, *given: Any, metrics: bool = True
+        self, record: TrackedConnection, traces: bool, template_of: TemplateOf, *given: object, metrics: bool = True
     ) -> Operation | None:
         if not self.listens():
             return None
@@ -177,17 +183,19 @@ class QuerySpans:
         record.templates = self._operations.templates_at(record.site(), options.metrics_without, options.query_text)
         return record.templates
 
-    def _of_query(self, templates: SpanTemplates, cursor: Any, query: Any, bound: bool) -> SpanTemplate:
+    def _of_query(self, templates: SpanTemplates, cursor: object, query: object, bound: bool) -> SpanTemplate:
         text = self._driver.text_of(cursor, query)
         bound = bound and _is_written(query)
         known = templates.bound if bound else templates.bare
         return known.get(text) or templates.put(known, text, *self._shown(templates, text, bound))
 
-    def _of_batch(self, templates: SpanTemplates, cursor: Any, query: Any, sets: Any, size: int) -> SpanTemplate:
+    def _of_batch(
+        self, templates: SpanTemplates, cursor: object, query: object, sets: object, size: int
+    ) -> SpanTemplate:
         bound = _is_written(query) and has_parameters(first_of(sets))
         return templates.template(*self._shown(templates, self._driver.text_of(cursor, query), bound), size)
 
-    def _of_procedure(self, templates: SpanTemplates, name: Any) -> SpanTemplate:
+    def _of_procedure(self, templates: SpanTemplates, name: object) -> SpanTemplate:
         return templates.template(self._words.value_of(f"CALL {name}")._replace(operation="CALL"))
 
     def _shown(self, templates: SpanTemplates, text: str, bound: bool) -> tuple[Words, str | None]:
@@ -210,12 +218,12 @@ def _command(name: str) -> Words:
     return Words(name, operation=name)
 
 
-def _is_written(query: Any) -> bool:
+def _is_written(query: object) -> bool:
     """Return True if the app has written the text itself: a composed one may have values in it, bound or not."""
     return isinstance(query, (str, bytes))
 
 
-def unless_it_fails(begin: Callable[..., Operation | None], *args: Any, **kwargs: Any) -> Operation | None:
+def unless_it_fails(begin: Callable[..., Operation | None], *args: object, **kwargs: object) -> Operation | None:
     """Begin an operation; return None where that fails, for the app is never broken by its observability."""
     try:
         return begin(*args, **kwargs)

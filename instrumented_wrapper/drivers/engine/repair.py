@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine import decisions
@@ -15,7 +14,7 @@ from instrumented_wrapper.failover import Loss
 def replace(
     flows: Flows,
     driver: Driver,
-    connection: Any,
+    connection: object,
     record: TrackedConnection,
     loss: Loss,
     seconds: float | None,
@@ -49,7 +48,7 @@ def replace(
 
 
 def to_repair(
-    flows: Flows, driver: Driver, connection: Any, record: TrackedConnection, loss: Loss | None
+    flows: Flows, driver: Driver, connection: object, record: TrackedConnection, loss: Loss | None
 ) -> Loss | None:
     """Return a loss that is to be repaired; one that is not is observed, once, and the driver's own error passes."""
     if loss is not None and record.switchable:
@@ -60,7 +59,7 @@ def to_repair(
 
 
 def resync(
-    flows: Flows, driver: Driver, connection: Any, record: TrackedConnection, errors: tuple[type[Exception], ...]
+    flows: Flows, driver: Driver, connection: object, record: TrackedConnection, errors: tuple[type[Exception], ...]
 ) -> Flow[None]:
     """Ask the server for what is in doubt; where that fails with `errors` the doubts stay, and a loss reports them."""
     try:

@@ -24,7 +24,7 @@ def closing(adapter: DriverAdapter, driver: Driver, flows: Flows) -> Callable[[M
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def close(self: Any, *args: object, **kwargs: object) -> Any:
             record = record_of(self)
             if record is None or record.active_caller is True:
                 return original(self, *args, **kwargs)
@@ -54,7 +54,7 @@ def _first_for_the_app(adapter: DriverAdapter, record: Record) -> Iterator[None]
         record.abandoned = False
 
 
-def _close_quietly(adapter: DriverAdapter, original: Method, connection: Any) -> None:
+def _close_quietly(adapter: DriverAdapter, original: Method, connection: object) -> None:
     with contextlib.suppress(*adapter.raises):  # what interrupts the app is raised
         original(connection)
 
@@ -69,7 +69,7 @@ def setting(
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def change(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def change(self: Any, *args: object, **kwargs: object) -> Any:
             record = record_of(self)
             if record is None or not record.keeps_changes():
                 return original(self, *args, **kwargs)

@@ -19,14 +19,14 @@ class SyncDriver(AdaptedDriver):
     _run = staticmethod(runners.run)
     _race = race_threads
 
-    def is_async(self, connection: Any) -> bool:
+    def is_async(self, connection: object) -> bool:
         """Calls on it are not awaited."""
         return False
 
-    def lock(self, connection: Any) -> AbstractContextManager[Any]:
+    def lock(self, connection: object) -> AbstractContextManager[Any]:
         """Return what keeps another switch away."""
         record = record_of(connection)
         return threading.RLock() if record is None else record.use_lock
 
-    def _bounded(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
+    def _bounded(self, connection: object, deadline: float) -> AbstractContextManager[None]:
         return bounded(self._adapter.socket(connection), deadline)

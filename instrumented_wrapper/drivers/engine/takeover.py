@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from instrumented_wrapper.drivers import Replacement
 from instrumented_wrapper.drivers.engine.deadlines import identity_of
@@ -32,7 +31,7 @@ def make_internal(internal: TrackedConnection, record: TrackedConnection) -> Non
 
 
 def candidate(
-    connection: Any,
+    connection: object,
     internal: TrackedConnection,
     record: TrackedConnection,
     found: Found,

@@ -18,18 +18,18 @@ class TrackedDriver(ABC):
     """`Driver`, as far as it is the same for all drivers."""
 
     @abstractmethod
-    def is_async(self, connection: Any) -> bool:
+    def is_async(self, connection: object) -> bool:
         """Return True if calls on it are awaited."""
 
     @abstractmethod
-    def is_closed(self, connection: Any) -> bool:
+    def is_closed(self, connection: object) -> bool:
         """Return True if the app has closed it, or it has ended."""
 
-    def _bounded(self, connection: Any, deadline: float) -> AbstractContextManager[None]:
+    def _bounded(self, connection: object, deadline: float) -> AbstractContextManager[None]:
         """While inside, calls on the connection fail from `deadline` (monotonic seconds) on."""
         return nullcontext()
 
-    def is_shared(self, connection: Any) -> bool:
+    def is_shared(self, connection: object) -> bool:
         """Return True if a pooler is known to be in between, which lends the server session to others."""
         record = tracked_as(connection)
         return record is not None and record.shared
@@ -38,27 +38,27 @@ class TrackedDriver(ABC):
         """Roll back as the app does. May wait."""
         return connection.rollback()
 
-    def wants_reset(self, connection: Any) -> bool:
+    def wants_reset(self, connection: object) -> bool:
         return not self.is_closed(connection) and _record(connection).wants_reset()
 
-    def pause(self, connection: Any, seconds: float) -> Flow[None]:
+    def pause(self, connection: object, seconds: float) -> Flow[None]:
         """Wait, unless the app closes its connection meanwhile."""
         record, waiting = _record(connection), race_tasks if self.is_async(connection) else race_threads
         return pause(waiting.wait_while_wanted, seconds, lambda: not record.closed_by_app)
 
     @contextmanager
-    def unobserved(self, connection: Any, deadline: float) -> Iterator[None]:
+    def unobserved(self, connection: object, deadline: float) -> Iterator[None]:
         with _record(connection).unobserved(deadline), self._bounded(connection, deadline):
             yield
 
     @contextmanager
-    def returning(self, connection: Any, deadline: float | None = None) -> Iterator[None]:
+    def returning(self, connection: object, deadline: float | None = None) -> Iterator[None]:
         limit = nullcontext() if deadline is None else self._bounded(connection, deadline)
         with _record(connection).on_its_way_back(deadline), limit:
             yield
 
 
-def _record(connection: Any) -> TrackedConnection:
+def _record(connection: object) -> TrackedConnection:
     """Return the record of a connection that is known to be tracked."""
     record: TrackedConnection = getattr(connection, KEY)
     return record

@@ -46,7 +46,7 @@ _SENDING: Final = ("__init__", "cmd_change_user", "cmd_ping", "cmd_reset_connect
 _ORIGINALS: Final = {(kind, name): getattr(kind, name) for kind in KINDS for name in _SENDING}
 
 
-def _call(connection: Any, name: str, *arguments: Any, **keywords: Any) -> Any:
+def _call(connection: object, name: str, *arguments: Any, **keywords: object) -> Any:
     kind = next(kind for kind in KINDS if isinstance(connection, kind))
     return _ORIGINALS[kind, name](connection, *arguments, **keywords)
 
@@ -88,25 +88,25 @@ class MySQLConnector(ForMySQL):
             return True
         return _is_c(connection) and not self.has_ended(connection) and bool(connection.more_results)
 
-    def is_closed(self, connection: Any) -> bool:
+    def is_closed(self, connection: object) -> bool:
         record = record_of(connection)
         return record is not None and record.driver_state.get("closed") == record.generation
 
-    def mark_closed(self, connection: Any) -> None:
+    def mark_closed(self, connection: object) -> None:
         """Keep it."""
         if (record := record_of(connection)) is not None:
             record.driver_state["closed"] = record.generation
 
-    def has_ended(self, connection: Any) -> bool:
+    def has_ended(self, connection: object) -> bool:
         """An error has said so."""
         record = record_of(connection)
         return record is not None and record.driver_state.get("lost") == record.generation
 
-    def mark_lost(self, connection: Any) -> None:
+    def mark_lost(self, connection: object) -> None:
         if (record := record_of(connection)) is not None:
             record.driver_state["lost"] = record.generation
 
-    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+    def is_lost(self, connection: object, error: BaseException | None) -> bool:
         """Return True also for what mysql-connector has found out itself, and raises without a number."""
         if super().is_lost(connection, error) or _vanished(error):
             return True
@@ -125,17 +125,17 @@ class MySQLConnector(ForMySQL):
             self.mark_lost(connection)
         return alive
 
-    def socket(self, connection: Any) -> int | None:
+    def socket(self, connection: object) -> int | None:
         if _is_c(connection):
             return sockets.number_of(connection)
         sock = getattr(getattr(connection, "_socket", None), "sock", None)
         return None if sock is None or sock.fileno() < 0 else int(sock.fileno())
 
-    def keep_context(self, connection: Any) -> None:
+    def keep_context(self, connection: object) -> None:
         """Have the driver not send our spans where it cannot, see `driver_defaults`."""
         driver_defaults.keep_context(connection, knows=mysql.system_of(self.version(connection)) != "mariadb")
 
-    def look(self, connection: Any, record: Record) -> None:
+    def look(self, connection: object, record: Record) -> None:
         """Where there is no socket to look at, have the server asked after a pause."""
         if record.failover and self.socket(connection) is None:
             record.poll = partial(_is_quiet, ref(record))
@@ -150,7 +150,7 @@ class MySQLConnector(ForMySQL):
         given = {} if record is None else record.arguments.keywords
         return str(given.get("database", connection._database) or "")
 
-    def known(self, connection: Any, record: Record, name: str) -> str | None:
+    def known(self, connection: object, record: Record, name: str) -> str | None:
         """The driver tells nothing of what the server has reported."""
         return None
 
@@ -160,7 +160,7 @@ class MySQLConnector(ForMySQL):
         given = [";".join(texts)] if together and texts else texts
         return [rows for text in given for rows in _answers(connection, text)]
 
-    def finish(self, connection: Any, command: str) -> None:
+    def finish(self, connection: object, command: str) -> None:
         """Send COMMIT or ROLLBACK."""
         self.send(connection, [command])
 
@@ -172,12 +172,12 @@ class MySQLConnector(ForMySQL):
             return True
         return bool(_call(connection, "cmd_reset_connection"))
 
-    def before_assign(self, connection: Any, assignments: Sequence[Assignment], back: bool) -> None:
+    def before_assign(self, connection: object, assignments: Sequence[Assignment], back: bool) -> None:
         """The driver keeps some of these itself."""
         driver_defaults.give(connection, assignments)
         self.keep_context(connection)
 
-    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+    def exact(self, cursor: object, query: object, parameters: object) -> str | None:
         """The driver puts parameters into the text on its way: that one is read in `cmd_query`."""
         return None
 
@@ -209,7 +209,7 @@ class MySQLConnector(ForMySQL):
         """Return who asks for which database; of the password only a number is kept."""
         return (connection._user, connection._database, hash(str(connection._password)))
 
-    def swap(self, connection: Any, other: Any) -> Any:
+    def swap(self, connection: object, other: object) -> Any:
         """Exchange the physical side. A result that is still to be read is given up."""
         ours, theirs = connection.__dict__, other.__dict__
         for name in _PHYSICAL:
@@ -279,11 +279,11 @@ def _of_pure(connection: Any, text: str) -> Iterator[Sequence[Any]]:
         yield connection.get_rows(raw=True)[0] if connection.unread_result else ()
 
 
-def _is_c(connection: Any) -> bool:
+def _is_c(connection: object) -> bool:
     return getattr(connection, "_cmysql", None) is not None
 
 
-def _text(cell: Any) -> str | None:
+def _text(cell: object) -> str | None:
     if cell is None:
         return None
     return bytes(cell).decode() if isinstance(cell, (bytes, bytearray)) else str(cell)

@@ -83,7 +83,7 @@ def _prepared_anew(original: Method, connection_of: Callable[[Any], Any]) -> Met
     """A cursor that has prepared a statement: another session knows nothing of it, or has another by its number."""
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: object, **kwargs: object) -> Any:
         try:
             record = record_of(connection_of(self))
         except ReferenceError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.mysql_connector import driver_defaults
@@ -13,7 +11,7 @@ from instrumented_wrapper.plans import Assignment
 class MySQLConnectorDriver(SyncDriver):
     """`Driver` for mysql-connector-python."""
 
-    def end(self, connection: Any) -> None:
+    def end(self, connection: object) -> None:
         """End the physical connection: the pool has the same object connect anew, with pristine values."""
         super().end(connection)
         if (record := record_of(connection)) is not None:

@@ -55,7 +55,7 @@ def _kept(connection: Any) -> Iterator[tuple[str, str]]:
     yield "collation_connection", collation
 
 
-def begin_anew(connection: Any, record: Record) -> None:
+def begin_anew(connection: object, record: Record) -> None:
     """The driver has begun the session anew, and has given it what it keeps: of the rest nothing is left."""
     pristine = {name: before for name, (_, before) in record.on_server.shown.items()}
     record.session_restarted(connection)
@@ -78,7 +78,7 @@ def keep_context(connection: Any, knows: bool) -> None:
         connection.otel_context_propagation = True
 
 
-def _writes_attributes(connection: Any) -> bool:
+def _writes_attributes(connection: object) -> bool:
     if not isinstance(connection, MySQLConnection):
         return True
     try:

@@ -150,7 +150,7 @@ def _closed(original: Method) -> Method:
     return close
 
 
-def _begins(record: Record, *args: Any, **kwargs: Any) -> Effects:
+def _begins(record: Record, *args: object, **kwargs: object) -> Effects:
     return Effects(begins=True, outcome_unknown_if_lost=True)
 
 
@@ -172,7 +172,7 @@ def _configuring(original: Method) -> Method:
     """``config``: our keywords are taken out; what is given is kept for the next physical connection."""
 
     @functools.wraps(original)
-    def config(self: Any, **kwargs: Any) -> None:
+    def config(self: Any, **kwargs: object) -> None:
         ours, deferred = take_keywords(kwargs), self.__dict__.get(_DEFERRED)
         if ours and deferred is not None:
             self.__dict__[_DEFERRED] = deferred.with_keywords(ours, CONNECT)
@@ -182,7 +182,7 @@ def _configuring(original: Method) -> Method:
     return config
 
 
-def _keep(connection: Any, given: dict[str, Any]) -> None:
+def _keep(connection: object, given: dict[str, Any]) -> None:
     kept = connection.__dict__.setdefault(_GIVEN, {})
     kept.update((_ALIASES.get(name, name), value) for name, value in given.items())
 
@@ -191,7 +191,7 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
     """``connect``: our keywords are taken out; from here on the connection is watched."""
 
     @functools.wraps(original)
-    def connect(self: Any, **kwargs: Any) -> None:
+    def connect(self: Any, **kwargs: object) -> None:
         ours, deferred = take_keywords(kwargs), self.__dict__.get(_DEFERRED)
         checked = (deferred or options).with_keywords(ours, CONNECT) if ours else deferred or options
         known = record_of(self)
@@ -235,7 +235,7 @@ def _reconnecting(original: Method) -> Method:
     """``reconnect``: the close within it is none of the app's, and resets nothing."""
 
     @functools.wraps(original)
-    def reconnect(self: Any, *args: Any, **kwargs: Any) -> None:
+    def reconnect(self: Any, *args: object, **kwargs: object) -> None:
         if (record := record_of(self)) is None:
             return original(self, *args, **kwargs)  # type: ignore[no-any-return]
         with record.use_lock:
@@ -248,7 +248,7 @@ def _reconnecting(original: Method) -> Method:
     return reconnect
 
 
-def _attach(connection: Any, options: Options, spans: QuerySpans) -> None:
+def _attach(connection: object, options: Options, spans: QuerySpans) -> None:
     record = Record(ADAPTER, connection, options, Arguments((), connection.__dict__.setdefault(_GIVEN, {})))
     ADAPTER.keep_context(connection)
     record.configuring = _MAKING in connection.__dict__  # what a class of the app does in its own ``connect``
@@ -261,7 +261,7 @@ def _beginning_anew(original: Method) -> Method:
     """The session is reset by the app, or by the driver's pool: what the driver itself keeps is left."""
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: object, **kwargs: object) -> Any:
         result = original(self, *args, **kwargs)
         record = record_of(self)
         if result and record is not None and not (record.active_caller and record.is_within()):
@@ -277,7 +277,7 @@ def _changing_user(original: Method) -> Method:
 
     @functools.wraps(original)
     def cmd_change_user(
-        self: Any, username: str = "", password: str = "", database: str = "", *args: Any, **kwargs: Any
+        self: Any, username: str = "", password: str = "", database: str = "", *args: object, **kwargs: object
     ) -> Any:
         result = original(self, username, password, database, *args, **kwargs)
         record = record_of(self)
@@ -296,7 +296,7 @@ def _pinging(calls: MethodWrappers, original: Method) -> Method:
     step = calls.call(original, Request.STATEMENT, effects=lambda record, *given, **more: SETTING)
 
     @functools.wraps(original)
-    def cursor(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def cursor(self: Any, *args: object, **kwargs: object) -> Any:
         record = record_of(self)
         if record is None or not record.switchable or (record.active_caller and record.is_within()):
             return original(self, *args, **kwargs)

@@ -33,13 +33,13 @@ def finding(original: Callable[[Any], None]) -> Callable[[Any], None]:
     return _open_connection
 
 
-def number_of(connection: Any) -> int | None:
+def number_of(connection: object) -> int | None:
     """Return the descriptor of its socket; None where it is not known, or has been closed."""
     known: tuple[int, int] | None = connection.__dict__.get(NAME)
     return known[0] if known is not None and identity_of(known[0]) == known else None
 
 
-def _read(handle: Any) -> int:
+def _read(handle: object) -> int:
     if type(handle).__basicsize__ < _PLACE + ctypes.sizeof(ctypes.c_int):
         return -1
     return int(ctypes.c_int.from_address(id(handle) + _PLACE).value)

@@ -47,12 +47,12 @@ class DetachedConnection:
         self.__dict__[DELEGATE] = connection
 
 
-def physical(connection: Any) -> Any:
+def physical(connection: object) -> Any:
     """Return the object whose C struct has the physical connection."""
     return connection.__dict__.get(DELEGATE) or connection
 
 
-def bind(connection: Any, live: Any, names: Sequence[str]) -> None:
+def bind(connection: object, live: object, names: Sequence[str]) -> None:
     """Have the C methods `names` of a connection done on another one."""
     connection.__dict__.update({name: partial(getattr(C, name), live) for name in names})
 
@@ -63,7 +63,7 @@ def keywords_of(positional: Sequence[Any], keywords: Any) -> dict[str, Any]:
     return {_ALIASES.get(name, name): value for name, value in given.items()}
 
 
-def note_where(connection: Any, given: dict[str, Any]) -> None:
+def note_where(connection: object, given: dict[str, Any]) -> None:
     """Keep to which server a connection goes: the driver does not. What a file of options says, the C library knows."""
     told, _, by = C.get_host_info(connection).partition(" via ")
     host = given.get("host") or (told if by == "TCP/IP" else "localhost")
@@ -82,14 +82,14 @@ class MySQLClient(ForMySQL):
     programming_error: type[Exception] = _exceptions.ProgrammingError
     kinds: tuple[type[Any], ...] = (Connection,)
 
-    def version(self, connection: Any) -> str:
+    def version(self, connection: object) -> str:
         record = record_of(connection)
         known = (
             None if record is None else record.driver_state.get("version")
         )  # a connection on its way in has none yet
         return str(known or C.get_server_info(physical(connection)))
 
-    def begins(self, connection: Any) -> bool:
+    def begins(self, connection: object) -> bool:
         """Tell by the flag of the server's last answer."""
         here = physical(connection)
         try:
@@ -98,7 +98,7 @@ class MySQLClient(ForMySQL):
             return not here.__dict__.get(_AUTOCOMMITS, False)
         return not here.__dict__[_AUTOCOMMITS]
 
-    def is_streaming(self, connection: Any) -> bool:
+    def is_streaming(self, connection: object) -> bool:
         """Tell whether rows of a cursor of the kind ``SSCursor``, or further results, are still to be read."""
         here = physical(connection)
         if _more_results is not None and C.open.__get__(here) and _more_results(here):
@@ -108,23 +108,23 @@ class MySQLClient(ForMySQL):
         cursor = cursor() if cursor is not None else None
         return cursor is not None and cursor._result is not None
 
-    def is_closed(self, connection: Any) -> bool:
+    def is_closed(self, connection: object) -> bool:
         """Return True also where an error says lost, if the app closed it: mysqlclient has the same number for both."""
         if C.open.__get__(physical(connection)):
             return False
         record = record_of(connection)
         return record is None or record.closed_by_app or not self.has_ended(connection)
 
-    def has_ended(self, connection: Any) -> bool:
+    def has_ended(self, connection: object) -> bool:
         """mysqlclient does not know: an error has said so."""
         record = record_of(connection)
         return record is not None and record.driver_state.get("lost") == record.generation
 
-    def mark_lost(self, connection: Any) -> None:
+    def mark_lost(self, connection: object) -> None:
         if (record := record_of(connection)) is not None:
             record.driver_state["lost"] = record.generation
 
-    def is_alive(self, connection: Any) -> bool:
+    def is_alive(self, connection: object) -> bool:
         try:
             C.ping(physical(connection))
         except _exceptions.Error:
@@ -132,15 +132,15 @@ class MySQLClient(ForMySQL):
             return False
         return True
 
-    def socket(self, connection: Any) -> int | None:
+    def socket(self, connection: object) -> int | None:
         here = physical(connection)
         return int(C.fileno(here)) if C.open.__get__(here) else None
 
-    def where(self, connection: Any) -> tuple[str, int | None]:
+    def where(self, connection: object) -> tuple[str, int | None]:
         """Return what connecting was told."""
         return physical(connection).__dict__.get(_WHERE, ("", None))  # type: ignore[no-any-return]
 
-    def database(self, connection: Any) -> str:
+    def database(self, connection: object) -> str:
         """Return what connecting was told."""
         record = record_of(connection)
         return str(self._given(record).get("database") or "") if record is not None else ""
@@ -149,11 +149,11 @@ class MySQLClient(ForMySQL):
     def _given(record: Record) -> dict[str, Any]:
         return keywords_of(record.arguments.positional, record.arguments.keywords)
 
-    def known(self, connection: Any, record: Record, name: str) -> str | None:
+    def known(self, connection: object, record: Record, name: str) -> str | None:
         """Autocommit is among the flags of the server's last answer."""
         return str(int(not self.begins(connection))) if name == "autocommit" else None
 
-    def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
+    def send(self, connection: object, texts: Sequence[str]) -> list[Rows]:
         """Send all in one text, unless the app has told the driver not to."""
         record, here = record_of(connection), physical(connection)
         run = _run_patiently if record is None or not record.internal else _run
@@ -161,7 +161,7 @@ class MySQLClient(ForMySQL):
         given = [";".join(texts)] if together and texts else texts
         return [rows for text in given for rows in _answers(here, text, run)]
 
-    def reset(self, connection: Any, record: Record, without_database: bool = False) -> bool:
+    def reset(self, connection: object, record: Record, without_database: bool = False) -> bool:
         """Log in again on the same connection (COM_CHANGE_USER), and redo what connecting did."""
         given, here = self._given(record), physical(connection)
         database = "" if without_database else str(given.get("database") or "")
@@ -183,7 +183,7 @@ class MySQLClient(ForMySQL):
             _write_in(here, record.driver_state.get("charset", ""))
             connection.encoding = here.encoding
 
-    def is_standby(self, connection: Any) -> bool | None:
+    def is_standby(self, connection: object) -> bool | None:
         """Ask, and leave nothing of the answer: ``affected_rows()`` is what it was after connecting."""
         answer: bool | None = super().is_standby(connection)
         if not self._was_used(connection):
@@ -191,7 +191,7 @@ class MySQLClient(ForMySQL):
         return answer
 
     @staticmethod
-    def _was_used(connection: Any) -> bool:
+    def _was_used(connection: object) -> bool:
         return (record := record_of(connection)) is not None and record.used
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
@@ -201,7 +201,7 @@ class MySQLClient(ForMySQL):
         except Exception:  # noqa: BLE001 - mysqlclient does the same again, and says what is wrong
             return None
 
-    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
+    def open(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
         host, port = address
         given = {**self._given(record), "host": host, "port": port or 3306}
@@ -222,7 +222,7 @@ class MySQLClient(ForMySQL):
             _write_in(new, charset)
         return new
 
-    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+    def key(self, connection: object, record: Record) -> tuple[Any, ...]:
         """Return who asks for which database; of the password only a number is kept."""
         given = self._given(record)
         return (given.get("user"), given.get("database"), hash(str(given.get("password"))))
@@ -242,7 +242,7 @@ class MySQLClient(ForMySQL):
             record.driver_state.pop("reading", None)
         return DetachedConnection(connection) if before is None else before
 
-    def shut(self, connection: Any, for_good: bool) -> None:
+    def shut(self, connection: object, for_good: bool) -> None:
         """Close the struct that has the physical connection.
 
         Its socket is left alone: of a struct that has lost its server it may be another connection's by now.
@@ -254,7 +254,7 @@ class MySQLClient(ForMySQL):
             record.driver_state["shut"] = True
 
 
-def _write_in(here: Any, charset: str) -> None:
+def _write_in(here: object, charset: str) -> None:
     """Have the library write and quote in a character set; it changes those of the session, which are put back."""
     if charset and charset != C.character_set_name(here):
         ((kept,),) = _answers(here, questions.one_row(f"@@session.{name}" for name in _CHARACTER_SETS), _run)
@@ -264,7 +264,7 @@ def _write_in(here: Any, charset: str) -> None:
         list(_answers(here, f"SET {', '.join(given)}", _run))
 
 
-def _answers(here: Any, text: str, run: Callable[[Any, bytes], None]) -> Iterator[Rows]:
+def _answers(here: object, text: str, run: Callable[[Any, bytes], None]) -> Iterator[Rows]:
     """Yield the rows of each of the statements in one text."""
     run(here, text.encode())
     more = 0
@@ -275,18 +275,18 @@ def _answers(here: Any, text: str, run: Callable[[Any, bytes], None]) -> Iterato
         more = C.next_result(here)
 
 
-def _run_patiently(here: Any, text: bytes) -> None:
+def _run_patiently(here: object, text: bytes) -> None:
     """Run a statement to its end, whoever is interrupted meanwhile: the app's connection is to be used again."""
     C.query(here, text)
 
 
-def _run(here: Any, text: bytes) -> None:
+def _run(here: object, text: bytes) -> None:
     C.send_query(here, text)
     wait_for(C.fileno(here))
     C.read_query_result(here)
 
 
-def _text(cell: Any) -> str | None:
+def _text(cell: object) -> str | None:
     if cell is None:
         return None
     return cell.decode() if isinstance(cell, bytes) else str(cell)

@@ -123,7 +123,7 @@ def _on_live(name: str) -> Method:
     original = vars(Connection)[name] if name in _PYTHON else getattr(C, name)
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: object, **kwargs: object) -> Any:
         return original(self.__dict__.get(DELEGATE) or self, *args, **kwargs)
 
     return method
@@ -133,7 +133,7 @@ def _alone(close: Method) -> Method:
     """Keep a switch that fails in another thread from closing the struct at the same time: C would free it twice."""
 
     @functools.wraps(close)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: object, **kwargs: object) -> Any:
         record = record_of(self)
         with nullcontext() if record is None else record.mutex:
             return close(self, *args, **kwargs)
@@ -150,7 +150,7 @@ def _choosing(original: Method) -> Method:
     """``set_character_set``: the object itself keeps the encoding, what has the physical connection sends."""
 
     @functools.wraps(original)
-    def set_character_set(self: Any, *args: Any, **kwargs: Any) -> None:
+    def set_character_set(self: Any, *args: object, **kwargs: object) -> None:
         live = physical(self)
         original(live, *args, **kwargs)
         self.encoding = live.encoding
@@ -162,7 +162,7 @@ def _changing_user(original: Method) -> Method:
     """``change_user``: the session begins anew, as another user's; so do those that follow it."""
 
     @functools.wraps(original)
-    def change_user(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def change_user(self: Any, *args: object, **kwargs: object) -> Any:
         result = original(self, *args, **kwargs)
         record = record_of(self)
         if record is not None and not (record.active_caller and record.is_within()):
@@ -179,7 +179,7 @@ def _noting(original: Method) -> Method:
     """``execute``: a cursor that reads from the server does so from now on."""
 
     @functools.wraps(original)
-    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def execute(self: Any, *args: object, **kwargs: object) -> Any:
         try:
             result = original(self, *args, **kwargs)
         except Exception as error:

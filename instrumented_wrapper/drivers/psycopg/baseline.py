@@ -13,12 +13,12 @@ from typing import Any
 from instrumented_wrapper.drivers.psycopg.records import Record
 
 
-def is_the_apps_doing(connection: Any, record: Record) -> bool:
+def is_the_apps_doing(connection: object, record: Record) -> bool:
     """Return True if a change now is one of the app's."""
     return record.recording and not record.off and not is_before_the_app(connection, record)
 
 
-def is_before_the_app(connection: Any, record: Record) -> bool:
+def is_before_the_app(connection: object, record: Record) -> bool:
     """Return True if the connection is still being configured."""
     if record.held:
         return True

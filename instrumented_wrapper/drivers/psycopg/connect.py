@@ -56,7 +56,7 @@ _pending: ContextVar[_Pending | None] = ContextVar("pending", default=None)
 def connecting_with(options: Options, spans: QuerySpans, flows: Flows) -> Callable[..., Any]:
     """``Connection.connect``, for wrapt: keep the outermost arguments, forget them when it is over."""
 
-    def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def connect(wrapped: Method, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
 
         def attempt(address: Address | None, seconds: float) -> Any:
@@ -77,7 +77,7 @@ def connecting_with(options: Options, spans: QuerySpans, flows: Flows) -> Callab
 def connecting_with_async(options: Options, spans: QuerySpans, flows: Flows) -> Callable[..., Any]:
     """``AsyncConnection.connect``, for wrapt."""
 
-    async def connect(wrapped: Method, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def connect(wrapped: Method, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
 
         async def attempt(address: Address | None, seconds: float) -> Any:
@@ -104,7 +104,7 @@ class _Connecting:
         """Read libpq's words, and psycopg's where it gives up waiting."""
         return answer_to(str(error), "of the kind that is wanted", getattr(error, "sqlstate", None) or "")
 
-    def checked(self, connection: Any, role: str, asks: bool) -> Any:
+    def checked(self, connection: object, role: str, asks: bool) -> Any:
         """Return nothing: connecting has asked for the kind."""
 
     def shut(self, connection: Any, for_good: bool) -> None:
@@ -113,7 +113,7 @@ class _Connecting:
 
 
 class _ConnectingAsync(_Connecting):
-    async def checked(self, connection: Any, role: str, asks: bool) -> Any:
+    async def checked(self, connection: object, role: str, asks: bool) -> Any:
         """Return nothing: connecting has asked for the kind."""
 
 
@@ -161,7 +161,7 @@ def parameters(options: Options) -> Callable[[Method], Method]:
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def _get_connection_params(cls: Any, conninfo: str, **kwargs: Any) -> Any:
+        def _get_connection_params(cls: Any, conninfo: str, **kwargs: object) -> Any:
             pending = _seen(options, conninfo, kwargs)
             pending.parameters = found = original(cls, conninfo, **kwargs)
             return found
@@ -176,7 +176,7 @@ def parameters_async(options: Options) -> Callable[[Method], Method]:
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        async def _get_connection_params(cls: Any, conninfo: str, **kwargs: Any) -> Any:
+        async def _get_connection_params(cls: Any, conninfo: str, **kwargs: object) -> Any:
             pending = _seen(options, conninfo, kwargs)
             pending.parameters = found = await original(cls, conninfo, **kwargs)
             return found
@@ -219,7 +219,7 @@ def attaching(options: Options, patches: Patches, spans: QuerySpans) -> Callable
     return make
 
 
-def _record(connection: Any, pgconn: Any, options: Options) -> Record:
+def _record(connection: Any, pgconn: object, options: Options) -> Record:
     pending = _pending.get()
     if pending is None or pending.parameters is None or not _made_for(pgconn, pending.parameters):
         record = Record(connection, options, None, _hosts_of(pgconn))

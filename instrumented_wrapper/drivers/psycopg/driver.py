@@ -66,7 +66,7 @@ class Psycopg(SettingsQueries, TrackedDriver):
         """Return nothing: pools look at the connection."""
         return {}
 
-    def owns(self, connection: Any) -> bool:
+    def owns(self, connection: object) -> bool:
         """Return True if it is a connection of psycopg, sync or async."""
         return isinstance(connection, BaseConnection)
 
@@ -76,15 +76,15 @@ class Psycopg(SettingsQueries, TrackedDriver):
             record.peer = _peer_of(connection.pgconn)
         return record.peer  # type: ignore[no-any-return]
 
-    def is_async(self, connection: Any) -> bool:
+    def is_async(self, connection: object) -> bool:
         """Return True if it is an `AsyncConnection`."""
         return isinstance(connection, AsyncConnection)
 
-    def read(self, connection: Any, setting: str) -> Any:
+    def read(self, connection: object, setting: str) -> Any:
         """Return the value of one of `SETTINGS`: all four only shape the BEGIN that psycopg sends."""
         return getattr(connection, f"_{setting}")
 
-    def write(self, connection: Any, setting: str, value: Any) -> None:
+    def write(self, connection: Any, setting: str, value: object) -> None:
         """Set one of `SETTINGS` without the lock and without a round trip."""
         setattr(connection, f"_{setting}", value)
         connection._begin_statement = b""
@@ -125,7 +125,7 @@ class Psycopg(SettingsQueries, TrackedDriver):
             raise psycopg.errors.InFailedSqlTransaction("the handler left an aborted transaction")
         return connection.commit() if connection.pgconn.transaction_status == _INTRANS else None
 
-    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
+    def replacement(self, connection: object, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Find a server, together with the other connections that are lost now, and connect to it."""
         record: Any = record_of(connection)
         parameters = yield partial(_parameters, connection, record)
@@ -189,7 +189,7 @@ class Psycopg(SettingsQueries, TrackedDriver):
 class PsycopgWithin(Psycopg):
     """The same, for use within one of psycopg's own generators: who may wait is given a generator to go on with."""
 
-    def waiting(self, connection: Any, gen: Any) -> Any:
+    def waiting(self, connection: object, gen: object) -> Any:
         """Leave the waiting to the generator that calls."""
         return gen
 
@@ -197,7 +197,7 @@ class PsycopgWithin(Psycopg):
 _WITHIN: Final = PsycopgWithin()
 
 
-def _record(connection: Any) -> Record:
+def _record(connection: object) -> Record:
     """Return the record of a connection that is known to be tracked."""
     record: Record = getattr(connection, KEY)
     return record

@@ -44,7 +44,7 @@ def is_quiet(connection: Any) -> bool:
     return idle and (connection._pipeline is None or not is_pending(connection))
 
 
-def facts_of(connection: Any, record: Record, gen: Any, step: str) -> Facts:
+def facts_of(connection: Any, record: Record, gen: object, step: str) -> Facts:
     """Return what is known of a step before it begins, or of one whose frame is still there."""
     owner = owner_of(gen)
     in_block = isinstance(owner, BaseTransaction)
@@ -86,7 +86,7 @@ def request_of(step: str, sends: bool = True) -> Request:
     return _REQUESTS.get(step, Request.STATEMENT)
 
 
-def owner_of(gen: Any) -> Any:
+def owner_of(gen: object) -> Any:
     """Return the object whose generator method `gen` is; None where that cannot be seen any more."""
     frame = getattr(gen, "gi_frame", None)
     return frame.f_locals.get("self") if frame else None
@@ -96,7 +96,7 @@ def _rolls_back(gen: Any, owner: Any) -> bool:
     return gen.gi_frame.f_locals.get("exc_val") is not None or owner.force_rollback
 
 
-def facts_after(connection: Any, record: Record, step: str, error: BaseException) -> Facts:
+def facts_after(connection: object, record: Record, step: str, error: BaseException) -> Facts:
     """Return what is known of a step whose generator has ended, from the traceback of its error."""
     return facts_of(connection, record, _Ended(frame_of(error, step)), step)
 

@@ -30,7 +30,9 @@ class StepFlow:
     def __init__(self, driver: Driver, flows: Flows, wait: Callable[[Any, Any], Any]) -> None:
         self._driver, self._flows, self._wait = driver, flows, wait
 
-    def prepared(self, connection: Any, record: Record, gen: Any, step: str, status: TransactionStatus) -> Flow[Any]:
+    def prepared(
+        self, connection: object, record: Record, gen: object, step: str, status: TransactionStatus
+    ) -> Flow[Any]:
         """Check the connection before a step is sent, and repair it; return the step, fitted to the session."""
         with record.failing():
             if status == TransactionStatus.ACTIVE:
@@ -43,7 +45,7 @@ class StepFlow:
                 yield from self.resync(connection, record)
         return gen if record.deadline is None else until(connection, gen, record.deadline)
 
-    def failed(self, connection: Any, record: Record, step: str, error: psycopg.Error) -> Flow[Any]:
+    def failed(self, connection: object, record: Record, step: str, error: psycopg.Error) -> Flow[Any]:
         """Repair a loss, or settle a refused statement.
 
         Returns what the app gets instead of psycopg's error, or `RERAISE`.
@@ -61,7 +63,7 @@ class StepFlow:
         rest = steps.once_more(step, error)
         return None if rest is None else (yield from self._again(connection, record, step, rest))
 
-    def _again(self, connection: Any, record: Record, step: str, rest: Any) -> Flow[Any]:
+    def _again(self, connection: object, record: Record, step: str, rest: object) -> Flow[Any]:
         """Send what has certainly not run to the new server, which may be lost as well."""
         try:
             return (yield partial(self._wait, connection, rest))
@@ -70,19 +72,19 @@ class StepFlow:
                 raise
             return instead
 
-    def answered(self, connection: Any, record: Record, step: str) -> Flow[None]:
+    def answered(self, connection: object, record: Record, step: str) -> Flow[None]:
         """Settle a step that was answered, and repair the loss that it hid."""
         if loss := steps.answered(connection, record, step):
             yield from self._repair(connection, record, loss)
         elif record.needs_resync or record.resync_next:
             yield from self.resync(connection, record)
 
-    def resync(self, connection: Any, record: Record) -> Flow[None]:
+    def resync(self, connection: object, record: Record) -> Flow[None]:
         """Query the server for what is in doubt, where that disturbs nothing."""
         if question := steps.resync_now(self._driver, self._flows, connection, record):
             yield partial(self._wait, connection, question)
 
-    def _repair(self, connection: Any, record: Record, loss: Loss) -> Flow[None]:
+    def _repair(self, connection: object, record: Record, loss: Loss) -> Flow[None]:
         """Replace the physical connection; raise the error that the app gets, if there is one."""
         record.settings_client.lost(loss.transaction)
         with record.resumed():

@@ -15,7 +15,7 @@ FLUSH: Final = Words("FLUSH", operation="FLUSH")
 SYNC: Final = Words("SYNC", operation="SYNC")
 
 
-def implicit_begin(spans: QuerySpans, record: Record, command: Any) -> Any:
+def implicit_begin(spans: QuerySpans, record: Record, command: object) -> Any:
     """Return psycopg's own BEGIN before a statement, with a span within that of the statement; it is not measured."""
     wanted = record.spans_wanted and record.options.transaction_spans != "off"
     return _as_part(spans, record, command) if wanted and spans.listens() and spans.within_recorded() else command
@@ -34,7 +34,7 @@ def _as_part(spans: QuerySpans, record: Record, command: Any) -> Any:
     return result
 
 
-def with_failover(operation: Operation | None, record: Record, steps: Any) -> Any:
+def with_failover(operation: Operation | None, record: Record, steps: object) -> Any:
     """Run a generator as an operation to which a failover belongs, before, in or after its steps.
 
     The caller has the connection's lock; what goes wrong ends the operation in the choke point.

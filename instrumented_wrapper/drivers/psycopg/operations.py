@@ -35,7 +35,7 @@ _INERROR: Final = int(pq.TransactionStatus.INERROR)
 def install(patches: Patches, spans: QuerySpans) -> None:
     """Patch what the app calls, as far as this version of psycopg has it."""
 
-    def over(owner: Any, name: str, make: Callable[[Method], Method]) -> None:
+    def over(owner: object, name: str, make: Callable[[Method], Method]) -> None:
         if hasattr(owner, name):
             patches.close_over(owner, name, make)
 
@@ -65,7 +65,9 @@ def _executing(spans: QuerySpans, original: Method) -> Method:
     nobody, begin = spans.nobody, spans.statement
 
     @functools.wraps(original)
-    def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
+    def execute(
+        self: Any, query: object, params: object = None, *, prepare: object = None, binary: object = None
+    ) -> Any:
         record = None if nobody() else getattr(self._conn, KEY, None)
         if record is None or not record.operations_wanted or (operation := begin(record, self, query, params)) is None:
             if prepare is None and binary is None:
@@ -86,7 +88,9 @@ def _executing_async(spans: QuerySpans, original: Method) -> Method:
     nobody, begin = spans.nobody, spans.statement
 
     @functools.wraps(original)
-    async def execute(self: Any, query: Any, params: Any = None, *, prepare: Any = None, binary: Any = None) -> Any:
+    async def execute(
+        self: Any, query: object, params: object = None, *, prepare: object = None, binary: object = None
+    ) -> Any:
         record = None if nobody() else getattr(self._conn, KEY, None)
         if record is None or not record.operations_wanted or (operation := begin(record, self, query, params)) is None:
             if prepare is None and binary is None:
@@ -103,7 +107,7 @@ def _executing_async(spans: QuerySpans, original: Method) -> Method:
     return execute
 
 
-def _begun(begin: Begin, spans: QuerySpans, owner: Any, *args: Any, **kwargs: Any) -> Operation | None:
+def _begun(begin: Begin, spans: QuerySpans, owner: object, *args: object, **kwargs: object) -> Operation | None:
     """Begin an operation of a connection, or of a cursor, block or pipeline of one."""
     record = record_of(getattr(owner, "_conn", owner))
     if record is None or not record.operations_wanted:
@@ -117,7 +121,7 @@ def _timing(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]:
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def method(self: Any, *args: object, **kwargs: object) -> Any:
             if nobody() or (operation := _begun(begin, spans, self, *args, **kwargs)) is None:
                 return original(self, *args, **kwargs)
             try:
@@ -138,7 +142,7 @@ def _timing_async(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def method(self: Any, *args: object, **kwargs: object) -> Any:
             if nobody() or (operation := _begun(begin, spans, self, *args, **kwargs)) is None:
                 return await original(self, *args, **kwargs)
             try:
@@ -154,12 +158,12 @@ def _timing_async(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]
     return make
 
 
-def _states(spans: QuerySpans, record: Record, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
+def _states(spans: QuerySpans, record: Record, self: Any, *args: object, **kwargs: object) -> Operation | None:
     """``execute`` of a server-side cursor."""
     return spans.statement(record, self, *_query(args, kwargs))
 
 
-def _batches(spans: QuerySpans, record: Record, self: Any, *args: Any, **kwargs: Any) -> Operation | None:
+def _batches(spans: QuerySpans, record: Record, self: Any, *args: object, **kwargs: object) -> Operation | None:
     """``executemany``."""
     return spans.batch(record, self, *_query(args, kwargs))
 
@@ -178,7 +182,7 @@ def _streaming(spans: QuerySpans, lasting: Method, original: Method) -> Method:
     """``stream`` and ``copy``: as psycopg has them where nobody listens."""
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: object, **kwargs: object) -> Any:
         going_on = original(self, *args, **kwargs)
         if not spans.wanted(record_of(self._conn)):
             return going_on
@@ -216,7 +220,7 @@ def _ends(name: str) -> Begin:
 
 
 def _finishes_prepared(name: str) -> Callable[..., Operation | None]:
-    def begin(spans: QuerySpans, record: Record, self: Any, *_: Any, **__: Any) -> Operation | None:
+    def begin(spans: QuerySpans, record: Record, self: Any, *_: Any, **__: object) -> Operation | None:
         prepared = self._tpc is None or self._tpc[1]
         return spans.command(f"{name} PREPARED" if prepared else name, record)
 

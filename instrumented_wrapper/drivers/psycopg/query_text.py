@@ -59,12 +59,12 @@ def sent_text(cursor: Any, query: Any) -> str | bytes:
         return ""
 
 
-def readable(connection: Any, text: bytes) -> str | bytes:
+def readable(connection: object, text: bytes) -> str | bytes:
     """Return bytes as they are where every encoding reads them the same way, else as a string."""
     return text if text.isascii() else text.decode(encoding_of(connection), "replace")
 
 
-def effects_of_step(gen: Any, step: str) -> Effects | None:
+def effects_of_step(gen: object, step: str) -> Effects | None:
     """Return what the statement of a generator does, with the names that its parameters give.
 
     `gen` has not begun, or stands for one whose frame is in a traceback.

@@ -208,7 +208,7 @@ def encoding_of(connection: Any) -> str:
         return "latin-1"
 
 
-def record_of(connection: Any) -> Record | None:
+def record_of(connection: object) -> Record | None:
     """Return the record of a connection that is watched."""
     record: Record | None = getattr(connection, KEY, None)
     return record

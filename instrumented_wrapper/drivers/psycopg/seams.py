@@ -58,7 +58,7 @@ def setting(name: str, driver: Driver, flows: Flows) -> Callable[[Method], Metho
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def _set_gen(self: Any, *args: Any, **kwargs: Any) -> Generator[Any, Any, None]:
+        def _set_gen(self: Any, *args: object, **kwargs: object) -> Generator[Any, Any, None]:
             record = record_of(self)
             if record is None or not is_the_apps_doing(self, record):
                 yield from original(self, *args, **kwargs)
@@ -172,7 +172,7 @@ def giving_up(original: Method) -> Method:
     """
 
     @functools.wraps(original)
-    def _try_cancel(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def _try_cancel(self: Any, *args: object, **kwargs: object) -> Any:
         record, interrupt = record_of(self), sys.exc_info()[1]
         if record is None or record.deadline is None or interrupt is None:
             return original(self, *args, **kwargs)

@@ -36,7 +36,7 @@ def fetching(spans: QuerySpans, original: Method) -> Method:
     return _fetch_gen
 
 
-def _rows(cursor: Any, number: int | None, steps: Any) -> Any:
+def _rows(cursor: object, number: int | None, steps: Any) -> Any:
     rows = yield from steps
     pages.fetched(cursor, number, len(rows))
     return rows
@@ -95,7 +95,7 @@ def reading(declared_on: Callable[[Any], Any]) -> Callable[[Method], Method]:
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def read(self: Any, *args: Any) -> Any:
+        def read(self: Any, *args: object) -> Any:
             record = record_of(self._conn)
             if record is not None and record.last_error is not None and _is_left_behind(self, declared_on):
                 raise again(record.last_error)

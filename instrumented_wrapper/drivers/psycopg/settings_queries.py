@@ -52,15 +52,15 @@ class SettingsQueries:
         finally:
             connection.lock.release()
 
-    def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+    def detect_pooler(self, connection: object, like: object, deadline: float) -> Flow[bool]:
         driver: Any = self
         return detect_pooler(driver, connection, like, deadline)
 
-    def reported(self, connection: Any, names: Sequence[str]) -> dict[str, str]:
+    def reported(self, connection: object, names: Sequence[str]) -> dict[str, str]:
         known = record_of(connection)
         return {} if known is None else known.settings_client.reported(names)
 
-    def apply_reports(self, connection: Any, will_resync: bool = False) -> None:
+    def apply_reports(self, connection: object, will_resync: bool = False) -> None:
         """Update settings that no statement named from what the server has reported: a trigger or a view set them."""
         if (known := record_of(connection)) is not None:
             known.take_reported()
@@ -72,14 +72,14 @@ class SettingsQueries:
         return self.waiting(connection, show_settings(_Channel(connection), names))
 
     def assign(
-        self, connection: Any, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
+        self, connection: object, assignments: Sequence[Assignment], clears: Sequence[str] = (), back: bool = False
     ) -> Any:
         return self.waiting(connection, assign_settings(_Channel(connection), assignments, clears, back))
 
-    def resync(self, connection: Any) -> Any:
+    def resync(self, connection: object) -> Any:
         return self.waiting(connection, resync_settings(_Channel(connection)))
 
-    def query(self, connection: Any, text: str) -> Any:
+    def query(self, connection: object, text: str) -> Any:
         return self.waiting(connection, _Channel(connection).send(text))
 
 
@@ -95,7 +95,7 @@ async def _alone_async(connection: Any, gen: Any, seconds: float | None) -> Any:
         connection.lock.release()
 
 
-def _seconds_left(connection: Any) -> float | None:
+def _seconds_left(connection: object) -> float | None:
     """Return how long what is ours may still take; None where it has no deadline."""
     record = record_of(connection)
     limit = None if record is None else record.deadline

@@ -49,7 +49,7 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def _start_query(self: Any, query: Any = None) -> Any:
+        def _start_query(self: Any, query: object = None) -> Any:
             if type(query) is str and known.get(query, UNSEEN) is None:
                 return original(self, query)
             effects = effects_of(query if type(query) is str else sent_text(self, query))
@@ -187,7 +187,7 @@ class _Sent:
     def __init__(self, converted: Any, encoding: str) -> None:
         self._params, self._types, self._encoding = converted.params or (), converted.types, encoding
 
-    def text(self, part: Any) -> Any:
+    def text(self, part: object) -> Any:
         """Return the text that a parameter brings; `_OPAQUE` where it is not what the server takes for the value."""
         if not isinstance(part, Placeholder):
             return part
@@ -236,7 +236,7 @@ def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
-        def _exec_command(self: Any, command: Any, result_format: Any = pq.Format.TEXT) -> Any:
+        def _exec_command(self: Any, command: Any, result_format: object = pq.Format.TEXT) -> Any:
             record: Record | None = getattr(self, KEY, None)
             if record is None:
                 return original(self, command, result_format)
@@ -260,7 +260,7 @@ def mogrifying(original: Method) -> Method:
     """``ClientCursor.mogrify``: converts a query and sends nothing."""
 
     @functools.wraps(original)
-    def mogrify(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def mogrify(self: Any, *args: object, **kwargs: object) -> Any:
         if (record := record_of(self._conn)) is None:
             return original(self, *args, **kwargs)
         record.muted = True

@@ -54,7 +54,7 @@ def note(record: Record, effects: Effects) -> None:
 # --- before -----------------------------------------------------------------------------------------------------
 
 
-def before(connection: Any, record: Record, gen: Any, step: str, status: TransactionStatus) -> Loss | None:
+def before(connection: Any, record: Record, gen: object, step: str, status: TransactionStatus) -> Loss | None:
     """Decide before anything is sent: raise what the app gets instead, or return the loss if the session has ended.
 
     A session that has ended is replaced first: the switch then says what is missing. Only a COMMIT of nothing, which
@@ -76,7 +76,7 @@ def before(connection: Any, record: Record, gen: Any, step: str, status: Transac
     return loss_rules.found_before_sending(facts_of(connection, record, gen, step))
 
 
-def refuse(connection: Any, record: Record, gen: Any, step: str, status: TransactionStatus) -> None:
+def refuse(connection: Any, record: Record, gen: object, step: str, status: TransactionStatus) -> None:
     """Refuse a step that could use data without the app's role, tenant or schema, or commit what was refused.
 
     Raises:
@@ -92,7 +92,7 @@ def refuse(connection: Any, record: Record, gen: Any, step: str, status: Transac
     raise_due(decisions.refusal_of(record, request, effects, status == TransactionStatus.INERROR))
 
 
-def _raise_due(connection: Any, record: Record, gen: Any, step: str) -> None:
+def _raise_due(connection: object, record: Record, gen: object, step: str) -> None:
     is_two_phase = record.failed is not None and step.startswith("_tpc_")
     request = Request.TWO_PHASE if is_two_phase else request_of(step)
     raise_due(decisions.due_error(record, request, effects_of_step(gen, step)))

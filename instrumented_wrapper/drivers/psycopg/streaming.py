@@ -29,7 +29,7 @@ class _Lasting:
             self._operation.pause()
             self._record.operation = self._operation
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._operation is not None:
             if self._record.operation is self._operation:  # it may not have had the connection yet
                 self._record.operation = None

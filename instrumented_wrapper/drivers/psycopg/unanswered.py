@@ -32,13 +32,13 @@ def _connection_of(block: Any) -> Any:
     return block.connection if isinstance(block, psycopg.Copy | psycopg.AsyncCopy) else block._conn
 
 
-def _begin(block: Any) -> None:
+def _begin(block: object) -> None:
     connection = _connection_of(block)
     if (record := record_of(connection)) is not None:
         record.begin_streaming(connection.pgconn.socket)
 
 
-def _end(block: Any) -> None:
+def _end(block: object) -> None:
     connection = _connection_of(block)
     if (record := record_of(connection)) is not None:
         record.end_streaming(None if connection.pgconn.status == _BAD else connection.pgconn.socket)
@@ -56,7 +56,7 @@ def _beginning(original: Method) -> Method:
 
 def _ending(original: Method) -> Method:
     @functools.wraps(original)
-    def __exit__(self: Any, *error: Any) -> Any:
+    def __exit__(self: Any, *error: object) -> Any:
         try:
             return original(self, *error)
         finally:
@@ -77,7 +77,7 @@ def _beginning_async(original: Method) -> Method:
 
 def _ending_async(original: Method) -> Method:
     @functools.wraps(original)
-    async def __aexit__(self: Any, *error: Any) -> Any:
+    async def __aexit__(self: Any, *error: object) -> Any:
         try:
             return await original(self, *error)
         finally:

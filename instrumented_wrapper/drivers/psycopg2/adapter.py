@@ -84,17 +84,17 @@ class Psycopg2(DriverAdapter):
     aliases: Mapping[str, str] = MappingProxyType({"readonly": "read_only"})
     kinds: tuple[type[Any], ...] = (C,)
 
-    def attach(self, record: Record, connection: Any) -> None:
+    def attach(self, record: Record, connection: object) -> None:
         """Watch a connection, whose parameters may come from a service or the environment, too."""
         given = C.get_dsn_parameters(connection)
         record.driver_state[_WANTED] = given.get("target_session_attrs")
         record.attach(connection, hosts_of(given, os.environ))
 
-    def settings_client(self, connection: Any, record: Record) -> SettingsClient:
+    def settings_client(self, connection: object, record: Record) -> SettingsClient:
         """Talk with PostgreSQL."""
         return Psycopg2Settings(Channel(self, connection, record))
 
-    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
+    def transaction_status(self, connection: object, record: Record) -> TransactionStatus:
         """Ask libpq; of a connection that was lost, what it was before."""
         here = connection.__dict__.get(DELEGATE) or connection
         status = _status(here)
@@ -108,71 +108,71 @@ class Psycopg2(DriverAdapter):
         opened = record.begun or (record.used and self.begins(connection))
         return TransactionStatus.INTRANS if opened else TransactionStatus.IDLE
 
-    def begins(self, connection: Any) -> bool:
+    def begins(self, connection: object) -> bool:
         """Outside autocommit, and in a ``with`` block, psycopg2 begins a transaction before any statement."""
         record = connection.__dict__.get(KEY)
         if record is not None and record.driver_state.get(_UNBEGUN):
             return False
         return ENTERED in connection.__dict__ or not C.autocommit.__get__(physical(connection))
 
-    def is_untouched(self, connection: Any) -> bool:
+    def is_untouched(self, connection: object) -> bool:
         """Tell whether neither psycopg2 nor the server has a transaction open."""
         here = physical(connection)
         return bool(_status(here) == _IDLE and _state(here) == extensions.STATUS_READY)
 
-    def is_closed(self, connection: Any) -> bool:
+    def is_closed(self, connection: object) -> bool:
         here = physical(connection) if hasattr(connection, "__dict__") else connection  # made before it was patched
         return _closed.__get__(here) == 1  # type: ignore[no-any-return]
 
-    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+    def is_lost(self, connection: object, error: BaseException | None) -> bool:
         """Tell by psycopg2's own state, or by libpq's."""
         here = physical(connection)
         closed = _closed.__get__(here)
         return closed == LOST or (not closed and _status(here) == _UNKNOWN)
 
-    def is_alive(self, connection: Any) -> bool:
+    def is_alive(self, connection: object) -> bool:
         """Read what came unasked: notifications, notices, or the server's last words."""
         here = physical(connection)
         ends = not _closed.__get__(here) and libpq.listen(C.pgconn_ptr.__get__(here))
         return not (ends or self.is_lost(connection, None))
 
-    def socket(self, connection: Any) -> int | None:
+    def socket(self, connection: object) -> int | None:
         """Return libpq's descriptor."""
         here = physical(connection)
         descriptor = -1 if _closed.__get__(here) else int(C.fileno(here))
         return descriptor if descriptor >= 0 else None
 
-    def peer(self, connection: Any, record: Record) -> ServerAddress:
+    def peer(self, connection: object, record: Record) -> ServerAddress:
         here = physical(connection)
         if _closed.__get__(here):
             return ServerAddress(postgresql.SYSTEM, "", "", None)
         info = C.info.__get__(here)
         return ServerAddress(postgresql.SYSTEM, info.dbname, info.host, info.port)
 
-    def site(self, connection: Any, record: Record) -> Site:
+    def site(self, connection: object, record: Record) -> Site:
         """Return the same, with the schema that comes first where it is known."""
         system, database, host, port = record.peer()
         schema = postgresql.first_schema(self._search_path(connection, record))
         return Site(system, f"{database}|{schema}" if schema else database, host, port)
 
-    def _search_path(self, connection: Any, record: Record) -> str:
+    def _search_path(self, connection: object, record: Record) -> str:
         if any(effects.sets for effects in record.in_flight) or record.on_server.is_masked("search_path"):
             return ""
         value, pristine = record.on_server.of("search_path")
         return record.reported("search_path") or value or pristine or ""
 
-    def read(self, connection: Any, setting: str) -> Any:
+    def read(self, connection: object, setting: str) -> Any:
         """Return one of `SETTINGS`, an isolation level by its name."""
         value = _ATTRIBUTES[setting].__get__(physical(connection))
         return IsolationLevel(value) if setting == "isolation_level" and value in (1, 2, 3, 4) else value
 
-    def write(self, connection: Any, setting: str, value: Any) -> None:
+    def write(self, connection: object, setting: str, value: object) -> None:
         """Set one of `SETTINGS`; in autocommit psycopg2 sends what is different."""
         given = "DEFAULT" if value is None else value
         if self.read(connection, setting) != value:
             _ATTRIBUTES[setting].__set__(physical(connection), given)
 
-    def query(self, connection: Any, text: str) -> Rows:
+    def query(self, connection: object, text: str) -> Rows:
         """Send a text by libpq, without the transaction that psycopg2 would begin."""
         here = physical(connection)
         encoding = extensions.encodings.get(C.encoding.__get__(here), "utf-8")
@@ -190,13 +190,13 @@ class Psycopg2(DriverAdapter):
             return cursor.mogrify(query, parameters).decode(errors="replace")  # type: ignore[no-any-return]
         return None
 
-    def finish(self, connection: Any, command: str) -> None:
+    def finish(self, connection: object, command: str) -> None:
         here = physical(connection)
         (C.commit if command == "COMMIT" else C.rollback)(here)
         if _status(here) in (2, 3):  # begun by SQL in autocommit, of which psycopg2 does not know
             self.query(connection, command)
 
-    def ended(self, connection: Any, record: Record) -> None:
+    def ended(self, connection: object, record: Record) -> None:
         """Have psycopg2 begin the next transaction: of an end by SQL it does not know, and would begin none."""
         record.driver_state[_UNBEGUN] = False
         here = physical(connection)
@@ -219,7 +219,7 @@ class Psycopg2(DriverAdapter):
         given = extensions.parse_dsn(record.arguments.positional[0])
         return requested_role(given, os.environ)
 
-    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
+    def open(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect to one host with the app's own parameters."""
         given = parameters_for(extensions.parse_dsn(record.arguments.positional[0]), address, role)
         given.setdefault("connect_timeout", str(max(2, round(seconds))))
@@ -228,7 +228,7 @@ class Psycopg2(DriverAdapter):
         new.cursor_factory = C.cursor_factory.__get__(connection)  # for the app's transfer handler
         return new
 
-    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
+    def checked(self, connection: object, role: str, asks: bool) -> bool | None:
         """Ask something: libpq knows the kind, but an endpoint may take a login and then serve nobody."""
         if asks:
             self.query(connection, QUESTION)
@@ -238,11 +238,11 @@ class Psycopg2(DriverAdapter):
         """Read libpq's words."""
         return answer_to(str(error), "read-only or not, as it was", getattr(error, "pgcode", None) or "")
 
-    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+    def key(self, connection: object, record: Record) -> tuple[Any, ...]:
         """Return the parameters; of the whole only a number is kept."""
         return (hash(record.arguments.positional[0]),)
 
-    def swap(self, connection: Any, other: Any) -> Any:
+    def swap(self, connection: object, other: object) -> Any:
         """Let the app's shell ask `other` from now on; return what has the physical connection that it had."""
         make_movable(connection)
         before = connection.__dict__.get(DELEGATE)
@@ -260,7 +260,7 @@ class Psycopg2(DriverAdapter):
         other.__dict__[MOVED] = True
         return former
 
-    def refuse(self, connection: Any) -> None:
+    def refuse(self, connection: object) -> None:
         text = postgresql.ABORTED_TRANSACTION
         cursor = C.cursor(physical(connection), cursor_factory=extensions.cursor)
         with contextlib.suppress(psycopg2.Error):
@@ -268,7 +268,7 @@ class Psycopg2(DriverAdapter):
         if _status(physical(connection)) != _STATUSES.index(TransactionStatus.INERROR):
             raise psycopg2.OperationalError("the new session could not be left in an aborted transaction")
 
-    def shut(self, connection: Any, for_good: bool) -> None:
+    def shut(self, connection: object, for_good: bool) -> None:
         """Close. Of what a switch has left behind only the socket is shut: cursors and C functions still read in it."""
         here = physical(connection)
         if LEFT not in here.__dict__:
@@ -280,7 +280,7 @@ class Psycopg2(DriverAdapter):
                 end.close()
             libpq.listen(C.pgconn_ptr.__get__(here))
 
-    def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
+    def demoted(self, connection: object, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now, and that is not what the app asked for."""
         state, where = getattr(error, "pgcode", None), getattr(getattr(error, "diag", None), "source_function", None)
         read_only = bool(self.read(connection, "read_only") is True or record.asked_read_only)
@@ -288,7 +288,7 @@ class Psycopg2(DriverAdapter):
             return False
         return decisions.is_demoted(record, self.wish(record)) and self.is_standby(connection)
 
-    def is_standby(self, connection: Any) -> bool:
+    def is_standby(self, connection: object) -> bool:
         """Tell whether the server says that it is one."""
         here = physical(connection)
         return not _closed.__get__(here) and C.get_parameter_status(here, "in_hot_standby") == "on"

@@ -32,7 +32,7 @@ OWNER: Final = "_instrumented_wrapper_owner"  # in a cursor's: the app's connect
 Method = Callable[..., Any]
 
 
-def physical(connection: Any) -> Any:
+def physical(connection: object) -> Any:
     """Return the object whose C struct has the physical connection."""
     return connection.__dict__.get(DELEGATE) or connection
 
@@ -64,7 +64,7 @@ def _following(name: str) -> Method:
     """Return a C method of cursors that first goes to where the connection was moved."""
     method = getattr(_K, name)
 
-    def follow(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def follow(self: Any, *args: object, **kwargs: object) -> Any:
         struct_of(self)
         return method(self, *args, **kwargs)
 
@@ -91,7 +91,7 @@ class Watched(C):  # type: ignore[misc]
 
     _instrumented_wrapper_cursors: tuple[type[Any], type[Any]] = (WatchedCursor, NamedCursor)
 
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+    def cursor(self, *args: object, **kwargs: object) -> Any:
         """Make a cursor, by the app's factory where it gives one."""
         if not (args or kwargs or _cursor_factory(self)):
             ours = self._instrumented_wrapper_cursors[0]
@@ -117,7 +117,7 @@ class Watched(C):  # type: ignore[misc]
         self.__dict__[ENTERED] = True
         return self
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.__dict__.pop(ENTERED, None)
         _leave_block(physical(self))
         try:
@@ -127,7 +127,7 @@ class Watched(C):  # type: ignore[misc]
             raise
 
 
-def _leave_block(struct: Any) -> None:
+def _leave_block(struct: object) -> None:
     """Let a C struct know that its block is over. It would call what ends the transaction: that is done elsewhere."""
     struct.__dict__["rollback"] = _nothing
     try:
@@ -161,7 +161,7 @@ class SwappableConnection(Watched):
 
 
 def _made_of_lost(
-    live: Any, cursor_factory: Any, name: Any = None, withhold: Any = False, scrollable: Any = None
+    live: Any, cursor_factory: Any, name: Any = None, withhold: object = False, scrollable: object = None
 ) -> Any:
     """Make a cursor as psycopg2 does, which refuses where it knows of a loss: a statement is to find that."""
     cursor = cursor_factory(live, name)
@@ -252,7 +252,7 @@ def kept_by(construct: Callable[[Any, Any], object]) -> int:
     return kept
 
 
-def _give_up(connection: Any, number: int) -> None:
+def _give_up(connection: object, number: int) -> None:
     for _ in range(number):
         ctypes.pythonapi.Py_DecRef(ctypes.py_object(connection))
 
@@ -298,12 +298,12 @@ def _kind_of(theirs: type[Any]) -> type[_Like]:
     return _Like if issubclass(_Like, kind) else type(kind.__name__, (_Like, kind), {})
 
 
-def is_left_alone(factory: Any) -> bool:
+def is_left_alone(factory: object) -> bool:
     """Tell whether connections of a class are not ours: those for replication have no statements."""
     return isinstance(factory, type) and issubclass(factory, _psycopg.ReplicationConnection)
 
 
-def become(made: Any, ours: type[Any]) -> bool:
+def become(made: object, ours: type[Any]) -> bool:
     """Give an object, which a function of the app's has made, a class of ours; False where it has no room for us."""
     try:
         made.__class__ = combined(type(made), ours)
@@ -312,7 +312,7 @@ def become(made: Any, ours: type[Any]) -> bool:
     return True
 
 
-def make_movable(connection: Any) -> None:
+def make_movable(connection: object) -> None:
     """Make a connection a shell that was made as a plain one, and its cursors such that follow it.
 
     Both kinds of classes have the C class's layout, so that an object can be given the other one.

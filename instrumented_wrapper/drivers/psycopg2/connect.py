@@ -44,7 +44,9 @@ def asked(options: Options, spans: QuerySpans, original: Method) -> Method:
     """``psycopg2.connect``: our keywords are taken out before libpq sees them."""
 
     @functools.wraps(original)
-    def connect(dsn: Any = None, connection_factory: Any = None, cursor_factory: Any = None, **kwargs: Any) -> Any:
+    def connect(
+        dsn: object = None, connection_factory: object = None, cursor_factory: object = None, **kwargs: object
+    ) -> Any:
         ours = take_keywords(kwargs)
         checked = options.with_keywords(ours, CONNECT) if ours else options
         token = _asked.set(checked)
@@ -59,7 +61,7 @@ def asked(options: Options, spans: QuerySpans, original: Method) -> Method:
     return connect
 
 
-def _asked_for(dsn: Any, keywords: dict[str, Any]) -> Site:
+def _asked_for(dsn: object, keywords: dict[str, Any]) -> Site:
     return requested_site(extensions.parse_dsn(extensions.make_dsn(dsn, **keywords)), os.environ)
 
 
@@ -72,7 +74,7 @@ class Extensions:
     def __getattr__(self, name: str) -> Any:
         return getattr(extensions, name)
 
-    def make_dsn(self, dsn: Any = None, **kwargs: Any) -> str:
+    def make_dsn(self, dsn: object = None, **kwargs: object) -> str:
         """Make a connection string, without our keywords."""
         ours = take_keywords(kwargs)
         text: str = extensions.make_dsn(dsn, **kwargs)
@@ -137,7 +139,7 @@ def _may_switch(record: Record, given: dict[str, Any]) -> bool:
     return record.would_switch(hosts_of(given, os.environ)) or (by_service and record.options.failover == "auto")
 
 
-def _born(record: Record, connection: Any, spans: QuerySpans) -> None:
+def _born(record: Record, connection: object, spans: QuerySpans) -> None:
     """What is done to a connection from now on is the app's doing."""
     if KEY not in connection.__dict__ and ADAPTER.socket(connection) is not None:  # a function of the app's has made it
         record.belongs_to(connection)

@@ -54,7 +54,7 @@ def looping(original: Method, step: Method, page: Method) -> Method:
     return __iter__
 
 
-def _pages(cursor: Any, page: Method) -> Iterator[Iterable[Any]]:
+def _pages(cursor: object, page: Method) -> Iterator[Iterable[Any]]:
     while True:
         if (left := _rows(cursor) - _place(cursor)) > 0:
             if IN_LOOP in cursor.__dict__:  # a loop around this one goes on from where this one ends
@@ -73,7 +73,7 @@ def _pages(cursor: Any, page: Method) -> Iterator[Iterable[Any]]:
         del row
 
 
-def stop_loop(cursor: Any) -> None:
+def stop_loop(cursor: object) -> None:
     """Have a loop over the cursor go on from where the cursor is after it was moved."""
     if (ahead := cursor.__dict__.pop(IN_LOOP)()) is not None:
         ahead.clear()
@@ -84,7 +84,7 @@ def paging(spans: QuerySpans, size: Size, fetch: Method) -> Method:
     nobody = spans.nobody
 
     @functools.wraps(fetch)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: object, **kwargs: object) -> Any:
         record = None if nobody() else record_of(self.connection)
         if record is None or (record.active_caller and record.is_within()) or not spans.wanted(record):
             return fetch(self, *args, **kwargs)
@@ -98,7 +98,7 @@ def paging(spans: QuerySpans, size: Size, fetch: Method) -> Method:
     return method
 
 
-def _to_its_end(operation: Operation | None, cursor: Any, fetch: Callable[[], Any]) -> Any:
+def _to_its_end(operation: Operation | None, cursor: object, fetch: Callable[[], Any]) -> Any:
     try:
         rows = fetch()
     except BaseException as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.server_session import pooler
@@ -12,7 +10,7 @@ from instrumented_wrapper.drivers.server_session import pooler
 class Psycopg2(SyncDriver):
     """`Driver` for psycopg2."""
 
-    def detect_pooler(self, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+    def detect_pooler(self, connection: object, like: object, deadline: float) -> Flow[bool]:
         """Find out whether a pooler keeps the server session for `connection`."""
         driver: Driver = self
         return pooler.detect_pooler(driver, connection, like, deadline)

@@ -195,21 +195,23 @@ def _sending(calls: MethodWrappers, original: Method) -> Method:
     sent = calls.call(original, Request.STATEMENT, effects=lambda record, *given, **more: SETTING)
 
     @functools.wraps(original)
-    def change(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def change(self: Any, *args: object, **kwargs: object) -> Any:
         return (sent if C.autocommit.__get__(physical(self)) else original)(self, *args, **kwargs)
 
     return change
 
 
-def _begins(record: Record, *args: Any) -> Effects:
+def _begins(record: Record, *args: object) -> Effects:
     return Effects(begins=True)
 
 
-def _only(name: str, value: Any) -> tuple[str, ...]:
+def _only(name: str, value: object) -> tuple[str, ...]:
     return (name,)
 
 
-def _given(isolation_level: Any = None, readonly: Any = None, deferrable: Any = None, autocommit: Any = None) -> Any:
+def _given(
+    isolation_level: object = None, readonly: object = None, deferrable: object = None, autocommit: object = None
+) -> Any:
     """Return the settings that ``set_session`` changes."""
     values = (autocommit, isolation_level, readonly, deferrable)
     return tuple(name for name, value in zip(SETTINGS, values, strict=True) if value is not None)
@@ -223,6 +225,6 @@ def _resets(record: Record) -> Effects | None:
     return postgresql.scan("ROLLBACK; RESET ALL; SET SESSION AUTHORIZATION DEFAULT")
 
 
-def _copies(spans: QuerySpans, record: Record, *args: Any, **kwargs: Any) -> Any:
+def _copies(spans: QuerySpans, record: Record, *args: object, **kwargs: object) -> Any:
     table = str(kwargs.get("table") or (args[1] if len(args) > 1 else ""))
     return spans.part(Words(f"COPY {table}".strip(), operation="COPY", collection=table), record)

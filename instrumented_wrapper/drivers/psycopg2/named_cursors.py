@@ -29,7 +29,7 @@ def declaring(original: Method) -> Method:
     """``execute`` of a named cursor: psycopg2 declares it."""
 
     @functools.wraps(original)
-    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def execute(self: Any, *args: object, **kwargs: object) -> Any:
         result = original(self, *args, **kwargs)
         if _withhold(self) and (record := record_of(self.connection)) is not None:
             _sent(record, f"DECLARE {_quoted(self)} CURSOR WITH HOLD FOR SELECT 1")
@@ -77,7 +77,7 @@ def declared_struct(cursor: Any) -> Any:
     return struct_of(cursor)
 
 
-def _refuse(connection: Any) -> NoReturn:
+def _refuse(connection: object) -> NoReturn:
     record = record_of(connection)
     if record is not None and record.lost is not None:
         C.cursor(physical(connection)).execute("SELECT")  # the server refuses it, as any in an aborted transaction
@@ -91,14 +91,14 @@ def reading(name: str) -> Method:
     method = getattr(_K, name)
 
     @functools.wraps(method)
-    def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def read(self: Any, *args: object, **kwargs: object) -> Any:
         declared_struct(self)
         return method(self, *args, **kwargs)
 
     return read
 
 
-def _quoted(cursor: Any) -> str:
+def _quoted(cursor: object) -> str:
     return '"{}"'.format(_name(cursor).replace('"', '""'))
 
 

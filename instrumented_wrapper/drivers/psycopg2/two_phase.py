@@ -23,7 +23,7 @@ def beginning(original: Method) -> Method:
     """``tpc_begin``: keep which transaction it is."""
 
     @functools.wraps(original)
-    def tpc_begin(self: Any, xid: Any) -> None:
+    def tpc_begin(self: Any, xid: object) -> None:
         original(self, xid)
         _kept(self)[_BEGUN] = xid
 
@@ -46,7 +46,7 @@ def ending(original: Method) -> Method:
     """``tpc_commit`` and ``tpc_rollback``: in another session one that was prepared goes by its name."""
 
     @functools.wraps(original)
-    def end(self: Any, *xid: Any) -> None:
+    def end(self: Any, *xid: object) -> None:
         record, kept = record_of(self), _kept(self)
         known = _state_of(self) != extensions.STATUS_READY
         if xid or (known and not (record is not None and record.lost is not None)):
@@ -69,17 +69,17 @@ def rolling_back(ended: Method, watched: Method) -> Method:
     prepared = watched(ended, Request.STATEMENT, effects=lambda record, *xid: _IN_DOUBT)
 
     @functools.wraps(ended)
-    def tpc_rollback(self: Any, *xid: Any) -> None:
+    def tpc_rollback(self: Any, *xid: object) -> None:
         (prepared if xid or _kept(self).get(_PREPARED) is not None else open_one)(self, *xid)
 
     return tpc_rollback
 
 
-def _kept(connection: Any) -> dict[str, Any]:
+def _kept(connection: object) -> dict[str, Any]:
     record = record_of(connection)
     return {} if record is None else record.driver_state
 
 
-def _state_of(connection: Any) -> int:
+def _state_of(connection: object) -> int:
     state: int = C.status.__get__(physical(connection))
     return state

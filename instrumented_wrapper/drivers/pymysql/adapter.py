@@ -114,7 +114,7 @@ class PyMySQL(ForMySQL):
         result = connection._result
         return result is not None and (result.message is None or bool(result.has_next))
 
-    def tracks(self, connection: Any) -> bool:
+    def tracks(self, connection: object) -> bool:
         return TRACKED in connection.__dict__
 
     def fetch_reports(self, connection: Any) -> None:
@@ -156,7 +156,7 @@ class PyMySQL(ForMySQL):
         except Exception:  # noqa: BLE001 - PyMySQL does the same again, and says what is wrong
             return None
 
-    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
+    def open(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
         host, port = address
         given = {**record.arguments.keywords, "database": self.current_database(connection, record) or None}
@@ -208,7 +208,7 @@ class PyMySQL(ForMySQL):
         connection._force_close()
 
 
-def _construct_like(connection: Any, record: Record, given: dict[str, Any]) -> Any:
+def _construct_like(connection: object, record: Record, given: dict[str, Any]) -> Any:
     """Construct as the app did, with the TLS context that the connection has: making one costs 50 ms of CPU."""
     new: Any = object.__new__(type(connection))
     context = None if record.driver_state.pop(STALE, False) else connection.__dict__.get("ctx")
@@ -261,7 +261,7 @@ def _answers(connection: Any, numbers: Sequence[int]) -> Iterator[Rows]:
         raise failed
 
 
-def _text(cell: Any) -> str | None:
+def _text(cell: object) -> str | None:
     """Return a cell; under ``character_set_results=binary`` PyMySQL takes each for bytes."""
     return None if cell is None else cell.decode() if isinstance(cell, bytes) else str(cell)
 

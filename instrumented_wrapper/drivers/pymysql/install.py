@@ -188,7 +188,7 @@ def _connecting(original: Method) -> Method:
     """``Connection.connect``: by the app, where connecting was deferred, or to begin a new session."""
 
     @functools.wraps(original)
-    def connect(self: Any, sock: Any = None) -> None:
+    def connect(self: Any, sock: object = None) -> None:
         original(self, sock)
         record = record_of(self)
         if record is None or record.configuring or self._sock is None:
@@ -221,7 +221,7 @@ def _connected(original: Method) -> Method:
     """``Connection.set_character_set``, which comes first after a login: from then on changes are reported."""
 
     @functools.wraps(original)
-    def set_character_set(self: Any, *args: Any, **kwargs: Any) -> None:
+    def set_character_set(self: Any, *args: object, **kwargs: object) -> None:
         original(self, *args, **kwargs)
         if self.__dict__.get(TRACKED) is False:
             track(self)

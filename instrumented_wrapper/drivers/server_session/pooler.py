@@ -32,7 +32,7 @@ _lending: dict[tuple[str, int | None], float] = {}  # poolers that lend sessions
 _warned: set[tuple[str, int | None]] = set()
 
 
-def detect_pooler(driver: Driver, connection: Any, like: Any, deadline: float) -> Flow[bool]:
+def detect_pooler(driver: Driver, connection: object, like: object, deadline: float) -> Flow[bool]:
     """Find out whether `connection` keeps its server session, which then is no longer counted as shared.
 
     Args:
@@ -64,7 +64,7 @@ def detect_pooler(driver: Driver, connection: Any, like: Any, deadline: float) -
 
 
 def _its_process(
-    driver: Driver, connection: Any, like: Any, place: tuple[str, int | None], until: float
+    driver: Driver, connection: object, like: object, place: tuple[str, int | None], until: float
 ) -> Flow[int | None]:
     owner: Any = driver.session_of(like)
     successor, other = owner.successor, None
@@ -86,7 +86,7 @@ def _discard(driver: Driver, other: Replacement | None) -> None:
         driver.discard(other)
 
 
-def _compared(driver: Driver, connection: Any, other: Any) -> Flow[int | None]:
+def _compared(driver: Driver, connection: object, other: object) -> Flow[int | None]:
     """Return the process of the first connection if nobody else has met it, and it has met no other."""
     mark = uuid4().hex
     mine = yield from _answering(driver, connection, mark)
@@ -106,6 +106,6 @@ def _compared(driver: Driver, connection: Any, other: Any) -> Flow[int | None]:
     return int(mine)
 
 
-def _answering(driver: Driver, connection: Any, mark: str) -> Generator[Any, Any, str]:
+def _answering(driver: Driver, connection: object, mark: str) -> Generator[Any, Any, str]:
     ((process,),) = yield partial(driver.query, connection, questions.process(mark))
     return str(process)

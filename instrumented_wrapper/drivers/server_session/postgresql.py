@@ -186,7 +186,7 @@ def _shared(channel: Channel) -> None:
     channel.record.shared, channel.record.process = True, None
 
 
-def _not_ours(name: str, value: Any) -> bool:
+def _not_ours(name: str, value: object) -> bool:
     return False
 
 

@@ -48,12 +48,12 @@ class SQLite(DriverAdapter):
     aliases: Mapping[str, str] = MappingProxyType({"query_only": "read_only"})
     kinds: tuple[type[Any], ...] = (_C,)
 
-    def settings_client(self, connection: Any, record: Record) -> SettingsClient:
+    def settings_client(self, connection: object, record: Record) -> SettingsClient:
         """Talk with SQLite."""
         query, outside = partial(_with, record, self.query), partial(_with, record, self.outside)
         return SQLiteSettings(record, Channel(query, outside, self.error))
 
-    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
+    def transaction_status(self, connection: object, record: Record) -> TransactionStatus:
         """Tell whether a transaction is open; with ``autocommit=False`` one always is, and empty after a commit."""
         if not _IN_TRANSACTION(connection):
             return TransactionStatus.IDLE
@@ -61,13 +61,13 @@ class SQLite(DriverAdapter):
             TransactionStatus.INTRANS if record.used or not self._is_always_in(connection) else TransactionStatus.IDLE
         )
 
-    def _is_always_in(self, connection: Any) -> bool:
+    def _is_always_in(self, connection: object) -> bool:
         return HAS_AUTOCOMMIT and self.read(connection, "autocommit") is False
 
-    def begins(self, connection: Any) -> bool:
+    def begins(self, connection: object) -> bool:
         return False
 
-    def is_closed(self, connection: Any) -> bool:
+    def is_closed(self, connection: object) -> bool:
         """Tell whether it is closed; another thread than its own is not allowed to know."""
         try:
             _ = _C.total_changes.__get__(connection)
@@ -75,27 +75,27 @@ class SQLite(DriverAdapter):
             return True
         return False
 
-    def is_lost(self, connection: Any, error: BaseException | None) -> bool:
+    def is_lost(self, connection: object, error: BaseException | None) -> bool:
         return False
 
-    def is_alive(self, connection: Any) -> bool:
+    def is_alive(self, connection: object) -> bool:
         return True
 
-    def socket(self, connection: Any) -> int | None:
+    def socket(self, connection: object) -> int | None:
         return None
 
-    def peer(self, connection: Any, record: Record) -> ServerAddress:
+    def peer(self, connection: object, record: Record) -> ServerAddress:
         """Return the file, as the app named it."""
         return ServerAddress(sqlite.SYSTEM, str(record.arguments.positional[0]), "", None)
 
-    def site(self, connection: Any, record: Record) -> Site:
+    def site(self, connection: object, record: Record) -> Site:
         return Site(sqlite.SYSTEM, str(record.arguments.positional[0]), "", None)
 
-    def read(self, connection: Any, setting: str) -> Any:
+    def read(self, connection: object, setting: str) -> Any:
         """Return an attribute."""
         return getattr(_C, setting).__get__(connection)
 
-    def write(self, connection: Any, setting: str, value: Any) -> None:
+    def write(self, connection: object, setting: str, value: object) -> None:
         """Set an attribute, where it is another one; never in a transaction of the app's, as that may commit it."""
         record = record_of(connection)
         if (
@@ -110,7 +110,7 @@ class SQLite(DriverAdapter):
             getattr(_C, setting).__set__(connection, value)
         record.used = False
 
-    def query(self, connection: Any, text: str) -> Rows:
+    def query(self, connection: object, text: str) -> Rows:
         """Run a statement past all that is patched, and past the app's factories and its trace callback."""
         with _hidden(connection):
             cursor = C_CURSOR(connection)
@@ -118,7 +118,7 @@ class SQLite(DriverAdapter):
             return [list(row) for row in cursor.execute(text).fetchall()]
 
     @contextmanager
-    def outside(self, connection: Any) -> Iterator[None]:
+    def outside(self, connection: object) -> Iterator[None]:
         """While inside, no transaction is open that is there only because one always is: PRAGMAs may need that."""
         before = self._to_autocommit(connection, True, where=False)
         try:
@@ -127,7 +127,7 @@ class SQLite(DriverAdapter):
             if before:
                 self._to_autocommit(connection, False, where=True)
 
-    def _to_autocommit(self, connection: Any, value: bool, where: bool) -> bool:
+    def _to_autocommit(self, connection: object, value: bool, where: bool) -> bool:
         """Set ``autocommit``, where it is `where`."""
         if not HAS_AUTOCOMMIT or self.read(connection, "autocommit") is not where:
             return False
@@ -136,62 +136,62 @@ class SQLite(DriverAdapter):
         connection.__dict__[KEY].used = False
         return True
 
-    def text_of(self, cursor: Any, query: Any) -> str:
+    def text_of(self, cursor: object, query: object) -> str:
         return query if isinstance(query, str) else ""
 
-    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
+    def exact(self, cursor: object, query: object, parameters: object) -> str | None:
         """A PRAGMA takes no parameters."""
         return None
 
-    def finish(self, connection: Any, command: str) -> None:
+    def finish(self, connection: object, command: str) -> None:
         """Commit, or roll back."""
         (_C.commit if command == "COMMIT" else _C.rollback)(connection)
 
-    def ended(self, connection: Any, record: Record) -> None:
+    def ended(self, connection: object, record: Record) -> None:
         """There is no loss."""
 
-    def is_standby(self, connection: Any) -> bool | None:
+    def is_standby(self, connection: object) -> bool | None:
         return None
 
     def requested_role(self, record: Record) -> str:
         return ANY
 
-    def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
+    def open(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
         raise sqlite3.NotSupportedError("sqlite3 has no server")
 
-    def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
+    def checked(self, connection: object, role: str, asks: bool) -> bool | None:
         return None
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         return "failed", "is no server", True
 
-    def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
+    def key(self, connection: object, record: Record) -> tuple[Any, ...]:
         return (id(connection),)
 
-    def swap(self, connection: Any, other: Any) -> Any:
+    def swap(self, connection: object, other: object) -> Any:
         raise sqlite3.NotSupportedError("sqlite3 has no server")
 
-    def refuse(self, connection: Any) -> None:
+    def refuse(self, connection: object) -> None:
         """Nothing is lost."""
 
-    def shut(self, connection: Any, for_good: bool) -> None:
+    def shut(self, connection: object, for_good: bool) -> None:
         """Nothing is shut."""
 
-    def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
+    def demoted(self, connection: object, record: Record, error: BaseException) -> bool:
         return False
 
 
 class Files(SyncDriver):
     """`Driver` for databases that are files: there is nowhere to go."""
 
-    def replacement(self, connection: Any, loss: Loss, deadline: float) -> Flow[Replacement]:
+    def replacement(self, connection: object, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Say so."""
         raise NoServer(0, True, {("sqlite3", None): "has none, a database is a file"})
         yield  # a flow, without a step
 
 
 @contextmanager
-def _hidden(connection: Any) -> Iterator[None]:
+def _hidden(connection: object) -> Iterator[None]:
     """While inside, the app's trace callback is told nothing that this thread does."""
     hidden, this = connection.__dict__.get(HIDDEN), threading.get_ident()
     if hidden is None or this in hidden:
@@ -208,7 +208,7 @@ def _with(record: Record, function: Callable[..., Any], *arguments: Any) -> Any:
     return function(record.connection(), *arguments)
 
 
-def readable(database: Any) -> str:
+def readable(database: object) -> str:
     """Return a file's name as the app gave it; of a URI what comes before its parameters, where a key may be."""
     name = os.fspath(database) if isinstance(database, (str, bytes, os.PathLike)) else ""
     text = name.decode(errors="replace") if isinstance(name, bytes) else name

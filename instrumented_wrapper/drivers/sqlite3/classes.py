@@ -22,7 +22,7 @@ _MOST: Final = 256  # classes of the app that are kept; others are combined anew
 class _Standing(ABCMeta):  # so that the app's classes may be abstract
     """While one of ours stands for the C class, whatever is one of theirs is one of it."""
 
-    def __instancecheck__(cls, instance: Any) -> bool:
+    def __instancecheck__(cls, instance: object) -> bool:
         return type.__instancecheck__(_STANDS_FOR.get(cls, cls), instance)
 
     def __subclasscheck__(cls, subclass: Any) -> bool:

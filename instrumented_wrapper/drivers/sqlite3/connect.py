@@ -32,7 +32,7 @@ class Maker:
         """``sqlite3.connect``: our class goes between the app's and the C class."""
 
         @functools.wraps(original)
-        def connect(*args: Any, **kwargs: Any) -> Any:
+        def connect(*args: object, **kwargs: object) -> Any:
             given = args[_FACTORY] if len(args) > _FACTORY else kwargs.get("factory", C_CONNECTION)
             if not (isinstance(given, type) and issubclass(given, C_CONNECTION)):  # a function of the app's
                 take_keywords(kwargs)
@@ -49,7 +49,7 @@ class Maker:
         spans = self._spans
 
         @functools.wraps(original)
-        def call(cls: Any, /, *args: Any, **kwargs: Any) -> Any:
+        def call(cls: Any, /, *args: object, **kwargs: object) -> Any:
             options = self._options
             if ours := take_keywords(kwargs):
                 options = replace(options.with_keywords(ours, CONNECT), failover="off")
@@ -62,7 +62,7 @@ class Maker:
 
         return call
 
-    def _watch(self, connection: Any, options: Options) -> None:
+    def _watch(self, connection: object, options: Options) -> None:
         arguments = Arguments((connection.__dict__.pop(_NAME, ""),), {})
         record = Record(self._adapter, connection, options, arguments)
         record.attach(connection, ())
@@ -72,7 +72,7 @@ class Maker:
         """Open a database; the same object may open another one later."""
 
         @functools.wraps(original)
-        def init(self: Any, /, *args: Any, **kwargs: Any) -> None:
+        def init(self: Any, /, *args: object, **kwargs: object) -> None:
             record = record_of(self)  # a second time clears the object's ``__dict__``
             original(self, *args, **kwargs)
             name = readable(args[0] if args else kwargs.get("database"))

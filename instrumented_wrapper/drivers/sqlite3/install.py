@@ -55,7 +55,7 @@ def _patch_settings(patches: Patches, flows: Flows) -> None:
         patches.replace(Watched, name, property(member.__get__, change, doc=member.__doc__))
 
 
-def _only(name: str, value: Any) -> tuple[str, ...]:
+def _only(name: str, value: object) -> tuple[str, ...]:
     return (name,)
 
 
@@ -64,7 +64,7 @@ def _changing(name: str, original: Method) -> Method:
     if name != "autocommit":
         return original
 
-    def change(self: Any, value: Any) -> None:
+    def change(self: Any, value: object) -> None:
         original(self, value)
         if (record := record_of(self)) is not None:
             record.used = False
@@ -86,7 +86,7 @@ def _patch_calls(patches: Patches, calls: MethodWrappers, spans: QuerySpans) -> 
         patches.replace(Watched, "setconfig", calls.call(_C.setconfig, Request.STATEMENT, effects=_configuring))
 
 
-def _configuring(record: Record, number: int = 0, *args: Any) -> Any:
+def _configuring(record: Record, number: int = 0, *args: object) -> Any:
     return sqlite.configures(number)
 
 
@@ -95,7 +95,7 @@ def _shortcut(original: Method, method: Method) -> Method:
     make = _C.cursor
 
     @functools.wraps(original)
-    def shortcut(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def shortcut(self: Any, /, *args: object, **kwargs: object) -> Any:
         return method(make(self, WatchedCursor), *args, **kwargs)
 
     return shortcut
@@ -114,7 +114,7 @@ def _tracing(original: Method) -> Method:
     """The app's trace callback is told of the app's statements, not of what we ask."""
 
     @functools.wraps(original)
-    def set_trace_callback(self: Any, /, *args: Any, **kwargs: Any) -> None:
+    def set_trace_callback(self: Any, /, *args: object, **kwargs: object) -> None:
         hidden = getattr(self, "__dict__", {}).setdefault(HIDDEN, set())
         given = [_hiding(hidden, one) for one in args]
         original(self, *given, **{name: _hiding(hidden, one) for name, one in kwargs.items()})
@@ -122,12 +122,12 @@ def _tracing(original: Method) -> Method:
     return set_trace_callback
 
 
-def _hiding(hidden: set[int], callback: Any) -> Any:
+def _hiding(hidden: set[int], callback: object) -> Any:
     if not callable(callback):
         return callback
 
     @functools.wraps(callback)
-    def traced(text: Any) -> Any:
+    def traced(text: object) -> Any:
         return None if threading.get_ident() in hidden else callback(text)
 
     return traced

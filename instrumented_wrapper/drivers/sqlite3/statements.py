@@ -37,7 +37,7 @@ class Statements:
         carefully = self._calls.statement(original, _watched, "sql")
 
         @functools.wraps(original)
-        def execute(self: Any, sql: Any, /, *parameters: Any) -> Any:
+        def execute(self: Any, sql: Any, /, *parameters: object) -> Any:
             try:
                 record: Record | None = _connection(self).__dict__.get(KEY)
                 known: Any = effects.get(sql, UNSEEN)
@@ -65,7 +65,7 @@ class Statements:
         )
 
         @functools.wraps(original)
-        def shortcut(self: Any, sql: Any, /, *parameters: Any) -> Any:
+        def shortcut(self: Any, sql: object, /, *parameters: object) -> Any:
             cursor = make(self, WatchedCursor)
             try:
                 record = self.__dict__.get(KEY)
@@ -89,7 +89,7 @@ class Statements:
         batch, nobody = self._spans.batch, self._spans.nobody
 
         @functools.wraps(original)
-        def executemany(self: Any, /, *args: Any) -> Any:
+        def executemany(self: Any, /, *args: object) -> Any:
             connection = _watched(self)
             record = None if connection is None else record_of(connection)
             if record is None or record.off:
@@ -110,7 +110,7 @@ class Statements:
         begin, nobody = self._begun, self._spans.nobody
 
         @functools.wraps(original)
-        def end(self: Any, /, *args: Any) -> Any:
+        def end(self: Any, /, *args: object) -> Any:
             record: Record | None = self.__dict__.get(KEY)
             if record is None or record.off:
                 return original(self, *args)
@@ -125,18 +125,18 @@ class Statements:
 
         return end
 
-    def _begun(self, connection: Any, record: Record, name: str) -> Operation | None:
+    def _begun(self, connection: object, record: Record, name: str) -> Operation | None:
         """Begin an operation, if something will be sent."""
         return self._spans.command(name, record) if _ends(connection) else None
 
 
-def _watched(cursor: Any) -> Any:
+def _watched(cursor: object) -> Any:
     """Return the connection of a cursor, where it is one of ours."""
     connection = _connection(cursor)
     return connection if Watched in type(connection).__mro__ else None
 
 
-def _ends(connection: Any) -> bool:
+def _ends(connection: object) -> bool:
     """Tell whether a transaction is open that ``commit`` would end; with ``autocommit=True`` it would not."""
     try:
         ours = not HAS_AUTOCOMMIT or C_CONNECTION.autocommit.__get__(connection) is not True
