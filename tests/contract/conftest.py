@@ -2,7 +2,7 @@
 
 import copy
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib import import_module
@@ -15,6 +15,7 @@ from servers import Proxy
 
 from . import drivers
 from .driver import DriverUnderTest
+from .endpoint import Endpoint
 from .measured import Measured
 
 NUMBERS = count(1)
@@ -23,14 +24,19 @@ MODULES = [f"{drivers.__name__}.{module.name}" for module in pkgutil.iter_module
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test over all drivers; over one without a server only what has a meaning there."""
+    """Run each test over all drivers; over one without a server only what has a meaning there.
+
+    ``@pytest.mark.databases("mariadb", ...)`` names the only ones that a test is about.
+    """
     if "driver" in metafunc.fixturenames:
         about_servers = getattr(metafunc.module, "IS_ABOUT_SERVERS", False) or "proxy" in metafunc.fixturenames
-        found = [each for name in MODULES for each in variants(name, about_servers)]
+        marker = metafunc.definition.get_closest_marker("databases")
+        systems = marker.args if marker else ()
+        found = [each for name in MODULES for each in variants(name, about_servers, systems)]
         metafunc.parametrize("driver", [each[:2] for each in found], ids=[each[2] for each in found], indirect=True)
 
 
-def variants(module: str, about_servers: bool) -> Iterator[tuple[str, int, str]]:
+def variants(module: str, about_servers: bool, systems: Sequence[str]) -> Iterator[tuple[str, int, str]]:
     """Yield the driver with each of its databases: the module, the number of the site, a name for the test."""
     name = module.rpartition(".")[2]
     try:
@@ -40,7 +46,8 @@ def variants(module: str, about_servers: bool) -> Iterator[tuple[str, int, str]]
         return
     if not about_servers or driver.has("server"):
         for number, site in enumerate(driver.sites):
-            yield module, number, f"{name} on {site.__name__}" if number else name
+            if not systems or site.system in systems:
+                yield module, number, f"{name} on {site.__name__}" if number else name
 
 
 @pytest.fixture
@@ -118,6 +125,13 @@ def other_proxy(driver: DriverUnderTest, cluster: Any) -> Iterator[Proxy]:
     driver.needs("server")
     with Proxy(cluster.primary.host, cluster.primary.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def endpoint(driver: DriverUnderTest, cluster: Any) -> Iterator[Callable[[], Endpoint]]:
+    """Make proxies in front of the primary that fail at certain bytes."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(Endpoint(cluster.primary.host, cluster.primary.port))
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from drivers import script
 
 # What else is loaded before it may keep it from being loaded: see ``tests/__main__.py``.
 FIRST = """
@@ -14,6 +14,7 @@ with contextlib.suppress(ImportError):
     import _mysql_connector
 """
 ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
 
 
 def module_of(driver: Any) -> str:
@@ -23,14 +24,11 @@ def module_of(driver: Any) -> str:
 
 def run(program: str, *arguments: Any, **environment: str) -> Any:
     """Run a program that finds its arguments as JSON in ``sys.argv[1]``; return the JSON that it prints."""
-    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST + program, json.dumps(arguments)],
-        env={**os.environ, "PYTHONPATH": paths, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = script.run(FIRST + program, json.dumps(arguments), PYTHONPATH=PATHS, **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def started(program: str, *arguments: Any) -> script.Program:
+    """Start one that is talked to line by line."""
+    return script.Program(FIRST + program, json.dumps(arguments), PYTHONPATH=PATHS)

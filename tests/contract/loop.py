@@ -3,7 +3,8 @@
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from inspect import isawaitable
 from typing import Any
@@ -22,11 +23,8 @@ class OwnLoop:
         return loop
 
     def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-        async def in_loop() -> Any:
-            result = function(*arguments, **keywords)
-            return await result if isawaitable(result) else result
-
-        return asyncio.run_coroutine_threadsafe(in_loop(), self.loop).result(timeout=120)
+        called = called_in_loop(function, *arguments, **keywords)
+        return asyncio.run_coroutine_threadsafe(called, self.loop).result(timeout=120)
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wake up now and then, as an app's loop does: a finaliser in another thread has scheduled a close, perhaps."""
@@ -40,7 +38,80 @@ class OwnLoop:
             loop.close()
 
 
+async def called_in_loop(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    result = function(*arguments, **keywords)
+    return await result if isawaitable(result) else result
+
+
+def use_main_thread() -> None:
+    """Have all loops run in the thread that calls, and only meanwhile: Ctrl-C comes to the main thread."""
+    runner = asyncio.Runner()
+
+    def call(_: OwnLoop, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        return runner.run(called_in_loop(function, *arguments, **keywords))
+
+    OwnLoop.call = call  # type: ignore[method-assign]
+
+
 async def others_done() -> None:
     """Wait until no other task is under way."""
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others)
+
+
+def cancel_calls() -> None:
+    """Cancel the tasks of all calls that are under way, in their loop."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if getattr(task.get_coro(), "__name__", "") == called_in_loop.__name__:
+            task.cancel()
+
+
+class Cancelling:
+    """Cancels the first task of a loop as soon as it and the tasks that it makes have waited so often."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.waited = at, 0
+        self.task: asyncio.Task[Any] | None = None
+
+    def waits(self) -> None:
+        self.waited += 1
+        if self.waited == self.at and self.task is not None:
+            self.task.get_loop().call_soon(self.task.cancel)
+
+    def new_task(self, loop: asyncio.AbstractEventLoop, inner: Any, **given: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(Counted(inner, self), loop=loop, **given)
+        self.task = self.task or task
+        return task
+
+
+class Counted(Coroutine[Any, Any, Any]):
+    """A coroutine that says when it waits."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Any], counts: Cancelling) -> None:
+        self._inner, self._counts = inner, counts
+
+    def send(self, value: Any) -> Any:
+        waits_for = self._inner.send(value)
+        self._counts.waits()
+        return waits_for
+
+    def throw(self, *error: Any) -> Any:
+        waits_for = self._inner.throw(error[-1] or error[1] if len(error) > 1 else error[0])
+        self._counts.waits()
+        return waits_for
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Any:
+        return self._inner.__await__()
+
+
+@contextmanager
+def cancelled_at(loop: asyncio.AbstractEventLoop, number: int) -> Iterator[None]:
+    """Cancel the next call in this loop at its wait of that number."""
+    loop.set_task_factory(Cancelling(number).new_task)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        loop.set_task_factory(None)

@@ -1,11 +1,12 @@
 """What the suite asks of any driver of MySQL and MariaDB. Knows none of them: see ``drivers/``."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, ClassVar
 
 import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError
+from servers.replicating import ACCOUNT, DATABASES
 
 from .driver import Callback, Needs
 from .sites import MariaDB, MySQL
@@ -191,3 +192,18 @@ class ForMySQL(Needs):
 
     def close_pool(self, pool: Any) -> None:
         raise NotImplementedError
+
+
+@contextmanager
+def connected(driver: Any) -> Iterator[Callable[..., Any]]:
+    """Connect the app's account to servers other than the pair of the run; the first, the others are known."""
+    with ExitStack() as stack:
+
+        def connect(*hosts: Any, autocommit: bool = True) -> Any:
+            several = ",".join(f"{host.host}:{host.port}" for host in hosts)
+            where = {"host": hosts[0].host, "port": hosts[0].port, "database": DATABASES[0], **ACCOUNT}
+            connection = driver.connect({**where, "all hosts": several}, autocommit=autocommit)
+            stack.callback(driver.close, connection)
+            return connection
+
+        yield connect

@@ -1,5 +1,6 @@
 """What several rows of the contract's table have in common. Knows drivers and sites by their protocols only."""
 
+import threading
 from concurrent.futures import Future
 from typing import Any
 
@@ -57,3 +58,8 @@ def usable(driver: DriverUnderTest, connection: Any) -> None:
     assert not driver.is_closed(connection)
     assert driver.execute(connection, "SELECT 1") == [(1,)]
     driver.rollback(connection)
+
+
+def no_attempt_is_under_way() -> bool:
+    """Tell whether all attempts have ended: drivers that block make theirs in threads, which may outlast the search."""
+    return all(thread.name != "failover" for thread in threading.enumerate())

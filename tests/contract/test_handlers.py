@@ -1,14 +1,24 @@
 """Section 2: the app's own reset and transfer functions."""
 
+import asyncio
 import logging
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
 
-from instrumented_wrapper import FailoverFailedError, SessionStateTransferHandlers, session_state
+from instrumented_wrapper import (
+    FailoverError,
+    FailoverFailedError,
+    SessionStateTransferHandlers,
+    reset_session,
+    reset_session_async,
+    session_state,
+)
 from servers import Proxy
 
 from .driver import Callback, DriverUnderTest
+from .rows import insert
 
 set_reset = SessionStateTransferHandlers.set_reset_session_state_on_close_func
 clear_reset = SessionStateTransferHandlers.clear_reset_session_state_on_close_func
@@ -189,6 +199,41 @@ def test_a_reset_handler_has_one_second(driver: DriverUnderTest, connect, site, 
     assert driver.is_closed(connection)
 
 
+def test_a_close_whose_handler_is_interrupted_closes(driver: DriverUnderTest, connect, site) -> None:
+    connection = connect()
+    what = Callback(raises=asyncio.CancelledError() if driver.is_async else KeyboardInterrupt())
+    set_reset(driver.callback(what))
+    with pytest.raises((CancelledError, asyncio.CancelledError, KeyboardInterrupt)):
+        driver.close(connection)
+    clear_reset()
+    assert driver.is_closed(connection)
+    assert site.none_left()
+
+
+def test_a_reset_handler_that_closes_is_called_once(driver: DriverUnderTest, connect, site) -> None:
+    connection = changed(driver, connect())
+    set_reset(driver.callback(what := Callback(closes=True)))
+    driver.close(connection)
+    assert len(what.calls) == 1
+    assert driver.is_closed(connection)
+    assert site.none_left()
+
+
+def test_a_reset_handler_that_resets_is_called_once(driver: DriverUnderTest, connect, site) -> None:
+    connection = connect()
+    calls = []
+
+    def resets(state: Any, connection: Any) -> Any:
+        calls.append(connection)
+        return reset_session_async(connection) if driver.is_async else reset_session(connection)
+
+    set_reset(resets)
+    driver.close(connection)
+    assert calls == [connection]
+    assert driver.is_closed(connection)
+    assert site.none_left()
+
+
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 def test_an_awaitable_on_a_sync_connection_is_an_error(driver: DriverUnderTest, connect, spans, caplog) -> None:
     if driver.is_async:
@@ -267,7 +312,7 @@ def test_a_transfer_handler_runs_with_nothing_changed(driver: DriverUnderTest, c
     assert len(spans.named("session_state.transfer")) == 1
 
 
-def test_a_transfer_handler_that_raises_fails_the_switch(driver: DriverUnderTest, connect, site, spans) -> None:
+def test_a_transfer_handler_that_raises_fails_the_switch(driver, connect, site, spans, measured) -> None:
     connection = changed(driver, connect())
     cursor = driver.cursor(connection)
     set_transfer(Handler(raises=LookupError()))
@@ -279,6 +324,13 @@ def test_a_transfer_handler_that_raises_fails_the_switch(driver: DriverUnderTest
     assert site.none_left()
     failed = [span.name for span in spans.all() if not span.status.is_ok]
     assert failed == ["session_state.transfer", "failover", "SELECT"]
+    (transfer,) = spans.named("session_state.transfer")
+    assert {event.attributes["outcome"] for event in transfer.events if event.name == "setting"} == {"failed"}
+    entries = {event.attributes["name"] for event in transfer.events if event.name == "setting"}
+    assert entries == {*transfer.attributes["instrumented_wrapper.settings"]} == {"autocommit", "read_only"}
+    assert transfer.attributes["error.type"] == "LookupError"
+    lost = [key for key in measured.new("settings") if ("instrumented_wrapper.outcome", "failed") in key]
+    assert len(lost) == 2
 
 
 @pytest.mark.parametrize("returns", [False, True])
@@ -294,6 +346,47 @@ def test_a_transfer_handler_that_closes_the_connection_fails_the_switch_at_once(
     assert len(what.calls) == 1
     assert driver.is_closed(connection)
     assert site.none_left()
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_transfer_handler_that_closes_the_connection_of_the_app_fails_the_switch(
+    driver: DriverUnderTest, connect, site, planned: bool
+) -> None:
+    connection = changed(driver, connect())
+    close = driver.callback(Callback(closes=True))
+    set_transfer(lambda state, new: close(connection))
+    if not planned:
+        site.end_sessions()
+    with pytest.raises(FailoverError):
+        driver.verb("switch")(connection) if planned else driver.execute(connection, "SELECT 1")
+    assert driver.is_closed(connection)
+    assert site.none_left()
+
+
+def test_a_planned_switch_whose_handler_raises_moves_nothing(driver: DriverUnderTest, connect, site) -> None:
+    connection = connect(autocommit=True)
+    before = driver.execute(connection, site.session_id)
+    set_transfer(Handler(raises=LookupError()))
+    with pytest.raises(driver.operational_error):
+        driver.verb("switch")(connection)
+    assert driver.execute(connection, site.session_id) == before
+    assert site.only_session_is(before[0][0])
+
+
+def test_a_transfer_handler_that_leaves_an_aborted_transaction_fails_the_switch(
+    driver: DriverUnderTest, connect, site, table
+) -> None:
+    """The app's statement would run in a transaction that is not its own."""
+    driver.needs("aborted transactions")
+    connection = connect(autocommit=True)
+    set_transfer(driver.callback(Callback(statement="BEGIN; DO $$ BEGIN PERFORM 1/0; END $$", returns=True)))
+    site.end_sessions()
+    with pytest.raises(FailoverFailedError) as caught:
+        driver.execute(connection, insert(table, 1))
+    assert (caught.value.transaction, caught.value.may_have_run) == ("none", False)
+    assert driver.is_closed(connection)
+    assert site.none_left()
+    assert site.ids(table) == []
 
 
 def test_no_transfer_handler_runs_where_transfer_is_off(driver: DriverUnderTest, connect, site) -> None:

@@ -1,48 +1,20 @@
 """A search lasts as long as it promises: endpoints that take logins and serve nobody, many at once, the app's close."""
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
 from instrumented_wrapper import FailoverFailedError
-from servers import Proxy, guard
-from servers.proxy import Trigger
+from servers import guard
 
 from .driver import DriverUnderTest
-from .rows import PATIENCE, error_of
+from .rows import PATIENCE, error_of, no_attempt_is_under_way
 
 IS_ABOUT_SERVERS = True
 
 AT_ONCE = 8
 FORGIVING = {"failover": "on", "failover_timeout": PATIENCE}
 WITHOUT_END = {"failover": "on", "failover_timeout": 10 * PATIENCE}
-
-
-class Endpoint(Proxy):
-    """A proxy that ends connections, or holds all, as soon as a client sends certain bytes, so many times."""
-
-    ends_at = holds_at = b""
-    spares, times, hits = 0, 10**6, 0
-
-    def _pull(self, direction: Any, chunk: bytes, tail: bytes) -> Trigger | None:
-        wanted = self.ends_at or self.holds_at
-        if wanted and direction == "client" and wanted in chunk:
-            self.hits += 1
-            if self.spares < self.hits <= self.spares + self.times:
-                if self.ends_at:
-                    return Trigger(wanted, "client", forward=False, answered=0)
-                self.hold()
-        return super()._pull(direction, chunk, tail)
-
-
-@pytest.fixture
-def endpoint(driver: DriverUnderTest, cluster: Any) -> Iterator[Callable[[], Endpoint]]:
-    """Make endpoints before the primary."""
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(Endpoint(cluster.primary.host, cluster.primary.port))
 
 
 def test_a_host_without_a_port_has_the_port_of_the_connection(driver, connect, site, endpoint) -> None:
@@ -103,6 +75,34 @@ def test_an_endpoint_that_serves_nobody_is_asked_with_pauses_until_the_time_is_u
     assert driver.is_closed(connection)
 
 
+def test_where_nobody_answers_it_ends_when_the_time_is_up(driver: DriverUnderTest, connect, site, endpoint) -> None:
+    one = endpoint()
+    connection = connect(site.dsn(one), autocommit=True, instrumented_wrapper={**FORGIVING, "failover_timeout": 1})
+    one.hold()
+    one.cut()
+    with pytest.raises(FailoverFailedError, match="no server took over"):
+        driver.execute(connection, "SELECT 1")
+    assert guard.wait_until(no_attempt_is_under_way, PATIENCE)  # psycopg2's connect_timeout is two seconds at least
+    one.release()
+    assert site.none_left()
+
+
+def test_a_server_that_stops_answering_while_it_is_configured_fails_the_switch(
+    driver: DriverUnderTest, connect, site, endpoint
+) -> None:
+    one = endpoint()
+    connection = connect(site.dsn(one), autocommit=True, instrumented_wrapper={**FORGIVING, "failover_timeout": 1})
+    driver.execute(connection, site.setting)
+    one.holds_at = site.setting_sent
+    one.cut()
+    with pytest.raises(FailoverFailedError, match="could not be configured") as caught:
+        driver.execute(connection, "SELECT 1")
+    assert one.hits
+    assert isinstance(caught.value, driver.operational_error)
+    one.release()
+    assert site.none_left()
+
+
 # --- many at once -------------------------------------------------------------------------------------------------
 
 
@@ -113,11 +113,7 @@ def test_lost_together_they_connect_a_few_at_a_time(driver: DriverUnderTest, con
     one.cut()
     with ThreadPoolExecutor(number) as threads:
         calls = [threads.submit(driver.execute, connection, "SELECT 1") for connection in many]
-        one.holds_at, one.spares, one.times = (
-            site.first_question,
-            1,
-            1,
-        )  # the leader goes on
+        one.holds_at, one.spares, one.times = site.first_question, 1, 1  # the leader goes on
         one.clear()
         one.accept()
         assert guard.wait_until(lambda: one.connections == 1 + AT_ONCE, PATIENCE)
@@ -140,6 +136,11 @@ def test_close_ends_a_search_where_nobody_answers(driver: DriverUnderTest, conne
     driver.close(connection)
     assert isinstance(error_of(under_way), FailoverFailedError)
     assert driver.is_closed(connection)
+    one.release()
+    with pytest.raises(driver.closed_error):
+        driver.execute(connection, "SELECT 'reached'")
+    assert b"reached" not in one.seen("client")
+    assert site.none_left()
 
 
 def test_close_ends_a_search_that_follows_another(driver: DriverUnderTest, connect, site, endpoint, background) -> None:

@@ -11,7 +11,7 @@ class MySQLConnectorC(MySQLConnector):
     """mysql.connector.connect, with the C extension."""
 
     pure = False
-    lacks = MySQLConnector.lacks | {"batches from iterators"}
+    lacks = MySQLConnector.lacks | {"batches from iterators", "waits that a signal ends"}
     commit_sent, rollback_sent = b"commit", b"rollback"
     connection: Any = CMySQLConnection
 

@@ -17,7 +17,7 @@ class MySQLClient(ForMySQL):
     closed_error: ClassVar[type[Exception]] = MySQLdb.Error
     unknown_keyword_error = TypeError
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
-    lacks = ForMySQL.lacks | {"codes", "classes whose connect configures"}  # it has no ``connect`` of its own
+    lacks = ForMySQL.lacks | {"codes", "classes whose connect configures", "waits that a signal ends"}
 
     def open(self, **keywords: Any) -> Any:
         return MySQLdb.connect(**keywords)

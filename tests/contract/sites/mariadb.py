@@ -22,6 +22,7 @@ class MariaDB:
     goodbye = b"\x01\x00\x00\x00\x01"  # COM_QUIT
     first_question = b"DO 0"  # what a new session is asked before the app gets it
     setting, setting_sent = "SET time_zone = '+02:00'", b"+02:00"  # a statement, and what carries it over
+    setting_reset = b"time_zone"  # what its reset sends
     session_id = "SELECT CONNECTION_ID()"
     slow = "SELECT SLEEP(60)"
     limited = slow  # what `ends_statements` ends

@@ -20,6 +20,7 @@ class PostgreSQL:
     goodbye = b"X\x00\x00\x00\x04"  # what a driver itself sends on close
     first_question = b"SELECT 1\x00"  # what a new session is asked before the app gets it
     setting, setting_sent = "SET TimeZone = 'Europe/Paris'", b"Europe/Paris"  # a statement, and what carries it over
+    setting_reset = b"timezone"  # what its reset sends
     session_id = "SELECT pg_backend_pid()"
     slow = limited = "SELECT pg_sleep(60)"
     suicide = "SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)"

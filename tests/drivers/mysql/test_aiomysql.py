@@ -12,7 +12,6 @@ import pytest
 aiomysql = pytest.importorskip("aiomysql")
 
 from instrumented_wrapper import (  # noqa: E402
-    FailoverFailedError,
     FailoverSuccessError,
     SessionStateTransferHandlers,
     session_state,
@@ -64,49 +63,6 @@ def nobody_is_left(pair: Any) -> bool:
 
 
 # --- cancellation ---------------------------------------------------------------------------------------------------
-
-
-async def lose_and_ask(connection: Any, pair: Any) -> int:
-    await off(end, pair.primary, await session(connection))
-    return await session(connection)
-
-
-async def test_a_switch_that_is_cancelled_anywhere_leaves_no_session(pair) -> None:
-    cancelled = 0
-    for at in range(1, 100):
-        connection = await connect(pair)
-        await ask(connection, "SET @tenant = 'acme', time_zone = '+02:00'")
-        await off(end, pair.primary, await session(connection))
-        raised = await outcome(session(connection), at)
-        if raised is None:  # it has waited less often
-            assert await ask(connection, "SELECT @tenant, @@time_zone") == [("acme", "+02:00")]
-        else:
-            assert raised is asyncio.CancelledError
-            cancelled += 1
-            with pytest.raises(aiomysql.Error):
-                await session(connection)
-        connection.close()
-        assert await off(nobody_is_left, pair)
-        if raised is None:
-            break
-    assert cancelled > 8
-
-
-async def test_a_planned_switch_that_is_cancelled_anywhere_leaves_one_session_at_most(pair) -> None:
-    for at in range(1, 100):
-        connection = await connect(pair)
-        await ask(connection, "SET @tenant = 'acme'")
-        raised = await outcome(switch_async(connection), at)
-        assert raised in (None, asyncio.CancelledError)
-        if not connection.closed:
-            assert await ask(connection, "SELECT @tenant") == [("acme",)]
-            assert await off(guard.wait_until, lambda: len(pair.primary.sql(SESSIONS)) == 1, 60)
-        connection.close()
-        assert await off(nobody_is_left, pair)
-        if raised is None:
-            break
-    else:
-        raise AssertionError("it never ended")
 
 
 async def test_a_cancelled_statement_is_no_loss(pair, spans) -> None:
@@ -177,31 +133,7 @@ async def test_a_statement_of_another_task_waits_for_the_switch(pair) -> None:
     await connection.ensure_closed()
 
 
-async def test_a_connect_that_cannot_reach_its_own_host_joins_the_search(pair, spans) -> None:
-    with Proxy(pair.primary.host, pair.primary.port) as proxy:
-        proxy.refuse()
-        connection = await connect(pair, proxy, pair.primary)
-        (failover,) = spans.named("failover")
-        assert failover.attributes["instrumented_wrapper.trigger"] == "connect"
-        await ask(connection, "SET @tenant = 'acme'")
-        await off(end, pair.primary, await session(connection))
-        assert await ask(connection, "SELECT @tenant") == [("acme",)]
-        await connection.ensure_closed()
-
-
 # --- the ends of a connection ---------------------------------------------------------------------------------------
-
-
-async def test_close_in_another_task_ends_the_search(pair) -> None:
-    with Proxy(pair.primary.host, pair.primary.port) as proxy:
-        connection = await connect(pair, proxy, proxy)
-        proxy.refuse()
-        proxy.cut()
-        moving = asyncio.create_task(ask(connection, "SELECT 1"))
-        await asyncio.sleep(0.1)
-        connection.close()
-        with pytest.raises(FailoverFailedError):
-            await moving
 
 
 async def test_close_in_another_task_beside_a_statement_is_no_loss(pair, spans) -> None:
@@ -243,13 +175,6 @@ async def test_an_unbuffered_result_that_was_being_read(pair) -> None:
             pass
     await cursor.close()
     assert await ask(connection, "SELECT 1", aiomysql.SSCursor) == [(1,)]
-    await connection.ensure_closed()
-
-
-async def test_a_cursor_can_be_made_of_a_connection_that_is_lost(pair) -> None:
-    connection = await connect(pair)
-    await off(end, pair.primary, await session(connection))
-    assert await ask(connection, "SELECT 1") == [(1,)]
     await connection.ensure_closed()
 
 

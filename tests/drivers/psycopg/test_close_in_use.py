@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 
-import instrumented_wrapper
-from instrumented_wrapper import SessionStateTransferHandlers
-
 from ..side import Side, done
 from ..watch import PATIENCE, Watch, eventually
 
@@ -115,27 +112,3 @@ async def test_a_pool_gets_it_back_in_a_loop_over_notifications(side: Side, watc
 
     assert await in_time(side, work)()
     assert connection.closed
-
-
-@pytest.mark.parametrize("planned", [True, False])
-async def test_a_transfer_handler_closes_the_apps_connection(side: Side, watch: Watch, spans, planned: bool) -> None:
-    connection = await side.connect(watch.dsn(), autocommit=True)
-    await done(connection.execute(TENANT))
-
-    async def handler(state: Any, new: Any) -> bool:
-        await done(connection.close())
-        return True
-
-    SessionStateTransferHandlers.set_transfer_session_state_on_switch_func(side.callback(handler))
-    if not planned:
-        watch.end_sessions()
-    move = instrumented_wrapper.switch_async if side.is_async else instrumented_wrapper.switch
-
-    async def work() -> bool:
-        with pytest.raises(instrumented_wrapper.FailoverError):
-            await done(move(connection) if planned else connection.execute("SELECT 1"))
-        return True
-
-    assert await in_time(side, work)()
-    assert connection.closed
-    assert eventually(lambda: not watch.sessions())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 import time
 from contextlib import suppress
@@ -11,10 +10,9 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from servers import Cluster, Proxy
+from servers import Proxy
 
-from ..script import Program
-from ..side import Side, done, dsn
+from ..side import dsn
 from ..watch import Watch, eventually
 
 NAME = "interrupted"
@@ -30,52 +28,6 @@ def stall(proxy: Proxy) -> int:
 
 def searching(proxy: Proxy, before: int) -> bool:
     return eventually(lambda: proxy.connections > before)
-
-
-def test_close_in_another_thread(watch: Watch, proxy: Proxy) -> None:
-    connection = psycopg.connect(dsn(proxy, application_name=NAME), autocommit=True, instrumented_wrapper=ON)
-    errors: list[BaseException] = []
-
-    def use() -> None:
-        try:
-            connection.execute(watch.insert("never"))
-        except BaseException as error:
-            errors.append(error)
-
-    before = stall(proxy)
-    thread = threading.Thread(target=use)
-    thread.start()
-    assert searching(proxy, before)
-    connection.close()
-    proxy.release()
-    thread.join(20)
-    assert not thread.is_alive()
-    assert connection.closed
-    assert isinstance(errors[0], psycopg.OperationalError)
-    assert eventually(lambda: not watch.sessions(NAME))
-    with pytest.raises(psycopg.OperationalError):
-        connection.execute(watch.insert("never"))
-    assert watch.words() == []
-    assert watch.sessions(NAME) == []
-
-
-def test_close_in_another_task(watch: Watch, proxy: Proxy) -> None:
-    async def main() -> None:
-        connection = await psycopg.AsyncConnection.connect(
-            dsn(proxy, application_name=NAME), autocommit=True, instrumented_wrapper=ON
-        )
-        before = stall(proxy)
-        task = asyncio.create_task(connection.execute(watch.insert("never")))
-        assert await asyncio.to_thread(eventually, lambda: proxy.connections > before)
-        await asyncio.wait_for(connection.close(), 5)
-        proxy.release()
-        with pytest.raises(psycopg.OperationalError):
-            await task
-        assert connection.closed
-
-    asyncio.run(main())
-    assert eventually(lambda: not watch.sessions(NAME))
-    assert watch.words() == []
 
 
 def test_close_races_with_the_graft(watch: Watch, proxy: Proxy) -> None:
@@ -119,34 +71,6 @@ APP = """
             print("refused")
     connection.close()
 """
-
-
-@pytest.mark.parametrize("where", ["idle", "transaction"])
-def test_interrupt_from_the_keyboard(watch: Watch, proxy: Proxy, where: str) -> None:
-    with Program(APP, dsn(proxy, application_name=NAME), where) as program:
-        assert program.hear() == "ready"
-        before = stall(proxy)
-        program.tell("go")
-        assert searching(proxy, before)
-        program.process.send_signal(signal.SIGINT)
-        assert program.hear() == "KeyboardInterrupt True"  # while nobody answers
-        proxy.release()
-        assert [program.hear(), program.hear()] == ["refused", "refused"]
-        assert program.end() == (0, "")
-    assert b"reached" not in proxy.seen("client")
-    assert eventually(lambda: not watch.sessions(NAME))
-
-
-def test_system_exit_of_a_signal_handler(cluster: Cluster, proxy: Proxy) -> None:
-    """A signal handler that raises SystemExit, as a server's worker has one."""
-    text = APP.replace("import sys", "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))")
-    with Program(text, dsn(proxy), "idle") as program:
-        assert program.hear() == "ready"
-        before = stall(proxy)
-        program.tell("go")
-        assert searching(proxy, before)
-        program.process.send_signal(signal.SIGTERM)
-        assert program.hear() == "SystemExit True"
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
@@ -215,18 +139,3 @@ def test_a_time_limit_of_the_app(watch: Watch, proxy: Proxy) -> None:
     asyncio.run(main())
     proxy.release()
     assert watch.words() == []
-
-
-async def test_switch_that_fails_leaves_nothing(side: Side, watch: Watch, proxy: Proxy) -> None:
-    options = {"failover": "on", "failover_timeout": 0.3}
-    connection = await side.connect(dsn(proxy, application_name=NAME), autocommit=True, instrumented_wrapper=options)
-    cursor = connection.cursor()
-    stall(proxy)
-    with pytest.raises(psycopg.OperationalError):
-        await done(cursor.execute(watch.insert("never")))
-    proxy.release()
-    assert connection.closed
-    with pytest.raises(psycopg.OperationalError):
-        await done(cursor.execute(watch.insert("never")))
-    assert watch.words() == []
-    assert eventually(lambda: not watch.sessions(NAME))

@@ -1,0 +1,26 @@
+"""A proxy that ends connections, or holds all of them, as soon as a client sends certain bytes, so many times."""
+
+from typing import Any
+
+from servers import Proxy
+from servers.proxy import Trigger
+
+
+class Endpoint(Proxy):
+    """One before a server: `hits` counts how often the bytes came."""
+
+    ends_at = holds_at = b""
+    spares, times, hits = 0, 10**6, 0
+    then_holds_at: tuple[bytes, bytes] | None = None  # once the first has come, hold at the second
+
+    def _pull(self, direction: Any, chunk: bytes, tail: bytes) -> Trigger | None:
+        if self.then_holds_at and direction == "client" and self.then_holds_at[0] in chunk:
+            self.holds_at, self.then_holds_at = self.then_holds_at[1], None
+        wanted = self.ends_at or self.holds_at
+        if wanted and direction == "client" and wanted in chunk:
+            self.hits += 1
+            if self.spares < self.hits <= self.spares + self.times:
+                if self.ends_at:
+                    return Trigger(wanted, "client", forward=False, answered=0)
+                self.hold()
+        return super()._pull(direction, chunk, tail)
