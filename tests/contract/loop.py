@@ -3,11 +3,13 @@
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from inspect import isawaitable
 from typing import Any
+
+from drivers.cancelling import Counted, Stop
 
 
 class OwnLoop:
@@ -66,51 +68,17 @@ def cancel_calls() -> None:
             task.cancel()
 
 
-class Cancelling:
-    """Cancels the first task of a loop as soon as it and the tasks that it makes have waited so often."""
-
-    def __init__(self, at: int) -> None:
-        self.at, self.waited = at, 0
-        self.task: asyncio.Task[Any] | None = None
-
-    def waits(self) -> None:
-        self.waited += 1
-        if self.waited == self.at and self.task is not None:
-            self.task.get_loop().call_soon(self.task.cancel)
-
-    def new_task(self, loop: asyncio.AbstractEventLoop, inner: Any, **given: Any) -> asyncio.Task[Any]:
-        task = asyncio.Task(Counted(inner, self), loop=loop, **given)
-        self.task = self.task or task
-        return task
-
-
-class Counted(Coroutine[Any, Any, Any]):
-    """A coroutine that says when it waits."""
-
-    def __init__(self, inner: Coroutine[Any, Any, Any], counts: Cancelling) -> None:
-        self._inner, self._counts = inner, counts
-
-    def send(self, value: Any) -> Any:
-        waits_for = self._inner.send(value)
-        self._counts.waits()
-        return waits_for
-
-    def throw(self, *error: Any) -> Any:
-        waits_for = self._inner.throw(error[-1] or error[1] if len(error) > 1 else error[0])
-        self._counts.waits()
-        return waits_for
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def __await__(self) -> Any:
-        return self._inner.__await__()
-
-
 @contextmanager
 def cancelled_at(loop: asyncio.AbstractEventLoop, number: int) -> Iterator[None]:
     """Cancel the next call in this loop at its wait of that number."""
-    loop.set_task_factory(Cancelling(number).new_task)  # type: ignore[arg-type]
+    stop = Stop(number)
+
+    def new_task(loop: asyncio.AbstractEventLoop, inner: Any, **given: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(Counted(inner, stop), loop=loop, **given)
+        stop.task = stop.task or task
+        return task
+
+    loop.set_task_factory(new_task)  # type: ignore[arg-type]
     try:
         yield
     finally:

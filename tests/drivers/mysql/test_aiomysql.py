@@ -19,7 +19,6 @@ from instrumented_wrapper import (  # noqa: E402
 )
 from servers import Proxy, guard  # noqa: E402
 
-from ..cancelling import outcome  # noqa: E402
 from .server_session import NUMBER  # noqa: E402
 
 APP = {"user": "app", "password": "app-secret", "db": "app"}
