@@ -27,9 +27,9 @@ SOON = {"failover_timeout": 0.4}
 After = Callable[[DriverUnderTest, Any, Any, Proxy], None]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def without_collector() -> Iterator[None]:
-    gc.collect()
+    """Leave the collector off: what is freed here is freed without it. To call it for each test takes minutes."""
     gc.disable()
     yield
     gc.enable()
