@@ -63,6 +63,7 @@ DRIVERS: Final[Mapping[str, Access]] = {
     "mysql.connector, in C": Access("mysql.connector", _SET_IN_MYSQL, {"use_pure": False}),
     "MySQLdb": Access("MySQLdb", _SET_IN_MYSQL, cursors="MySQLdb.cursors"),
     "aiomysql": Access("aiomysql", _SET_IN_MYSQL, cursors="aiomysql.cursors", awaits=True),
+    "asyncmy": Access("asyncmy", _SET_IN_MYSQL, cursors="asyncmy.cursors", awaits=True),
 }
 
 

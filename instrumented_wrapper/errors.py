@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+from inspect import getattr_static
 from typing import Any
 
 Address = tuple[str, int | None]
@@ -151,6 +152,7 @@ def _combined(kind: type[FailoverError], base: type[Exception]) -> type[Failover
         return _build, (kind, base, _text_of(self), _facts(self))
 
     namespace: dict[str, Any] = {"__reduce__": reduce, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    if hasattr(base, "pgcode"):  # psycopg2's, which only its C code can set
-        namespace["pgcode"] = property(lambda self: vars(self).get("sqlstate"))
+    for name in ("pgcode", "sqlstate"):  # psycopg2's and asyncmy's are compiled, and come before what is in `vars`
+        if hasattr(type(getattr_static(base, name, None)), "__set__"):
+            namespace[name] = property(lambda self: vars(self).get("sqlstate"))
     return type(kind.__name__, (base, kind), namespace)

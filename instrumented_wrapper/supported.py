@@ -26,7 +26,7 @@ class DriverEntry:
             needed, ``PARTS`` (see `self_test.missing`) and ``uninstall()``.
         project: the name under which its project is known.
         oldest: the oldest version that is supported; empty for a module of Python's own.
-        version_in: the attribute of `module` that has its version, as text or as a tuple.
+        version_in: the attribute of `module`, perhaps of a module in it, that has its version, as text or as a tuple.
         has_server: False if a database is a file, so that there is no failover.
         instrumentor: OpenTelemetry's instrumentation of it, as module and class.
         tracer: the driver's own instrumentation, as module and class.
@@ -48,7 +48,8 @@ class DriverEntry:
 
     def too_old(self, module: object) -> str:
         """Return the version of the imported `module` if it is not supported, else an empty string."""
-        found = _NUMBERS.findall(str(getattr(module, self.version_in, "")))[:3]
+        version = functools.reduce(lambda owner, name: getattr(owner, name, ""), self.version_in.split("."), module)
+        found = _NUMBERS.findall(str(version))[:3]
         numbers = tuple(map(int, found))[: len(self.oldest)]
         return ".".join(found) if numbers < self.oldest and found else ""
 
@@ -199,6 +200,13 @@ register(
         oldest=(0, 2),
     ),
     DriverEntry(
+        "asyncmy",
+        _DRIVERS + "asyncmy.install",
+        project="asyncmy",
+        oldest=(0, 2, 18),  # its protocol was another one before
+        version_in="version.__VERSION__",
+    ),
+    DriverEntry(
         "sqlite3",
         _DRIVERS + "sqlite3.install",
         project="sqlite3",
@@ -221,6 +229,7 @@ register(
         holders={"mysql.connector.pooling.PooledMySQLConnection": "_cnx"},
     ),
     PoolEntry("aiomysql.pool", _POOLS + "aiomysql", driver="aiomysql"),
+    PoolEntry("asyncmy.pool", _POOLS + "asyncmy", driver="asyncmy"),
     PoolEntry(
         "asyncpg.pool",
         _POOLS + "asyncpg",

@@ -1,6 +1,6 @@
-"""Read the session state that servers report within their answers (CLIENT_SESSION_TRACK), over PyMySQL's packets.
+"""Read the session state that servers report within their answers (CLIENT_SESSION_TRACK): PyMySQL, aiomysql, asyncmy.
 
-PyMySQL has these classes, and aiomysql uses them. Knows how both keep an answer, and neither of the drivers.
+`reading_end` is about PyMySQL's packets, which aiomysql uses. Knows how the drivers keep an answer, and none of them.
 """
 
 from __future__ import annotations
@@ -54,15 +54,20 @@ def reading_end(original: Method) -> Method:
             return False
         is_end = original(self, packet)
         if is_end and (connection := self.connection) is not None:
-            data, known = packet._data, connection.__dict__
-            connection.server_status = status = data[3] | data[4] << 8  # after its mark and the number of warnings
-            if TRACKED in known and (record := known.get(KEY)) is not None:
-                client = record.settings_client
-                if status & _STATE_CHANGED or client.called:
-                    _more_to_report(client, known, self.has_next)
+            data = packet._data
+            rows_ended(connection, data[3] | data[4] << 8, self.has_next)  # after its mark and the number of warnings
         return is_end
 
     return _check_packet_is_eof
+
+
+def rows_ended(connection: Any, status: int, more: Any) -> None:
+    """Keep the status at the end of rows; `more`: another result follows."""
+    connection.server_status, known = status, connection.__dict__
+    if TRACKED in known and (record := known.get(KEY)) is not None:
+        client = record.settings_client
+        if status & _STATE_CHANGED or client.called:
+            _more_to_report(client, known, more)
 
 
 def _more_to_report(client: Any, known: dict[str, Any], more: bool) -> None:

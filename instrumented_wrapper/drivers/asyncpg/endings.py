@@ -23,7 +23,7 @@ def ends(patches: Patches, driver: Driver, flows: Flows) -> None:
     patches.close_over(Connection, "is_closed", _asking)
     patches.close_over(Connection, "_cleanup", _cleaning)
     patches.close_over(Connection, "_abort", _aborting)
-    patches.close_over(Connection, "terminate", closing_at_once(driver, flows, ()))
+    patches.close_over(Connection, "terminate", closing_at_once(driver, flows))
     patches.close_over(Connection, "close", closing_after_reset(ADAPTER, driver, flows, terminate))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from types import CodeType
 from typing import Any
@@ -18,16 +18,27 @@ from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, l
 Method = Callable[..., Any]
 
 
+def _nothing(code: CodeType) -> bool:
+    return False
+
+
 def closing_after_reset(
-    adapter: DriverAdapter, driver: Driver, flows: Flows, close: Method
+    adapter: DriverAdapter,
+    driver: Driver,
+    flows: Flows,
+    close: Method,
+    internal: Callable[[CodeType], bool] = _nothing,
 ) -> Callable[[Method], Method]:
-    """Make a coroutine that closes reset the session first; `close` ends the connection where that fails."""
+    """Make a coroutine that closes reset the session first; `close` ends the connection where that fails.
+
+    `internal`: see `closing_at_once`.
+    """
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         async def ensure_closed(self: Any, *args: object, **kwargs: object) -> Any:
             record = record_of(self)
-            if not isinstance(record, AsyncRecord):
+            if not isinstance(record, AsyncRecord) or internal(sys._getframe(1).f_code):
                 return await original(self, *args, **kwargs)
             within = record.is_within()
             in_use = record.active_caller is not False and not within
@@ -45,17 +56,20 @@ def closing_after_reset(
     return make
 
 
-def closing_at_once(driver: Driver, flows: Flows, internal: Collection[CodeType]) -> Callable[[Method], Method]:
+def closing_at_once(
+    driver: Driver, flows: Flows, internal: Callable[[CodeType], bool] = _nothing
+) -> Callable[[Method], Method]:
     """Make a plain method that closes keep that the app has done so. It cannot wait, so that nothing is reset.
 
-    `internal`: the code of the driver's own functions that call it, when the connection is lost or a task is cancelled.
+    `internal`: returns True for the code of what calls it when the connection is lost or a task is cancelled: functions
+    of the driver; where those are compiled and have no frames, functions of ours that call the driver.
     """
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def close(self: Any, *args: object, **kwargs: object) -> Any:
             record = record_of(self)
-            if record is not None and sys._getframe(1).f_code not in internal:
+            if record is not None and not internal(sys._getframe(1).f_code):
                 last_reset(driver, flows, self, record, within=record.is_within(), in_use=True)
             return original(self, *args, **kwargs)
 

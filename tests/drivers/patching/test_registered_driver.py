@@ -50,7 +50,7 @@ except iw.ConfigurationError as error:
     print(error)
         """
     )
-    assert said.endswith("MySQLdb, aiomysql, sqlite3, tests.toy.toydb")
+    assert said.endswith("MySQLdb, aiomysql, asyncmy, sqlite3, tests.toy.toydb")
 
 
 def test_it_is_patched_and_looked_after() -> None:

@@ -1,4 +1,4 @@
-"""SQLAlchemy's asyncio engines over aiomysql: pings, losses, returns, on MariaDB and MySQL."""
+"""SQLAlchemy's asyncio engines over aiomysql and asyncmy: pings, losses, returns, on MariaDB and MySQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ..mysql.server_session import make_table
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 pytest.importorskip("greenlet")
-pytest.importorskip("aiomysql")
 asyncio_of_sqlalchemy = pytest.importorskip("sqlalchemy.ext.asyncio")
 
 NUMBER, TENANT = "SELECT CONNECTION_ID()", "SELECT @tenant"
@@ -29,10 +28,16 @@ def pair(request: pytest.FixtureRequest) -> Any:
     return running
 
 
+@pytest.fixture(params=["aiomysql", "asyncmy"])
+def driver(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(request.param)
+    return request.param  # type: ignore[no-any-return]
+
+
 @asynccontextmanager
-async def engine(pair: Any, chosen: str = "auto", **given: Any) -> AsyncIterator[Any]:
+async def engine(driver: str, pair: Any, chosen: str = "auto", **given: Any) -> AsyncIterator[Any]:
     server = pair.primary
-    url = sqlalchemy.URL.create("mysql+aiomysql", "app", "app-secret", server.host, server.port, "app")
+    url = sqlalchemy.URL.create(f"mysql+{driver}", "app", "app-secret", server.host, server.port, "app")
     hosts = ",".join(f"{each.host}:{each.port}" for each in pair.servers)
     ours = {"failover_hosts": hosts, "reset_on_return": chosen}
     one = {"pool_size": 1, "max_overflow": 0, **given}
@@ -61,8 +66,8 @@ async def end(pair: Any, number: int) -> None:
 
 
 @pytest.mark.parametrize("pings", [True, False])
-async def test_a_loss_in_the_pool_says_nothing(pair, pings: bool) -> None:
-    async with engine(pair, pool_pre_ping=pings) as pool:
+async def test_a_loss_in_the_pool_says_nothing(driver, pair, pings: bool) -> None:
+    async with engine(driver, pair, pool_pre_ping=pings) as pool:
         async with pool.connect() as connection:
             raw = await own(connection)
             number = await ask(connection, NUMBER)
@@ -72,9 +77,9 @@ async def test_a_loss_in_the_pool_says_nothing(pair, pings: bool) -> None:
             assert await ask(connection, NUMBER) != number
 
 
-async def test_a_transaction_that_is_lost_throws_no_pool_away(pair) -> None:
+async def test_a_transaction_that_is_lost_throws_no_pool_away(driver, pair) -> None:
     table = await asyncio.to_thread(make_table, pair)
-    async with engine(pair) as pool:
+    async with engine(driver, pair) as pool:
         async with pool.connect() as connection:
             raw = await own(connection)
             await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (1)")
@@ -90,8 +95,8 @@ async def test_a_transaction_that_is_lost_throws_no_pool_away(pair) -> None:
 
 
 @pytest.mark.parametrize("chosen", ["on", "report"])
-async def test_a_return(pair, spans, chosen: str) -> None:
-    async with engine(pair, chosen) as pool:
+async def test_a_return(driver, pair, spans, chosen: str) -> None:
+    async with engine(driver, pair, chosen) as pool:
         async with pool.connect() as connection:
             raw = await own(connection)
             await connection.exec_driver_sql("SET @tenant = 'acme'")
@@ -103,8 +108,8 @@ async def test_a_return(pair, spans, chosen: str) -> None:
     assert len(spans.named("session_state.leak")) == (chosen == "report")
 
 
-async def test_what_a_listener_sets_is_the_baseline(pair) -> None:
-    async with engine(pair, "on") as pool:
+async def test_what_a_listener_sets_is_the_baseline(driver, pair) -> None:
+    async with engine(driver, pair, "on") as pool:
 
         @sqlalchemy.event.listens_for(pool.sync_engine, "connect")
         def configure(connection: Any, record: Any) -> None:

@@ -1,25 +1,24 @@
-"""aiomysql: tasks, cancellation, the event loop, and the ends of a connection that are its own."""
+"""aiomysql and asyncmy: tasks, cancellation, the event loop, and the ends of a connection that are its own."""
 
 from __future__ import annotations
 
 import asyncio
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-aiomysql = pytest.importorskip("aiomysql")
-
-from instrumented_wrapper import (  # noqa: E402
+from instrumented_wrapper import (
     FailoverSuccessError,
     SessionStateTransferHandlers,
     session_state,
     switch_async,
 )
-from servers import Proxy, guard  # noqa: E402
+from servers import Proxy, guard
 
-from .server_session import NUMBER  # noqa: E402
+from .server_session import NUMBER
 
 APP = {"user": "app", "password": "app-secret", "db": "app"}
 SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = 'app'"
@@ -31,13 +30,41 @@ def where(*hosts: Any, **options: Any) -> dict[str, Any]:
     return {**APP, "host": hosts[0].host, "port": hosts[0].port, "instrumented_wrapper": options}
 
 
-async def connect(pair: Any, *hosts: Any, autocommit: bool = True, **keywords: Any) -> Any:
-    """Connect to the primary; the replica is known as the other host."""
-    return await aiomysql.connect(**where(*(hosts or (pair.primary, pair.standby))), autocommit=autocommit, **keywords)
+@dataclass
+class App:
+    """An app of one driver at a primary and its replica."""
+
+    module: Any
+    pair: Any
+
+    async def connect(self, *hosts: Any, autocommit: bool = True, **keywords: Any) -> Any:
+        """Connect to the primary; the replica is known as the other host."""
+        given = where(*(hosts or (self.pair.primary, self.pair.standby)), **keywords.pop("options", {}))
+        return await self.module.connect(**given, autocommit=autocommit, **keywords)
+
+    async def pool(self, *hosts: Any, **keywords: Any) -> Any:
+        given = where(*(hosts or (self.pair.primary, self.pair.standby)), **keywords.pop("options", {}))
+        return await self.module.create_pool(minsize=1, maxsize=1, **{"autocommit": True, **keywords}, **given)
+
+    def is_closed(self, connection: Any) -> bool:
+        return bool(not connection.connected if hasattr(connection, "connected") else connection.closed)
+
+    @property
+    def unbuffered(self) -> Any:
+        return self.module.cursors.SSCursor
+
+    @property
+    def error(self) -> Any:
+        return self.module.Error
 
 
-async def ask(connection: Any, sql: str, kind: Any = aiomysql.Cursor) -> list[tuple[Any, ...]]:
-    cursor = await connection.cursor(kind)
+@pytest.fixture(params=["aiomysql", "asyncmy"])
+def app(request: pytest.FixtureRequest, pair: Any) -> App:
+    return App(pytest.importorskip(request.param), pair)
+
+
+async def ask(connection: Any, sql: str, kind: Any = None) -> list[tuple[Any, ...]]:
+    cursor = await connection.cursor(*([kind] if kind else []))
     await cursor.execute(sql)
     return [tuple(row) for row in await cursor.fetchall()] if cursor.description else []
 
@@ -64,14 +91,14 @@ def nobody_is_left(pair: Any) -> bool:
 # --- cancellation ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_cancelled_statement_is_no_loss(pair, spans) -> None:
-    connection = await connect(pair)
+async def test_a_cancelled_statement_is_no_loss(app, pair, spans) -> None:
+    connection = await app.connect()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await ask(connection, "SELECT SLEEP(30)")
-    assert connection.closed
+    assert app.is_closed(connection)
     for _ in range(2):
-        with pytest.raises(aiomysql.InterfaceError):
+        with pytest.raises(app.module.InterfaceError):
             await ask(connection, "SELECT 1")
     assert spans.named("failover") == []
     assert await off(nobody_is_left, pair)
@@ -80,9 +107,9 @@ async def test_a_cancelled_statement_is_no_loss(pair, spans) -> None:
 # --- the event loop -------------------------------------------------------------------------------------------------
 
 
-async def test_other_tasks_run_while_no_server_answers(pair) -> None:
+async def test_other_tasks_run_while_no_server_answers(app, pair) -> None:
     with Proxy(pair.primary.host, pair.primary.port) as proxy:
-        connection, other = await connect(pair, proxy, proxy), await connect(pair)
+        connection, other = await app.connect(proxy, proxy), await app.connect()
         proxy.hold()
         await off(end, pair.primary, await other_session(pair, other, connection))
         moved = asyncio.create_task(session(connection))
@@ -103,8 +130,8 @@ async def other_session(pair: Any, *known: Any) -> int:
     return left
 
 
-async def test_many_connections_that_are_lost_together(pair) -> None:
-    connections = [await connect(pair) for _ in range(50)]
+async def test_many_connections_that_are_lost_together(app, pair) -> None:
+    connections = [await app.connect() for _ in range(50)]
     await asyncio.gather(*(ask(connection, f"SET @tenant = {n}") for n, connection in enumerate(connections)))
     await off(end, pair.primary, *(connection.thread_id() for connection in connections))
     turns = 0
@@ -124,8 +151,8 @@ async def test_many_connections_that_are_lost_together(pair) -> None:
     assert await off(nobody_is_left, pair)
 
 
-async def test_a_statement_of_another_task_waits_for_the_switch(pair) -> None:
-    connection = await connect(pair)
+async def test_a_statement_of_another_task_waits_for_the_switch(app, pair) -> None:
+    connection = await app.connect()
     await off(end, pair.primary, await session(connection))
     one, other = asyncio.create_task(ask(connection, "SELECT 1")), asyncio.create_task(ask(connection, "SELECT 2"))
     assert await asyncio.gather(one, other) == [[(1,)], [(2,)]]
@@ -135,36 +162,36 @@ async def test_a_statement_of_another_task_waits_for_the_switch(pair) -> None:
 # --- the ends of a connection ---------------------------------------------------------------------------------------
 
 
-async def test_close_in_another_task_beside_a_statement_is_no_loss(pair, spans) -> None:
-    connection = await connect(pair)
+async def test_close_in_another_task_beside_a_statement_is_no_loss(app, pair, spans) -> None:
+    connection = await app.connect()
     under_way = asyncio.create_task(ask(connection, "SELECT SLEEP(30)"))
     number = connection.thread_id()
     busy = f"SELECT 1 FROM information_schema.processlist WHERE id = {number} AND info LIKE 'SELECT SLEEP%'"
     assert await off(guard.wait_until, lambda: pair.primary.sql(busy), 60)
     connection.close()
-    with pytest.raises(aiomysql.Error) as caught:
+    with pytest.raises(app.error) as caught:
         await under_way
     assert not isinstance(caught.value, FailoverSuccessError)
     assert spans.named("failover") == []
     await off(end, pair.primary, number)
 
 
-async def test_ensure_closed_resets_and_close_only_ends(pair, spans) -> None:
+async def test_ensure_closed_resets_and_close_only_ends(app, pair, spans) -> None:
     for how, resets in (("ensure_closed", 1), ("close", 0)):
         spans.clear()
-        connection = await connect(pair)
+        connection = await app.connect()
         await ask(connection, "SET time_zone = '+02:00'")
         closed = getattr(connection, how)()
         if closed is not None:
             await closed
-        assert connection.closed
+        assert app.is_closed(connection)
         assert len(spans.named("session_state.reset")) == resets
     assert await off(nobody_is_left, pair)
 
 
-async def test_an_unbuffered_result_that_was_being_read(pair) -> None:
-    connection = await connect(pair)
-    cursor = await connection.cursor(aiomysql.SSCursor)
+async def test_an_unbuffered_result_that_was_being_read(app, pair) -> None:
+    connection = await app.connect()
+    cursor = await connection.cursor(app.unbuffered)
     await cursor.execute("SELECT REPEAT('x', 10000) FROM information_schema.columns a, information_schema.columns b")
     assert await cursor.fetchone()
     number = connection.thread_id()
@@ -173,12 +200,12 @@ async def test_an_unbuffered_result_that_was_being_read(pair) -> None:
         while await cursor.fetchone():
             pass
     await cursor.close()
-    assert await ask(connection, "SELECT 1", aiomysql.SSCursor) == [(1,)]
+    assert await ask(connection, "SELECT 1", app.unbuffered) == [(1,)]
     await connection.ensure_closed()
 
 
-async def test_ping_finds_a_lost_connection_replaced(pair) -> None:
-    connection = await connect(pair)
+async def test_ping_finds_a_lost_connection_replaced(app, pair) -> None:
+    connection = await app.connect()
     await ask(connection, "SET @tenant = 'acme'")
     await off(end, pair.primary, await session(connection))
     await connection.ping()
@@ -186,8 +213,8 @@ async def test_ping_finds_a_lost_connection_replaced(pair) -> None:
     await connection.ensure_closed()
 
 
-async def test_ping_connects_anew_where_failover_is_off(pair) -> None:
-    connection = await connect(pair, pair.primary)
+async def test_ping_connects_anew_where_failover_is_off(app, pair) -> None:
+    connection = await app.connect(pair.primary)
     await ask(connection, "SET @tenant = 'acme'")
     await off(end, pair.primary, await session(connection))
     await connection.ping()
@@ -196,12 +223,12 @@ async def test_ping_connects_anew_where_failover_is_off(pair) -> None:
     await connection.ensure_closed()
 
 
-async def test_a_handler_that_waits_in_a_task_of_its_own(pair) -> None:
+async def test_a_handler_that_waits_in_a_task_of_its_own(app, pair) -> None:
     async def handler(state: Any, new: Any) -> bool:
         return bool(await asyncio.wait_for(asyncio.create_task(ask(new, "SET @tenant = 'handled'")), 10) == [])
 
     SessionStateTransferHandlers.set_transfer_session_state_on_switch_func(handler)
-    connection = await connect(pair)
+    connection = await app.connect()
     await ask(connection, "SET @tenant = 'acme'")
     await off(end, pair.primary, await session(connection))
     assert await ask(connection, "SELECT @tenant") == [("handled",)]
@@ -211,19 +238,14 @@ async def test_a_handler_that_waits_in_a_task_of_its_own(pair) -> None:
 # --- the pool -------------------------------------------------------------------------------------------------------
 
 
-async def pool_of(pair: Any, *hosts: Any, **keywords: Any) -> Any:
-    given = where(*(hosts or (pair.primary, pair.standby)), **keywords.pop("options", {}))
-    return await aiomysql.create_pool(minsize=1, maxsize=1, **{"autocommit": True, **keywords}, **given)
-
-
 async def closed(pool: Any) -> None:
     pool.close()
     await pool.wait_closed()
 
 
 @pytest.mark.parametrize("waits", [True, False])
-async def test_the_next_borrower_gets_a_clean_session(pair, waits: bool) -> None:
-    pool = await pool_of(pair)
+async def test_the_next_borrower_gets_a_clean_session(app, pair, waits: bool) -> None:
+    pool = await app.pool()
     first = await pool.acquire()
     await ask(first, "SET time_zone = '+02:00', @tenant = 'acme'")
     await first.autocommit(False)
@@ -239,8 +261,8 @@ async def test_the_next_borrower_gets_a_clean_session(pair, waits: bool) -> None
 
 
 @pytest.mark.parametrize("option", ["off", "close"])
-async def test_reset_on_return(pair, option: str) -> None:
-    pool = await pool_of(pair, options={"reset_on_return": option})
+async def test_reset_on_return(app, pair, option: str) -> None:
+    pool = await app.pool(options={"reset_on_return": option})
     async with pool.acquire() as connection:
         await ask(connection, "SET @tenant = 'acme'")
     async with pool.acquire() as other:
@@ -249,8 +271,8 @@ async def test_reset_on_return(pair, option: str) -> None:
     await closed(pool)
 
 
-async def test_a_transaction_that_was_lost_reaches_no_other_borrower(pair) -> None:
-    pool = await pool_of(pair)
+async def test_a_transaction_that_was_lost_reaches_no_other_borrower(app, pair) -> None:
+    pool = await app.pool()
     connection = await pool.acquire()
     await connection.begin()
     await off(end, pair.primary, connection.thread_id())
@@ -262,15 +284,15 @@ async def test_a_transaction_that_was_lost_reaches_no_other_borrower(pair) -> No
     await closed(pool)
 
 
-async def test_terminate_beside_a_statement_starts_no_switch(pair, spans) -> None:
-    pool = await pool_of(pair)
+async def test_terminate_beside_a_statement_starts_no_switch(app, pair, spans) -> None:
+    pool = await app.pool()
     connection = await pool.acquire()
     under_way = asyncio.create_task(ask(connection, "SELECT SLEEP(30)"))
     busy = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(30)%'"
     assert await off(guard.wait_until, lambda: pair.primary.sql(busy), 60)
     number = connection.thread_id()
     pool.terminate()
-    with pytest.raises(aiomysql.Error):
+    with pytest.raises(app.error):
         await under_way
     await pool.release(connection)
     await pool.wait_closed()
@@ -278,8 +300,8 @@ async def test_terminate_beside_a_statement_starts_no_switch(pair, spans) -> Non
     await off(end, pair.primary, number)
 
 
-async def test_a_release_that_is_cancelled_closes_the_connection(pair) -> None:
-    pool = await pool_of(pair)
+async def test_a_release_that_is_cancelled_closes_the_connection(app, pair) -> None:
+    pool = await app.pool()
     connection = await pool.acquire()
     await ask(connection, "SET time_zone = '+02:00'")
     released = pool.release(connection)
@@ -292,8 +314,8 @@ async def test_a_release_that_is_cancelled_closes_the_connection(pair) -> None:
     await closed(pool)
 
 
-async def test_nothing_is_left_open_by_many_switches(pair) -> None:
-    connection = await connect(pair)
+async def test_nothing_is_left_open_by_many_switches(app, pair) -> None:
+    connection = await app.connect()
     await ask(connection, "SET @tenant = 'acme'")
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
@@ -304,8 +326,8 @@ async def test_nothing_is_left_open_by_many_switches(pair) -> None:
     await connection.ensure_closed()
 
 
-async def test_what_lost_state_in_the_pool_is_not_handed_out(pair) -> None:
-    pool = await pool_of(pair, options={"reset_on_return": "off"})
+async def test_what_lost_state_in_the_pool_is_not_handed_out(app, pair) -> None:
+    pool = await app.pool(options={"reset_on_return": "off"})
     async with pool.acquire() as connection:
         await ask(connection, "CREATE TEMPORARY TABLE own (i int)")
         number = connection.thread_id()

@@ -1,0 +1,93 @@
+"""What asyncmy is like: `AsyncAdapter`. Private parts that are used are looked for once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from asyncmy.charset import charset_by_name
+from asyncmy.connection import Connection, MySQLResult
+from asyncmy.errors import Error, OperationalError, ProgrammingError
+
+from instrumented_wrapper.drivers.asyncmy.session_reports import end_of_rows
+from instrumented_wrapper.drivers.for_async_mysql import ForAsyncMySQL
+from instrumented_wrapper.options import CONNECT, Options
+
+logger = logging.getLogger("instrumented_wrapper")
+_CLIENT_DEPRECATE_EOF: Final = 1 << 24
+# Attributes of connections that no compiled class declares: only a connection shows whether they are there.
+_OF_INSTANCES: Final = (
+    "_host _port _unix_socket _user _password _db _charset _client_flag _sql_mode _init_command _secure _ssl_context"
+    " _close_reason _sock _tls_established _unpreparable autocommit_mode host_info"
+).split()
+
+
+class AsyncMy(ForAsyncMySQL):
+    """`AsyncAdapter` for asyncmy."""
+
+    name = "asyncmy"
+    error: type[Exception] = Error
+    raises: tuple[type[Exception], ...] = (Error, OSError, RuntimeError)  # also of streams whose loop is closing
+    operational_error: type[Exception] = OperationalError
+    programming_error: type[Exception] = ProgrammingError
+    kinds: tuple[type[Any], ...] = (Connection,)
+    physical = (
+        "_proto _transport _connected _secure _tls_established _next_seq_id _host _port _unix_socket host_info"
+        " server_status server_version server_thread_id server_capabilities server_language server_charset salt"
+        " protocol_version _auth_plugin_name _client_flag _deprecate_eof _mariadb_ext_caps _bulk_supported"
+        " _close_reason"
+    ).split()
+    flags, at_connect = "_client_flag", ("_sql_mode", "_init_command")
+    result = MySQLResult
+    construct = staticmethod(Connection.__init__)
+    connect = staticmethod(Connection.connect)
+    end = staticmethod(Connection.close)
+
+    def options_of(self, connection: Any, options: Options) -> Options | None:
+        """Return None where asyncmy lacks something; no failover where the app has made the socket itself."""
+        known = connection.__dict__
+        if lacking := ", ".join(name for name in _OF_INSTANCES if name not in known):
+            logger.warning("asyncmy's connections lack %s: they are left alone", lacking)
+            return None
+        return options if connection._sock is None else options.with_keywords({"failover": "off"}, CONNECT)
+
+    def is_open(self, connection: Any) -> bool:
+        """Return True if it has streams, perhaps ended ones."""
+        return bool(connection._connected)
+
+    def seer(self, connection: Any) -> Callable[[], bool]:
+        """Ask the present protocol."""
+        protocol = connection._proto
+        return lambda: protocol is None or protocol.eof or protocol.exc is not None
+
+    def status_of(self, connection: Any, result: Any) -> int | None:
+        """asyncmy keeps them of answers without rows, and of all where the server sends no EOF packets."""
+        return end_of_rows(connection, result) if result.message is None else result.server_status
+
+    def transport(self, connection: Any) -> Any:
+        """Return the transport."""
+        return connection._transport
+
+    def encode_in(self, connection: Any, charset: str) -> None:
+        """Set what ``set_charset`` sets."""
+        connection._charset, connection._encoding = charset, charset_by_name(charset).encoding
+
+    @contextmanager
+    def told_of_changes(self, connection: Any) -> Iterator[None]:
+        """Have the rows end with EOF packets: of an OK packet after rows asyncmy drops what the server reports."""
+        capabilities = connection.server_capabilities
+        connection.server_capabilities = capabilities & ~_CLIENT_DEPRECATE_EOF
+        connection._client_flag &= ~_CLIENT_DEPRECATE_EOF
+        try:
+            yield
+        finally:
+            connection.server_capabilities = capabilities
+        connection._connected = True  # as asyncmy does next; otherwise nothing can be sent
+
+    def exchange(self, connection: Any, other: Any) -> None:
+        """Exchange what belongs to the physical connections; what was prepared on them goes."""
+        for each in (connection, other):
+            each._stmt_cache.clear()
+        super().exchange(connection, other)

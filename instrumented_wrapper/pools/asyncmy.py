@@ -1,0 +1,19 @@
+"""asyncmy.Pool: its returns and what it fills itself with are those of `released`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asyncmy import pool
+
+from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.options import Options
+from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import released
+
+PARTS: Final = {pool.Pool: "release fill_free_pool _free _loop _used".split()}
+
+
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch the pool."""
+    released.install(patches, flows, pool.Pool, "fill_free_pool")
