@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 from functools import partial
-from inspect import isawaitable, iscoroutine, isgenerator
+from inspect import isawaitable, iscoroutine, iscoroutinefunction, isgenerator
 from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
@@ -77,3 +78,20 @@ def _not_awaitable(result: object) -> Any:
     if iscoroutine(result):
         result.close()
     raise TypeError("a handler returned an awaitable on a sync connection: use a plain function, or an async driver")
+
+
+def as_flow(steps: Callable[..., Flow[Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what has a method, or a coroutine function, carry out a flow, which gets the method and its arguments."""
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def method(*args: object, **kwargs: object) -> Any:
+            return run(steps(original, *args, **kwargs))
+
+        @functools.wraps(original)
+        async def method_async(*args: object, **kwargs: object) -> Any:
+            return await run_async(steps(original, *args, **kwargs))
+
+        return method_async if iscoroutinefunction(original) else method
+
+    return make

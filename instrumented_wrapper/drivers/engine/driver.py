@@ -51,28 +51,13 @@ class AdaptedDriver(TrackedDriver):
 
     def __init__(self, adapter: DriverAdapter) -> None:
         self._adapter = adapter
-        self.name = adapter.name
-
-    @property
-    def settings(self) -> Sequence[str]:
-        return self._adapter.settings
+        self.name, self.settings, self.error_number = adapter.name, adapter.settings, adapter.error_number
+        self.operational_error, self.raises = adapter.operational_error, adapter.raises
 
     @property
     def within(self) -> AdaptedDriver:
         """The same: its calls wait for the server wherever they are made."""
         return self
-
-    @property
-    def operational_error(self) -> type[Exception]:
-        return self._adapter.operational_error
-
-    @property
-    def raises(self) -> tuple[type[Exception], ...]:
-        return self._adapter.raises
-
-    @property
-    def error_number(self) -> int | None:
-        return self._adapter.error_number
 
     def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         return self._adapter.loss_attributes(cause)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from instrumented_wrapper import runners
 from instrumented_wrapper.databases.postgresql.connect_arguments import (
     hosts_of,
     requested_role,
@@ -24,7 +25,7 @@ from instrumented_wrapper.databases.postgresql.connect_arguments import (
     timeout_for,
 )
 from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
-from instrumented_wrapper.drivers import Flows
+from instrumented_wrapper.drivers import Flow, Flows
 from instrumented_wrapper.drivers.engine import connect_search
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.search import PRIMARY
@@ -35,6 +36,7 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.runners import as_flow
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
@@ -58,18 +60,10 @@ def connecting_with(options: Options, spans: QuerySpans, flows: Flows) -> Callab
 
     def connect(wrapped: Method, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
-
-        def attempt(address: Address | None, seconds: float) -> Any:
-            token = _pending.set(replace(pending))
-            try:
-                return wrapped(*args, **_redirected(kwargs, pending, address, seconds))
-            finally:
-                _pending.reset(token)
-
+        attempt = functools.partial(_attempt, runners.run, wrapped, args, kwargs, pending)
         with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
-            return connect_search.connected(
-                _CONNECTING, flows, pending.options, functools.partial(_request, pending), attempt
-            )
+            request = functools.partial(_request, pending)
+            return connect_search.connected(_CONNECTING, flows, pending.options, request, attempt)
 
     return connect
 
@@ -79,19 +73,33 @@ def connecting_with_async(options: Options, spans: QuerySpans, flows: Flows) -> 
 
     async def connect(wrapped: Method, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
-
-        async def attempt(address: Address | None, seconds: float) -> Any:
-            token = _pending.set(replace(pending))
-            try:
-                return await wrapped(*args, **_redirected(kwargs, pending, address, seconds))
-            finally:
-                _pending.reset(token)
-
+        attempt = functools.partial(_attempt, runners.run_async, wrapped, args, kwargs, pending)
         with spans.connect(pending.options, functools.partial(_site, *pending.arguments)):
             request = functools.partial(_request, pending)
-            return await connect_search.connected_async(_CONNECTING_ASYNC, flows, pending.options, request, attempt)
+            return await connect_search.connected_async(_CONNECTING, flows, pending.options, request, attempt)
 
     return connect
+
+
+def _attempt(
+    run: Callable[[Flow[Any]], Any],
+    wrapped: Method,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    pending: _Pending,
+    address: Address | None,
+    seconds: float,
+) -> Any:
+    """Connect to one host; None: as the app has asked. May wait."""
+
+    def steps() -> Flow[Any]:
+        token = _pending.set(replace(pending))
+        try:
+            return (yield functools.partial(wrapped, *args, **_redirected(kwargs, pending, address, seconds)))
+        finally:
+            _pending.reset(token)
+
+    return run(steps())
 
 
 class _Connecting:
@@ -112,13 +120,7 @@ class _Connecting:
         connection.pgconn.finish()
 
 
-class _ConnectingAsync(_Connecting):
-    async def checked(self, connection: object, role: str, asks: bool) -> Any:
-        """Return nothing: connecting has asked for the kind."""
-
-
 _CONNECTING: Final = _Connecting()
-_CONNECTING_ASYNC: Final = _ConnectingAsync()
 
 
 def _request(pending: _Pending) -> connect_search.Request:
@@ -157,33 +159,14 @@ def _asked(options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _
 
 
 def parameters(options: Options) -> Callable[[Method], Method]:
-    """``Connection._get_connection_params``."""
+    """``_get_connection_params`` of both classes."""
 
-    def make(original: Method) -> Method:
-        @functools.wraps(original)
-        def _get_connection_params(cls: Any, conninfo: str, **kwargs: object) -> Any:
-            pending = _seen(options, conninfo, kwargs)
-            pending.parameters = found = original(cls, conninfo, **kwargs)
-            return found
+    def steps(original: Method, cls: object, conninfo: str, **kwargs: Any) -> Flow[Any]:
+        pending = _seen(options, conninfo, kwargs)
+        pending.parameters = found = yield functools.partial(original, cls, conninfo, **kwargs)
+        return found
 
-        return _get_connection_params
-
-    return make
-
-
-def parameters_async(options: Options) -> Callable[[Method], Method]:
-    """``AsyncConnection._get_connection_params``."""
-
-    def make(original: Method) -> Method:
-        @functools.wraps(original)
-        async def _get_connection_params(cls: Any, conninfo: str, **kwargs: object) -> Any:
-            pending = _seen(options, conninfo, kwargs)
-            pending.parameters = found = await original(cls, conninfo, **kwargs)
-            return found
-
-        return _get_connection_params
-
-    return make
+    return as_flow(steps)
 
 
 def _seen(options: Options, conninfo: str, kwargs: dict[str, Any]) -> _Pending:

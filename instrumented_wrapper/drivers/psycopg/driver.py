@@ -47,6 +47,7 @@ class Psycopg(SettingsQueries, TrackedDriver):
     settings: Sequence[str] = SETTINGS
     room = postgresql
     operational_error = psycopg.OperationalError
+    error_number: int | None = None  # only a text stands in psycopg's errors
     raises: tuple[type[Exception], ...] = (psycopg.Error,)
 
     session_of = staticmethod(record_of)
@@ -56,11 +57,6 @@ class Psycopg(SettingsQueries, TrackedDriver):
     def within(self) -> Psycopg:
         """The same, for use within psycopg's own generators."""
         return _WITHIN
-
-    @property
-    def error_number(self) -> int | None:
-        """Only a text stands in psycopg's errors."""
-        return None
 
     def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
         """Return nothing: pools look at the connection."""

@@ -65,9 +65,9 @@ def _observe(patches: Patches, options: Options, flows: Flows, spans: QuerySpans
     patches.wrap(Connection, "connect", connect.connecting_with(options, spans, flows))
     patches.wrap(AsyncConnection, "connect", connect.connecting_with_async(options, spans, flows))
     patches.replace(psycopg, "connect", Connection.connect)
-    for kind, make in ((Connection, connect.parameters), (AsyncConnection, connect.parameters_async)):
+    for kind in (Connection, AsyncConnection):
         if hasattr(kind, "_get_connection_params"):
-            patches.close_over(kind, "_get_connection_params", make(options))
+            patches.close_over(kind, "_get_connection_params", connect.parameters(options))
 
 
 def _look_after(patches: Patches, flows: Flows, spans: QuerySpans) -> None:
@@ -81,12 +81,12 @@ def _look_after(patches: Patches, flows: Flows, spans: QuerySpans) -> None:
     _server_cursors(patches, own_pgconn.__get__)
     patches.close_over(BaseCursor, "_start_query", statements.starting(DRIVER, flows))
     patches.close_over(BaseCursor, "_convert_query", statements.converting)
-    patches.close_over(Connection, "close", seams.closing(DRIVER, flows))
-    patches.close_over(AsyncConnection, "close", seams.closing_async(DRIVER, flows))
+    for kind in (Connection, AsyncConnection):
+        patches.close_over(kind, "close", seams.closing(DRIVER, flows))
     if hasattr(AsyncConnection, "_try_cancel"):  # since 3.2
         patches.close_over(AsyncConnection, "_try_cancel", seams.giving_up)
     patches.close_over(Connection, "__exit__", transactions.leaving_connection)
-    patches.close_over(AsyncConnection, "__aexit__", transactions.leaving_connection_async)
+    patches.close_over(AsyncConnection, "__aexit__", transactions.leaving_connection)
     patches.close_over(psycopg.Pipeline, "__exit__", seams.leaving_pipeline(DRIVER, flows))
     patches.close_over(psycopg.AsyncPipeline, "__aexit__", seams.leaving_pipeline_async(DRIVER, flows))
     patches.close_over(psycopg.Transaction, "__enter__", transactions.entering)

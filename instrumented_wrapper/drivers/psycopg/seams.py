@@ -20,6 +20,7 @@ from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, l
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_the_apps_doing
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
+from instrumented_wrapper.runners import as_flow
 
 Method = Callable[..., Any]
 _OK: Final = int(pq.ConnStatus.OK)
@@ -124,41 +125,16 @@ def _question_after(driver: Driver, flows: Flows, pipeline: Any) -> Any:
 
 
 def closing(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
-    """``Connection.close``."""
+    """``Connection.close`` and ``AsyncConnection.close``: a reset first, where there is something to reset."""
 
-    def make(original: Method) -> Method:
-        @functools.wraps(original)
-        def close(self: Any) -> None:
-            record = record_of(self)
-            if record is None or _goes_to_pool(self):
-                return original(self)  # type: ignore[no-any-return]
-            if flow := _last_reset(driver, flows, self, record):
-                with closed_if_interrupted(partial(driver.abandon, self)):
-                    flows.run(flow)
-            return original(self)  # type: ignore[no-any-return]
+    def steps(original: Method, connection: Any) -> Flow[None]:
+        known = None if _goes_to_pool(connection) else record_of(connection)
+        if known is not None and (reset := _last_reset(driver, flows, connection, known)):
+            with closed_if_interrupted(partial(driver.abandon, connection)):
+                yield from reset
+        yield partial(original, connection)
 
-        return close
-
-    return make
-
-
-def closing_async(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
-    """``AsyncConnection.close``."""
-
-    def make(original: Method) -> Method:
-        @functools.wraps(original)
-        async def close(self: Any) -> None:
-            record = record_of(self)
-            if record is None or _goes_to_pool(self):
-                return await original(self)  # type: ignore[no-any-return]
-            if flow := _last_reset(driver, flows, self, record):
-                with closed_if_interrupted(partial(driver.abandon, self)):
-                    await flows.run_async(flow)
-            return await original(self)  # type: ignore[no-any-return]
-
-        return close
-
-    return make
+    return as_flow(steps)
 
 
 def giving_up(original: Method) -> Method:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from psycopg import Rollback, pq
 
+from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 from instrumented_wrapper.errors import FailoverError, again
+from instrumented_wrapper.runners import as_flow
 
 Method = Callable[..., Any]
 _BAD = int(pq.ConnStatus.BAD)
@@ -107,38 +110,17 @@ def leaving_async(original: Method) -> Method:
     return __aexit__
 
 
-def leaving_connection(original: Method) -> Method:
-    """``Connection.__exit__``: psycopg says nothing where the connection was closed within the block."""
-
-    @functools.wraps(original)
-    def __exit__(self: Any, kind: Any, error: Any, traceback: Any) -> Any:
-        try:
-            if error is None and self.pgconn.status == _BAD and _lost_unseen(self):
-                self.commit()  # psycopg would leave in silence: this says what became of the transaction
-            return original(self, kind, error, traceback)
-        except FailoverError:
-            if not getattr(self, "_pool", None):
-                self.close()  # it is alive, and the block was to close it
-            raise
-
-    return __exit__
-
-
-def leaving_connection_async(original: Method) -> Method:
-    """``AsyncConnection.__aexit__``."""
-
-    @functools.wraps(original)
-    async def __aexit__(self: Any, kind: Any, error: Any, traceback: Any) -> Any:
-        try:
-            if error is None and self.pgconn.status == _BAD and _lost_unseen(self):
-                await self.commit()  # psycopg would leave in silence: this says what became of the transaction
-            return await original(self, kind, error, traceback)
-        except FailoverError:
-            if not getattr(self, "_pool", None):
-                await self.close()  # it is alive, and the block was to close it
-            raise
-
-    return __aexit__
+@as_flow
+def leaving_connection(original: Method, connection: Any, kind: object, error: object, traceback: object) -> Flow[Any]:
+    """``Connection.__exit__``: psycopg reports nothing where the connection was closed within the block."""
+    try:
+        if error is None and connection.pgconn.status == _BAD and _lost_unseen(connection):
+            yield connection.commit  # psycopg would leave in silence: this says what became of the transaction
+        return (yield partial(original, connection, kind, error, traceback))
+    except FailoverError:
+        if not getattr(connection, "_pool", None):
+            yield connection.close  # it is alive, and the block was to close it
+        raise
 
 
 def _lost_unseen(connection: Any) -> bool:
