@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Final
 
 from asyncpg import pool
@@ -25,8 +26,10 @@ from instrumented_wrapper.databases.postgresql.state import TEMPORARY, clearing
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import configuring, tracked
+from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import measured
 from instrumented_wrapper.pools.measured import name_by
 from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, is_refused, policy
 from instrumented_wrapper.self_test import missing
@@ -34,7 +37,8 @@ from instrumented_wrapper.self_test import missing
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
 _PARTS: Final[dict[Any, list[str]]] = {
-    pool.Pool: ["_get_new_connection"],
+    pool.Pool: """_acquire _get_new_connection release get_idle_size get_size get_min_size get_max_size ._closed
+    ._holders ._queue""".split(),
     pool.PoolConnectionHolder: ["release", "._con", "._in_use", "._pool"],
     Connection: ["reset", "get_reset_query|_get_reset_query"],
 }
@@ -62,6 +66,36 @@ class _Return:
 _under_way: Final[ContextVar[_Return | None]] = ContextVar("return", default=None)
 
 
+def _state(queue: Any) -> PoolState | None:
+    """Return what the pool has now to which a queue of free holders belongs; of one that is closed nothing."""
+    holders = vars(queue)[_HOLDERS]
+    own = holders[0]._pool
+    if own._closed:
+        return None
+    idle, size = own.get_idle_size(), own.get_size()
+    waiting = sum(not waiter.done() for waiter in queue._getters)
+    return PoolState(idle, size - idle, own.get_min_size(), own.get_max_size(), waiting)
+
+
+def _queue_of(own: Any) -> Any:
+    """Return the queue of a pool, whose own class has slots only, and have it know the holders."""
+    if own._queue is None:  # nobody has awaited the pool
+        return SimpleNamespace()
+    vars(own._queue).setdefault(_HOLDERS, own._holders)
+    return own._queue
+
+
+_HOLDERS: Final = "_instrumented_wrapper_holders"
+_MEASURED: Final = measured.MeasuredPool(
+    takes="_acquire",
+    gives="release",
+    connection_of=lambda proxy: getattr(proxy, "_con", None),
+    state=_state,
+    exhausted=(TimeoutError,),
+    keeper=_queue_of,
+)
+
+
 def install(patches: Patches, options: Options, flows: Flows) -> str:
     """Patch the pool."""
     if lacking := ", ".join(missing(_PARTS)):
@@ -69,6 +103,8 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
         return f"left alone: it lacks {lacking}"
     patches.close_over(pool.Pool, "_get_new_connection", _configuring)
     patches.close_over(pool.PoolConnectionHolder, "release", functools.partial(_releasing, flows))
+    if options.metrics:
+        measured.install_async(patches, flows.pools, pool.Pool, _MEASURED)
     patches.close_over(Connection, "reset", functools.partial(_resetting, flows))
     if hasattr(Connection, "_reset"):
         patches.close_over(Connection, "get_reset_query", functools.partial(_adding, flows))

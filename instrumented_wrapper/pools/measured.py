@@ -1,4 +1,4 @@
-"""Metrics of a pool whose calls block. Its server and database are its name, unless it has one of its own.
+"""Metrics of a pool. Its server and database are its name, unless it has one of its own.
 
 Knows no pool: which methods hand connections out and take them back, and what a pool has, is for its own file to say.
 """
@@ -15,7 +15,7 @@ from instrumented_wrapper.operations import Pools, PoolState, Site
 from instrumented_wrapper.patching import Patches
 
 Method = Callable[..., Any]
-# In the pool's own `__dict__`: what is known of it, as `_Known`.
+# In the `__dict__` of the pool, or of what it has always: what is known of it, as `_Known`.
 _KNOWN: Final = "_instrumented_wrapper"
 
 
@@ -29,6 +29,7 @@ class MeasuredPool(NamedTuple):
         state: returns what a pool has now.
         exhausted: what `takes` raises where there is no connection.
         name: returns the pool's own name, where it has one.
+        keeper: returns what is known to live as long as the pool, for a pool whose class has slots only.
     """
 
     takes: str
@@ -37,6 +38,7 @@ class MeasuredPool(NamedTuple):
     state: Callable[[Any], PoolState | None]
     exhausted: tuple[type[Exception], ...] = ()
     name: Callable[[Any], str] | None = None
+    keeper: Callable[[Any], Any] = lambda pool: pool
 
 
 class _Known:
@@ -53,6 +55,12 @@ def install(patches: Patches, pools: Pools, kind: type[Any], measured: MeasuredP
     patches.close_over(kind, measured.gives, functools.partial(_taking_back, pools, measured))
 
 
+def install_async(patches: Patches, pools: Pools, kind: type[Any], measured: MeasuredPool) -> None:
+    """Patch the two methods of a pool whose calls are awaited."""
+    patches.close_over(kind, measured.takes, functools.partial(_checking_out_async, pools, measured))
+    patches.close_over(kind, measured.gives, functools.partial(_taking_back, pools, measured))
+
+
 def _checking_out(pools: Pools, measured: MeasuredPool, original: Method) -> Method:
     @functools.wraps(original)
     def take(self: Any, *args: object, **kwargs: object) -> Any:
@@ -62,8 +70,7 @@ def _checking_out(pools: Pools, measured: MeasuredPool, original: Method) -> Met
         try:
             taken = original(self, *args, **kwargs)
         except measured.exhausted:
-            if (known := vars(self).get(_KNOWN)) is not None:
-                pools.timed_out(known.name)
+            _timed_out(pools, measured, self)
             raise
         if (connection := measured.connection_of(taken)) is not None:
             _checked_out(pools, measured, self, connection, started)
@@ -72,14 +79,38 @@ def _checking_out(pools: Pools, measured: MeasuredPool, original: Method) -> Met
     return take
 
 
+def _checking_out_async(pools: Pools, measured: MeasuredPool, original: Method) -> Method:
+    @functools.wraps(original)
+    async def take(self: Any, *args: object, **kwargs: object) -> Any:
+        if not pools.listens():
+            return await original(self, *args, **kwargs)
+        started = perf_counter()
+        try:
+            taken = await original(self, *args, **kwargs)
+        except measured.exhausted:
+            _timed_out(pools, measured, self)
+            raise
+        if (connection := measured.connection_of(taken)) is not None:
+            _checked_out(pools, measured, self, connection, started)
+        return taken
+
+    return take
+
+
+def _timed_out(pools: Pools, measured: MeasuredPool, pool: object) -> None:
+    if (known := vars(measured.keeper(pool)).get(_KNOWN)) is not None:
+        pools.timed_out(known.name)
+
+
 def _checked_out(pools: Pools, measured: MeasuredPool, pool: object, connection: object, started: float) -> None:
     session = tracked_as(connection)
     if session is None or not session.options.metrics:
         return
-    known: _Known | None = vars(pool).get(_KNOWN)
+    keeper = measured.keeper(pool)
+    known: _Known | None = vars(keeper).get(_KNOWN)
     if known is None or known.pools is not pools:
-        known = vars(pool)[_KNOWN] = _Known(pools, measured.name(pool) if measured.name else name_by(session.site()))
-        pools.watch(pool, known.name, measured.state)
+        known = vars(keeper)[_KNOWN] = _Known(pools, measured.name(pool) if measured.name else name_by(session.site()))
+        pools.watch(keeper, known.name, measured.state)
     now = perf_counter()
     known.since[id(connection)] = now
     pools.waited(known.name, now - started)
@@ -94,7 +125,7 @@ def name_by(site: Site) -> str:
 def _taking_back(pools: Pools, measured: MeasuredPool, original: Method) -> Method:
     @functools.wraps(original)
     def give(self: Any, *args: object, **kwargs: object) -> Any:
-        known: _Known | None = vars(self).get(_KNOWN)
+        known: _Known | None = vars(measured.keeper(self)).get(_KNOWN)
         given = next(iter((*args, *kwargs.values())), None)
         if known is not None and (since := known.since.pop(id(measured.connection_of(given)), 0.0)):
             pools.used(known.name, perf_counter() - since)

@@ -192,3 +192,41 @@ async def test_a_report_names_only_what_asyncpg_leaves(app: App, spans, superuse
             assert await connection.fetchval("SELECT current_user") == "pool_tenant"
     (leak,) = spans.named("session_state.leak")
     assert leak.attributes["instrumented_wrapper.settings"] == ("role",)
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def measured(reader: Any, name: str) -> dict[str, Any]:
+    """Return the points of the pool of that name, by metric; the counts by state."""
+    found: dict[str, Any] = {}
+    for resource in reader.get_metrics_data().resource_metrics:
+        for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+            short = metric.name.removeprefix("db.client.connection.")
+            for point in metric.data.data_points if short != metric.name else ():
+                if point.attributes["db.client.connection.pool.name"] == name:
+                    found[point.attributes.get("db.client.connection.state", short)] = point
+    return found
+
+
+async def test_what_a_pool_has_and_how_long_it_is_waited_for(app: App, reader) -> None:
+    with Proxy(app.cluster.primary.host, app.cluster.primary.port) as proxy:  # for a name of its own
+        name = f"{proxy.host}:{proxy.port}/app"
+        pool = app.pool(proxy, min_size=1, max_size=2)
+        with pytest.raises(asyncpg.InterfaceError):
+            await pool.acquire()
+        await pool
+        async with pool.acquire(), pool.acquire():
+            with pytest.raises(TimeoutError):
+                await pool.acquire(timeout=0.01)
+            waiting = asyncio.create_task(pool.acquire().__aenter__())
+            await asyncio.sleep(0)
+            points = measured(reader, name)
+            told = ("idle", "used", "idle.min", "max", "pending_requests", "timeouts")
+            assert [points[each].value for each in told] == [0, 2, 1, 2, 1, 1]
+        await pool.release(await waiting)
+        points = measured(reader, name)
+        assert [points[each].value for each in ("idle", "used", "pending_requests")] == [2, 0, 0]
+        assert [points[each].count for each in ("wait_time", "use_time")] == [3, 3]
+        await pool.close()
+        assert {*measured(reader, name)} == {"wait_time", "use_time", "timeouts"}, "a pool that is closed has nothing"
