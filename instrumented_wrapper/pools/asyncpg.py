@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 
-from asyncpg import pool
+from asyncpg import exceptions, pool
 from asyncpg.connection import Connection
 
 from instrumented_wrapper import handlers
@@ -176,6 +176,19 @@ def _return_of(connection: Any) -> _Return | None:
     return current if current is not None and current.session.connection() is connection else None
 
 
+@contextmanager
+def _losing(connection: Any, session: TrackedConnection) -> Iterator[None]:
+    """While inside, a loss has the pool discard the connection; where failover is on, the app need not hear of it."""
+    try:
+        yield
+    except (exceptions.PostgresError, exceptions.InterfaceError, exceptions.InternalClientError, OSError) as error:
+        unasked = isinstance(error, exceptions.InternalClientError)  # the server's last words were read before
+        if not (session.failover and (unasked or _driver_of(connection).is_lost(connection, error))):
+            raise
+        logger.info("asyncpg's pool discards a connection that was lost: %s", type(error).__name__)
+        raise _NotReset from error
+
+
 def _rolling_back(flows: Flows, original: Method) -> Method:
     """``Connection._reset``, with which each reset begins: it rolls back.
 
@@ -184,8 +197,10 @@ def _rolling_back(flows: Flows, original: Method) -> Method:
 
     @functools.wraps(original)
     async def _reset(self: Any) -> None:
-        await original(self)
-        if (current := _return_of(self)) is None:
+        current = _return_of(self)
+        with nullcontext() if current is None else _losing(self, current.session):
+            await original(self)
+        if current is None:
             return
         current.session.on_server.open.end()
         if (by_app := _is_reset_by_app(self)) or handlers.reset_handler() is not None:
@@ -223,7 +238,7 @@ def _resetting(flows: Flows, original: Method) -> Method:
         current = _return_of(self)
         if current is None or _is_reset_by_app(self):
             return await original(self, *args, **kwargs)  # type: ignore[no-any-return]
-        with current.observed:
+        with _losing(self, current.session), current.observed:
             await original(self, *args, **kwargs)
         _settle(current.session, current.text)
         if policy(current.session, ON) == REPORT:

@@ -19,10 +19,27 @@ COMMIT, ROLLBACK = "_Transaction__commit", "_Transaction__rollback"
 
 
 def blocks(patches: Patches) -> None:
-    """Patch what ends a block."""
+    """Patch what begins and ends a block."""
+    patches.close_over(Transaction, "start", _starting)
     patches.close_over(Transaction, COMMIT, _committing)
     patches.close_over(Transaction, ROLLBACK, _rolling_back)
     patches.close_over(Transaction, "__aexit__", _leaving)
+
+
+def _starting(original: Method) -> Method:
+    """The begin: asyncpg takes the block for open as soon as it is sent, which it is not where it met a loss."""
+
+    @functools.wraps(original)
+    async def start(self: Any) -> None:
+        try:
+            await original(self)
+        except FailoverError:
+            if self._connection._top_xact is self:
+                self._connection._top_xact = None
+                await _over(self)
+            raise
+
+    return start
 
 
 def _committing(original: Method) -> Method:
@@ -33,13 +50,18 @@ def _committing(original: Method) -> Method:
         try:
             await original(self)
         except FailoverError:
-            connection = self._connection
-            if not self._nested and not connection.is_closed() and connection.is_in_transaction():
-                with suppress(*ADAPTER.raises):  # it is lost again: the next statement finds that
-                    await connection.execute("ROLLBACK;")
+            await _over(self)
             raise
 
     return commit
+
+
+async def _over(block: Any) -> None:
+    """Roll back what a switch refuses until then: the app has no block any more whose exit would do so."""
+    connection = block._connection
+    if not block._nested and not connection.is_closed() and connection.is_in_transaction():
+        with suppress(*ADAPTER.raises):  # it is lost again: the next statement finds that
+            await connection.execute("ROLLBACK;")
 
 
 def _rolling_back(original: Method) -> Method:

@@ -17,6 +17,7 @@ from instrumented_wrapper import (  # noqa: E402
     FailoverFailedError,
     FailoverSuccessError,
     SessionStateTransferHandlers,
+    TransactionResolutionUnknownError,
     session_state,
     switch_async,
 )
@@ -223,6 +224,23 @@ async def test_a_loss_at_the_begin_of_a_block_is_no_news(app: App) -> None:
         assert connection.is_in_transaction()
         assert await connection.fetchval("SELECT 1") == 1
     await connection.close()
+
+
+@pytest.mark.parametrize("command", [b"BEGIN;", b"COMMIT;"])
+async def test_a_block_that_loses_its_connection_at_its_begin_or_end_is_over(app: App, command: bytes) -> None:
+    with Proxy(app.cluster.primary.host, app.cluster.primary.port) as proxy:
+        connection = await app.connect(proxy, app.cluster.primary)
+        for forward in (True, False):
+            proxy.cut_when(command, forward=forward)
+            with pytest.raises((FailoverSuccessError, TransactionResolutionUnknownError)):
+                async with connection.transaction():
+                    await connection.fetchval("SELECT 1")
+            assert not connection.is_in_transaction()
+            async with connection.transaction():  # and no savepoint
+                assert await connection.fetchval("SELECT 1") == 1
+            assert not connection.is_in_transaction()
+            await switch_async(connection, proxy.host, proxy.port)
+        await connection.close()
 
 
 async def test_a_block_by_hand(app: App) -> None:
