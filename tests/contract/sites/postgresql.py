@@ -45,6 +45,34 @@ class PostgreSQL:
             "SELECT pg_advisory_lock(42)": "advisory locks",
         }
     )
+    # the same, once more for every other way to leave it
+    leaving_too: Mapping[str, str] = MappingProxyType(
+        {
+            "CREATE TEMPORARY TABLE scratch AS SELECT 1": "temporary tables",
+            "SELECT 1 AS n INTO TEMP scratch": "temporary tables",
+            "CREATE TABLE pg_temp.scratch (n int)": "temporary tables",
+            "BEGIN; DECLARE held CURSOR WITH HOLD FOR SELECT 1; COMMIT": "held cursors",
+            "SELECT pg_try_advisory_lock_shared(42)": "advisory locks",
+            "WITH lock AS (SELECT pg_advisory_lock(42)) SELECT * FROM lock": "advisory locks",
+            "DO $$ BEGIN PERFORM pg_advisory_lock(42); END $$": "advisory locks",
+            "DO $$ BEGIN CREATE TEMP TABLE scratch (n int); END $$": "temporary tables",
+            "CALL {0}_listens()": "LISTEN",
+            "SELECT {0}_creates()": "temporary tables",
+        }
+    )
+    code_that_leaves = (
+        "CREATE PROCEDURE {0}_listens() LANGUAGE plpgsql AS $$ BEGIN LISTEN news; END $$;"
+        " CREATE FUNCTION {0}_creates() RETURNS void LANGUAGE plpgsql"
+        " AS $$ BEGIN EXECUTE 'CREATE TEMP TABLE scratch (n int)'; END $$"
+    )
+    leaves_nothing: Sequence[str] = (
+        "BEGIN; SET LOCAL work_mem = '1MB'; COMMIT",
+        "SELECT 'SET work_mem'",
+        "-- SET work_mem\nSELECT 1",
+        "SELECT pg_advisory_xact_lock(42)",
+        "SELECT set_config('work_mem', '1MB', true)",
+        "BEGIN; CREATE TEMP TABLE scratch (n int) ON COMMIT DROP; COMMIT",
+    )
     locks, lock = ("SELECT pg_advisory_lock(%s)", "SELECT pg_advisory_unlock(%s)"), 4711
     # texts after which nothing of all that is left, and after which something is
     ended: Sequence[Sequence[str]] = (
@@ -56,6 +84,7 @@ class PostgreSQL:
         ("LISTEN news", "LISTEN news", "LISTEN more", "UNLISTEN more", "UNLISTEN News"),
         ("LISTEN news", "BEGIN", "UNLISTEN news", "COMMIT"),
         ("LISTEN news", "BEGIN", "UNLISTEN *", "COMMIT"),
+        ("DO $$ BEGIN CREATE TEMP TABLE scratch (n int); END $$", "DISCARD ALL"),
         ("PREPARE plan AS SELECT 1", "DEALLOCATE plan"),
         ("PREPARE plan AS SELECT 1", "BEGIN", "DEALLOCATE PREPARE plan", "ROLLBACK"),
         ("PREPARE plan AS SELECT 1", "DEALLOCATE ALL"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,8 @@ from instrumented_wrapper import (
     FailoverSuccessError,
     SessionStateTransferHandlers,
     session_state,
-    switch_async,
 )
-from servers import Proxy, guard
+from servers import guard
 
 from .server_session import NUMBER
 
@@ -105,50 +103,6 @@ async def test_a_cancelled_statement_is_no_loss(app, pair, spans) -> None:
 
 
 # --- the event loop -------------------------------------------------------------------------------------------------
-
-
-async def test_other_tasks_run_while_no_server_answers(app, pair) -> None:
-    with Proxy(pair.primary.host, pair.primary.port) as proxy:
-        connection, other = await app.connect(proxy, proxy), await app.connect()
-        proxy.hold()
-        await off(end, pair.primary, await other_session(pair, other, connection))
-        moved = asyncio.create_task(session(connection))
-        for _ in range(20):
-            assert await ask(other, "SELECT 1") == [(1,)]
-        assert not moved.done()
-        proxy.release()
-        with pytest.raises(FailoverSuccessError):
-            await moved
-        await connection.ensure_closed()
-        await other.ensure_closed()
-
-
-async def other_session(pair: Any, *known: Any) -> int:
-    """Return the number of the session of the last one, which cannot be asked."""
-    numbers = {int(row[0]) for row in await off(pair.primary.sql, SESSIONS)}
-    (left,) = numbers - {connection.thread_id() for connection in known[:-1]}
-    return left
-
-
-async def test_many_connections_that_are_lost_together(app, pair) -> None:
-    connections = [await app.connect() for _ in range(50)]
-    await asyncio.gather(*(ask(connection, f"SET @tenant = {n}") for n, connection in enumerate(connections)))
-    await off(end, pair.primary, *(connection.thread_id() for connection in connections))
-    turns = 0
-
-    async def goes_on() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    ticker = asyncio.create_task(goes_on())
-    found = await asyncio.gather(*(ask(connection, "SELECT @tenant") for connection in connections))
-    ticker.cancel()
-    assert found == [[(n,)] for n in range(50)]
-    assert turns > 50
-    await asyncio.gather(*(connection.ensure_closed() for connection in connections))
-    assert await off(nobody_is_left, pair)
 
 
 async def test_a_statement_of_another_task_waits_for_the_switch(app, pair) -> None:
@@ -312,18 +266,6 @@ async def test_a_release_that_is_cancelled_closes_the_connection(app, pair) -> N
     async with pool.acquire() as other:
         assert other is not connection
     await closed(pool)
-
-
-async def test_nothing_is_left_open_by_many_switches(app, pair) -> None:
-    connection = await app.connect()
-    await ask(connection, "SET @tenant = 'acme'")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ResourceWarning)
-        for _ in range(30):
-            await switch_async(connection)
-    assert await ask(connection, "SELECT @tenant") == [("acme",)]
-    assert await off(guard.wait_until, lambda: len(pair.primary.sql(SESSIONS)) == 1, 60)
-    await connection.ensure_closed()
 
 
 async def test_what_lost_state_in_the_pool_is_not_handed_out(app, pair) -> None:

@@ -283,16 +283,6 @@ def test_the_next_borrower_inherits_nothing(pool, cluster, resets: bool) -> None
     borrowed.close()
 
 
-def test_two_hundred_switches(connect, cluster) -> None:
-    connection = connect(autocommit=True)
-    ask(connection, "SET @x = 1, time_zone = '+02:00'")
-    for _ in range(200):
-        switch(connection)
-    mine = "SELECT id FROM information_schema.processlist WHERE user = 'app'"
-    assert cluster.primary.sql(mine) == [(str(session(connection)),)]
-    assert ask(connection, "SELECT @x, @@time_zone") == [(1, "+02:00")]
-
-
 # --- the current span, as a query attribute -----------------------------------------------------------------------
 
 

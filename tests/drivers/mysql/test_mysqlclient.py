@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper import reset_session, switch
+from instrumented_wrapper import reset_session
 
 from .conftest import close
 from .server_session import ask, end, make_table, other_account, session
@@ -119,13 +119,3 @@ def test_another_user_over_a_switch(connect, cluster) -> None:
     who = ask(connection, "SELECT CURRENT_USER(), DATABASE()")
     assert who == [("other@%", "other")]
     assert ask(moved(connection, cluster), "SELECT CURRENT_USER(), DATABASE()") == who
-
-
-def test_two_hundred_switches(connect, cluster) -> None:
-    connection = connect()
-    ask(connection, "SET @x = 1, time_zone = '+02:00'")
-    for _ in range(200):
-        switch(connection)
-    mine = "SELECT id FROM information_schema.processlist WHERE user = 'app'"
-    assert cluster.primary.sql(mine) == [(str(session(connection)),)]
-    assert ask(connection, "SELECT @x, @@time_zone") == [(1, "+02:00")]

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import Rollback
 
-from instrumented_wrapper import FailoverSuccessError, TransactionResolutionUnknownError
+from instrumented_wrapper import FailoverSuccessError
 from servers import Proxy
 
 from ..side import Side, done, dsn, inside, rows
@@ -193,32 +193,6 @@ async def test_commit_by_text_is_refused_too(side: Side, watch: Watch, ending: s
     await done(connection.execute("ROLLBACK"))
     await done(connection.execute(watch.insert("four")))
     assert watch.words() == ["four"]
-
-
-@pytest.mark.parametrize("ending", ["COMMIT", "END", "COMMIT AND CHAIN", "INSERT INTO {table} VALUES ('x'); COMMIT"])
-async def test_commit_by_text_whose_answer_is_lost(side: Side, watch: Watch, proxy: Proxy, ending: str) -> None:
-    connection = await side.connect(dsn(proxy), autocommit=True, instrumented_wrapper={"failover": "on"})
-    await done(connection.execute("BEGIN"))
-    await done(connection.execute(watch.insert("one")))
-    proxy.cut_when(ending.format(table=watch.table).encode(), forward=True)
-    with pytest.raises(TransactionResolutionUnknownError) as told:
-        await done(connection.execute(ending.format(table=watch.table)))
-    assert (told.value.transaction, told.value.may_have_run) == ("unknown", True)
-    assert "one" in watch.words()
-    await done(connection.execute(watch.insert("new")))
-    assert watch.words()[-1] == "new"
-
-
-async def test_first_statement_without_autocommit(side: Side, watch: Watch, proxy: Proxy) -> None:
-    connection = await side.connect(dsn(proxy), instrumented_wrapper={"failover": "on"})
-    proxy.cut_when(b"BEGIN")
-    with pytest.raises(LOST) as told:
-        await done(connection.execute(watch.insert("one")))
-    assert (told.value.transaction, told.value.may_have_run) == ("rolled_back", False)
-    with pytest.raises(LOST):
-        await done(connection.commit())
-    await done(connection.rollback())
-    assert watch.words() == []
 
 
 async def test_entry_of_a_block_is_lost(side: Side, watch: Watch, proxy: Proxy) -> None:

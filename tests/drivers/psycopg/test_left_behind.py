@@ -134,3 +134,12 @@ async def test_code_that_committed_before_it_failed(side: Side, watch: Watch, ro
     watch.sql(f"CREATE PROCEDURE {role}_taken() LANGUAGE plpgsql AS {body}")
     await refused(connection, f"DO {body}" if verb == "DO" else f"CALL {role}_taken()")
     await check_role_carried(connection, watch, role)
+
+
+async def test_load_by_a_superuser(side: Side, watch: Watch) -> None:
+    connection = await side.connect(watch.dsn(user="postgres", password=""), autocommit=True)
+    await done(connection.execute("LOAD 'plpgsql'"))
+    watch.sql(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 10000)")
+    with pytest.raises(FailoverSuccessError) as told:
+        await done(connection.execute("SELECT 1"))
+    assert told.value.not_restored == ("LOAD",)

@@ -9,7 +9,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError, SessionStateTransferHandlers, TransactionResolutionUnknownError
 
 from ..side import Side, done, inside, listed, rows
@@ -237,14 +236,6 @@ async def test_a_handler_that_did_it(side: Side, superuser: str, administrator: 
         SessionStateTransferHandlers.reset_transfer_session_state_on_switch_func()
 
 
-async def test_transfer_is_off(side: Side, superuser: str, administrator: Any) -> None:
-    connection = await side.connect(superuser, autocommit=True, transfer_session_state_on_switch=False, **ON)
-    for text in SESSION:
-        await done(connection.execute(text))
-    end(administrator, connection)
-    assert await rows(connection, "SELECT 1 AS refused") == [(1,)]
-
-
 async def test_the_baseline_of_a_pool(side: Side, superuser: str, administrator: Any) -> None:
     """What the pool has configured is missing, too; the pool makes another connection."""
 
@@ -266,51 +257,4 @@ async def test_the_baseline_of_a_pool(side: Side, superuser: str, administrator:
         assert await rows(other, "SELECT current_user") == [("walk_other",)]
 
 
-async def test_a_reset_that_the_app_asks_for(side: Side, superuser: str, administrator: Any) -> None:
-    """A reset at the end of a refused session is no way out: only one that the app asks for is."""
-    connection = await lost(side, superuser, administrator)
-    verb = instrumented_wrapper.reset_session_async if side.is_async else instrumented_wrapper.reset_session
-    assert await done(verb(connection))
-    assert await rows(connection, "SELECT 1 AS refused") == [(1,)]
-    await done(connection.close())
-
-
 NAMELESS = "SELECT set_config('walk.' || 'nameless', 'hidden', false)"
-
-
-async def nameless(side: Side, conninfo: str, failover: str) -> Any:
-    """Return a connection that was moved without a setting whose name no text spells."""
-    connection = await side.connect(conninfo, autocommit=True, instrumented_wrapper={"failover": failover})
-    await done(connection.execute(NAMELESS))
-    verb = instrumented_wrapper.switch_async if side.is_async else instrumented_wrapper.switch
-    with pytest.raises(FailoverSuccessError, match=r"refused until you call reset_session\(\)"):
-        await done(verb(connection))
-    await done(connection.execute("SET work_mem = '7MB'"))
-    return connection
-
-
-async def test_a_second_loss(side: Side, superuser: str, administrator: Any) -> None:
-    connection = await nameless(side, superuser, "on")
-    end(administrator, connection)
-    reset = instrumented_wrapper.reset_session_async if side.is_async else instrumented_wrapper.reset_session
-    assert not await done(reset(connection))
-    for _ in range(2):
-        with pytest.raises(FailoverSuccessError) as told:
-            await done(connection.execute("SELECT 1 AS refused"))
-        assert told.value.not_restored == ("custom settings",)
-        pid = connection.info.backend_pid
-        assert administrator.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone()
-    assert await done(reset(connection))
-    assert await rows(connection, "SELECT 1 AS refused") == [(1,)]
-
-
-async def test_a_loss_without_failover(side: Side, superuser: str, administrator: Any) -> None:
-    """The driver's own error says that the connection is gone, not the refusal."""
-    connection = await nameless(side, superuser, "off")
-    with pytest.raises(FailoverSuccessError):
-        await done(connection.execute("SELECT 1 AS refused"))
-    end(administrator, connection)
-    for _ in range(2):
-        with pytest.raises(psycopg.OperationalError) as told:
-            await done(connection.execute("SELECT 1 AS refused"))
-        assert not isinstance(told.value, FailoverSuccessError)
