@@ -73,6 +73,9 @@ class ForAsyncMySQL(ForMySQL, Protocol):
     def encode_in(self, connection: Any, charset: str) -> None:
         """Have the driver encode what it sends in a character set."""
 
+    def collation(self, charset: str) -> str:
+        """Return the collation that a connect asks for with a character set."""
+
     def before_construction(self, connection: Any) -> None:
         """Prepare an object whose ``__init__`` may refuse its arguments."""
         return
@@ -226,7 +229,8 @@ class ForAsyncMySQL(ForMySQL, Protocol):
             return False
         sql_mode, init_command = (getattr(connection, name) for name in self.at_connect)
         texts = [tracking.ENABLE] if TRACKED in connection.__dict__ else []
-        texts.append(f"SET NAMES {record.driver_state.get('charset') or connection._charset}")
+        charset = record.driver_state.get("charset") or connection._charset
+        texts.append(f"SET NAMES {charset} COLLATE {self.collation(charset)}")
         texts += [] if sql_mode is None else [f"SET sql_mode={sql_mode}"]
         texts += [] if init_command is None else [init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)

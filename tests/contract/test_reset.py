@@ -278,6 +278,16 @@ def test_a_reset_without_an_answer_has_failed_in_all_its_entries(
     assert failed_resets(measured)
 
 
+def test_a_reset_of_the_whole_session_brings_back_what_connecting_sets(driver: DriverUnderTest, connect, site) -> None:
+    """What cannot be undone by itself is undone by a reset that takes all with it, the encoding included."""
+    driver.needs("server")
+    connection = connect(autocommit=True, instrumented_wrapper={"reset_scope": "session"})
+    before = driver.execute(connection, site.all_settings)
+    leave_state(driver, connection, site)
+    driver.verb("reset_session")(connection)
+    assert driver.execute(connection, site.all_settings) == before
+
+
 # --- pools ------------------------------------------------------------------------------------------------------
 
 

@@ -69,3 +69,7 @@ class AioMySQL(ForAsyncMySQL):
     def encode_in(self, connection: Any, charset: str) -> None:
         """Set what ``set_charset`` sets."""
         connection._charset, connection._encoding = charset, charset_by_name(charset).encoding
+
+    def collation(self, charset: str) -> str:
+        """Return that of the handshake."""
+        return str(charset_by_name(charset).collation)

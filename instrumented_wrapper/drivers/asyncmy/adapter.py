@@ -70,6 +70,10 @@ class AsyncMy(ForAsyncMySQL):
         """Return the transport."""
         return connection._transport
 
+    def collation(self, charset: str) -> str:
+        """Return that of the handshake."""
+        return str(charset_by_name(charset).collation)
+
     def encode_in(self, connection: Any, charset: str) -> None:
         """Set what ``set_charset`` sets."""
         connection._charset, connection._encoding = charset, charset_by_name(charset).encoding

@@ -43,6 +43,9 @@ class MariaDB:
     in_effect = "SELECT @@session.tx_read_only, @@session.tx_isolation"
     changed_in_effect = (1, "SERIALIZABLE")
     default_in_effect = (0, "REPEATABLE-READ")
+    all_settings = (
+        "SHOW SESSION VARIABLES WHERE Variable_name RLIKE '^(autocommit|char|coll|foreign|sql_mode|time_zone|tx|tran)'"
+    )
     leaving: Mapping[str, str] = MappingProxyType(
         {
             "PREPARE plan FROM 'SELECT 1'": "prepared statements",

@@ -37,6 +37,7 @@ class PostgreSQL:
     changed_in_effect = ("on", "serializable", "on")
     default_in_effect = ("off", "read committed", "off")
     # statement -> what it leaves in the session, as `.not_restored` names it
+    all_settings = "SELECT name, setting FROM pg_settings ORDER BY name"
     leaving: Mapping[str, str] = MappingProxyType(
         {
             "PREPARE plan AS SELECT 1": "prepared statements",
