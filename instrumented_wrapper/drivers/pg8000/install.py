@@ -183,7 +183,10 @@ def _connections(
         "tpc_prepare",
         lambda original: calls.call(_told(original), Request.TWO_PHASE, begun("PREPARE TRANSACTION")),
     )
-    over("tpc_commit", lambda original: calls.call(_told(original), Request.TWO_PHASE, begun("COMMIT")))
+    over(
+        "tpc_commit",
+        lambda original: two_phase.committing(_told(original), functools.partial(calls.call, begin=begun("COMMIT"))),
+    )
     undo = functools.partial(calls.call, begin=begun("ROLLBACK"))
     over("tpc_rollback", lambda original: two_phase.rolling_back(_told(original), undo))
     over("tpc_recover", lambda original: calls.call(_told(original), Request.STATEMENT))

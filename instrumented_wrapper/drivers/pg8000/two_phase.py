@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
+from pg8000.dbapi import ProgrammingError
+
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.statement import Effects
@@ -17,6 +19,34 @@ _IN_DOUBT: Final = Effects(outcome_unknown_if_lost=True)
 def begins(record: Record, *args: Any) -> Effects:
     """Return what ``tpc_begin`` does."""
     return Effects(begins=True)
+
+
+def committing(original: Method, watched: Method) -> Method:
+    """``tpc_commit``: what is prepared is found from another session, too."""
+    open_one = watched(original, Request.TWO_PHASE)
+    prepared = watched(_known_here(original), Request.STATEMENT, effects=lambda record, *xid: _IN_DOUBT)
+
+    @functools.wraps(original)
+    def tpc_commit(self: Any, *xid: Any) -> None:
+        (open_one if self._in_transaction else prepared)(self, *xid)
+
+    return tpc_commit
+
+
+def _known_here(original: Method) -> Method:
+    """After a switch: pg8000 would commit nothing, without an error, where the server does not have the transaction."""
+
+    @functools.wraps(original)
+    def tpc_commit(self: Any, *xid: Any) -> None:
+        record, wanted = record_of(self), xid[0] if xid else self._xid
+        moved = record is not None and record.generation > 1
+        if moved and wanted is not None and wanted[1] not in {name for _, name, _ in self.tpc_recover()}:
+            raise ProgrammingError(
+                "tpc_commit(): the server has no such prepared transaction: it was lost or has ended"
+            )
+        original(self, *xid)
+
+    return tpc_commit
 
 
 def rolling_back(original: Method, watched: Method) -> Method:

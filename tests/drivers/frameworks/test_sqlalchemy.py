@@ -52,6 +52,7 @@ OF_MARIADB = (
 KINDS = [
     Kind("postgresql+psycopg", "psycopg", *OF_POSTGRESQL),
     Kind("postgresql+psycopg2", "psycopg2", *OF_POSTGRESQL),
+    Kind("postgresql+pg8000", "pg8000", *OF_POSTGRESQL),
     Kind("mysql+pymysql", "pymysql", *OF_MARIADB),
     Kind("mysql+mysqldb", "MySQLdb", *OF_MARIADB),
     Kind("mysql+mysqlconnector", "mysql.connector", *OF_MARIADB),
