@@ -97,6 +97,8 @@ def note(record: TrackedConnection, effects: Effects) -> None:
         record.functions.forget()
     if effects.sets:
         record.templates = None  # perhaps the namespace
+    if not effects.is_plain:
+        record.end_unclear = True
     record.in_flight.append(effects)
 
 

@@ -35,7 +35,8 @@ class TrackedConnection(Session, ABC):
         mutex: held while flags and the physical connection are exchanged, which takes no time.
         off: nothing is looked at (a forked child).
         needs_slow_path: the frequent path must take the long way.
-        end_unclear: more than plain statements may have to be looked at when the transaction ends.
+        end_unclear: more than plain statements may have to be looked at when the transaction ends. True from a
+            statement that is not plain, or a change of what the frequent path reads, until that was looked at.
         failover: a loss leads to a switch, as long as the connection is the app's.
         switchable: a loss leads to a switch now.
         internal: a connection of ours, on its way to become the app's.

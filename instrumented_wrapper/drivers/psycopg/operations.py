@@ -123,7 +123,7 @@ def _timing(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]:
         @functools.wraps(original)
         def method(self: Any, *args: object, **kwargs: object) -> Any:
             if nobody() or (operation := _begun(begin, spans, self, *args, **kwargs)) is None:
-                return original(self, *args, **kwargs)
+                return original(self, *args, **kwargs) if args or kwargs else original(self)
             try:
                 result = original(self, *args, **kwargs)
             except BaseException as error:
@@ -144,7 +144,7 @@ def _timing_async(spans: QuerySpans, begin: Begin) -> Callable[[Method], Method]
         @functools.wraps(original)
         async def method(self: Any, *args: object, **kwargs: object) -> Any:
             if nobody() or (operation := _begun(begin, spans, self, *args, **kwargs)) is None:
-                return await original(self, *args, **kwargs)
+                return await (original(self, *args, **kwargs) if args or kwargs else original(self))
             try:
                 result = await original(self, *args, **kwargs)
             except BaseException as error:

@@ -27,7 +27,6 @@ from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.generator_spans import implicit_begin
 from instrumented_wrapper.drivers.psycopg.query_text import EFFECTS, effects_of, named, readable, sent_text
 from instrumented_wrapper.drivers.psycopg.records import Record, encoding_of, record_of
-from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.server_session.postgresql import with_calls
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
 
@@ -237,7 +236,11 @@ def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
     def make(original: Method) -> Method:
         @functools.wraps(original)
         def _exec_command(self: Any, command: Any, result_format: object = pq.Format.TEXT) -> Any:
-            record: Record | None = getattr(self, KEY, None)
+            record: Record | None
+            try:
+                record = self._instrumented_wrapper  # `KEY`, spelled out: Python looks that up faster
+            except AttributeError:  # not watched
+                record = None
             if record is None:
                 return original(self, command, result_format)
             text = command if type(command) is bytes or isinstance(command, (str, bytes)) else command.as_bytes(self)
@@ -245,7 +248,8 @@ def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
             if effects is UNSEEN:
                 effects = effects_of(text)
             if effects is not None:
-                steps.note(record, effects) if record.needs_slow_path else record.in_flight.append(effects)
+                is_plain = effects.is_plain and not record.needs_slow_path
+                record.in_flight.append(effects) if is_plain else steps.note(record, effects)
             sending = original(self, text, result_format)
             if record.operations_wanted and not nobody() and sys._getframe(1).f_code.co_name == "_start_query":
                 return implicit_begin(spans, record, sending)

@@ -164,7 +164,7 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
         record.refused(facts.pipelined, idle=idle)
         record.schedule_resync(idle)
     else:  # an earlier one, interrupted, has no answer yet
-        record.broken = True
+        record.broken = record.end_unclear = True
     if stale and record.last_error is not None:
         raise again(record.last_error) from error
     if record.switchable and _demoted(connection, record, error):
@@ -197,16 +197,14 @@ def once_more(step: str, error: BaseException) -> Any:
 
 def is_done_plainly(connection: Any, record: Record) -> bool:
     """Settle, at little cost, transactions that were begun or ended and set nothing; False: `answered` looks closer."""
-    if (
-        record.needs_slow_path
-        or record.broken
-        or record.needs_resync
-        or connection._pipeline is not None
-        or (status := connection.pgconn.transaction_status) not in _SETTLED
-        or not record.settle_plainly()
-    ):
+    status = connection.pgconn.transaction_status
+    if status not in _SETTLED or connection._pipeline is not None:
         return False
-    record.transaction_status = status
+    if record.end_unclear:
+        if record.needs_slow_path or record.broken or record.needs_resync or not record.settle_plainly():
+            return False
+        record.end_unclear = False
+    record.in_flight, record.transaction_status = [], status
     return True
 
 

@@ -39,14 +39,14 @@ def wait(original: Method, driver: Driver, flows: Flows) -> Method:
 
     @functools.wraps(original)
     def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
-        record: Record | None = getattr(self, KEY, None)
+        record: Record | None
+        try:
+            record, step = self._instrumented_wrapper, gen.__name__  # `KEY`, spelled out: Python looks that up faster
+        except AttributeError:  # not watched, or no generator
+            record, step = getattr(self, KEY, None), ""
         if record is None:
             return call(self, gen, interval, timeout)
         status = self.pgconn.transaction_status
-        try:
-            step = gen.__name__
-        except AttributeError:  # no generator
-            step = ""
         if status == _IDLE and step == "_commit_gen" and not record.needs_slow_path:
             return call(self, gen, interval, timeout)  # nothing is open, nothing will be sent
         if record.needs_slow_path or (
@@ -86,14 +86,14 @@ def wait_async(original: Method, driver: Driver, flows: Flows) -> Method:
 
     @functools.wraps(original)
     async def wait(self: Any, gen: Any, interval: Any = pause, timeout: Any = None) -> Any:
-        record: Record | None = getattr(self, KEY, None)
+        record: Record | None
+        try:
+            record, step = self._instrumented_wrapper, gen.__name__  # `KEY`, spelled out: Python looks that up faster
+        except AttributeError:  # not watched, or no generator
+            record, step = getattr(self, KEY, None), ""
         if record is None:
             return await call(self, gen, interval, timeout)
         status = self.pgconn.transaction_status
-        try:
-            step = gen.__name__
-        except AttributeError:  # no generator
-            step = ""
         if status == _IDLE and step == "_commit_gen" and not record.needs_slow_path:
             return await call(self, gen, interval, timeout)  # nothing is open, nothing will be sent
         if record.needs_slow_path or (
