@@ -21,7 +21,6 @@ from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, Co
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 from instrumented_wrapper.drivers.psycopg.server_cursors import anew, fetching
 from instrumented_wrapper.drivers.psycopg.streaming import copy, copy_async, stream, stream_async
-from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.pages import leaving
 from instrumented_wrapper.patching import Patches
@@ -68,8 +67,17 @@ def _executing(spans: QuerySpans, original: Method) -> Method:
     def execute(
         self: Any, query: object, params: object = None, *, prepare: object = None, binary: object = None
     ) -> Any:
-        record = None if nobody() else getattr(self._conn, KEY, None)
-        if record is None or not record.operations_wanted or (operation := begin(record, self, query, params)) is None:
+        record: Record | None
+        try:
+            record = self._conn._instrumented_wrapper  # `KEY`, spelled out: Python looks that up faster
+        except AttributeError:  # not watched
+            record = None
+        if (
+            record is None
+            or not record.operations_wanted
+            or nobody()
+            or (operation := begin(record, self, query, params)) is None
+        ):
             if prepare is None and binary is None:
                 return original(self, query, params)  # keywords cost more than all the rest here
             return original(self, query, params, prepare=prepare, binary=binary)
@@ -91,8 +99,17 @@ def _executing_async(spans: QuerySpans, original: Method) -> Method:
     async def execute(
         self: Any, query: object, params: object = None, *, prepare: object = None, binary: object = None
     ) -> Any:
-        record = None if nobody() else getattr(self._conn, KEY, None)
-        if record is None or not record.operations_wanted or (operation := begin(record, self, query, params)) is None:
+        record: Record | None
+        try:
+            record = self._conn._instrumented_wrapper  # `KEY`, spelled out: Python looks that up faster
+        except AttributeError:  # not watched
+            record = None
+        if (
+            record is None
+            or not record.operations_wanted
+            or nobody()
+            or (operation := begin(record, self, query, params)) is None
+        ):
             if prepare is None and binary is None:
                 return await original(self, query, params)  # keywords cost more than all the rest here
             return await original(self, query, params, prepare=prepare, binary=binary)
