@@ -52,7 +52,11 @@ def must_end(session: TrackedConnection) -> bool:
 
 def _is_changed(session: TrackedConnection, auto: str) -> bool:
     chosen = policy(session, auto)
-    return session.wants_reset() if chosen == ON else chosen != OFF and session.may_leak()
+    if chosen == ON:
+        return session.wants_reset()
+    if chosen == OFF or (chosen == REPORT and session.is_clean()):
+        return False
+    return session.may_leak()
 
 
 def _may_return(driver: Driver, connection: object, session: TrackedConnection, auto: str) -> bool:

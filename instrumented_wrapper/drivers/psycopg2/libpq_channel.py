@@ -78,7 +78,7 @@ class Channel:
         """Return several of them, of a connection that is lost the last ones."""
         here = self._physical
         if not (closed := _closed.__get__(here)):
-            return tuple([_reported(here, name) for name in names])
+            return tuple(map(_reported.__get__(here), names))  # a loop in C: each return to a pool comes here
         pgconn = C.pgconn_ptr.__get__(here) if closed == LOST else None
         if pgconn is None:
             return (None,) * len(names)
