@@ -29,8 +29,8 @@ from instrumented_wrapper.drivers.registry import configuring, tracked
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools import measured
-from instrumented_wrapper.pools.measured import name_by
+from instrumented_wrapper.pools import metrics
+from instrumented_wrapper.pools.metrics import name_by
 from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, is_refused, policy
 from instrumented_wrapper.self_test import missing
 
@@ -86,7 +86,7 @@ def _queue_of(own: Any) -> Any:
 
 
 _HOLDERS: Final = "_instrumented_wrapper_holders"
-_MEASURED: Final = measured.MeasuredPool(
+_MEASURED: Final = metrics.MeasuredPool(
     takes="_acquire",
     gives="release",
     connection_of=lambda proxy: getattr(proxy, "_con", None),
@@ -104,7 +104,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     patches.close_over(pool.Pool, "_get_new_connection", _configuring)
     patches.close_over(pool.PoolConnectionHolder, "release", functools.partial(_releasing, flows))
     if options.metrics:
-        measured.install_async(patches, flows.pools, pool.Pool, _MEASURED)
+        metrics.install_async(patches, flows.pools, pool.Pool, _MEASURED)
     patches.close_over(Connection, "reset", functools.partial(_resetting, flows))
     if hasattr(Connection, "_reset"):
         patches.close_over(Connection, "get_reset_query", functools.partial(_adding, flows))

@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches, around
-from instrumented_wrapper.pools import measured
+from instrumented_wrapper.pools import metrics
 from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.request_end import end_use
 from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, policy
@@ -42,7 +42,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
     for kind in _PROXIES:
         patches.close_over(kind, "__del__", _finalising)
     if options.metrics:
-        measured.install(patches, flows.pools, PooledDB, _MEASURED)
+        metrics.install(patches, flows.pools, PooledDB, _MEASURED)
 
 
 def _taking_back(flows: Flows, original: Method) -> Method:
@@ -99,6 +99,6 @@ def _connection_of(con: Any) -> Any:
     return (con._con if isinstance(con, _PROXIES) else con)._con
 
 
-_MEASURED: Final = measured.MeasuredPool(
+_MEASURED: Final = metrics.MeasuredPool(
     "connection", "cache", _connection_of, _state, exhausted=(TooManyConnectionsError,)
 )

@@ -17,7 +17,7 @@ from instrumented_wrapper.drivers.registry import checking_out, tracked
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches, around
-from instrumented_wrapper.pools import measured
+from instrumented_wrapper.pools import metrics
 from instrumented_wrapper.pools.returning import OFF, ON, policy, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
@@ -31,7 +31,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
     patches.close_over(pooling.MySQLConnectionPool, "get_connection", _checking_out)
     if options.metrics and not missing({pooling.MySQLConnectionPool: ["add_connection", "._cnx_queue"]}):
-        measured.install(patches, flows.pools, pooling.MySQLConnectionPool, _MEASURED)
+        metrics.install(patches, flows.pools, pooling.MySQLConnectionPool, _MEASURED)
 
 
 def _returning(flows: Flows, original: Method) -> Method:
@@ -73,7 +73,7 @@ def _state(pool: Any) -> PoolState:
     return PoolState(idle, pool.pool_size - idle, pool.pool_size, pool.pool_size, 0)
 
 
-_MEASURED: Final = measured.MeasuredPool(
+_MEASURED: Final = metrics.MeasuredPool(
     "get_connection",
     "add_connection",
     lambda given: getattr(given, "_cnx", given),

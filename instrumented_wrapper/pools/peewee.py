@@ -18,7 +18,7 @@ from instrumented_wrapper.drivers.registry import configuring, hand_out, tracked
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches, around
-from instrumented_wrapper.pools import measured
+from instrumented_wrapper.pools import metrics
 from instrumented_wrapper.pools.request_end import end_use
 
 Method = Callable[..., Any]
@@ -34,7 +34,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
     patches.close_over(PooledDatabase, "_connect", _checking_out)
     patches.close_over(PooledDatabase, "_close", functools.partial(_taking_back, flows))
     if options.metrics:
-        measured.install(patches, flows.pools, PooledDatabase, _MEASURED)
+        metrics.install(patches, flows.pools, PooledDatabase, _MEASURED)
 
 
 @around
@@ -71,4 +71,4 @@ def _state(pool: Any) -> PoolState:
     return PoolState(len(pool._connections), len(pool._in_use), 0, pool._max_connections or None, 0)
 
 
-_MEASURED: Final = measured.MeasuredPool("_connect", "_close", lambda connection: connection, _state)
+_MEASURED: Final = metrics.MeasuredPool("_connect", "_close", lambda connection: connection, _state)

@@ -13,7 +13,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools import measured
+from instrumented_wrapper.pools import metrics
 from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.returning import take_back, to_take_back
 
@@ -28,12 +28,12 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
     patches.close_over(pool.AbstractConnectionPool, "_putconn", functools.partial(_returning, flows))
     patches.close_over(pool.SimpleConnectionPool, "putconn", functools.partial(_returning, flows))
     if options.metrics:
-        measured.install(patches, flows.pools, pool.AbstractConnectionPool, _measured("_getconn", "_putconn"))
-        measured.install(patches, flows.pools, pool.SimpleConnectionPool, _measured("getconn", "putconn"))
+        metrics.install(patches, flows.pools, pool.AbstractConnectionPool, _measured("_getconn", "_putconn"))
+        metrics.install(patches, flows.pools, pool.SimpleConnectionPool, _measured("getconn", "putconn"))
 
 
-def _measured(takes: str, gives: str) -> measured.MeasuredPool:
-    return measured.MeasuredPool(takes, gives, lambda connection: connection, _state, exhausted=(pool.PoolError,))
+def _measured(takes: str, gives: str) -> metrics.MeasuredPool:
+    return metrics.MeasuredPool(takes, gives, lambda connection: connection, _state, exhausted=(pool.PoolError,))
 
 
 def _state(pool: Any) -> PoolState | None:

@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
 from instrumented_wrapper.failover import RESET_TIMEOUT
-from instrumented_wrapper.pools.measured import name_by
+from instrumented_wrapper.pools.metrics import name_by
 
 ON: Final = "on"
 CLOSE: Final = "close"

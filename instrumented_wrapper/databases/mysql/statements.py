@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 from instrumented_wrapper.databases.mysql.functions import calls
-from instrumented_wrapper.databases.mysql.named import deallocated, lock_of, temporary
+from instrumented_wrapper.databases.mysql.named_state import deallocated, lock_of, temporary
 from instrumented_wrapper.databases.mysql.settings import HIDDEN, is_of_next_transaction, set_steps
 from instrumented_wrapper.databases.mysql.state import (
     HANDLERS,

@@ -1,6 +1,6 @@
 """Functions that a statement calls: which of them leave the session as it is, and what the body of another may set.
 
-A name that is not known here is asked for once (`knowledge`); to take a harmless one for unknown costs a question, the
+A name that is not known here is asked for once (`known_functions`); to take a harmless one for unknown costs a question, the
 reverse a setting that leaks.
 """
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers, ended_async
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
-from instrumented_wrapper.drivers.engine.facts import OF_REQUEST
 from instrumented_wrapper.drivers.engine.flow import RERAISE
+from instrumented_wrapper.drivers.engine.loss_facts import OF_REQUEST
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH

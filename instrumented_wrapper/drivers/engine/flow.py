@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine import decisions, guards, loss_rules, repair
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
-from instrumented_wrapper.drivers.engine.facts import OF_REQUEST, ends, facts_after, facts_before
+from instrumented_wrapper.drivers.engine.loss_facts import OF_REQUEST, ends, facts_after, facts_before
 from instrumented_wrapper.drivers.engine.partial_execution import has_run_in_part
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.registry import checkout_deadline

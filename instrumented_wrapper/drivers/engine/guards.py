@@ -8,7 +8,7 @@ from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine import decisions, loss_rules
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
-from instrumented_wrapper.drivers.engine.facts import facts_before
+from instrumented_wrapper.drivers.engine.loss_facts import facts_before
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.errors import FailoverError
 from instrumented_wrapper.failover import Loss

@@ -17,8 +17,8 @@ from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.repair import replace
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.psycopg import steps
-from instrumented_wrapper.drivers.psycopg.facts import owner_of
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
+from instrumented_wrapper.drivers.psycopg.loss_facts import owner_of
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.failover import Loss

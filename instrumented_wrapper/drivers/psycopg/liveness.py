@@ -7,7 +7,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
-from instrumented_wrapper.drivers.psycopg.facts import LISTENING_STEPS
+from instrumented_wrapper.drivers.psycopg.loss_facts import LISTENING_STEPS
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.registry import poll_of
 

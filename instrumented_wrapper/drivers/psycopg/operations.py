@@ -15,8 +15,8 @@ from psycopg import pq
 
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters, unless_it_fails
-from instrumented_wrapper.drivers.psycopg.facts import is_pending, is_quiet
 from instrumented_wrapper.drivers.psycopg.generator_spans import FLUSH, SYNC, with_failover
+from instrumented_wrapper.drivers.psycopg.loss_facts import is_pending, is_quiet
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, Connection
 from instrumented_wrapper.drivers.psycopg.records import Record, record_of
 from instrumented_wrapper.drivers.psycopg.server_cursors import anew, fetching

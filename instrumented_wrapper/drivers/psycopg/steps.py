@@ -18,7 +18,8 @@ from instrumented_wrapper.drivers.engine.guards import raise_due
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.engine.repair import resync, to_repair
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
-from instrumented_wrapper.drivers.psycopg.facts import (
+from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS, has_ended
+from instrumented_wrapper.drivers.psycopg.loss_facts import (
     belongs_to_old,
     facts_after,
     facts_of,
@@ -26,7 +27,6 @@ from instrumented_wrapper.drivers.psycopg.facts import (
     is_pending,
     request_of,
 )
-from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS, has_ended
 from instrumented_wrapper.drivers.psycopg.query_text import STATEMENTS, effects_of_step
 from instrumented_wrapper.drivers.psycopg.records import Record
 from instrumented_wrapper.drivers.server_session.postgresql import with_calls

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 from instrumented_wrapper.databases.postgresql import questions
-from instrumented_wrapper.databases.postgresql.knowledge import Functions
+from instrumented_wrapper.databases.postgresql.known_functions import Functions
 from instrumented_wrapper.databases.postgresql.questions import readable
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.databases.postgresql.state import CUSTOM, PREPARED
