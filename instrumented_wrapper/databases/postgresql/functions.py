@@ -1,7 +1,7 @@
 """Functions that a statement calls: which of them leave the session as it is, and what the body of another may set.
 
-A name that is not known here is asked for once (`known_functions`); to take a harmless one for unknown costs a question, the
-reverse a setting that leaks.
+A name that is not known here is asked for once (`known_functions`); to take a harmless one for unknown costs a
+question, the reverse a setting that leaks.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
@@ -21,7 +21,7 @@ from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
 from instrumented_wrapper.drivers.asyncpg.channel import AsyncTalking, Channel, has_ended, is_failed, mark_failed, send
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.adapter import AsyncAdapter, Room
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import KEY, poll_of
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
@@ -43,7 +43,7 @@ _SOCKET_NAME: Final = "/.s.PGSQL."
 _ended: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # records of connections that have no protocol any more
 
 
-class AsyncPG:
+class AsyncPG(AsyncAdapter):
     """`AsyncAdapter` for asyncpg."""
 
     name = "asyncpg"
@@ -57,10 +57,6 @@ class AsyncPG:
     )
     operational_error: type[Exception] = exceptions.PostgresConnectionError
     programming_error: type[Exception] = exceptions.InterfaceError
-    error_number: int | None = None
-    reentrant = False
-    alive_by_default = False
-    settings: Sequence[str] = ()  # all of them live on the server
     aliases: Mapping[str, str] = MappingProxyType(  # the contract's names of what only the server keeps
         {
             "read_only": "default_transaction_read_only",
@@ -69,10 +65,6 @@ class AsyncPG:
         }
     )
     kinds: tuple[type[Any], ...] = (Connection,)
-
-    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
-        """Return nothing: pools look at the connection."""
-        return {}
 
     def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with PostgreSQL."""
@@ -87,10 +79,6 @@ class AsyncPG:
 
     def begins(self, connection: Any) -> bool:
         """Only BEGIN opens a transaction."""
-        return False
-
-    def is_streaming(self, connection: Any) -> bool:
-        """A cursor fetches by requests of its own."""
         return False
 
     def is_closed(self, connection: Any) -> bool:
@@ -145,7 +133,6 @@ class AsyncPG:
         return None if transport is None else transport.abort
 
     def peer(self, connection: Any, record: Record) -> ServerAddress:
-        """Return the server that was connected to."""
         host, port = address_of(connection._addr)
         return ServerAddress(postgresql.SYSTEM, str(connection._params.database or ""), host, port)
 
@@ -175,7 +162,6 @@ class AsyncPG:
         return await send(connection, text)
 
     def text_of(self, cursor: Any, query: Any) -> str:
-        """Return the text of a query."""
         return str(query)
 
     def executed(self, cursor: Any) -> str | None:
@@ -253,7 +239,6 @@ class AsyncPG:
         return other
 
     async def refuse(self, connection: Any) -> None:
-        """Leave the session in an aborted transaction."""
         pr = connection._protocol
         try:
             await _query(pr, postgresql.ABORTED_TRANSACTION, None)
@@ -265,10 +250,6 @@ class AsyncPG:
     def shut(self, connection: Any, for_good: bool) -> None:
         """End the physical connection without a word."""
         _terminate(connection)
-
-    def two_phase_refusal(self, connection: Any, effects: Any, error: BaseException) -> str:
-        """What is prepared belongs to no session."""
-        return ""
 
     async def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now, and that is not what the app asked for."""

@@ -15,7 +15,7 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.adapter import Room
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
 from instrumented_wrapper.drivers.engine.race import WrongRole
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY, STANDBY
@@ -45,7 +45,7 @@ _PHYSICAL: Final = (
 _IS_STANDBY: Final = "SELECT pg_is_in_recovery()"
 
 
-class PG8000:
+class PG8000(DriverAdapter):
     """`DriverAdapter` for pg8000."""
 
     name = "pg8000"
@@ -54,7 +54,6 @@ class PG8000:
     raises: tuple[type[Exception], ...] = (Error, OSError)  # what the socket raises is not always translated
     operational_error: type[Exception] = dbapi.OperationalError
     programming_error: type[Exception] = dbapi.ProgrammingError
-    error_number: int | None = None
     reentrant = True
     alive_by_default = True
     settings: Sequence[str] = ("autocommit",)
@@ -66,10 +65,6 @@ class PG8000:
         }
     )
     kinds: tuple[type[Any], ...] = (CoreConnection,)
-
-    def loss_attributes(self, cause: BaseException | None) -> Mapping[str, Any]:
-        """Return nothing: pools read the text."""
-        return {}
 
     def settings_client(self, connection: Any, record: Record) -> SettingsClient:
         """Talk with PostgreSQL."""
@@ -89,7 +84,6 @@ class PG8000:
         return OUT_OF_STEP in connection.__dict__
 
     def is_closed(self, connection: Any) -> bool:
-        """Return True if the app has closed it."""
         return connection._usock is None
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
@@ -98,10 +92,6 @@ class PG8000:
         if error is not None and LOST not in known and is_of_the_socket(error):
             known[LOST] = True
         return LOST in known and connection._usock is not None
-
-    def may_have_ended(self, error: BaseException) -> bool:
-        """The socket tells."""
-        return False
 
     def is_alive(self, connection: Any) -> bool:
         """Read what came unasked: notifications, notices, or the server's last words."""
@@ -152,19 +142,13 @@ class PG8000:
         return send(connection, text)
 
     def text_of(self, cursor: Any, query: Any) -> str:
-        """Return the text of a query, which is nothing else."""
         return str(query)
-
-    def executed(self, cursor: Any) -> str | None:
-        """What is read belongs to one statement."""
-        return None
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Parameters are bound by the server."""
         return None
 
     def finish(self, connection: Any, command: str) -> None:
-        """Send COMMIT or ROLLBACK, where a transaction is open."""
         if connection._transaction_status in (b"T", b"E"):
             send(connection, command)
 
@@ -220,7 +204,6 @@ class PG8000:
         return other
 
     def refuse(self, connection: Any) -> None:
-        """Leave the session in an aborted transaction."""
         with contextlib.suppress(DatabaseError):
             send(connection, postgresql.ABORTED_TRANSACTION)
         if connection._transaction_status != b"E":
@@ -236,10 +219,6 @@ class PG8000:
             usock.close()
         if for_good:
             connection._usock = connection._sock = None
-
-    def two_phase_refusal(self, connection: Any, effects: Any, error: BaseException) -> str:
-        """What is prepared belongs to no session."""
-        return ""
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now, and that is not what the app asked for."""
