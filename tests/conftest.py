@@ -5,6 +5,7 @@ The drivers are instrumented for the whole run, with providers of the tests; `se
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -42,6 +43,12 @@ class Spans:
 
     def clear(self) -> None:
         EXPORTER.clear()
+
+
+def pytest_collection_finish() -> None:
+    """Leave the collected tests, which live as long as the run, out of all garbage collections."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
