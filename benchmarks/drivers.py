@@ -26,7 +26,7 @@ _GOALS: Final = {"transaction": 4.5, "iteration": 0.05, "set": 25.0}  # where an
 _OF_SQLITE: Final = 0.4  # times the goal: nothing is sent
 _TRACKING: Final = 10  # the server's own session tracking, which is switched on
 _WITH_SPANS: Final = {"none": 3, "off": 7, "on": 30, "metrics": 40}
-_ON_POSTGRESQL: Final = ("psycopg", "psycopg, async", "psycopg2")
+_ON_POSTGRESQL: Final = ("psycopg", "psycopg, async", "psycopg2", "asyncpg")
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def comparisons(cluster: Cluster) -> Iterator[list[Comparison]]:
 
 def _is_there(driver: str) -> bool:
     module = DRIVERS[driver].module
-    if find_spec(module.partition(".")[0]) is None:
+    if find_spec(driver if module.startswith("benchmarks.") else module.partition(".")[0]) is None:
         return False
     return not driver.endswith("in C") or import_module(module).HAVE_CEXT is True
 

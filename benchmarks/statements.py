@@ -57,6 +57,9 @@ DRIVERS: Final[Mapping[str, Access]] = {
         "psycopg", _SET_IN_POSTGRESQL, {}, ("rows",), executes=True, connection="AsyncConnection", awaits=True
     ),
     "psycopg2": Access("psycopg2", _SET_IN_POSTGRESQL, on_server=("rows",)),
+    "asyncpg": Access(
+        "benchmarks.asyncpg_calls", _SET_IN_POSTGRESQL, {}, ("rows",), connection="Connection", awaits=True
+    ),
     "pg8000": Access("pg8000", _SET_IN_POSTGRESQL),
     "pymysql": Access("pymysql", _SET_IN_MYSQL, cursors="pymysql.cursors"),
     "mysql.connector, pure": Access("mysql.connector", _SET_IN_MYSQL, {"use_pure": True}),
