@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
+from benchmarks import returns
 from benchmarks.pairs import Comparison
 from benchmarks.sides import OURS, PLAIN, SWITCHING
 from benchmarks.statements import DRIVERS, OPERATIONS
@@ -61,6 +62,9 @@ def _rows(driver: str, place: str) -> Iterator[Comparison]:
     if driver == "pymysql":
         name = f"{driver}: a write, its answer with what has changed, wall"
         yield Comparison(name, "pymysql reported", place, number, Added(_TRACKING * US), PLAIN)
+    if driver in returns.DRIVERS:
+        name = f"{driver}: a clean return to SQLAlchemy's pool"
+        yield Comparison(name, f"{driver} return", place, number, Added(_GOAL * US), PLAIN)
     for mode, microseconds in _WITH_SPANS.items():
         if not driver.startswith("psycopg,") and driver != "psycopg":  # these are beside the peer, in a table above
             name = f"{driver}: SELECT 1 and fetch, with query spans, {mode}"

@@ -39,7 +39,9 @@ def to_take_back(connection: object, auto: str = ON) -> tuple[Driver, TrackedCon
         auto: what ``reset_on_return=auto`` means for this pool.
     """
     session = tracked_as(connection)  # at little cost: the frequent path
-    if session is None or not (must_end(session) or _is_changed(session, auto)):
+    if session is None or (policy(session, auto) == REPORT and session.is_clean()):  # what a trigger set waits
+        return None
+    if not (must_end(session) or _is_changed(session, auto)):
         return None
     found = tracked(connection)
     return found if found is not None and _may_return(found[0], connection, session, auto) else None
@@ -52,11 +54,7 @@ def must_end(session: TrackedConnection) -> bool:
 
 def _is_changed(session: TrackedConnection, auto: str) -> bool:
     chosen = policy(session, auto)
-    if chosen == ON:
-        return session.wants_reset()
-    if chosen == OFF or (chosen == REPORT and session.is_clean()):
-        return False
-    return session.may_leak()
+    return session.wants_reset() if chosen == ON else chosen != OFF and session.may_leak()
 
 
 def _may_return(driver: Driver, connection: object, session: TrackedConnection, auto: str) -> bool:
