@@ -322,7 +322,7 @@ def _known(connection: object, asynchronous: bool) -> tuple[Driver | None, Sessi
 def _watched(connection: object, asynchronous: bool) -> tuple[Driver, Session]:
     driver, session = _known(connection, asynchronous)
     if driver is None:
-        raise not_ours(connection)
+        raise not_ours(unwrapped(connection))
     if session is None:
         raise RuntimeError("this connection was made while nothing was instrumented: call instrument() before connect")
     return driver, session

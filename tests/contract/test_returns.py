@@ -102,6 +102,18 @@ def test_each_change_is_reported_once(driver: DriverUnderTest, opened, site, spa
     assert len(spans.named("session_state.leak")) == 3
 
 
+def test_a_reset_after_the_request_is_linked_to_it(driver: DriverUnderTest, opened, site, spans) -> None:
+    pool = opened("on")
+    connection = driver.take(pool)
+    with TracerProvider().get_tracer("app").start_as_current_span("request") as request:
+        driver.execute(connection, site.sets_tenant)
+        driver.commit(connection)
+    driver.give_back(pool, connection)
+    (span,) = spans.named("session_state.reset")
+    wanted = request.get_span_context().trace_id
+    assert span.parent is None and {link.context.trace_id for link in span.links} == {wanted}
+
+
 def test_a_report_is_linked_to_what_set_it(driver: DriverUnderTest, opened, site, spans) -> None:
     pool = opened("report")
     with TracerProvider().get_tracer("app").start_as_current_span("request") as request:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from instrumented_wrapper import FailoverSuccessError, reset_session, session_state
 
@@ -180,6 +181,21 @@ def test_dbutils_persistent(site: Site, spans, chosen: str) -> None:
     assert (first == second) == (chosen != "close")
     assert len(leaks(spans)) == (chosen == "report")
     persistent.thread.connection._close()
+
+
+@pytest.mark.parametrize("pool", ["pooled_db.PooledDB", "persistent_db.PersistentDB"])
+@pytest.mark.parametrize(("chosen", "named"), [("on", "session_state.reset"), ("report", "session_state.leak")])
+def test_dbutils_a_reset_is_linked_to_its_request(site: Site, spans, pool: str, chosen: str, named: str) -> None:
+    pytest.importorskip("dbutils")
+    module, kind = pool.split(".")
+    made = getattr(import_module(f"dbutils.{module}"), kind)(site.driver, **site.given(chosen))
+    with TracerProvider().get_tracer("app").start_as_current_span("request") as request:
+        connection = made.connection()
+        site.leave_tenant(connection)
+    connection.close()
+    (span,) = spans.named(named)
+    wanted = request.get_span_context().trace_id
+    assert span.parent is None and {link.context.trace_id for link in span.links} == {wanted}
 
 
 # --- peewee -------------------------------------------------------------------------------------------------------
