@@ -39,6 +39,24 @@ def test_write_on_a_standby_in_a_transaction(driver: DriverUnderTest, connect, s
     assert driver.execute(connection, site.is_standby) == [(False,)]
 
 
+def test_write_in_a_transaction_that_began_before_its_standby_was_promoted(
+    driver: DriverUnderTest, connect, site, table
+) -> None:
+    """PostgreSQL refuses it, though the server is a primary by now."""
+    driver.needs("pg_settings")
+    site.cluster.wait_streaming()
+    connection = connect(on_standby_first(site))
+    driver.execute(connection, f"SELECT id FROM {table}")
+    site.cluster.failover()
+    with pytest.raises(FailoverSuccessError) as caught:
+        driver.execute(connection, insert(table, 1))
+    rolled_back(caught.value, driver)
+    driver.rollback(connection)
+    driver.execute(connection, insert(table, 2))
+    driver.commit(connection)
+    assert site.ids(table) == [2]
+
+
 def test_write_on_a_standby_with_state_that_is_not_carried(driver: DriverUnderTest, connect, site, table) -> None:
     site.cluster.wait_streaming()
     connection = connect(on_standby_first(site), autocommit=True)

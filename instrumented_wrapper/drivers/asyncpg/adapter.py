@@ -256,7 +256,9 @@ class AsyncPG(AsyncAdapter):
         state, where = getattr(error, "sqlstate", None), getattr(error, "server_source_function", None)
         if not postgresql.needs_primary(state, where, bool(record.asked_read_only)):
             return False
-        return decisions.is_demoted(record, self.requested_role(record)) and bool(await self.is_standby(connection))
+        return decisions.is_demoted(record, self.requested_role(record)) and bool(
+            record.was_standby or await self.is_standby(connection)  # promoted since the transaction began
+        )
 
     async def is_standby(self, connection: Any) -> bool | None:
         """Tell whether the server says that it is one; before PostgreSQL 14 none does by itself."""

@@ -227,7 +227,9 @@ class PG8000(DriverAdapter):
             return False
         if not postgresql.needs_primary(told.get("C"), told.get("R"), bool(record.asked_read_only)):
             return False
-        return decisions.is_demoted(record, "") and self.is_standby(connection)
+        return decisions.is_demoted(record, "") and (
+            self.is_standby(connection) or bool(record.was_standby)  # promoted since the transaction began
+        )
 
     def is_standby(self, connection: Any) -> bool:
         """Return True if the server reports that it is one; those before PostgreSQL 14 are asked."""

@@ -178,7 +178,8 @@ def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
     if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
         return False
     is_standby = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
-    return is_standby and decisions.is_demoted(record, record.wanted)
+    # A transaction that began before its standby was promoted stays read-only, and so reports nothing of a standby.
+    return (is_standby or bool(record.was_standby)) and decisions.is_demoted(record, record.wanted)
 
 
 def once_more(step: str, error: BaseException) -> Any:

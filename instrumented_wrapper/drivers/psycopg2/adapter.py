@@ -286,7 +286,9 @@ class Psycopg2(DriverAdapter):
         read_only = bool(self.read(connection, "read_only") is True or record.asked_read_only)
         if not postgresql.needs_primary(state, where, read_only):
             return False
-        return decisions.is_demoted(record, self.wish(record)) and self.is_standby(connection)
+        return decisions.is_demoted(record, self.wish(record)) and (
+            self.is_standby(connection) or bool(record.was_standby)  # promoted since the transaction began
+        )
 
     def is_standby(self, connection: object) -> bool:
         """Tell whether the server says that it is one."""
