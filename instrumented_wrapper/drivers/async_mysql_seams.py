@@ -23,8 +23,9 @@ from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, of_the_rest
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
-from instrumented_wrapper.drivers.for_async_mysql import CLIENT_SESSION_TRACK, COM_QUERY, ForAsyncMySQL
+from instrumented_wrapper.drivers.for_async_mysql import CLIENT_SESSION_TRACK, ForAsyncMySQL
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.for_pymysql import COM_QUERY
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import TRACKED
 from instrumented_wrapper.errors import Address

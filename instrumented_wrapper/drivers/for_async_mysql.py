@@ -16,8 +16,15 @@ from instrumented_wrapper.databases.mysql import questions, tracking
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
-from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.for_mysql import cell_text
+from instrumented_wrapper.drivers.for_pymysql import (
+    COM_QUERY,
+    COM_RESET_CONNECTION,
+    ENCODED,
+    ForPyMySQL,
+    exchange_tracked,
+    give_up_results,
+)
 from instrumented_wrapper.drivers.registry import KEY, poll_of
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.drivers.session_track import TRACKED
@@ -26,16 +33,12 @@ from instrumented_wrapper.options import Options
 
 _CLIENT_CONNECT_WITH_DB: Final = 1 << 3
 CLIENT_SESSION_TRACK: Final = 1 << 23
-_STATUS_IN_TRANSACTION, _STATUS_AUTOCOMMIT = 1, 2
-COM_QUERY: Final = 3
-_IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS  # to look into an enum costs as much as a call
-_COM_PING, _COM_RESET_CONNECTION = 0x0E, 0x1F
+_COM_PING: Final = 0x0E
 _TLS_REFUSED: Final = 2026  # CR_SSL_CONNECTION_ERROR
-_ENCODED: Final = ("character_set_client", "character_set_connection")
 _TURNS: Final = 5  # of the event loop, after which it has read what had come
 
 
-class ForAsyncMySQL(ForMySQL, Protocol):
+class ForAsyncMySQL(ForPyMySQL, Protocol):
     """The shared part of the adapters.
 
     Attributes:
@@ -89,25 +92,6 @@ class ForAsyncMySQL(ForMySQL, Protocol):
         return nullcontext()
 
     # --- what is the same ----------------------------------------------------------------------------------------
-
-    def version(self, connection: Any) -> str:
-        """Return what the greeting said."""
-        return str(connection.server_version)
-
-    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
-        """Tell by the flags of the server's last answer."""
-        return (
-            TransactionStatus.INTRANS if connection.server_status & _STATUS_IN_TRANSACTION else TransactionStatus.IDLE
-        )
-
-    def begins(self, connection: Any) -> bool:
-        """Tell by the same flags."""
-        return not connection.server_status & _STATUS_AUTOCOMMIT
-
-    def is_streaming(self, connection: Any) -> bool:
-        """Return True if an unbuffered result is not read to its end."""
-        result = connection._result
-        return result is not None and bool(result.unbuffered_active or result.has_next)
 
     def is_closed(self, connection: Any) -> bool:
         """Return True if the app has closed it, or the driver has: that closes when a task is cancelled."""
@@ -165,7 +149,7 @@ class ForAsyncMySQL(ForMySQL, Protocol):
 
     def database(self, connection: Any) -> str:
         """Return what connecting asked for."""
-        return _text(connection._db) or ""
+        return cell_text(connection._db) or ""
 
     def known(self, connection: Any, record: Record, name: str) -> str | None:
         """Autocommit is among the flags."""
@@ -203,19 +187,10 @@ class ForAsyncMySQL(ForMySQL, Protocol):
                 continue
             if (status := self.status_of(connection, result)) is not None:
                 connection.server_status = status
-            found.append([[_text(cell) for cell in row] for row in result.rows or ()])
+            found.append([[cell_text(cell) for cell in row] for row in result.rows or ()])
         if failed is not None:
             raise failed
         return found
-
-    def reports_later(self, connection: Any) -> bool:
-        """Tell by the last result, which may be one of several."""
-        result = connection._result
-        return result is not None and (result.message is None or bool(result.has_next))
-
-    def tracks(self, connection: Any) -> bool:
-        """Return True if the server was asked to report what changes."""
-        return TRACKED in connection.__dict__
 
     async def fetch_reports(self, connection: Any) -> None:
         """Send what changes nothing: the answer to that reports all that is still to be reported."""
@@ -235,24 +210,17 @@ class ForAsyncMySQL(ForMySQL, Protocol):
         texts += [] if init_command is None else [init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)
         texts += [] if autocommit is None else [f"SET autocommit={int(bool(autocommit))}"]
-        numbers = [await _write(connection, _COM_RESET_CONNECTION, b"")]
+        numbers = [await _write(connection, COM_RESET_CONNECTION, b"")]
         numbers += [await _write(connection, COM_QUERY, text) for text in texts]
         await self._answers(connection, numbers)
-        self.restored(connection, record, _ENCODED)
+        self.restored(connection, record, ENCODED)
         return True
 
     def restored(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """The drivers encode by what they were told last."""
         known = record.driver_state  # empty for what a switch leaves behind, which writes no more
-        if known and any(name in settings for name in _ENCODED):
+        if known and any(name in settings for name in ENCODED):
             self.encode_in(connection, known["charset"])
-
-    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
-        """Return the statement as the driver will send it."""
-        try:
-            return self.text_of(cursor, cursor.mogrify(query, parameters))
-        except Exception:  # noqa: BLE001 - the driver does the same again, and says what is wrong
-            return None
 
     async def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
@@ -309,12 +277,9 @@ class ForAsyncMySQL(ForMySQL, Protocol):
 
     def swap(self, connection: Any, other: Any) -> Any:
         """Exchange the streams, and what belongs to them. A result that is still to be read is given up."""
-        result = connection._result
-        if result is not None and result.unbuffered_active:
-            result.unbuffered_active = False
-        connection._result = other._result = None
+        give_up_results(connection, other)
         record: AsyncRecord = connection.__dict__[KEY]
-        carried = record.options.transfer_session_state_on_switch and _ENCODED[0] in record.carried_settings()
+        carried = record.options.transfer_session_state_on_switch and ENCODED[0] in record.carried_settings()
         handled = other._charset != record.driver_state["charset"]  # the app's own transfer handler has chosen one
         if not carried or handled:
             self.encode_in(connection, other._charset)
@@ -327,9 +292,7 @@ class ForAsyncMySQL(ForMySQL, Protocol):
             ours, theirs = getattr(connection, name, None), getattr(other, name, None)
             setattr(connection, name, theirs)
             setattr(other, name, ours)
-        one, another = connection.__dict__, other.__dict__
-        for own, tracked in ((one, another.pop(TRACKED, None)), (another, one.pop(TRACKED, None))):
-            own |= {TRACKED: True} if tracked else {}
+        exchange_tracked(connection, other)
 
     def shut(self, connection: Any, for_good: bool) -> None:
         """Close the streams without a word."""
@@ -341,8 +304,3 @@ async def _write(connection: Any, command: int, text: str | bytes) -> int:
     """Send a command; return the number of the packet that answers it: more than 16 MB are sent as several packets."""
     await connection._execute_command(command, text)
     return int(connection._next_seq_id)
-
-
-def _text(cell: Any) -> str | None:
-    """Return a cell; under ``character_set_results=binary`` the drivers take each for bytes."""
-    return None if cell is None else cell.decode() if isinstance(cell, bytes) else str(cell)

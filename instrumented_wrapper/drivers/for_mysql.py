@@ -39,6 +39,11 @@ def code_of(error: BaseException) -> int:
     return number if isinstance(number, int) else 0
 
 
+def cell_text(cell: object) -> str | None:
+    """Return a cell; under ``character_set_results=binary`` the drivers take each for bytes."""
+    return None if cell is None else cell.decode() if isinstance(cell, (bytes, bytearray)) else str(cell)
+
+
 def asked_of_mysql(given: Mapping[str, Any], options: Options) -> connect_search.Request:
     """Return what a connect has asked for; of the password only a number is kept."""
     by = {name: given.get(name) or given.get(other) for name, other in _SPELLED.items()}

@@ -18,7 +18,7 @@ from mysql.connector.constants import ClientFlag
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL, code_of
+from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL, cell_text, code_of
 from instrumented_wrapper.drivers.mysql_connector import driver_defaults, sockets
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
@@ -261,7 +261,7 @@ def _answers(connection: Any, text: str) -> Iterator[Rows]:
     """
     answers = _of_c(connection._cmysql, text) if _is_c(connection) else _of_pure(connection, text)
     for rows in answers:
-        yield [[_text(cell) for cell in row] for row in rows]
+        yield [[cell_text(cell) for cell in row] for row in rows]
 
 
 def _of_c(handle: Any, text: str) -> Iterator[Sequence[Any]]:
@@ -281,12 +281,6 @@ def _of_pure(connection: Any, text: str) -> Iterator[Sequence[Any]]:
 
 def _is_c(connection: object) -> bool:
     return getattr(connection, "_cmysql", None) is not None
-
-
-def _text(cell: object) -> str | None:
-    if cell is None:
-        return None
-    return bytes(cell).decode() if isinstance(cell, (bytes, bytearray)) else str(cell)
 
 
 def _vanished(error: BaseException | None) -> bool:

@@ -12,7 +12,7 @@ from MySQLdb.constants import CLIENT
 
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.for_mysql import ForMySQL, cell_text
 from instrumented_wrapper.drivers.registry import wait_for
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
@@ -271,7 +271,7 @@ def _answers(here: object, text: str, run: Callable[[Any, bytes], None]) -> Iter
     while more == 0:
         result = C.store_result(here)
         rows = () if result is None else result.fetch_row(maxrows=0)
-        yield [[_text(cell) for cell in row] for row in rows]
+        yield [[cell_text(cell) for cell in row] for row in rows]
         more = C.next_result(here)
 
 
@@ -284,9 +284,3 @@ def _run(here: object, text: bytes) -> None:
     C.send_query(here, text)
     wait_for(C.fileno(here))
     C.read_query_result(here)
-
-
-def _text(cell: object) -> str | None:
-    if cell is None:
-        return None
-    return cell.decode() if isinstance(cell, bytes) else str(cell)

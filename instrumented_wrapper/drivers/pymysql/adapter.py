@@ -11,24 +11,25 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from pymysql.connections import Connection, MySQLResult, charset_by_name
-from pymysql.constants import COMMAND, CR, SERVER_STATUS
+from pymysql.constants import COMMAND, CR
 from pymysql.err import Error, OperationalError, ProgrammingError
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions, tracking
 from instrumented_wrapper.drivers.engine.adapted_record import Record
-from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL
+from instrumented_wrapper.drivers.for_mysql import STALE, cell_text
+from instrumented_wrapper.drivers.for_pymysql import (
+    COM_RESET_CONNECTION,
+    ENCODED,
+    ForPyMySQL,
+    exchange_tracked,
+    give_up_results,
+)
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.drivers.session_track import TRACKED
 from instrumented_wrapper.errors import Address
 
-_IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
-_IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS  # to look into an enum costs as much as a call
-_AUTOCOMMIT: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
-_COM_RESET_CONNECTION: Final = 0x1F
-_ENCODED: Final = ("character_set_client", "character_set_connection")
 _construct: Final[Any] = Connection.__init__
 # What belongs to the physical connection.
 _PHYSICAL: Final = (
@@ -38,7 +39,7 @@ _PHYSICAL: Final = (
 ).split()
 
 
-class PyMySQL(ForMySQL):
+class PyMySQL(ForPyMySQL):
     """`DriverAdapter` for PyMySQL."""
 
     name = "pymysql"
@@ -47,22 +48,6 @@ class PyMySQL(ForMySQL):
     operational_error = OperationalError
     programming_error = ProgrammingError
     kinds: tuple[type[Any], ...] = (Connection,)
-
-    def version(self, connection: Any) -> str:
-        return str(connection.server_version)
-
-    def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
-        """Tell by the flags of the server's last answer."""
-        return _INTRANS if connection.server_status & _IN_TRANSACTION else _IDLE
-
-    def begins(self, connection: Any) -> bool:
-        """Tell by the same flags."""
-        return not connection.server_status & _AUTOCOMMIT
-
-    def is_streaming(self, connection: Any) -> bool:
-        """Tell whether an unbuffered result is not read to its end."""
-        result = connection._result
-        return result is not None and bool(result.unbuffered_active or result.has_next)
 
     def is_closed(self, connection: Any) -> bool:
         return bool(connection._closed)
@@ -109,14 +94,6 @@ class PyMySQL(ForMySQL):
             if connection._sock is not None:
                 connection._result, connection._affected_rows = kept
 
-    def reports_later(self, connection: Any) -> bool:
-        """Tell by the last result, which may be one of several."""
-        result = connection._result
-        return result is not None and (result.message is None or bool(result.has_next))
-
-    def tracks(self, connection: object) -> bool:
-        return TRACKED in connection.__dict__
-
     def fetch_reports(self, connection: Any) -> None:
         """Send what changes nothing: the answer to that reports all that is still to be reported."""
         mariadb = questions.dialect_of(self.version(connection)).mariadb
@@ -135,26 +112,18 @@ class PyMySQL(ForMySQL):
         texts += [] if connection.init_command is None else [connection.init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)
         texts += [] if autocommit is None else [f"SET autocommit={int(bool(autocommit))}"]
-        numbers = [_write(connection, _COM_RESET_CONNECTION, b"")]
+        numbers = [_write(connection, COM_RESET_CONNECTION, b"")]
         numbers += [_write(connection, COMMAND.COM_QUERY, text) for text in texts]
         list(_answers(connection, numbers))
-        self.restored(connection, record, _ENCODED)
+        self.restored(connection, record, ENCODED)
         return True
 
     def restored(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
         """PyMySQL encodes by what it was told last."""
-        if record.driver_state and any(
-            name in settings for name in _ENCODED
-        ):  # what a switch leaves behind writes no more
-            connection.charset, connection.collation = record.driver_state["charset"], record.driver_state["collation"]
+        known = record.driver_state  # empty for what a switch leaves behind, which writes no more
+        if known and any(name in settings for name in ENCODED):
+            connection.charset, connection.collation = known["charset"], known["collation"]
             connection.encoding = charset_by_name(connection.charset).encoding
-
-    def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
-        """Return the statement as PyMySQL will send it."""
-        try:
-            return self.text_of(cursor, cursor.mogrify(query, parameters))
-        except Exception:  # noqa: BLE001 - PyMySQL does the same again, and says what is wrong
-            return None
 
     def open(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
@@ -184,22 +153,17 @@ class PyMySQL(ForMySQL):
 
     def swap(self, connection: Any, other: Any) -> Any:
         """Exchange the sockets, and what belongs to them. A result that is still to be read is given up."""
-        result = connection._result
-        if result is not None and result.unbuffered_active:
-            result.unbuffered_active = False
-        connection._result = other._result = None
+        give_up_results(connection, other)
         ours, theirs = connection.__dict__, other.__dict__
         record: Record = ours[KEY]
-        carried = record.options.transfer_session_state_on_switch and _ENCODED[0] in record.carried_settings()
-        if (
-            not carried or other.charset != record.driver_state["charset"]
-        ):  # the app's own transfer handler has chosen one
+        carried = record.options.transfer_session_state_on_switch and ENCODED[0] in record.carried_settings()
+        handled = other.charset != record.driver_state["charset"]  # the app's own transfer handler has chosen one
+        if not carried or handled:
             connection.charset, connection.collation = other.charset, other.collation
             connection.encoding = other.encoding
         for name in _PHYSICAL:
             ours[name], theirs[name] = getattr(other, name, None), getattr(connection, name, None)
-        for own, tracked in ((ours, theirs.pop(TRACKED, None)), (theirs, ours.pop(TRACKED, None))):
-            own |= {TRACKED: True} if tracked else {}
+        exchange_tracked(connection, other)
         return other
 
     def shut(self, connection: Any, for_good: bool) -> None:
@@ -256,14 +220,9 @@ def _answers(connection: Any, numbers: Sequence[int]) -> Iterator[Rows]:
             continue
         if result.server_status is not None:
             connection.server_status = result.server_status
-        yield [[_text(cell) for cell in row] for row in result.rows or ()]
+        yield [[cell_text(cell) for cell in row] for row in result.rows or ()]
     if failed is not None:
         raise failed
-
-
-def _text(cell: object) -> str | None:
-    """Return a cell; under ``character_set_results=binary`` PyMySQL takes each for bytes."""
-    return None if cell is None else cell.decode() if isinstance(cell, bytes) else str(cell)
 
 
 @contextmanager
