@@ -131,8 +131,8 @@ def accounted(end: SettingsEnd, plan: tuple[Change, ...]) -> SettingsEnd:
     """Have each entry of a plan in the outcome: what nobody has carried out has failed."""
     if end.handled_by == "custom":
         return end
-    told = {change.name for change in end.changes}
-    left = tuple(SettingChange(*change, "failed") for change in plan if change.setting not in told)
+    carried_out = {change.name for change in end.changes}
+    left = tuple(SettingChange(*change, "failed") for change in plan if change.setting not in carried_out)
     failed = [change.name for change in (*end.changes, *left) if change.outcome == "failed"]
     if not failed:
         return end

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from instrumented_wrapper.doctor.connecting import ask, connect
 from instrumented_wrapper.doctor.findings import Finding
-from instrumented_wrapper.doctor.hosts import Host, told
+from instrumented_wrapper.doctor.hosts import Host, first_line
 from instrumented_wrapper.doctor.questions import PRAGMAS, Setting
 from instrumented_wrapper.doctor.urls import Target, target
 
@@ -20,7 +20,7 @@ def look_at(at: Target, module: str) -> tuple[Host, list[Setting]]:
     try:
         version, values = _asked(at, module)
     except Exception as error:  # noqa: BLE001 - whatever the driver raises is the answer
-        found.error = told(at, error)
+        found.error = first_line(at, error)
         return found, []
     _, defaults = _asked(target("sqlite://"), module)
     if found.host != _MEMORY:

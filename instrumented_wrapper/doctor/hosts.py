@@ -57,11 +57,11 @@ def look_at(target: Target, module: str, address: Address | None, patched: bool)
         finally:
             connection.close()
     except Exception as error:  # noqa: BLE001 - whatever the driver raises is the answer
-        found.error = told(target, error)
+        found.error = first_line(target, error)
     return found
 
 
-def told(target: Target, error: BaseException) -> str:
+def first_line(target: Target, error: BaseException) -> str:
     """Return the first line of a driver's error, without a password."""
     first = next(iter(str(error).strip().splitlines()), "")
     return target.hide(f"{type(error).__name__}: {first}")
@@ -79,7 +79,7 @@ def _ask(found: Host, target: Target, connection: Any) -> None:
     cursor.close()
     connection.commit()
     [[(role, version, number)]] = ask(connection, QUESTIONS[target.database].role)
-    if (told := session_number(connection)) is not None and told != int(number):
+    if (own := session_number(connection)) is not None and own != int(number):
         found.pooler = _pooler(connection) if target.database == "postgresql" else "unknown"
     found.role, found.version = str(role), str(version)
 

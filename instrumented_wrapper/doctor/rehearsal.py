@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from instrumented_wrapper.doctor.connecting import ask, connect
 from instrumented_wrapper.doctor.findings import Finding
-from instrumented_wrapper.doctor.hosts import Host, told
+from instrumented_wrapper.doctor.hosts import Host, first_line
 from instrumented_wrapper.doctor.questions import QUESTIONS, Setting
 from instrumented_wrapper.doctor.urls import Target
 from instrumented_wrapper.drivers.registry import tracked
@@ -56,7 +56,7 @@ def rehearse(target: Target, module: str, hosts: Sequence[Host], patched: bool) 
         finally:
             connection.close()
     except Exception as error:  # noqa: BLE001 - whatever the driver raises is the answer
-        found.error = told(target, error)
+        found.error = first_line(target, error)
     return found
 
 

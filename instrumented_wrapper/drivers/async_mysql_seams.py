@@ -156,7 +156,7 @@ class Seams:
             if not (wanted and self.server_capabilities & CLIENT_SESSION_TRACK):
                 return await original(self)
             setattr(self, adapter.flags, flags | CLIENT_SESSION_TRACK)
-            with adapter.told_of_changes(self):
+            with adapter.asking_for_reports(self):
                 answer = await original(self)
             await _track(self)
             return answer

@@ -87,8 +87,8 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
         """Return the options of a connection that was constructed; None if it is left alone."""
         return options
 
-    def told_of_changes(self, connection: Any) -> AbstractContextManager[None]:
-        """While inside, the driver tells the server what it understands, beside that it hears what changes."""
+    def asking_for_reports(self, connection: Any) -> AbstractContextManager[None]:
+        """While inside, the driver asks the server to report what changes, beside the capabilities it names itself."""
         return nullcontext()
 
     # --- what is the same ----------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
         """Send what changes nothing: the answer to that reports all that is still to be reported."""
         mariadb = questions.dialect_of(self.version(connection)).mariadb
         await connection._execute_command(COM_QUERY, tracking.LISTEN_MARIADB if mariadb else tracking.LISTEN)
-        await connection._read_ok_packet()  # patched: it hears what is reported
+        await connection._read_ok_packet()  # patched: it receives the reports
 
     async def reset(self, connection: Any, record: Record, without_database: bool = False) -> bool:
         """Reset the session and, in the same round trip, redo what connecting did: the server has its defaults now."""

@@ -1,4 +1,4 @@
-"""Names and values of what is told: one line per attribute. Values never hold a secret."""
+"""Names and values of what telemetry reports: one line per attribute. Values never hold a secret."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ _START: Final[Mapping[type[Event], Callable[[Any], dict[str, Any]]]] = {
 def of_start(event: Event) -> dict[str, Any]:
     """Return the attributes that are known when `event` begins."""
     ours = {"driver": event.driver, **_START[type(event)](event)}
-    told = {DB_SYSTEM_NAME: event.peer.system, DB_NAMESPACE: event.peer.namespace}
-    told |= {} if isinstance(event, Failover) else of_peer(event.peer)
-    told |= {POOL_NAME: event.pool} if isinstance(event, Leak) else {}
-    return without_missing({**told, **{OURS + name: value for name, value in ours.items()}})
+    values = {DB_SYSTEM_NAME: event.peer.system, DB_NAMESPACE: event.peer.namespace}
+    values |= {} if isinstance(event, Failover) else of_peer(event.peer)
+    values |= {POOL_NAME: event.pool} if isinstance(event, Leak) else {}
+    return without_missing({**values, **{OURS + name: value for name, value in ours.items()}})
 
 
 def of_peer(peer: ServerAddress) -> dict[str, Any]:

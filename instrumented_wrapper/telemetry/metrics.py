@@ -67,30 +67,30 @@ def _histogram(meter: Meter, name: str, description: str) -> Histogram:
 
 
 def _attributes(event: Event, outcome: Outcome | None, error: BaseException | None) -> dict[str, Any]:
-    told = {DB_SYSTEM_NAME: event.peer.system, OURS + "driver": event.driver}
+    values = {DB_SYSTEM_NAME: event.peer.system, OURS + "driver": event.driver}
     if isinstance(event, Failover):
         end = outcome if isinstance(outcome, FailoverEnd) else FailoverEnd("failed", event.trigger, None, 0)
         ours = {"trigger": end.trigger, "outcome": end.outcome, "transaction": event.transaction}
-        return told | {OURS + name: value for name, value in ours.items()}
+        return values | {OURS + name: value for name, value in ours.items()}
     if isinstance(event, PristineFetch):
-        told[OURS + "setting"] = _family(event.setting)
+        values[OURS + "setting"] = _family(event.setting)
     elif isinstance(event, Reset):
-        told[OURS + "trigger"] = event.trigger
+        values[OURS + "trigger"] = event.trigger
     code = getattr(outcome, "error", None) or (error_type(error) if error else None)
-    return told | ({ERROR_TYPE: code} if code else {})
+    return values | ({ERROR_TYPE: code} if code else {})
 
 
 def _count_leak(settings: Counter, event: Leak) -> None:
     for name in event.settings:
-        told = {"operation": "leak", "setting": _family(name), "outcome": "skipped"}
-        settings.add(1, {OURS + key: value for key, value in told.items()})
+        values = {"operation": "leak", "setting": _family(name), "outcome": "skipped"}
+        settings.add(1, {OURS + key: value for key, value in values.items()})
 
 
 def _count(settings: Counter, event: Event, end: SettingsEnd) -> None:
     operation = "reset" if isinstance(event, Reset) else "transfer"
     for change in end.changes:
-        told = {"operation": operation, "setting": _family(change.name), "outcome": change.outcome}
-        settings.add(1, {OURS + name: value for name, value in told.items()})
+        values = {"operation": operation, "setting": _family(change.name), "outcome": change.outcome}
+        settings.add(1, {OURS + name: value for name, value in values.items()})
     for name in end.not_restored:
         settings.add(1, {OURS + "operation": operation, OURS + "setting": _family(name), OURS + "outcome": "skipped"})
 

@@ -79,7 +79,7 @@ class AsyncMy(ForAsyncMySQL):
         connection._charset, connection._encoding = charset, charset_by_name(charset).encoding
 
     @contextmanager
-    def told_of_changes(self, connection: Any) -> Iterator[None]:
+    def asking_for_reports(self, connection: Any) -> Iterator[None]:
         """Have the rows end with EOF packets: of an OK packet after rows asyncmy drops what the server reports."""
         capabilities = connection.server_capabilities
         connection.server_capabilities = capabilities & ~_CLIENT_DEPRECATE_EOF

@@ -40,7 +40,7 @@ def end_of_rows(connection: Any, result: Any) -> int:
     return int(result.server_status if connection._deprecate_eof else _last.status)
 
 
-def hear(connection: Any, result: Any) -> None:
+def receive(connection: Any, result: Any) -> None:
     """Keep what the end of a result says. asyncmy itself takes flags of 0 for none: autocommit is off, then."""
     if result.unbuffered_active:
         return
@@ -71,7 +71,7 @@ def reading_result(original: Method) -> Method:
     @functools.wraps(original)
     async def _read_query_result(self: Any, unbuffered: bool = False) -> None:
         await original(self, unbuffered)
-        hear(self, self._result)
+        receive(self, self._result)
 
     return _read_query_result
 
@@ -82,6 +82,6 @@ def reading_statement(original: Method) -> Method:
     @functools.wraps(original)
     async def _complete_result(self: Any, conn: Any, result: Any) -> None:
         await original(self, conn, result)
-        hear(conn, result)
+        receive(conn, result)
 
     return _complete_result

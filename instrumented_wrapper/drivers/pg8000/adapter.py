@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.engine.race import WrongRole
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY, STANDBY
 from instrumented_wrapper.drivers.pg8000.arguments import in_libpq_words, place_of, redirected
-from instrumented_wrapper.drivers.pg8000.channel import LOST, PLACE, Channel, database_of, send
+from instrumented_wrapper.drivers.pg8000.channel import LOST, PLACE, Channel, database_of, fields_of, send
 from instrumented_wrapper.drivers.pg8000.wire import GOODBYE, has_message, is_of_the_socket, read_message
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
@@ -183,10 +183,10 @@ class PG8000(DriverAdapter):
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
         """Read the server's words, or the system's."""
-        told = error.args[0] if isinstance(error, DatabaseError) and error.args else None
+        fields = fields_of(error)
         wanted = "read-only or not, as it was"
-        if isinstance(told, dict):
-            return answer_to(f"{told.get('S')}: {told.get('M')}", wanted, str(told.get("C") or ""))
+        if fields:
+            return answer_to(f"{fields.get('S')}: {fields.get('M')}", wanted, str(fields.get("C") or ""))
         return answer_to(in_libpq_words(error), wanted)
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
@@ -222,10 +222,8 @@ class PG8000(DriverAdapter):
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now, and that is not what the app asked for."""
-        told = error.args[0] if isinstance(error, DatabaseError) and error.args else None
-        if not isinstance(told, dict):
-            return False
-        if not postgresql.needs_primary(told.get("C"), told.get("R"), bool(record.asked_read_only)):
+        fields = fields_of(error)
+        if not fields or not postgresql.needs_primary(fields.get("C"), fields.get("R"), bool(record.asked_read_only)):
             return False
         return decisions.is_demoted(record, "") and (
             self.is_standby(connection) or bool(record.was_standby)  # promoted since the transaction began

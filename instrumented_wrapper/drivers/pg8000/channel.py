@@ -40,11 +40,17 @@ def database_of(given: Mapping[str, Any]) -> str:
     return name.decode(errors="replace") if isinstance(name, bytes | bytearray) else str(name)
 
 
+def fields_of(error: BaseException) -> dict[str, str]:
+    """Return the fields of an error of the server; none for another error."""
+    fields = error.args[0] if isinstance(error, Error) and error.args else None
+    return fields if isinstance(fields, dict) else {}
+
+
 def with_state(error: BaseException) -> BaseException:
     """Give an error of the server its SQLSTATE as an attribute, which is only in a dictionary otherwise."""
-    told = error.args[0] if isinstance(error, Error) and error.args else None
-    if isinstance(told, dict) and not hasattr(error, "sqlstate"):
-        error.sqlstate = told.get("C")  # type: ignore[attr-defined]
+    fields = fields_of(error)
+    if fields and not hasattr(error, "sqlstate"):
+        error.sqlstate = fields.get("C")  # type: ignore[attr-defined]
     return error
 
 

@@ -72,11 +72,11 @@ def listen(pgconn: int) -> bool:
     """
     last_words = []
 
-    def hear(argument: int | None, result: int) -> None:
+    def receive(argument: int | None, result: int) -> None:
         severity = _pq["PQresultErrorField"](result, _SEVERITY)
         last_words.append(severity) if severity in _LAST else former(argument, result)
 
-    receiver = _RECEIVER(hear)
+    receiver = _RECEIVER(receive)
     former = _RECEIVER(_pq["PQsetNoticeReceiver"](pgconn, receiver, None))
     try:
         for _ in range(_READS):

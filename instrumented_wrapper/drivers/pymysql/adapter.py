@@ -98,7 +98,7 @@ class PyMySQL(ForPyMySQL):
         """Send what changes nothing: the answer to that reports all that is still to be reported."""
         mariadb = questions.dialect_of(self.version(connection)).mariadb
         connection._execute_command(COMMAND.COM_QUERY, tracking.LISTEN_MARIADB if mariadb else tracking.LISTEN)
-        connection._read_ok_packet()  # patched: it hears what is reported
+        connection._read_ok_packet()  # patched: it receives the reports
 
     def reset(self, connection: Any, record: Record, without_database: bool = False) -> bool:
         """Reset the session and, in the same round trip, redo what connecting did: the server has its defaults now."""
