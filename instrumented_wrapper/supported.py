@@ -92,7 +92,24 @@ class ThreadEntry:
     calls: str
 
 
-Entry: TypeAlias = DriverEntry | PoolEntry | ThreadEntry
+@dataclass(frozen=True, slots=True)
+class ObservedEntry:
+    """A part of a driver whose statements are recorded, but whose sessions are not looked after.
+
+    Attributes:
+        module: the module that the app imports.
+        room: the module that patches it, with ``install(patches, options, flows)``.
+        driver: the driver that it is a part of.
+        holders: none.
+    """
+
+    module: str
+    room: str
+    driver: str
+    holders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+Entry: TypeAlias = DriverEntry | PoolEntry | ThreadEntry | ObservedEntry
 _entries: dict[str, Entry] = {}
 
 
@@ -220,6 +237,7 @@ register(
         holders={"aiosqlite.core.Connection": "_connection"},
         calls="_execute",
     ),
+    ObservedEntry("mysql.connector.aio", _DRIVERS + "mysql_connector_aio", driver="mysql.connector"),
     PoolEntry("psycopg_pool", _POOLS + "psycopg_pool", driver="psycopg"),
     PoolEntry("psycopg2.pool", _POOLS + "psycopg2", driver="psycopg2"),
     PoolEntry(

@@ -25,6 +25,7 @@ LONGEST = 350
 # What a driver's room imports where it is not called like the room.
 PACKAGES = {
     "mysql_connector": {"mysql", "_mysql_connector"},
+    "mysql_connector_aio": {"mysql"},
     "mysqlclient": {"MySQLdb"},
     "aiomysql": {"pymysql"},  # on which it is built
     "psycopg_pool_metrics": {"psycopg_pool"},
