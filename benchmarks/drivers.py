@@ -35,6 +35,9 @@ def comparisons(cluster: Cluster) -> Iterator[list[Comparison]]:
     """Give what is compared; a MariaDB runs meanwhile."""
     with ExitStack() as stack:
         places = {"sqlite3": ":memory:", **dict.fromkeys(_ON_POSTGRESQL, cluster.primary.dsn())}
+        primary = cluster.primary
+        login = {"user": "app", "password": "app-secret", "database": "app", "ssl_context": False}
+        places["pg8000"] = json.dumps({"host": primary.host, "port": primary.port, **login})
         if mariadb.available():
             server = stack.enter_context(MariaDBCluster()).primary
             where = {"host": server.host, "port": server.port, "user": "app", "password": "app-secret"}

@@ -74,9 +74,9 @@ def _connected(access: Access, where: str, autocommit: bool) -> Any:
     module = import_module(access.module)
     if access.module == "sqlite3":
         return module.connect(where, isolation_level=None if autocommit else "")
-    if where.startswith("{"):
+    if where.startswith("{") and access.module != "pg8000":
         return module.connect(**json.loads(where), **access.keywords, autocommit=autocommit)
-    connection = module.connect(where)
+    connection = module.connect(**json.loads(where)) if where.startswith("{") else module.connect(where)
     connection.autocommit = autocommit
     return connection
 

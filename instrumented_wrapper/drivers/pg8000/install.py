@@ -90,13 +90,46 @@ def _told(original: Method) -> Method:
         try:
             return original(self, *args, **kwargs)
         except BaseException as error:
-            with_state(error)
-            connection = self if isinstance(self, KINDS) else getattr(self, "_c", None) or getattr(self, "con", None)
-            if connection is not None and leaves_unread(error):
-                connection.__dict__[OUT_OF_STEP] = True
+            _tell(self, error)
             raise
 
     return call
+
+
+def _tell(owner: Any, error: BaseException) -> None:
+    """Do so for an error that `owner` raises: a connection, or what has one."""
+    with_state(error)
+    connection = owner if isinstance(owner, KINDS) else getattr(owner, "_c", None) or getattr(owner, "con", None)
+    if connection is not None and leaves_unread(error):
+        connection.__dict__[OUT_OF_STEP] = True
+
+
+def _told_of_cursor(original: Method) -> Method:
+    """Do as `_told` does for ``execute``, on the frequent path: to pack arguments costs as much as all the rest."""
+
+    @functools.wraps(original)
+    def execute(self: Any, operation: Any, args: Any = (), stream: Any = None) -> Any:
+        try:
+            return original(self, operation, args, stream)
+        except BaseException as error:
+            _tell(self, error)
+            raise
+
+    return execute
+
+
+def _told_alone(original: Method) -> Method:
+    """Do the same for a method without arguments."""
+
+    @functools.wraps(original)
+    def end(self: Any) -> Any:
+        try:
+            return original(self)
+        except BaseException as error:
+            _tell(self, error)
+            raise
+
+    return end
 
 
 # --- connecting -------------------------------------------------------------------------------------------------
@@ -173,8 +206,8 @@ def _connections(
     def begun(name: str) -> Method:
         return functools.partial(spans.command, name)
 
-    over("commit", lambda original: _unless_idle(endings, _told(original), Request.COMMIT))
-    over("rollback", lambda original: _unless_idle(endings, _told(original), Request.ROLLBACK))
+    over("commit", lambda original: _unless_idle(endings, _told_alone(original), Request.COMMIT))
+    over("rollback", lambda original: _unless_idle(endings, _told_alone(original), Request.ROLLBACK))
     over(
         "tpc_begin",
         lambda original: calls.call(_told(original), Request.STATEMENT, begun("BEGIN"), two_phase.begins),
@@ -221,7 +254,7 @@ def _unless_idle(endings: EndWrappers, original: Method, call: Request) -> Metho
 
 def _cursors(patches: Patches, kind: type[Any], calls: MethodWrappers, spans: QuerySpans) -> None:
     make = functools.partial(calls.statement, connection_of=_of_cursor, named="operation")
-    patches.close_over(kind, "execute", lambda original: make(_told(original)))
+    patches.close_over(kind, "execute", lambda original: make(_told_of_cursor(original)))
     patches.close_over(
         kind,
         "executemany",

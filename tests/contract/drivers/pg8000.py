@@ -79,7 +79,9 @@ class PG8000(Needs):
         if len(hosts) > 1 and isinstance(options, Mapping):
             every = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
             keywords["instrumented_wrapper"] = {"failover_hosts": every, **options}
-        return {"host": hosts[0], "port": int(ports[0]), "startup_params": startup or None, **rest, **keywords}
+        if startup:
+            rest["startup_params"] = startup
+        return {"host": hosts[0], "port": int(ports[0]), **rest, **keywords}
 
     def connect(self, dsn: str, autocommit: bool | None = None, **keywords: Any) -> Any:
         with configuring():  # as a pool does it: pg8000 has no keyword for it
