@@ -124,3 +124,29 @@ async def test_what_a_listener_sets_is_the_baseline(driver, pair) -> None:
             assert await ask(connection, "SELECT @@time_zone") == "+04:00"
         async with pool.connect() as connection:
             assert await ask(connection, "SELECT @@time_zone") == "+03:00"
+
+
+async def test_a_savepoint_that_is_lost_shows_the_loss_until_a_rollback(driver, pair) -> None:
+    table = await asyncio.to_thread(make_table, pair)
+    async with engine(driver, pair) as pool, pool.connect() as connection:
+        raw = await own(connection)
+        await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (1)")
+        with pytest.raises(sqlalchemy.exc.OperationalError) as caught:
+            async with connection.begin_nested():
+                await end(pair, await ask(connection, NUMBER))
+                await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (2)")
+        assert isinstance(caught.value.orig, FailoverSuccessError)
+        assert not caught.value.connection_invalidated
+        await connection.rollback()
+        assert await own(connection) is raw
+        assert await ask(connection, f"SELECT COUNT(*) FROM {table}") == 0
+
+
+async def test_a_savepoint_is_rolled_back(driver, pair) -> None:
+    table = await asyncio.to_thread(make_table, pair)
+    async with engine(driver, pair) as pool, pool.connect() as connection:
+        await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (1)")
+        nested = await connection.begin_nested()
+        await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (2)")
+        await nested.rollback()
+        assert await ask(connection, f"SELECT COUNT(*) FROM {table}") == 1
