@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -30,16 +30,20 @@ def _starting(original: Method) -> Method:
     """The begin: asyncpg takes the block for open as soon as it is sent, which it is not where it met a loss."""
 
     @functools.wraps(original)
-    async def start(self: Any) -> None:
-        try:
-            await original(self)
-        except FailoverError:
-            if self._connection._top_xact is self:
-                self._connection._top_xact = None
-                await _over(self)
-            raise
+    def start(self: Any) -> Any:
+        return _started(self, original(self))  # which refuses at once what a pool has back
 
     return start
+
+
+async def _started(block: Any, begun: Awaitable[None]) -> None:
+    try:
+        await begun
+    except FailoverError:
+        if block._connection._top_xact is block:
+            block._connection._top_xact = None
+            await _over(block)
+        raise
 
 
 def _committing(original: Method) -> Method:

@@ -452,12 +452,15 @@ async def test_a_statement_beside_another_one_is_refused_by_asyncpg(app: App) ->
 async def test_what_a_pool_has_back_is_refused_at_once(app: App) -> None:
     async with app.pool() as pool:
         async with pool.acquire() as connection:
-            statement = await connection.prepare("SELECT 1")
+            statement, block = await connection.prepare("SELECT 1"), connection.transaction()
             async with connection.transaction():
                 cursor = await connection.cursor("SELECT 1")
         for method in (statement.fetch, statement.fetchval, statement.executemany, cursor.fetch, cursor.forward):
             with pytest.raises(asyncpg.InterfaceError, match="released back to the pool"):
                 method(1)
+        for method in (block.start, block.commit, block.rollback):
+            with pytest.raises(asyncpg.InterfaceError, match="released back to the pool"):
+                method()
 
 
 async def test_a_connection_that_nobody_has_any_more_ends_without_a_collection(app: App) -> None:
