@@ -3,7 +3,7 @@
 The C extension of mysql-connector brings an OpenSSL of its own. Where the system's is older, it can only be loaded
 before anything has loaded that one, and pytest does so (``hashlib``).
 
-Where no path is named, five parts run side by side, each with servers of its own: two of the contract suite, two of
+Where no path is named, six parts run side by side, each with servers of its own: three of the contract suite, two of
 single drivers, and all others. A test waits for servers more than it computes. What all but the last print follows.
 """
 
@@ -20,8 +20,9 @@ import pytest
 
 CONTRACT = sorted(map(str, Path("tests/contract").glob("test_*.py")))
 PARTS = (
-    CONTRACT[::2],
-    CONTRACT[1::2],
+    CONTRACT[::3],
+    CONTRACT[1::3],
+    CONTRACT[2::3],
     ["tests/drivers/mysql"],
     ["tests/drivers", "--ignore=tests/drivers/mysql"],
     ["tests", "--ignore=tests/contract", "--ignore=tests/drivers"],
