@@ -11,7 +11,14 @@ from collections.abc import Iterator
 
 __all__ = ["POSSIBLE", "black_hole"]
 
-POSSIBLE = os.name == "posix" and os.geteuid() == 0 and shutil.which("iptables") is not None
+
+def _is_possible() -> bool:
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("iptables") is None:
+        return False
+    return subprocess.run(["iptables", "-w", "-n", "-L", "INPUT"], check=False, capture_output=True).returncode == 0
+
+
+POSSIBLE = _is_possible()
 
 
 @contextlib.contextmanager
