@@ -250,6 +250,8 @@ class AsyncPG(AsyncAdapter):
     def shut(self, connection: Any, for_good: bool) -> None:
         """End the physical connection without a word."""
         _terminate(connection)
+        if connection._protocol is not None:  # before 0.32, asyncpg only forgets one that has ended
+            connection._abort()
 
     async def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now, and that is not what the app asked for."""
