@@ -12,18 +12,14 @@ from instrumented_wrapper.errors import ConfigurationError
 from instrumented_wrapper.options import OPTION_NAMES, PREFIX, Options, from_environment
 from instrumented_wrapper.supported import driver_entries, driver_names, entries
 
-# Packages of drivers, and the modules by which `supported` would know them.
+# Packages of drivers that are not supported, and their modules.
 OTHER_DRIVERS: Final = {
-    "aiomysql": "aiomysql",
     "aiopg": "aiopg",
-    "asyncmy": "asyncmy",
-    "asyncpg": "asyncpg",
     "cx-oracle": "cx_Oracle",
     "cymysql": "cymysql",
     "duckdb": "duckdb",
     "mariadb": "mariadb",
     "oracledb": "oracledb",
-    "pg8000": "pg8000",
     "psycopg2cffi": "psycopg2cffi",
     "pymssql": "pymssql",
     "pyodbc": "pyodbc",

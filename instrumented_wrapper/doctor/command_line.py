@@ -155,7 +155,8 @@ def _known(at: Target, options: Options) -> Sequence[Address | None]:
 
 def _about_driver(at: Target, driver: str) -> Iterator[Finding]:
     if not driver:
-        yield Finding("broken", "driver", at.shown, f"no driver is installed: {', '.join(at.drivers)}")
+        text = f"no driver is installed that the doctor can connect with: install {' or '.join(at.drivers)}"
+        yield Finding("broken", "driver", at.shown, text)
     elif at.named and at.named not in driver_names():
         text = f"{at.named} is not supported: the app's sessions are not looked after. The doctor used {driver}"
         yield Finding("warning", "driver", at.shown, text)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper.doctor.checks import Facts, all_checks, variables
+from instrumented_wrapper.doctor.checks import OTHER_DRIVERS, Facts, all_checks, variables
 from instrumented_wrapper.doctor.findings import Finding, exit_code
 from instrumented_wrapper.options import from_environment
+from instrumented_wrapper.supported import entries
 
 INSTALLED = {"opentelemetry-sdk": "1.45", "opentelemetry-distro": "0.66", "psycopg": "3.3"}
 DRIVERS = {"psycopg": ("3.3", "patched"), "pymysql": (None, "")}
@@ -58,16 +59,19 @@ def test_password_in_a_wrong_value_is_not_shown() -> None:
     assert finding.level == "broken" and "hush-hush" not in finding.message
 
 
-@pytest.mark.parametrize("package", ["asyncpg", "pg8000", "aiomysql", "asyncmy", "oracledb"])
-def test_driver_that_is_not_supported(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instrumented_wrapper.doctor.checks.driver_names", lambda: ("psycopg",))
+@pytest.mark.parametrize("package", ["aiopg", "mariadb", "cymysql", "oracledb"])
+def test_driver_that_is_not_supported(package: str) -> None:
     [finding] = found({package: "1.0"})
     assert (finding.level, finding.check, finding.about) == ("warning", "other_driver", package)
 
 
 def test_driver_that_has_become_supported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instrumented_wrapper.doctor.checks.driver_names", lambda: ("psycopg", "asyncpg"))
-    assert found({"asyncpg": "1.0"}) == []
+    monkeypatch.setattr("instrumented_wrapper.doctor.checks.driver_names", lambda: ("psycopg", "aiopg"))
+    assert found({"aiopg": "1.0"}) == []
+
+
+def test_no_supported_driver_is_listed_as_not_supported() -> None:
+    assert not {entry.partition(".")[0] for entry in entries()} & {*OTHER_DRIVERS, *OTHER_DRIVERS.values()}
 
 
 def test_driver_that_is_left_alone() -> None:

@@ -187,6 +187,21 @@ def test_what_the_client_sends_without_an_answer(text):
     assert scan(text) == Effects(streams=True, several=";" in text)
 
 
+CREATED = [
+    "CREATE TABLE IF NOT EXISTS s.t(a int)",
+    'CREATE UNLOGGED TABLE IF NOT EXISTS "T" (a int)',
+    "CREATE TABLE c PARTITION OF t (a PRIMARY KEY) FOR VALUES IN (1)",
+    "CREATE VIEW v(a) AS SELECT 1",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS v (a) AS SELECT 1",
+    "CREATE AGGREGATE sum_of(int) (SFUNC = int4pl, STYPE = int)",
+]
+
+
+@pytest.mark.parametrize("text", CREATED)
+def test_names_of_what_is_created_are_no_calls(text):
+    assert scan(text) is None
+
+
 @pytest.mark.parametrize(
     "text", ["COPY t TO STDOUT", "COPY s.t (a, b) TO STDOUT", "COPY (SELECT 1) TO '/a'", "COPY t FROM '/a'", *NOTHING]
 )

@@ -26,8 +26,10 @@ _NOT_CALLED: Final = frozenset(
     " int8 integer json jsonb name numeric oid precision real smallint text time timestamp timestamptz timetz uuid"
     " varbit varchar varying xml".split()
 )
-# What may stand before the name of a table, a CTE or an alias that has a list of columns.
-_BEFORE_COLUMNS: Final = frozenset("into table as references only update with recursive copy".split())
+# What may stand before the name of a table, a CTE or an alias that has a list of columns, and of a new function.
+_BEFORE_COLUMNS: Final = frozenset(
+    "into table as references only update with recursive copy exists of view function procedure aggregate".split()
+)
 _QUERIES: Final = frozenset(
     "select with values insert update delete merge table explain copy declare create alter refresh set".split()
 )
