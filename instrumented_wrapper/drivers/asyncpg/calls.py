@@ -1,11 +1,11 @@
 """Around each awaited call of the app on asyncpg: what its text and its parameters do, and whether it has failed.
 
-asyncpg does not tell a transaction that has failed from one that goes on: the last error in it says so.
+asyncpg does not tell a transaction that has failed from one that goes on: the server's last error in it says so. After
+a time limit or a cancellation nobody knows: the statement may have been refused, have ended before, or never been sent.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -20,14 +20,14 @@ from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers, ended_async
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.registry import checking_out
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
 
 UNDER_WAY: Final = "under way"  # what `record.driver_state` has while asyncpg has a statement of the app's
 _OPAQUE = object()
-_ABORTS = (exceptions.PostgresError, asyncio.CancelledError, TimeoutError)
+_UNDONE: Final = "ROLLBACK"  # the server's answer to a COMMIT of a transaction that has failed
 
 
 class AsyncPGCalls(AsyncMethodWrappers):
@@ -153,11 +153,13 @@ async def _noted(original: Callable[..., Any], connection: Any, this: Any, *args
         state.pop(UNDER_WAY, None)
     if connection._protocol is not None:
         mark_failed(connection._protocol, failed=False)
+    if result == _UNDONE and (record := record_of(connection)) is not None:
+        record.transaction_status = TransactionStatus.INERROR
     return result
 
 
 def _note(connection: Any, error: BaseException) -> None:
-    if isinstance(error, _ABORTS) and connection._protocol is not None:
+    if isinstance(error, exceptions.PostgresError) and connection._protocol is not None:
         mark_failed(connection._protocol, failed=True)
 
 

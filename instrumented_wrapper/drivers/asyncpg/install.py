@@ -35,7 +35,7 @@ from instrumented_wrapper.drivers.asyncpg.adapter import (
 from instrumented_wrapper.drivers.asyncpg.blocks import COMMIT, ROLLBACK, blocks
 from instrumented_wrapper.drivers.asyncpg.calls import AsyncPGCalls, streaming
 from instrumented_wrapper.drivers.asyncpg.endings import ends
-from instrumented_wrapper.drivers.asyncpg.prepared import statements
+from instrumented_wrapper.drivers.asyncpg.prepared import preparing, statements
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, record_of
 from instrumented_wrapper.drivers.engine.async_driver import AsyncDriver
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
@@ -128,7 +128,7 @@ def _connections(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> No
             patches.close_over(Connection, name, functools.partial(streaming, _itself))
             statement(name, spans.batch, named)
             patches.close_over(Connection, name, functools.partial(first_taken, spans.nobody))
-    statement("prepare", _no_span, "query")
+    patches.close_over(Connection, "prepare", functools.partial(preparing, calls))
     for name in _COPIES:
         patches.close_over(Connection, name, functools.partial(streaming, _itself))
         patches.close_over(Connection, name, functools.partial(_copying, calls, functools.partial(spans.part, _COPY)))
@@ -144,10 +144,6 @@ def _itself(connection: Any) -> Any:
 
 def _sets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else kwargs.get("args")
-
-
-def _no_span(*given: Any) -> None:
-    """What is only prepared has no span; its executions have."""
 
 
 def _executed(spans: QuerySpans) -> Method:

@@ -19,6 +19,7 @@ from instrumented_wrapper.drivers.asyncpg.calls import AsyncPGCalls, streaming
 from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.async_calls import ended_async
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.patching import Patches
 
@@ -44,6 +45,28 @@ def statements(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> None
     patches.close_over(cursor.BaseCursor, "_exec", functools.partial(_paging, calls, spans))
     patches.close_over(cursor.BaseCursor, "_close_portal", lambda original: calls.fetch(original, _connection_of))
     patches.close_over(cursor.Cursor, "forward", functools.partial(_paging, calls, spans))
+
+
+def preparing(calls: AsyncPGCalls, original: Method) -> Method:
+    """``Connection.prepare``: nothing is executed yet. It has no span; the executions have."""
+    plainly = calls.statement(original, _itself, "query", _no_span)
+    sent = calls.call(original, Request.STATEMENT)
+
+    @functools.wraps(original)
+    async def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
+        query = args[0] if args else kwargs.get("query")
+        is_plain = type(query) is str and calls.effects_of(query) is None
+        return await (plainly if is_plain else sent)(self, *args, **kwargs)
+
+    return prepare
+
+
+def _itself(connection: Any) -> Any:
+    return connection
+
+
+def _no_span(*given: Any) -> None:
+    """Begin none."""
 
 
 def _noting_name(original: Method) -> Method:

@@ -67,6 +67,62 @@ async def test_a_planned_switch_that_is_cancelled_anywhere_leaves_one_session_at
         raise AssertionError("it never ended")
 
 
+async def _times_out(connection: Any) -> None:
+    with pytest.raises(TimeoutError):
+        await connection.fetchval("SELECT 1", timeout=0)
+
+
+async def _is_cancelled(connection: Any) -> None:
+    task = asyncio.ensure_future(connection.fetchval("SELECT 1"))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("interrupt", [_times_out, _is_cancelled])
+async def test_a_commit_after_an_interruption_that_aborted_nothing_is_unknown_if_lost(
+    app: App, proxy: Proxy, interrupt: Any
+) -> None:
+    app.sql("DROP TABLE IF EXISTS interrupted; CREATE TABLE interrupted (id int); GRANT ALL ON interrupted TO PUBLIC")
+    connection = await app.connect(proxy, app.cluster.primary)
+    for text in (insert := "INSERT INTO interrupted VALUES (1)", "DELETE FROM interrupted", "SELECT 1"):
+        await connection.execute(text)  # the wrapper knows these texts from here on
+    await connection.execute("BEGIN")
+    await interrupt(connection)
+    await connection.execute(insert)
+    proxy.cut_when(b"COMMIT", forward=True)
+    with pytest.raises(TransactionResolutionUnknownError):
+        await connection.execute("COMMIT")
+    assert app.sql("SELECT id FROM interrupted") == [("1",)]
+    await connection.close()
+
+
+async def test_a_commit_of_what_a_time_limit_has_aborted_keeps_no_setting(app: App) -> None:
+    connection = await app.connect()
+    await connection.execute("SET TimeZone = 'Europe/Paris'")
+    await connection.execute("BEGIN")
+    await connection.execute("SET TimeZone = 'Asia/Tokyo'")
+    await connection.execute("SET app.tenant = 'acme'")
+    with pytest.raises(TimeoutError):
+        await connection.execute("SELECT pg_sleep(60)", timeout=0.1)
+    assert await connection.execute("COMMIT") == "ROLLBACK"
+    assert session_state(connection)["timezone"].value == "Europe/Paris"
+    await app.end(connection)
+    assert await connection.fetchval("SELECT current_setting('app.tenant', true)") in (None, "")
+    await connection.close()
+
+
+async def test_what_is_only_prepared_sets_nothing(app: App) -> None:
+    connection = await app.connect()
+    statement = await connection.prepare("SET TimeZone = 'Asia/Tokyo'")
+    assert "timezone" not in session_state(connection)
+    await app.end(connection)
+    assert await connection.fetchval("SHOW TimeZone") != "Asia/Tokyo"
+    await statement.fetch()
+    assert session_state(connection)["timezone"].value == "Asia/Tokyo"
+    await connection.close()
+
+
 async def test_a_cancelled_statement_is_no_loss(app: App, spans) -> None:
     connection = await app.connect()
     number = connection.get_server_pid()
