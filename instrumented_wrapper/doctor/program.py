@@ -110,9 +110,10 @@ def judged(program: Program) -> Iterator[Finding]:
     if program.exit_code:
         yield Finding("broken", "program", program.name, f"ended with exit code {program.exit_code}")
     if not program.processes:
-        text = "no Python process reported: it is none, it ignores PYTHONPATH (-I, -E), or was killed at its start"
+        text = "no Python process reported: it is none, its Python does not have this package, it ignores PYTHONPATH"
+        text = f"{text} (-I, -E), or was killed at its start"
         yield Finding("broken", "program", program.name, text)
-    elif not any(process["patched"] for process in program.processes):
+    elif not any(process["patched"] or not process["active"] for process in program.processes):
         yield Finding("warning", "program", program.name, "imported no supported driver while it ran")
     for process in program.processes:
         yield from _of_process(process)

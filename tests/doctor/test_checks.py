@@ -8,6 +8,7 @@ import pytest
 
 from instrumented_wrapper.doctor.checks import OTHER_DRIVERS, Facts, all_checks, variables
 from instrumented_wrapper.doctor.findings import Finding, exit_code
+from instrumented_wrapper.doctor.program import Program, judged
 from instrumented_wrapper.options import from_environment
 from instrumented_wrapper.supported import entries
 
@@ -162,3 +163,10 @@ def test_system_without_the_options_of_sockets() -> None:
 def test_no_second_host(environ: dict[str, str], wrong: bool) -> None:
     assert [finding.check for finding in found(environ=environ)] == ["failover"] * wrong
     assert found(environ=environ, with_databases=True) == [], "each database is judged by its own hosts"
+
+
+def test_process_in_which_nothing_is_patched() -> None:
+    nothing = {"patched": {}, "unsupported": [], "doubled": [], "query_spans": "auto", "logged": []}
+    process = {"name": "app.py", "pid": 1, "active": False, **nothing}
+    assert [finding.level for finding in judged(Program("python", 0, [process]))] == ["broken"]
+    assert [finding.level for finding in judged(Program("python", 0, [process | {"active": True}]))] == ["warning"]

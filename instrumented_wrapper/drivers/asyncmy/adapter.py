@@ -12,7 +12,10 @@ from asyncmy.connection import Connection, MySQLResult
 from asyncmy.errors import Error, OperationalError, ProgrammingError
 
 from instrumented_wrapper.drivers.asyncmy.session_reports import end_of_rows
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.race import SocketOfTheApp
 from instrumented_wrapper.drivers.for_async_mysql import ForAsyncMySQL
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options
 
 logger = logging.getLogger("instrumented_wrapper")
@@ -52,6 +55,12 @@ class AsyncMy(ForAsyncMySQL):
             logger.warning("asyncmy's connections lack %s: they are left alone", lacking)
             return None
         return options if connection._sock is None else options.with_keywords({"failover": "off"}, CONNECT)
+
+    async def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
+        """Connect as aiomysql does, but not over a socket of the app's."""
+        if connection._sock is not None:
+            raise SocketOfTheApp
+        return await super().open(connection, record, address, role, seconds)
 
     def is_open(self, connection: Any) -> bool:
         """Return True if it has streams, perhaps ended ones."""

@@ -21,6 +21,10 @@ class WrongRole(Exception):
     """A server answered that is not of the kind that is wanted."""
 
 
+class SocketOfTheApp(Exception):
+    """The app has made the socket of its connection: it cannot be opened again, and must not get another login."""
+
+
 class Opening(NamedTuple):
     """How a driver connects to one host.
 
@@ -96,4 +100,6 @@ def _settled(search: Search, opening: Opening, ended: Ended) -> Found | None:
 def _answer(opening: Opening, error: BaseException) -> tuple[str, str, bool]:
     if isinstance(error, WrongRole):
         return "wrong_role", f"is not the kind of server that is wanted ({error})", False
+    if isinstance(error, SocketOfTheApp):
+        return "failed", "cannot be reached by the socket that the app has given to `sock=`", True
     return opening.answer(error)

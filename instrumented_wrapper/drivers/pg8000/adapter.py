@@ -16,7 +16,7 @@ from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, a
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
-from instrumented_wrapper.drivers.engine.race import WrongRole
+from instrumented_wrapper.drivers.engine.race import SocketOfTheApp, WrongRole
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY, STANDBY
 from instrumented_wrapper.drivers.pg8000.arguments import in_libpq_words, place_of, redirected
@@ -162,6 +162,8 @@ class PG8000(DriverAdapter):
     def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, to another host."""
         given = redirected(dict(record.arguments.keywords), address)
+        if given.get("sock") is not None:
+            raise SocketOfTheApp
         own = given.get("timeout")
         new: Any = object.__new__(type(connection))
         new.__dict__[PLACE] = place_of(given)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper import FailoverSuccessError, session_state, switch_async
+from instrumented_wrapper import FailoverFailedError, FailoverSuccessError, session_state, switch_async
 from servers import guard
 
 from ..script import complete, run
@@ -143,6 +143,10 @@ async def test_a_cursor_that_the_app_constructs_is_seen_by_its_connection(app, p
     cursor = cursors.Cursor(connection)
     await cursor.execute("SET @tenant = %s", ("acme",))
     assert session_state(connection)["@tenant"].value == "acme"
+    with pytest.raises(FailoverFailedError, match="sock="):
+        await switch_async(connection)
+    assert await ask(connection, "SELECT @tenant") == [("acme",)]
+    spans.clear()
     await off(end, pair.primary, await session(connection))
     await cursor.execute("SELECT @tenant, %s", ("secret",))
     assert await cursor.fetchall() == (("acme", "secret"),)

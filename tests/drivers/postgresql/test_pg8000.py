@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper import FailoverError, FailoverSuccessError, reset_session, session_state, switch
+from instrumented_wrapper import (
+    FailoverError,
+    FailoverFailedError,
+    FailoverSuccessError,
+    reset_session,
+    session_state,
+    switch,
+)
 from servers import Proxy
 
 from ..watch import Watch
@@ -204,6 +211,9 @@ def test_a_socket_of_the_apps_is_not_opened_again(connect, watch) -> None:
     primary = watch.cluster.primary
     connection = connect(sock=socket.create_connection((primary.host, primary.port)))
     connection.autocommit = True
+    assert ask(connection, "SELECT 1") == 1
+    with pytest.raises(FailoverFailedError, match="sock="):
+        switch(connection)
     assert ask(connection, "SELECT 1") == 1
     watch.end_sessions()
     with pytest.raises((dbapi.InterfaceError, OSError)) as caught:
