@@ -9,6 +9,7 @@ from pg8000.core import Context, CoreConnection, _flush
 from pg8000.exceptions import DatabaseError, Error
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.deadlines import shut
 from instrumented_wrapper.drivers.pg8000.prepared import forget
 from instrumented_wrapper.drivers.server_session import Rows
 from instrumented_wrapper.errors import Address
@@ -57,6 +58,8 @@ def with_state(error: BaseException) -> BaseException:
 def send(connection: Any, text: str) -> Rows:
     """Send a text past all that is patched, and return the rows of its answers.
 
+    An interruption ends the physical connection: the app's next statement would get this answer for its own.
+
     Raises:
         Error: pg8000's.
         OSError: the socket's.
@@ -70,6 +73,10 @@ def send(connection: Any, text: str) -> Rows:
         if not isinstance(error, DatabaseError):
             connection.__dict__[LOST] = True
         with_state(error)
+        raise
+    except BaseException:
+        connection.__dict__[LOST] = True
+        shut(connection._usock.fileno())
         raise
     return context.rows or []
 

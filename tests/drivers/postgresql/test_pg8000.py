@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -270,3 +272,42 @@ def test_a_server_that_is_refused_in_the_middle_of_a_login(connect, watch) -> No
         proxy.refuse()
         connection = connect(server=proxy)
         assert ask(connection, "SELECT 1") == 1
+
+
+class _Holding(Proxy):
+    """Holds all as soon as the client sends certain bytes."""
+
+    holds_at = b""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.reached = threading.Event()
+
+    def _pull(self, direction: Any, chunk: bytes, tail: bytes) -> Any:
+        if self.holds_at and direction == "client" and self.holds_at in chunk:
+            self.hold()
+            self.reached.set()
+        return super()._pull(direction, chunk, tail)
+
+
+def test_an_interrupted_question_of_the_wrapper_is_no_answer_to_the_app(connect, watch) -> None:
+    """PyMySQL closes its socket there, libpq reads on; pg8000 would take the answer for that to the next statement."""
+    primary = watch.cluster.primary
+    with _Holding(primary.host, primary.port) as proxy:
+        connection = connect(server=proxy)
+        connection.autocommit = True
+        assert ask(connection, "SELECT 'first'") == "first"
+        proxy.holds_at = b"pg_catalog"
+
+        def interrupt() -> None:
+            assert proxy.reached.wait(60)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            connection.cursor().execute("SET work_mem = '8MB'")
+        thread.join()
+        proxy.holds_at = b""
+        proxy.release()
+        assert ask(connection, "SELECT 'second'") == "second"
