@@ -23,6 +23,8 @@ from instrumented_wrapper.operations import Site, SpanTemplates
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
+_ENDING = frozenset({"on", "close"})  # what `reset_on_return` may be where no change may go on to the next user
+
 
 class TrackedConnection(Session, ABC):
     """The session behind one connection, and what is known of its physical side.
@@ -125,10 +127,12 @@ class TrackedConnection(Session, ABC):
         """Return True if no statement was sent that may have changed the session: a return has nothing to do.
 
         At next to no cost, for what happens at the end of each request. It does not compare what servers of PostgreSQL
-        report by themselves, which only a trigger, a view or a policy may have set: the next question finds that.
+        report by themselves, which only a trigger, a view or a policy may have set: where a return resets or closes, it
+        is not clean, and `wants_reset` or `may_leak` looks; where it only reports, the next question finds that.
         """
         if (
-            self.changed
+            self.options.reset_on_return in _ENDING
+            or self.changed
             or self.needs_resync
             or self.resync_next
             or self.lost is not None

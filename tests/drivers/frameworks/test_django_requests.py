@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("django")
 
 from ..script import ROOT
+from .test_other_pools import TRIGGERED
 
 PROGRAM = Path(__file__).with_name("django_app.py")
 POSTGRESQL = {
@@ -114,6 +115,16 @@ def test_what_the_text_does_not_show_is_reset(cluster, hidden: str) -> None:
     sets = "DO $$ BEGIN PERFORM set_config('app.tenant', '{}', false); END $$"
     told, _ = site.run("tenant=acme", "", "", sets=sets, options={"reset_on_return": "on"})
     assert [tenant for tenant, _ in told["seen"]] == ["acme", None, None]
+
+
+@pytest.mark.parametrize("chosen", ["on", "close"])
+@pytest.mark.parametrize("hidden", ["psycopg", "psycopg2"])
+def test_what_a_trigger_sets_is_not_inherited(cluster, hidden: str, chosen: str) -> None:
+    cluster.primary.sql(TRIGGERED, "app")
+    site = Site(cluster, "postgresql", hidden=[hidden], shows="SELECT current_setting('timezone')")
+    sets = "INSERT INTO triggered VALUES ('{}')"
+    told, _ = site.run("tenant=Asia/Tokyo", "", "tenant=Asia/Tokyo", "", sets=sets, options={"reset_on_return": chosen})
+    assert [zone for zone, _ in told["seen"]] == ["Asia/Tokyo", "UTC", "Asia/Tokyo", "UTC"]
 
 
 @pytest.mark.parametrize("autocommit", [True, False])

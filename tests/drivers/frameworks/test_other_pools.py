@@ -113,6 +113,36 @@ def test_dbutils_pooled(site: Site, pooled, spans, chosen: str, inherits: bool, 
     assert used(pool, site.look)[1] == second, "a clean connection stays"
 
 
+TRIGGERED = """
+    DROP TABLE IF EXISTS triggered;
+    CREATE TABLE triggered (zone text);
+    GRANT ALL ON triggered TO PUBLIC;
+    CREATE OR REPLACE FUNCTION triggered() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM set_config('timezone', NEW.zone, false); RETURN NEW; END $$;
+    CREATE TRIGGER zone BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION triggered();
+"""
+
+
+def leave_zone(site: Site, connection: Any) -> str:
+    """Have a trigger set the time zone: PostgreSQL reports it, and no statement of the app names it."""
+    zone: str = site.ask(connection, "INSERT INTO triggered VALUES ('Asia/Tokyo')", "SHOW timezone")[0]
+    return zone
+
+
+@pytest.mark.parametrize("chosen", ["on", "close"])
+@pytest.mark.parametrize("pool", ["pooled_db.PooledDB", "persistent_db.PersistentDB"])
+def test_dbutils_what_a_trigger_sets_is_not_inherited(site: Site, pool: str, chosen: str) -> None:
+    if site.kind != "pg":
+        pytest.skip("MySQL reports what its triggers set with each answer")
+    pytest.importorskip("dbutils")
+    site.cluster.primary.sql(TRIGGERED, "app")
+    module, name = pool.split(".")
+    made = getattr(import_module(f"dbutils.{module}"), name)(site.driver, **site.given(chosen))
+    for _ in range(2):  # the wrapper knows the text then
+        assert used(made, lambda connection: leave_zone(site, connection)) == "Asia/Tokyo"
+        assert used(made, lambda connection: site.ask(connection, "SHOW timezone")[0]) != "Asia/Tokyo"
+
+
 def test_dbutils_setsession_is_the_baseline(site: Site, pooled) -> None:
     """Outside autocommit it belongs to the transaction in which the app sets the tenant."""
     pool = pooled("on", setsession=[CONFIGURES[site.kind]])
@@ -240,6 +270,17 @@ def test_peewee(site: Site, database, spans, chosen: str, inherits: bool, stays:
     assert tenant == ("acme" if inherits else None)
     assert (second == first) == stays
     assert len(leaks(spans)) == (chosen == "auto")
+
+
+@pytest.mark.parametrize("chosen", ["on", "close"])
+def test_peewee_what_a_trigger_sets_is_not_inherited(site: Site, database, chosen: str) -> None:
+    if site.kind != "pg":
+        pytest.skip("MySQL reports what its triggers set with each answer")
+    site.cluster.primary.sql(TRIGGERED, "app")
+    pool = database(chosen)
+    for _ in range(2):
+        assert within(pool, lambda connection: leave_zone(site, connection)) == "Asia/Tokyo"
+        assert within(pool, lambda connection: site.ask(connection, "SHOW timezone")[0]) != "Asia/Tokyo"
 
 
 def test_peewee_what_a_database_sets_at_each_checkout_is_the_baseline(site: Site, database, spans) -> None:
