@@ -2,6 +2,7 @@
 
 import select
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -139,3 +140,29 @@ def test_after_the_end_of_a_prepared_transaction_autocommit_is_as_it_was(
         program.tell("go on")
         assert program.hear() == "(0, 'the answer')"
         assert program.end() == (0, "")
+
+
+@pytest.mark.databases("mariadb", "mysql")
+def test_an_interrupted_question_of_the_wrapper_is_no_answer_to_the_app(driver, connect, site, endpoint) -> None:
+    """The app changes a setting for the first time; Ctrl-C comes while the server is asked for its pristine value."""
+    if driver.is_async or driver.name == "MySQLdb":
+        pytest.skip("Ctrl-C stops the event loop; mysqlclient waits on, whatever comes")
+    place, raised = endpoint(), threading.Event()
+    connection = connect(site.dsn(place), autocommit=True, instrumented_wrapper={"failover": "on"})
+    driver.execute(connection, "SELECT 'first'")
+
+    def interrupt() -> None:
+        assert guard.wait_until(lambda: place.hits, PATIENCE)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        raised.wait(0.5)  # a driver in C hears it once the answer is there
+        place.holds_at = b""
+        place.release()
+
+    place.holds_at = b"time_zone"
+    thread = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+        driver.execute(connection, site.setting)
+    raised.set()
+    thread.join()
+    assert [*map(tuple, driver.execute(connection, "SELECT 'second'"))] == [("second",)]

@@ -265,13 +265,27 @@ def _answers(connection: Any, text: str) -> Iterator[Rows]:
 
 
 def _of_c(handle: Any, text: str) -> Iterator[Sequence[Any]]:
-    handle.query(text.encode())
     more = True
-    while more:
-        yield list(iter(handle.fetch_row, None)) if handle.have_result_set else ()
+    try:
+        handle.query(text.encode())
+        while more:
+            yield list(iter(handle.fetch_row, None)) if handle.have_result_set else ()
+            handle.free_result()
+            if more := handle.more_results():
+                handle.next_result()
+    except (
+        KeyboardInterrupt,
+        SystemExit,
+    ):  # heard once the answer is there: left unread, it would be the app's to read
+        _give_up(handle)
+        raise
+
+
+def _give_up(handle: Any) -> None:
+    handle.free_result()
+    while handle.more_results():
+        handle.next_result()
         handle.free_result()
-        if more := handle.more_results():
-            handle.next_result()
 
 
 def _of_pure(connection: Any, text: str) -> Iterator[Sequence[Any]]:
