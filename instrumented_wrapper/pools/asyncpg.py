@@ -32,11 +32,10 @@ from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import metrics
 from instrumented_wrapper.pools.metrics import name_by
 from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, is_refused, policy
-from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
-_PARTS: Final[dict[Any, list[str]]] = {
+PARTS: Final[dict[Any, list[str]]] = {
     pool.Pool: """_acquire _get_new_connection release get_idle_size get_size get_min_size get_max_size ._closed
     ._holders ._queue""".split(),
     pool.PoolConnectionHolder: ["release", "._con", "._in_use", "._pool"],
@@ -56,10 +55,12 @@ class _Return:
         session: of that connection.
         text: what the pool sends for it, in one round trip; empty where the app says itself how it is reset.
         observed: until it is sent.
+        only_rolls_back: the pool sends nothing but a ROLLBACK for now.
     """
 
     session: TrackedConnection
     text: str = ""
+    only_rolls_back: bool = False
     observed: ExitStack = field(default_factory=ExitStack)
 
 
@@ -96,22 +97,19 @@ _MEASURED: Final = metrics.MeasuredPool(
 )
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
+def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch the pool."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("asyncpg.Pool lacks %s: what its own reset leaves behind is not looked after", lacking)
-        return f"left alone: it lacks {lacking}"
     patches.close_over(pool.Pool, "_get_new_connection", _configuring)
     patches.close_over(pool.PoolConnectionHolder, "release", functools.partial(_releasing, flows))
     if options.metrics:
         metrics.install_async(patches, flows.pools, pool.Pool, _MEASURED)
-    patches.close_over(Connection, "reset", functools.partial(_resetting, flows))
     if hasattr(Connection, "_reset"):
         patches.close_over(Connection, "get_reset_query", functools.partial(_adding, flows))
         patches.close_over(Connection, "_reset", functools.partial(_rolling_back, flows))
-    else:  # before 0.30, where the app has no say in it: its reset handler is not called
+    else:  # before 0.30, where the app has no way of its own
         patches.close_over(Connection, "_get_reset_query", functools.partial(_adding, flows))
-    return "patched"
+        patches.close_over(Connection, "reset", functools.partial(_calling_handler, flows))
+    patches.close_over(Connection, "reset", functools.partial(_resetting, flows))
 
 
 def _configuring(original: Method) -> Method:
@@ -138,7 +136,9 @@ def _releasing(flows: Flows, original: Method) -> Method:
             await original(self, timeout)
             return
         driver, session = found
-        if is_refused(session, logger) or session.lost is not None or _closes(session):
+        # before 0.32, asyncpg would not take back the place in the pool of what has ended
+        ended = session.lost is not None or driver.is_lost(connection)
+        if is_refused(session, logger) or ended or _closes(session):
             driver.end(connection)
             return
         async with driver.lock(connection):
@@ -209,6 +209,23 @@ def _rolling_back(flows: Flows, original: Method) -> Method:
     return _reset
 
 
+def _calling_handler(flows: Flows, original: Method) -> Method:
+    """``Connection.reset`` before 0.30, which rolls back and resets at once: the app's handler comes in between."""
+
+    @functools.wraps(original)
+    async def reset(self: Any, *args: Any, **kwargs: Any) -> None:
+        current = _return_of(self)
+        if current is not None and handlers.reset_handler() is not None:
+            current.only_rolls_back = True
+            await original(self, *args, **kwargs)
+            current.only_rolls_back = False
+            current.session.on_server.open.end()
+            await _reset_by_us(flows, self, current.session, by_app=False)
+        await original(self, *args, **kwargs)
+
+    return reset
+
+
 async def _reset_by_us(flows: Flows, connection: Any, session: TrackedConnection, by_app: bool) -> None:
     """Do as ``reset_on_return`` says, before the app's own way to reset."""
     chosen = policy(session, ON)
@@ -256,6 +273,8 @@ def _adding(flows: Flows, original: Method) -> Method:
         query, current = original(self), _return_of(self)
         if current is None or _is_reset_by_app(self):
             return query
+        if current.only_rolls_back:
+            return ""
         session = current.session
         session.on_server.open.end()
         if handlers.reset_handler() is None:

@@ -6,7 +6,6 @@ A call of the app is one statement, whatever asyncpg sends for it: the parse, th
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -50,11 +49,9 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Site, Words
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.self_test import missing
 
-logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
-_PARTS: Final[dict[Any, list[str]]] = {
+PARTS: Final[dict[Any, list[str]]] = {
     connect_utils: ["_connect", "_parse_connect_arguments"],
     Connection: """_abort _cleanup _clean_tasks _check_open is_closed terminate close execute
     fetch fetchval fetchrow executemany prepare add_listener remove_listener
@@ -89,11 +86,8 @@ _given: Final[ContextVar[dict[str, Any] | None]] = ContextVar("given", default=N
 _hosts: Final[ContextVar[list[Any] | None]] = ContextVar("hosts", default=None)  # what asyncpg takes them to be
 
 
-def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch asyncpg's classes. Returns what was done, for a user who asks."""
-    if lacking := ", ".join(missing(_PARTS)):
-        logger.warning("asyncpg lacks %s: it is left alone", lacking)
-        return f"left alone: it lacks {lacking}"
+def install(patches: Patches, options: Options, flows: Flows) -> None:
+    """Patch asyncpg's classes."""
     spans = QuerySpans(ADAPTER, flows.operations)
     calls = AsyncPGCalls(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows, flows.run_async), spans)
     patches.replace(Connection, KEY, kept_with_protocol())
@@ -106,7 +100,6 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     statements(patches, calls, spans)
     blocks(patches)
     ends(patches, DRIVER, flows)
-    return "patched"
 
 
 def uninstall() -> None:

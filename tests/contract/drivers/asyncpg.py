@@ -64,6 +64,7 @@ class AsyncPG(Needs):
             *("classes whose connect configures", "pool checks", "pool timeouts", "settings of the driver"),
             *("pools that reset each setting", "empty batches that send nothing", "autocommit as a setting"),
             *("libpq", "codes of losses"),
+            *(() if hasattr(asyncpg.Connection, "get_reset_query") else ("pool callbacks",)),  # `reset`, since 0.30
         }
     )
     pool_check, pool_timeout = None, TimeoutError
@@ -244,6 +245,8 @@ class AsyncPG(Needs):
     def pool(self, dsn: str, **keywords: Any) -> Any:
         for name in {"check"} & keywords.keys():
             self.needs(f"pool {name}s")
+        if "reset" in keywords:
+            self.needs("pool callbacks")
         renamed = {"configure": "init", "reset": "reset"}
         given = {
             renamed.get(name, name): self.callback(value) if isinstance(value, Callback) else value

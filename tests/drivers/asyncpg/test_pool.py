@@ -108,9 +108,29 @@ async def test_a_way_to_reset_of_the_app(app: App) -> None:
     assert seen == ["of connect"]
 
 
+async def test_a_handler_of_the_app_after_a_rollback(app: App) -> None:
+    """The pool rolls back first, once, and says so as asyncpg alone does."""
+    calls, reports = [], []
+
+    async def handler(state: Any, connection: Any) -> bool:
+        calls.append(connection.is_in_transaction())
+        return True
+
+    SessionStateTransferHandlers.set_reset_session_state_on_close_func(handler)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["message"]))
+    async with app.pool() as pool:
+        async with pool.acquire() as connection:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await connection.execute("BEGIN; SET LOCAL app.tenant = 'seven'")
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") == pid
+            assert not connection.is_in_transaction()
+    assert calls[0] is False
+    assert len(reports) == 1
+    assert reports[0].startswith("Resetting connection with an active transaction")
+
+
 async def test_a_handler_of_the_app(app: App, spans) -> None:
-    if asyncpg.__version__ < "0.30":
-        pytest.skip("not called before asyncpg 0.30")
     calls = []
 
     async def handler(state: Any, connection: Any) -> bool:
