@@ -21,7 +21,7 @@ from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
 
 Method = Callable[..., Any]
-NOBODY: Final = -1  # stands for the task that calls: no task has this number
+NOBODY: Final = -2  # stands for the task that calls: no task has this number
 _LEVELS: Final = ("SERIALIZABLE", "REPEATABLE READ", "READ COMMITTED")
 _TEXTS: Final = ("BEGIN", "COMMIT", "ROLLBACK", *(f"BEGIN ISOLATION LEVEL {level}" for level in _LEVELS))
 _NOT_GIVEN: Final = object()

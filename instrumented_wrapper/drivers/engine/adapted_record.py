@@ -37,8 +37,8 @@ class Record(TrackedConnection):
     Attributes:
         adapter: what the driver's own file says of the driver.
         use_lock: held by the thread that uses the physical connection, or looks for another one.
-        busy: a call of the app is under way, and what the driver calls within it is part of it; or, as the thread's
-            number, something of ours is.
+        active_caller: True while a call of the app is under way, and what the driver calls within it is part of it;
+            the thread's number while something of ours is.
         chains: ``commit()`` and ``rollback()`` begin the next transaction.
         used: something was sent since the last transaction ended.
         begun: the app has opened a transaction by SQL.
@@ -47,7 +47,7 @@ class Record(TrackedConnection):
         live: a reference to the driver's own object with the present physical connection, where that is not the app's.
         abandoned: it is shut for good, and the app has not closed it yet.
         seen: the server of the physical connection; None: it was not looked at yet.
-        kept: what the driver's own file keeps.
+        driver_state: what the driver's own file keeps.
         settings_client: talks with the server about settings.
     """
 

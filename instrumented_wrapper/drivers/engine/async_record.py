@@ -23,8 +23,8 @@ class AsyncRecord(Record):
     """The session behind one connection of an async driver.
 
     Attributes:
-        busy: the number of the task that has a call of the app, or something of ours, under way; or False.
-        turn: held by the task that does more than a plain statement.
+        active_caller: the number of the task that has a call of the app, or something of ours, under way; or False.
+        task_lock: held by the task that does more than a plain statement.
     """
 
     adapter: AsyncAdapter
