@@ -178,12 +178,15 @@ def _return_of(connection: Any) -> _Return | None:
 
 @contextmanager
 def _losing(connection: Any, session: TrackedConnection) -> Iterator[None]:
-    """While inside, a loss has the pool discard the connection; where failover is on, the app need not hear of it."""
+    """While inside, a loss has the pool discard the connection; where failover is on, the app need not hear of it.
+
+    Nor where the session had ended before: when asyncpg has read that to its end, it raises nothing itself.
+    """
     try:
         yield
     except (exceptions.PostgresError, exceptions.InterfaceError, exceptions.InternalClientError, OSError) as error:
         unasked = isinstance(error, exceptions.InternalClientError)  # the server's last words were read before
-        if not (session.failover and (unasked or _driver_of(connection).is_lost(connection, error))):
+        if not (unasked or (session.failover and _driver_of(connection).is_lost(connection, error))):
             raise
         logger.info("asyncpg's pool discards a connection that was lost: %s", type(error).__name__)
         raise _NotReset from error
