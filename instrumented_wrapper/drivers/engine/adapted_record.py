@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from weakref import ref
+from weakref import ProxyType, ref
 
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
-from instrumented_wrapper.drivers.registry import keep_record, never, poll_of, tracked_as, watch
+from instrumented_wrapper.drivers.registry import KEY, keep_record, never, poll_of, tracked_as, watch
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
@@ -178,6 +178,6 @@ class Record(TrackedConnection):
 
 
 def record_of(connection: object) -> Record | None:
-    """Return the record of a connection that is watched."""
-    record: Any = tracked_as(connection)
+    """Return the record of a connection that is watched, also of a weak proxy of one: cursors hold such."""
+    record: Any = connection.__dict__.get(KEY) if isinstance(connection, ProxyType) else tracked_as(connection)
     return record if isinstance(record, Record) else None

@@ -28,13 +28,13 @@ PARTS = {
     "pymysql": """
         _execute_command _read_ok_packet _read_query_result _request_authentication _force_close _affected_rows _closed
         _create_ssl_ctx _next_seq_id _read_timeout _result _rfile _secure _sock client_flag ctx server_capabilities
-        server_status server_thread_id server_version _finish_unbuffered_query has_next
+        server_status server_thread_id server_version _check_packet_is_eof has_next
         message unbuffered_active read_next""",
     "aiomysql": """
         _connect _ConnectionContextManager _execute_command _read_ok_packet _read_packet _read_bytes _read_query_result
         _request_authentication _close_on_cancel _ensure_alive _affected_rows _charset _close_reason _db _encoding _host
         _next_seq_id _password _port _reader _result _secure _ssl_context _unix_socket _user _writer client_flag
-        server_capabilities server_status _read_rowdata_packet_unbuffered _finish_unbuffered_query has_next
+        server_capabilities server_status _check_packet_is_eof has_next
         unbuffered_active _StreamReader _connection _read_next""",
     "aiosqlite": "_execute _connection _tx",
     "pg8000": """
