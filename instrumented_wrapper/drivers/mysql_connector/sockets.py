@@ -46,8 +46,14 @@ def _read(handle: object) -> int:
 
 
 def _is_connected(descriptor: int, port: int | None) -> bool:
-    """Return True for a socket that is connected to that port; None: it has none."""
-    with contextlib.suppress(OSError, OverflowError), socket.socket(fileno=os.dup(descriptor)) as copy:
-        peer = copy.getpeername()
-        return peer[1] == port if isinstance(peer, tuple) else port is None
+    """Return True for a socket that is connected to that port; None: it has none.
+
+    After ``socket.setdefaulttimeout`` Python makes the socket of each new object one that does not block.
+    """
+    with contextlib.suppress(OSError, OverflowError):
+        blocks = os.get_blocking(descriptor)
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            os.set_blocking(descriptor, blocks)
+            peer = copy.getpeername()
+            return peer[1] == port if isinstance(peer, tuple) else port is None
     return False

@@ -336,3 +336,18 @@ def _local_address(descriptor: int | None) -> str:
     assert descriptor is not None
     with socket.socket(fileno=os.dup(descriptor)) as copy:
         return "{}:{}".format(*copy.getsockname())
+
+
+def test_the_socket_of_the_c_extension_blocks_as_before(connect: Callable[..., Any], variant: dict[str, bool]) -> None:
+    """Where Python's own sockets are given a time limit."""
+    from instrumented_wrapper.drivers.mysql_connector.install import ADAPTER
+
+    if variant["use_pure"]:
+        pytest.skip("a socket of Python's")
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)
+    try:
+        limited = connect()
+    finally:
+        socket.setdefaulttimeout(before)
+    assert os.get_blocking(ADAPTER.socket(limited)) == os.get_blocking(ADAPTER.socket(connect()))
