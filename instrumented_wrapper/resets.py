@@ -67,8 +67,11 @@ def reset_on_request(driver: Driver, connection: object, session: Session) -> Fl
 
 
 @contextmanager
-def reset_by_pool(driver: Driver, connection: object, session: Session) -> Iterator[None]:
-    """While inside, a pool resets the session by itself: observed where something was changed."""
+def reset_by_pool(driver: Driver, connection: object, session: Session, ended: type[Exception]) -> Iterator[None]:
+    """While inside, a pool resets the session by itself: observed where something was changed.
+
+    `ended` is raised inside where the session has ended: with it all that was to be reset is gone.
+    """
     plan = _plan_on_server(session)
     if not plan:
         yield
@@ -78,8 +81,15 @@ def reset_by_pool(driver: Driver, connection: object, session: Session) -> Itera
         **where(driver, connection, session), trigger="pool_return", settings=names, origins=session.origins()
     )
     with observe(event) as observed:
-        yield
-        observed.outcome = SettingsEnd(tuple(SettingChange(*change, "reset") for change in plan), "default", 0)
+        outcome = "reset"
+        try:
+            yield
+        except ended:
+            outcome = "skipped"
+        changes = tuple(SettingChange(*change, outcome) for change in plan)
+        observed.outcome = SettingsEnd(changes, "default", 0, lost=outcome == "skipped")
+    if outcome == "skipped":
+        raise ended
 
 
 def to_reset(driver: Driver, connection: object, session: Session) -> Flow[tuple[str, ...]]:

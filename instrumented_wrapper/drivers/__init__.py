@@ -261,8 +261,10 @@ class Flows(Protocol):
     def reset(self, driver: Driver, connection: object, session: Session, trigger: str, /) -> Flow[bool]:
         """Bring what was changed back to pristine; False if that failed."""
 
-    def reset_by_pool(self, driver: Driver, connection: object, session: Session, /) -> AbstractContextManager[None]:
-        """While inside, a pool resets the session by itself."""
+    def reset_by_pool(
+        self, driver: Driver, connection: object, session: Session, ended: type[Exception], /
+    ) -> AbstractContextManager[None]:
+        """While inside, a pool resets the session by itself; `ended` is raised inside where the session has ended."""
 
     def report_leak(self, driver: Driver, connection: object, session: Session, pool: str, /) -> Flow[None]:
         """Report what a session leaves to the next user of its connection."""

@@ -258,7 +258,7 @@ def _resetting(flows: Flows, original: Method) -> Method:
         current = _return_of(self)
         if current is None or _is_reset_by_app(self):
             return await original(self, *args, **kwargs)  # type: ignore[no-any-return]
-        with _losing(self, current.session), current.observed:
+        with current.observed, _losing(self, current.session):
             await original(self, *args, **kwargs)
         _settle(current.session, current.text)
         if policy(current.session, ON) == REPORT:
@@ -281,7 +281,7 @@ def _adding(flows: Flows, original: Method) -> Method:
         session = current.session
         session.on_server.open.end()
         if handlers.reset_handler() is None:
-            current.observed.enter_context(flows.reset_by_pool(_driver_of(self), self, session))
+            current.observed.enter_context(flows.reset_by_pool(_driver_of(self), self, session, _NotReset))
         added = _forgotten(session) if policy(session, ON) == ON else ()
         current.text = "\n".join([query, *(f"{text};" for text in added)])
         return current.text

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 
 from servers import MariaDBCluster, MariaDBServer, Proxy, guard
 from servers.replicating import ACCOUNT, DATABASES
+from servers.server import ServerError
 
 SECONDS = 20  # for what takes no time on an idle machine
 ACCOUNTS = 40  # a session of the test that had the account before is long gone
@@ -168,7 +169,8 @@ class MariaDB:
     def end_sessions(self, server: MariaDBServer | None = None) -> None:
         """End them; return when they are gone."""
         for session in (gone := self.sessions(server)):
-            self.sql(f"KILL {session}", server)
+            with suppress(ServerError):  # it has ended by itself meanwhile
+                self.sql(f"KILL {session}", server)
         assert guard.wait_until(lambda: not {*gone} & {*self.sessions(server)}, SECONDS)
 
     def wait_running(self, server: MariaDBServer | None = None) -> None:
