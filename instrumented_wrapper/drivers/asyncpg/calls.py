@@ -119,7 +119,8 @@ class AsyncPGCalls(AsyncMethodWrappers):
         return await super().failed(connection, record, call, effects, error, run, generation)
 
     async def _was_not_sent(self, connection: Any, record: AsyncRecord, error: BaseException) -> bool:
-        refused = isinstance(error, exceptions.InterfaceError) or self._adapter.may_have_ended(error)
+        # Not a DataError: of a batch, rows before the one that cannot be encoded were taken from the app's iterator.
+        refused = type(error) is exceptions.InterfaceError or self._adapter.may_have_ended(error)
         if not (refused and record.switchable) or self._adapter.is_closed(connection):
             return False
         if self._adapter.may_have_ended(error):
