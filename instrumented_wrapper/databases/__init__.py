@@ -1,4 +1,7 @@
-"""One room per database; `Database` is what a session asks of one. Texts in, data and texts out: no driver."""
+"""One package per database, and `Database`, the interface through which the rest of the package uses it.
+
+These packages map text to data and text. They know no driver.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """How a database behaves where databases differ: one fact for each question.
+    """Behaviour in which databases differ.
 
     Attributes:
-        rollback_undoes_set: a rollback undoes what the transaction has set.
-        aborts_transactions: a failed statement aborts the transaction; the server then refuses all but its end.
-        set_begins_transaction: outside autocommit a SET begins a transaction, as any statement does.
-        asking_disturbs_diagnostics: a question takes away what the last statement left to be read, such as warnings.
-        commits_implicitly: some statements commit the transaction that is open.
-        runs_text_atomically: the statements of one text are one transaction, unless the text ends it.
+        rollback_undoes_set: a rollback undoes the SET statements of the transaction.
+        aborts_transactions: a failed statement aborts the transaction; the server then refuses every statement until it
+            ends.
+        set_begins_transaction: outside autocommit mode a SET begins a transaction, like any other statement.
+        asking_disturbs_diagnostics: a query of the wrapper overwrites the diagnostics of the last statement, such as
+            warnings.
+        commits_implicitly: some statements commit the open transaction.
+        runs_text_atomically: the statements of one text form one transaction, unless the text itself ends it.
         has_defaults: a setting can be reset without naming its value.
     """
 
@@ -30,12 +35,12 @@ class Capabilities:
 
 
 class Database(Protocol):
-    """What a session asks of its database's room; see ``databases/``.
+    """Interface of a database package; see ``databases/``.
 
     Attributes:
         CAPABILITIES: how the database behaves.
-        NOT_CARRIED: settings that mean another thing in another session.
-        UNNAMED: what settings are called of which nobody reports the name.
+        NOT_CARRIED: settings whose value has another meaning in another session.
+        UNNAMED: the name that stands for settings whose names the server does not report.
     """
 
     CAPABILITIES: Capabilities
@@ -49,7 +54,7 @@ class Database(Protocol):
         """Return True if clearing `cleared` takes the state `name` away."""
 
     def is_listed(self, name: str) -> bool:
-        """Return True if the server lists the state `name` when the wrapper asks for it."""
+        """Return True if the server can list the state `name`."""
 
     def outlives_rollback(self, name: str) -> bool:
         """Return True if a rollback does not bring back what was ended of the state `name`."""

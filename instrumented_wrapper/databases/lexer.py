@@ -21,15 +21,15 @@ class Piece(NamedTuple):
 
 
 class LexicalDialect(NamedTuple):
-    """How the texts of one database are read.
+    """The lexical rules of one database.
 
     Attributes:
-        pieces_of: takes a text apart.
-        is_ambiguous: tells whether a string may end somewhere else, under a setting of the server's.
-        writes: operations on tables, where they begin a statement, besides those of every database.
+        pieces_of: splits a text into pieces.
+        is_ambiguous: returns True if a setting of the server decides where a string ends.
+        writes: words that begin a statement on tables, in addition to those that every database has.
         alone: operations without a target.
-        named: operations that a name follows.
-        objects: operations on objects: their kind and name follow.
+        named: operations that are followed by a name.
+        objects: operations on objects, which are followed by the kind and the name of the object.
     """
 
     pieces_of: Callable[[str], Iterator[Piece]]
@@ -48,15 +48,15 @@ class Statement:
         self.words = [piece.raw.lower() if piece.kind == "word" else "" for piece in pieces]
 
     def word(self, index: int) -> str:
-        """Return the word at `index`, empty where there is none."""
+        """Return the word at `index`, or an empty string."""
         return self.words[index] if 0 <= index < len(self.words) else ""
 
     def raw(self, index: int) -> str:
-        """Return the piece at `index` as it is written, empty where there is none."""
+        """Return the piece at `index` as written, or an empty string."""
         return self.pieces[index].raw if 0 <= index < len(self.pieces) else ""
 
     def kind(self, index: int) -> str:
-        """Return the kind of the piece at `index`, empty where there is none."""
+        """Return the kind of the piece at `index`, or an empty string."""
         return self.pieces[index].kind if 0 <= index < len(self.pieces) else ""
 
 

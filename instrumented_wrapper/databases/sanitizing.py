@@ -1,6 +1,6 @@
-"""The text of a statement without its values; and whether it is one that may carry credentials.
+"""Remove the values from the text of a statement, and recognise statements that may carry credentials.
 
-A literal is a value. So is what a SET, a PRAGMA, an ATTACH or a PASSWORD is given, quoted or not.
+A literal is a value, and so is the argument of a SET, PRAGMA, ATTACH or PASSWORD, quoted or not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""SQLite: what statements do to a connection, and what it is asked about itself.
+"""SQLite: the effects of statements on a connection, and the queries about a connection.
 
-Pure text: no driver. Settings are the PRAGMAs of a connection (not of the file, like ``journal_mode``) that can be read
-and put back: https://sqlite.org/pragma.html. ``query_only`` has the name that every database's has: `read_only`.
+Text in, data and text out; no driver. Settings are the PRAGMAs of a connection (not of the file, like ``journal_mode``)
+that can be read and reset: https://sqlite.org/pragma.html. ``query_only`` is named `read_only`, as in every database.
 """
 
 from __future__ import annotations
@@ -139,14 +139,15 @@ READING: Final = LexicalDialect(
 
 
 def words_of(text: str) -> Words:
-    """Return what may be told of a text; of a PRAGMA its name, never its value."""
+    """Return the summary and the sanitized form of a text; for a PRAGMA its name, never its value."""
     return summary.words_of(text, READING)
 
 
 def scan(text: str) -> Effects | None:
-    """Return what a text may do to the connection; None where it is nothing that matters.
+    """Return the possible effects of a text on the connection, or None if it has none.
 
-    What a PRAGMA makes of a value SQLite alone knows, and it is in this process: what is set is asked for afterwards.
+    Only SQLite knows how it interprets the value of a PRAGMA. It runs in this process, so the wrapper reads the value
+    back.
     """
     if not _MATTERS.search(text):
         return None
@@ -202,7 +203,7 @@ def configures(number: int) -> Effects | None:
 
 
 def query_setting(name: str) -> str:
-    """Ask for one setting."""
+    """Return the query for one setting."""
     return f"PRAGMA {_THEIRS.get(name, name)}"
 
 
@@ -212,7 +213,7 @@ def answer(value: object) -> str | None:
 
 
 def assign(assignments: Sequence[Assignment]) -> list[tuple[str, str]]:
-    """Return the settings and the statements that give them; who may not write comes last."""
+    """Return settings and the statements that apply them; `read_only` comes last."""
     given = sorted(assignments, key=lambda assignment: assignment.name == "read_only")
     return [(name, _assigned(name, text)) for name, text in given if text is not None]
 
@@ -222,7 +223,7 @@ def _assigned(name: str, text: str) -> str:
 
 
 def covers(cleared: str, name: str) -> bool:
-    """Tell whether clearing `cleared` takes the state `name` away; ``*`` is all of it."""
+    """Return True if clearing `cleared` also clears the state `name`; ``*`` clears everything."""
     return cleared in ("*", name)
 
 
@@ -258,12 +259,12 @@ def outlives_rollback(name: str) -> bool:
 
 
 def is_listed(name: str) -> bool:
-    """There is nobody to ask."""
+    """Return False: there is no server with a list."""
     return False
 
 
 def reads_last(text: str) -> bool:
-    """A PRAGMA leaves what ``changes()`` tells."""
+    """Return False: a PRAGMA does not change the result of ``changes()``."""
     return False
 
 

@@ -1,7 +1,7 @@
-"""What may be told of a statement: a summary of operations and targets, and its text without any value.
+"""Summarise a statement: its operations and targets, and its text without values.
 
-Rules: OpenTelemetry's conventions for database spans ("Generating a summary of the query", "Sanitization of
-db.query.text"). Reads any text, broken ones included, and never raises: what it does not know is left out.
+The rules are those of OpenTelemetry's database conventions ("Generating a summary of the query", "Sanitization of
+db.query.text"). Any text is accepted, broken ones too, and nothing is raised: unknown parts are left out.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _BETWEEN_STRINGS: Final = frozenset(
 
 
 def cut(text: str) -> str:
-    """Return a text as far as it is told."""
+    """Truncate a text to the length that telemetry records."""
     return text if len(text) <= LONGEST else text[:LONGEST] + _CUT
 
 
 def words_of(text: str, reading: LexicalDialect) -> Words:
-    """Return what may be told of `text`."""
+    """Return the summary and the sanitized form of `text`."""
     pieces = list(reading.pieces_of(text[:LONGEST]))
     if len(text) > LONGEST and pieces:
         pieces.pop()  # it may be half a token
@@ -92,7 +92,7 @@ def _touches(text: str, pieces: Sequence[Piece], index: int) -> bool:
 
 
 def _is_prose(between: Sequence[Piece]) -> bool:
-    """Return True if only words stand between two strings, and none of them is SQL's: ``'rock ' n ' roll'``."""
+    """Return True if only words stand between two strings, and no keyword of SQL: ``'rock ' n ' roll'``."""
     if not between or any(piece.kind not in _WORDS for piece in between):
         return False
     return _BETWEEN_STRINGS.isdisjoint(piece.raw.lower() for piece in between)

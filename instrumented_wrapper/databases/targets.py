@@ -66,12 +66,12 @@ def is_scoped(statement: Statement) -> bool:
 
 @dataclass(slots=True)
 class _Level:
-    """What is known within one pair of parentheses.
+    """State of the reader within one pair of parentheses.
 
     Attributes:
-        query: the word that the query in it began with, empty where there is none.
-        mode: whether a target comes next.
-        listed: whether a comma is followed by one more target.
+        query: the first word of the query in it, or an empty string.
+        mode: True if a target comes next.
+        listed: True if a comma is followed by another target.
     """
 
     query: str = ""
@@ -127,7 +127,7 @@ class _Reader:
             self._name(end)
 
     def _name(self, index: int, kinds: tuple[str, ...] = _NAMES) -> int:
-        """Keep the name that comes next, with its schema; return where it ends."""
+        """Record the name that comes next, with its schema; return the index of its end."""
         kind, raw = self._statement.kind, self._raw
         while self._word(index) in _BEFORE_NAME:
             index += 1
@@ -140,7 +140,7 @@ class _Reader:
         return end
 
     def _queries(self, index: int, level: _Level) -> None:
-        """Keep each query from `index` on, and the tables that it reads or writes."""
+        """Record each query from `index` on, and the tables that it reads or writes."""
         self._levels = [level]
         pieces, words = self._statement.pieces, self._statement.words
         while index < len(pieces):
@@ -189,7 +189,7 @@ class _Reader:
         return index
 
     def _target(self, level: _Level, word: str, index: int) -> int:
-        """Keep the name of a table, if it is one."""
+        """Record the name of a table, if there is one."""
         kind = self._statement.kind
         if word == "or" and self._word(index + 1) in _INSTEAD:
             return index + 2

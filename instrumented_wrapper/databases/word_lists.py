@@ -1,4 +1,4 @@
-"""Lists of words that stand in text files beside the modules that use them."""
+"""Load lists of words from the text files beside the modules that use them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""MySQL and MariaDB: what statements do to a session, what it is asked about one, and which codes mean what.
+"""MySQL and MariaDB: the effects of statements on a session, the queries about a session, and error codes.
 
-Pure text: no driver, no server. `statements` reads a text into effects, `settings` the SET family; `state` names the
-rest of a session; `questions` are the texts that are sent; `tracking` reads what a server reports unasked; `answers`
-say which errors a new connection, or a session that ends, may get.
+Text in, data and text out; no driver and no server. `statements` reads the effects of a text, `settings` reads the SET
+family, `state` names the state that is not a setting, `questions` builds the queries, `tracking` decodes the changes
+that the server reports by itself, and `answers` classifies connection errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the arguments of ``connect`` say of a server of MySQL or MariaDB, before a connection is there."""
+"""Read the address of a MySQL or MariaDB server from the arguments of ``connect``, before a connection exists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from instrumented_wrapper.operations import Site
 
 
 def requested_site(given: Mapping[str, Any]) -> Site:
-    """Return where a connection is asked for; which of the two databases it is, the server says later."""
+    """Return the address that the arguments request. Whether it is MySQL or MariaDB is known only after the login."""
     path, database = given.get("unix_socket"), given.get("database") or given.get("db")
     if path:
         return Site("mysql", str(database or ""), str(path), None)

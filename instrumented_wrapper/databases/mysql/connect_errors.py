@@ -1,8 +1,7 @@
-"""What servers and client libraries of MySQL and MariaDB answer to a new connection, by number, and which errors say
-that a session has ended.
+"""Classify the errors of a new connection to MySQL or MariaDB, by number, and the errors that mean a session has ended.
 
-The sources are the lists of errors of MySQL 9.7 and MariaDB 10.11 (mysqld_error.h, errmsg.h, perror). The texts
-themselves may hold names and values, so that they are never shown.
+The numbers come from the error lists of MySQL 9.7 and MariaDB 10.11 (mysqld_error.h, errmsg.h, perror). The texts of
+these errors may contain names and values, so the wrapper never shows them.
 """
 
 from __future__ import annotations
@@ -80,11 +79,11 @@ _TEXTS: Final = (
 
 
 def answer_to(number: int, said: str) -> tuple[str, str, bool]:
-    """Return what an answer means, for telemetry and in words of ours, and whether asking again is useless.
+    """Return the meaning of an error, as text for telemetry, and whether another attempt is useless.
 
     Args:
-        number: of the error; 0 where it has none.
-        said: its text, which counts only where the number is vague.
+        number: the error number; 0 if there is none.
+        said: the error text, which matters only where the number is ambiguous.
     """
     found = next((answer for answer in _ANSWERS if number in answer.numbers), _FAILED)
     if number in _VAGUE:

@@ -1,4 +1,4 @@
-"""Which locks, temporary tables and prepared statements a statement makes or ends, where its text says so."""
+"""Read the locks, temporary tables and prepared statements that a statement creates or drops by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def temporary(statement: Sequence[Token]) -> Effects:
 
 
 def _tables_of(statement: Sequence[Token]) -> tuple[tuple[str, ...], ...]:
-    """Return the tables that are created or dropped; without a name where the text does not tell."""
+    """Return the tables that are created or dropped; without a name where the text does not contain it."""
     words = [token.text if token.kind == "word" else "" for token in statement]
     if "table" not in words:
         return ((),)

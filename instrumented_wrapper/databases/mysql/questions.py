@@ -1,7 +1,7 @@
-"""The texts that sessions of MySQL and MariaDB are sent about their settings.
+"""Queries that read and set the settings of a MySQL or MariaDB session. Pure text.
 
-Pure. What is asked for comes back in hexadecimal: its characters may be missing in the character set of the session,
-which the app may have changed.
+Values are returned in hexadecimal: the character set of the session, which the app can change, may not contain their
+characters.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def query_settings(names: Sequence[str], dialect: Dialect) -> str:
-    """Ask for the values of settings, in one row."""
+    """Return the query for the values of settings, as one row."""
     return one_row(map(partial(_asked, dialect), names))
 
 
@@ -88,9 +88,9 @@ def _asked(dialect: Dialect, name: str) -> str:
 
 
 def _typed(variable: str, dialect: Dialect) -> str:
-    """Ask for the value of a user variable, with its kind before it, and the collation if that is a text.
+    """Return the query for a user variable: its kind, its value and, for a text, its collation.
 
-    What is no text in its character set is not read: MariaDB converts it to question marks, MySQL to NULL.
+    A value that is not valid in its character set is not read: MariaDB converts it to question marks, MySQL to NULL.
     """
     number = f"CONCAT({kind_of_number(variable, dialect.mariadb)}, HEX(CONCAT({variable})))"
     whole = f"CHAR_LENGTH(REPLACE({variable}, '?', '')) = CHAR_LENGTH(REPLACE({_converted(variable)}, '?', ''))"
@@ -100,7 +100,7 @@ def _typed(variable: str, dialect: Dialect) -> str:
 
 
 def user_variables(dialect: Dialect) -> list[str]:
-    """Ask for the names of the user variables that the session has, and for what each session begins with."""
+    """Return the query for the names of the session's user variables and for the defaults of a new session."""
     listed = "performance_schema.user_variables_by_thread WHERE THREAD_ID = PS_CURRENT_THREAD_ID()"
     where = "information_schema.USER_VARIABLES" if dialect.mariadb else listed
     names = f"SELECT {_armored('VARIABLE_NAME')} FROM {where} LIMIT {2**64 - 1}"  # see `one_row`
@@ -113,12 +113,12 @@ def text_of(cell: str | None) -> str:
 
 
 def defaults(names: Sequence[str], dialect: Dialect) -> str:
-    """Ask for what a new session begins with, in one row."""
+    """Return the query for the defaults of a new session, as one row."""
     return one_row(_armored(_expression(name, dialect, "global")) for name in names)
 
 
 def one_row(expressions: Iterable[str]) -> str:
-    """Ask for values in one row. The LIMIT goes before the app's ``sql_select_limit``, which may be 0."""
+    """Return the query for values as one row. Its LIMIT overrides the app's ``sql_select_limit``, which may be 0."""
     return f"SELECT {', '.join(expressions)} LIMIT 1"
 
 
@@ -149,7 +149,7 @@ def quoted(name: str) -> str:
 
 
 def answers(names: Sequence[str], row: Sequence[str | None]) -> dict[str, str | None]:
-    """Return what was asked for, by name."""
+    """Return the values of a row by name."""
     found: dict[str, str | None] = {}
     for name, cell in zip(names, row, strict=True):
         if cell == _UNREADABLE:
@@ -170,9 +170,11 @@ def _roles(text: str | None) -> str | None:
 
 
 def assign(assignments: Sequence[Assignment], dialect: Dialect) -> dict[str, tuple[str, ...]]:
-    """Return the statements that give settings, each with the names of them: one SET, and what cannot join it.
+    """Return the statements that apply settings, each with the names that it sets: one SET, and what cannot join it.
 
-    The role comes first: a database may be the affair of that role. What no statement gives is in none.
+    The role comes first, since the right to use a database may depend on it. A setting that no statement can apply is
+    in
+    none of them.
     """
     given = sorted(assignments, key=lambda assignment: assignment.name in _LEAST_LAST)
     texts = {f"SET ROLE {_role_list(a.text, dialect)}": (a.name,) for a in given if a.name == "role"}
@@ -205,23 +207,24 @@ def clear(names: Sequence[str]) -> dict[str, str]:
 
 
 def is_read_only() -> str:
-    """Ask whether the server takes no writes but from those with special rights."""
+    """Return the query whether the server refuses writes of users without special privileges."""
     return one_row(["@@global.read_only"])
 
 
 def serves() -> list[str]:
-    """Ask the same, and whether the server does anything at all.
+    """Return the query of `is_read_only`, which also fails on a server that does not execute statements.
 
-    A node of Galera that is not ready answers what is about variables, and refuses everything else (errno 1047).
+    A node of Galera that is not ready answers queries about variables and refuses everything else (errno 1047).
     """
     return [is_read_only(), nothing()]
 
 
 def is_outside_its_group(version: str) -> str | None:
-    """Ask for a row if the server is configured for a Group Replication that it has not joined since its start.
+    """Return a query that has a row if the server is configured for Group Replication and has not joined since its
+    start.
 
-    Such a member is not read-only, and has not what the group has. Anybody may ask this of MySQL 8.1 or newer, which
-    counts consensus; whether a server is a member may only be asked with rights that an app does not have.
+    Such a member is not read-only and lacks the data of the group. The query needs MySQL 8.1 or newer, which counts
+    consensus; the membership itself can be read only with privileges that an app does not have.
     """
     if "mariadb" in version.lower() or _numbers(version) < (8, 1):
         return None
@@ -232,5 +235,5 @@ def is_outside_its_group(version: str) -> str | None:
 
 
 def nothing() -> str:
-    """Ask for nothing: what a client keeps of the last answer is then of this one."""
+    """Return a statement without effect; its response replaces the last response in the client's memory."""
     return "DO 0"

@@ -67,7 +67,7 @@ _COLLATION: Final = "collation_connection"
 
 
 def chains(completion_type: str | None) -> bool:
-    """Return True if a COMMIT or ROLLBACK that does not say otherwise begins the next transaction."""
+    """Return True if a COMMIT or ROLLBACK without further words begins the next transaction."""
     return completion_type is not None and completion_type.upper() in ("1", "CHAIN")
 
 
@@ -109,7 +109,7 @@ def _characteristics(words: Sequence[str]) -> Iterator[Step]:
 
 
 def _encoding(part: Sequence[Token]) -> Iterator[Step]:
-    """What ``NAMES`` and ``CHARACTER SET`` do, which may stand among assignments."""
+    """Read ``NAMES`` and ``CHARACTER SET``, which can occur among assignments."""
     words = [token.text if token.kind == "word" else "" for token in part[:2]]
     if words[:1] == ["names"]:
         yield from _names(part[1:])
@@ -190,7 +190,7 @@ def _assignment(part: Sequence[Token], scope: str) -> Step | None:
 
 
 def is_of_next_transaction(statement: Sequence[Token]) -> bool:
-    """Tell whether a ``SET`` gives the next transaction something: by the word, or ``@@tx_isolation`` with no scope."""
+    """Return True if a ``SET`` affects only the next transaction: by a word, or ``@@tx_isolation`` without scope."""
     targets = (token for token, sign in pairwise(statement) if sign.text in ("=", ":="))
     named = any(token.kind == "system" and token.text.removeprefix("@@") in NAMES for token in targets)
     return named or statement[1:2] == [Token("word", "transaction")]

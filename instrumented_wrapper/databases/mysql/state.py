@@ -1,6 +1,6 @@
-"""What a session has besides settings that are known by name: the names of it, and what takes it away.
+"""Names of session state that is not a setting, and which statements clear it. Pure.
 
-Pure. The names are what ``.not_restored`` and telemetry say.
+The names appear in ``.not_restored`` and in telemetry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LIKE_SETTINGS: Final = (RESOURCE_GROUP, UNNAMED)
 
 
 def covers(cleared: str, name: str) -> bool:
-    """Tell whether clearing `cleared` takes `name` away; ``*`` is all of it."""
+    """Return True if clearing `cleared` also clears `name`; ``*`` clears everything."""
     if cleared == "settings":
         return name in _LIKE_SETTINGS
     return name in _CLEARED or name == RESOURCE_GROUP if cleared == "*" else cleared == name
@@ -34,7 +34,7 @@ def outlives_rollback(name: str) -> bool:
 
 
 def is_listed(name: str) -> bool:
-    """Tell whether the server says that the state `name` is there: it has no such list."""
+    """Return False: the server has no list of session state."""
     return False
 
 

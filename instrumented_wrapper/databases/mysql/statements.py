@@ -1,8 +1,8 @@
-"""What the text of a statement, or of several, does to the session.
+"""Read the effects of a statement, or of several, on the session.
 
-`scan` reads words, not meaning. Settings are read exactly or are in doubt; of other state it says what *may* have been
-left, because a session that is switched in silence must be whole. What commits implicitly is listed in the manuals
-under "Statements That Cause an Implicit Commit".
+`scan` reads words, not meaning. It reads a setting exactly or marks it as uncertain. Of other state it returns what
+*may* exist, because a silent switch requires a session that is carried over completely. The manuals list the statements
+that commit implicitly under "Statements That Cause an Implicit Commit".
 """
 
 from __future__ import annotations
@@ -90,9 +90,10 @@ def _unsure(step: Step) -> Step:
 
 
 def _statements(text: str) -> Iterator[list[Token]]:
-    """Split a text; the body of a routine runs when it is called, and is left out with all that follows it.
+    """Split a text into statements. The body of a routine runs when the routine is called, and is left out with the
+    rest.
 
-    A compound statement is one together with all that follows: where it ends is not looked for.
+    A compound statement includes all that follows it: its end is not searched for.
     """
     statement: list[Token] = []
     for token in tokens_of(text):
@@ -116,7 +117,7 @@ def _is_compound(statement: Sequence[Token]) -> bool:
 
 
 def _first_word(statement: list[Token]) -> str:
-    """Return the word that says what a statement does with data: of ``SET @x = (SELECT ...)`` it is SELECT."""
+    """Return the word that determines what a statement does with data: SELECT for ``SET @x = (SELECT ...)``."""
     words = [word for word in _words(statement) if word] or [""]
     if words[:2] == ["set", "statement"]:
         return words[words.index("for") + 1] if "for" in words[:-1] else ""
@@ -149,7 +150,7 @@ def _effects_of(statement: list[Token]) -> Iterator[Effects]:
 
 
 def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
-    """Assignments to user variables and functions that may stand in any statement."""
+    """Read assignments to user variables and function calls, which can occur in any statement."""
     for (before, token), following in zip(pairwise(statement), [*statement[2:], None], strict=False):
         assigned = token.kind == "variable" and following == Token("mark", ":=")
         if assigned or (token.kind == "variable" and before == Token("word", "into")):

@@ -1,4 +1,4 @@
-"""What may be told of a statement of MySQL."""
+"""Summarise a statement of MySQL without its values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _QUOTED: Final = ("string", "variable", "quoted", "comment", "dollar")
 
 
 def _is_ambiguous(piece: Piece) -> bool:
-    """Tell whether nothing is certain from here on.
+    """Return True if the meaning of the text is uncertain from this point on.
 
-    Under NO_BACKSLASH_ESCAPES a string ends at a quote after a backslash. A server of another version than a comment is
-    for (``/*!999999 ... */``) does not read it: what has the end of a comment in it is then two things.
+    Under NO_BACKSLASH_ESCAPES a string ends at a quote after a backslash. A versioned comment (``/*!999999 ... */``) is
+    executed or ignored depending on the server, so a string in it that contains the end of a comment has two readings.
     """
     if piece.kind not in _QUOTED:
         return False
@@ -37,5 +37,5 @@ READING = LexicalDialect(
 
 
 def words_of(text: str) -> Words:
-    """Return what may be told of `text`."""
+    """Return the summary and the sanitized form of `text`."""
     return summary.words_of(text, READING)

@@ -1,6 +1,6 @@
-"""SQL text into words, strings, numbers, names, variables and marks, by MySQL's rules of quoting.
+"""Split SQL text into words, strings, numbers, names, variables and marks, by the quoting rules of MySQL.
 
-Knows no statement. Comments that are executed (``/*! ... */``, ``/*M! ... */``) are read as what they contain.
+Statements are not interpreted here. Executable comments (``/*! ... */``, ``/*M! ... */``) are read as their content.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _KINDS: Final = {"double": "string", "bits": "string", "system": "variable", "un
 
 
 def tokens_of(text: str) -> Iterator[Token]:
-    """Yield the tokens of `text`; comments and white space are left out."""
+    """Yield the tokens of `text` without comments and white space."""
     for kind, match in _matches(_TOKENS, text):
         yield _token(kind, match[0])
 

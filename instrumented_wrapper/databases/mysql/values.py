@@ -1,6 +1,6 @@
-"""Values of user variables, with their types: how a server is asked for one, and how it is given again. Pure.
+"""Typed values of user variables: the query for a value and its type, and the literal that restores both. Pure.
 
-Each value is its text, for the app to see; `literal` is the expression that has the same value and the same type.
+Each value is also its text, which the app sees; `literal` is an expression of the same value and type.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class Value(str):
-    """A value whose type is known. It equals its text, and another value only if that has the same type, too."""
+    """A value with a known type. It equals its text, and another `Value` only if the types are equal too."""
 
     __slots__ = ()
 
@@ -148,11 +148,13 @@ def _readable(data: str) -> str:
 
 
 def kind_of_number(variable: str, mariadb: bool) -> str:
-    """Ask for the kind of a value that has no character set.
+    """Return the query for the type of a value that has no character set.
 
-    MySQL reports it in JSON. MariaDB does not: a number has the coercibility of numbers (5, in newer versions 7), a
-    double loses the smallest of a decimal's digits, and the quotient of a decimal has more digits after its point than
-    that of an integer, which has ``div_precision_increment``.
+    MySQL reports the type in JSON. MariaDB does not: a number has the coercibility of numbers (5, in newer versions 7),
+    a
+    double loses the smallest digit of a decimal, and a decimal's quotient has more digits after its point than that of
+    an
+    integer, which has ``div_precision_increment``.
     """
     if not mariadb:
         return (

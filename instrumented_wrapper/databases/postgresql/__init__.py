@@ -1,7 +1,7 @@
-"""PostgreSQL: what its statements do to a session, what it is asked about one, and the codes that matter to a switch.
+"""PostgreSQL: the effects of statements on a session, the queries about a session, and error codes.
 
-Pure text: no driver, no server. `statements` reads a text into effects, `settings` the SET family, `functions` what
-functions do; `state` names the rest of a session; `questions` are the texts that are sent.
+Text in, data and text out; no driver and no server. `statements` reads the effects of a text, `settings` reads the SET
+family, `functions` reads function calls, `state` names the state that is not a setting, `questions` builds the queries.
 """
 
 from typing import Final
@@ -64,12 +64,12 @@ ABORTED_TRANSACTION: Final = "BEGIN; ROLLBACK TO SAVEPOINT lost_with_the_previou
 
 
 def needs_primary(state: str | None, where: str | None, read_only: bool) -> bool:
-    """Return True if a standby refused what only a primary can do: to write, or a serializable transaction.
+    """Return True if a standby refused what only a primary can do: a write, or a serializable transaction.
 
     Args:
         state: the SQLSTATE.
-        where: the function of the server that raised it.
-        read_only: the app asked for read-only, so that a write is refused by any server.
+        where: the function of the server that raised the error.
+        read_only: the app requested read-only, so every server refuses the write.
     """
     if state == READ_ONLY_SQL_TRANSACTION:
         return not read_only

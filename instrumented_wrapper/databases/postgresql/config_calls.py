@@ -1,4 +1,4 @@
-"""``SELECT set_config(...)``, read exactly where it stands alone; elsewhere it is a doubt."""
+"""Read ``SELECT set_config(...)`` exactly where it is the whole statement; elsewhere its effect is uncertain."""
 
 from __future__ import annotations
 

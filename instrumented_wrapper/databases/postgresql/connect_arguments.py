@@ -1,6 +1,6 @@
-"""What parameters of libpq say of the server, before a connection is there.
+"""Read the address of a server from libpq's parameters, before a connection exists.
 
-`given` has them by name; `environment` is where libpq looks for what is not given.
+`given` maps parameter names to values; `environment` holds libpq's defaults for the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OF_ONE_SERVER: Final = ("host", "hostaddr", "port", "target_session_attrs", "lo
 
 
 def hosts_of(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[tuple[str, int | None], ...]:
-    """Return the hosts that are asked for, in their order; empty where libpq finds one by itself."""
+    """Return the requested hosts in order; empty if libpq chooses its default."""
     host, port = _where(given, environment)
     hosts, ports = host.split(",") if host else [], port.split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
@@ -24,12 +24,12 @@ def hosts_of(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[
 
 
 def requested_role(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """Return the kind of server that is asked for (``target_session_attrs``), or an empty string."""
+    """Return the requested kind of server (``target_session_attrs``), or an empty string."""
     return str(given.get("target_session_attrs") or environment.get("PGTARGETSESSIONATTRS") or "")
 
 
 def requested_site(given: Mapping[str, Any], environment: Mapping[str, str]) -> Site:
-    """Return where a connection is asked for; of several hosts none is named, as libpq chooses later."""
+    """Return the requested address; without a host if several are given, since libpq chooses later."""
     database = str(given.get("dbname") or given.get("user") or "")
     database = "" if "=" in database or "://" in database else database  # a connection string, with its password
     host, port = _where(given, environment)
@@ -50,7 +50,7 @@ def timeout_for(given: Mapping[str, Any], environment: Mapping[str, str], second
 
 
 def _number(text: str) -> int | None:
-    """Return a number; None for what is none, of which libpq tells the app."""
+    """Return a number, or None for text that is not a number: libpq reports that to the app."""
     return int(text) if text.strip().isdecimal() else None
 
 

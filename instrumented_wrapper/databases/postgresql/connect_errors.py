@@ -1,12 +1,13 @@
-"""What servers, poolers and libpq answer to a new connection: what that means, and whether to ask again.
+"""Classify the errors that servers, poolers and libpq return for a new connection, and whether another attempt can
+help.
 
-libpq does not expose the SQLSTATE of a refused login, so the English text is read; a server that speaks another
-language is asked again, with back-off, until the time is up. The SQLSTATE counts where it is known: of a session that
-is refused after its login. The texts themselves may hold names and values, so that they are never shown.
+libpq does not expose the SQLSTATE of a refused login, so the English text is matched. A server that uses another
+language is retried, with back-off, until the time limit. The SQLSTATE is used where it is known: for a session that is
+refused after the login. The texts may contain names and values, so the wrapper never shows them.
 
-An answer of `_ANSWERS` that holds for good is one of the account, the database, the transport or the settings of the
-connection string. The sources are PostgreSQL's errcodes.txt, postinit.c, auth.c, libpq's fe-connect.c, and the texts of
-PgBouncer, pgpool and Odyssey.
+An answer of `_ANSWERS` that is final concerns the account, the database, the transport or the connection string. The
+sources are PostgreSQL's errcodes.txt, postinit.c, auth.c, libpq's fe-connect.c, and the messages of PgBouncer, pgpool
+and Odyssey.
 """
 
 from __future__ import annotations
@@ -109,12 +110,12 @@ _ANSWERS: Final = (
 
 
 def answer_to(said: str, wanted: str, state: str = "") -> tuple[str, str, bool]:
-    """Return what an answer means, for telemetry and in words of ours, and whether asking again is useless.
+    """Return the meaning of an error, as text for telemetry, and whether another attempt is useless.
 
     Args:
-        said: what libpq says, or the server.
-        wanted: the kind of server that is looked for.
-        state: the SQLSTATE, where it is known.
+        said: the error text of libpq or the server.
+        wanted: the kind of server that is searched for.
+        state: the SQLSTATE, if known.
     """
     by_state = (answer for answer in _ANSWERS if state and state in answer.states)
     found = next(by_state, None) or next(answer for answer in _ANSWERS if answer.text.search(said))

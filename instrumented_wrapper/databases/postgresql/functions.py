@@ -1,7 +1,6 @@
-"""Functions that a statement calls: which of them leave the session as it is, and what the body of another may set.
+"""Functions in a statement: which ones leave the session unchanged, and which settings the body of another may change.
 
-A name that is not known here is asked for once (`known_functions`); to take a harmless one for unknown costs a
-question, the reverse a setting that leaks.
+An unknown function costs one query (`known_functions`). A function that is wrongly listed as harmless leaks a setting.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _INTO: Final = re.compile(r"\s*insert\s+into\s+[\w$.\"]+(?:\s+as\s+\w+)?\s*\(", 
 
 
 def may_call(text: str) -> bool:
-    """Tell at little cost whether a text may call a function that is not known to be harmless."""
+    """Return True if a text may call a function that is not listed as harmless. This check is cheap."""
     start = head.end() if (head := _INTO.match(text)) else 0
     return any(name.lower() not in _KNOWN for name in set(_CALLED.findall(text, start)) if not name.isdigit())
 
@@ -48,7 +47,7 @@ _KNOWN: Final = HARMLESS | _NOT_CALLED
 
 
 def calls_of(statement: Sequence[Token]) -> frozenset[str]:
-    """Return the names of the functions that a query calls, without those that are known to be harmless."""
+    """Return the names of the functions that a query calls, without those listed as harmless."""
     if not statement or statement[0].text not in _QUERIES:
         return frozenset()
     return frozenset(
@@ -72,7 +71,7 @@ def _is_called(statement: Sequence[Token], place: int) -> bool:
 
 
 def _is_of_the_apps(statement: Sequence[Token], place: int) -> bool:
-    """Tell whether a name stands in a schema that is not PostgreSQL's own."""
+    """Return True if a name is in a schema that does not belong to PostgreSQL itself."""
     return place > 1 and statement[place - 1].text == "." and statement[place - 2].text != "pg_catalog"
 
 
@@ -128,14 +127,14 @@ def _settings_in(body: str) -> frozenset[str]:
 
 
 def _sets_nameless(tokens: Sequence[Token]) -> bool:
-    """Tell whether a body may set something of which the name is found when it runs."""
+    """Return True if a body may change a setting whose name is computed at run time."""
     if any(not isinstance(step.name, str) or not step.name for step in doubtful_calls(tokens)):
         return True
     return any(_runs_unseen(tokens[place + 1 :]) for place, token in enumerate(tokens) if token == _EXECUTE)
 
 
 def _runs_unseen(what: Sequence[Token]) -> bool:
-    """Tell whether the text after EXECUTE, or its format, may set something and does not spell its name."""
+    """Return True if the text after EXECUTE, or its format string, may change a setting without containing its name."""
     if [token.text for token in what[:2]] == ["format", "("]:
         what = what[2:]
     if not what or what[0].kind not in ("string", "escaped"):

@@ -1,7 +1,7 @@
-"""What is known of the functions of one database: which of them leave the session as it is, and what others may set.
+"""Cache what the functions of one database do: which leave the session unchanged, and which settings others may change.
 
-Pure: told what the server says of a function, once for each name. A function that another process replaces later is
-not noticed.
+Pure: filled from server responses, once for each name. The cache does not notice that another process replaces a
+function.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class Functions:
         self._nameless: set[str] = set()
 
     def forget(self) -> None:
-        """A function was replaced: ask anew."""
+        """Forget a function that was replaced."""
         with self._lock:
             for known in (self._harmless, self._settings, self._inner, self._calls, self._nameless):
                 known.clear()
 
     def set_nameless(self, calls: Iterable[str]) -> bool:
-        """Tell whether one of the functions may set a custom setting that its body does not name."""
+        """Return True if one of the functions may change a custom setting whose name its body does not contain."""
         return not self._nameless.isdisjoint(self._with_inner(calls))
 
     def unknown(self, calls: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the functions that may change the session, or of which nothing is known."""
+        """Return those of the functions that may change the session or are not known yet."""
         return tuple(name for name in calls if name not in self._harmless)
 
     def not_asked(self, calls: Iterable[str]) -> tuple[str, ...]:
-        """Return the functions that the server has to be asked about, with those that they call in turn."""
+        """Return the functions to query from the server, including those that they call."""
         return tuple(name for name in self._with_inner(calls) if name not in self._settings)
 
     def doubts(self, calls: Iterable[str]) -> tuple[Step, ...]:
@@ -50,7 +50,7 @@ class Functions:
         return (*named, Step(DOUBT, "", names[0])) if names else ()
 
     def learn(self, asked: Iterable[str], told: Iterable[tuple[str, str, str]]) -> None:
-        """Take what the server said: name, language and body of each function that there is of the names `asked`."""
+        """Store a server response: name, language and body of each existing function among the names `asked`."""
         with self._lock:
             self._learn_all(asked, told)
 

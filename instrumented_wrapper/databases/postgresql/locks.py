@@ -1,4 +1,4 @@
-"""Which advisory lock a statement takes or gives back, where its text says so and it does nothing else."""
+"""Read which advisory lock a statement takes or releases, where its text names it and does nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPEN, _CLOSE = Token("mark", "("), Token("mark", ")")
 
 
 def lock_of(statement: Sequence[Token]) -> tuple[str | Placeholder, ...]:
-    """Return what tells the lock of ``SELECT pg_advisory_...(key)`` from others; empty where that is not certain."""
+    """Return a key that identifies the lock of ``SELECT pg_advisory_...(key)``; empty if that is uncertain."""
     rest = list(statement)
     if [token.text for token in rest[:3]] == ["select", "pg_catalog", "."]:
         del rest[1:3]

@@ -1,7 +1,7 @@
-"""What PostgreSQL is asked and given about a session, as text: one round trip each, by the simple protocol.
+"""Queries that read and set the session state of PostgreSQL: one round trip each, in the simple protocol.
 
-Every name is qualified, so that nothing in the app's ``search_path`` answers in its place. Literals are quoted here,
-for drivers that could not bind an array, and for poolers that know the simple protocol best.
+Every name is schema-qualified, so objects in the app's ``search_path`` cannot replace it. Literals are quoted here,
+for drivers that cannot bind an array, and because poolers support the simple protocol best.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ SETTING, STATE, FUNCTION, SESSION = "setting", "state", "function", "session"
 
 
 def survives_reset_all(name: str) -> bool:
-    """Tell whether ``RESET ALL`` leaves the setting alone."""
+    """Return True if ``RESET ALL`` does not reset the setting."""
     return name in IDENTITY
 
 
 def ordered(assignments: Iterable[Assignment], back: bool = False) -> list[Assignment]:
-    """Sort for the rights that are needed: who the session is comes last, on the way back first."""
+    """Sort settings by the privileges that they need: the session's user comes last, or first on the way back."""
     places = {name: place for place, name in enumerate(IDENTITY, start=1)}
     given = sorted(assignments, key=lambda a: places.get(a.name, 0))
     return sorted(given, key=lambda a: a.name not in places) if back else given
@@ -64,12 +64,12 @@ def literal(text: str | None) -> str:
 
 
 def readable(cell: str | None) -> str | None:
-    """Return the text of a cell that was asked for by `_armored`."""
+    """Decode a cell that `_armored` has encoded."""
     return None if cell is None else bytes.fromhex(cell).decode(errors="surrogateescape")
 
 
 def _armored(value: str) -> str:
-    """Ask for a text in hexadecimal: its characters may be missing in the ``client_encoding``, which may change."""
+    """Return an expression for a text in hexadecimal: ``client_encoding`` may lack its characters."""
     return f"pg_catalog.encode(pg_catalog.convert_to({value}, {_ENCODING}), 'hex')"
 
 
@@ -83,7 +83,7 @@ def _array(texts: Iterable[str | None]) -> str:
 
 
 def query_settings(names: Sequence[str]) -> str:
-    """Ask for values outside a transaction, and for the server session that answers: place, value, process."""
+    """Return the query for values outside a transaction and for the process that answers: place, value, process."""
     return (
         f"{_PLAIN}SELECT i, {_armored('pg_catalog.current_setting(n, true)')}, pg_catalog.pg_backend_pid()"
         f" FROM pg_catalog.unnest({_array(names)}) WITH ORDINALITY AS s(n, i)"
@@ -91,9 +91,10 @@ def query_settings(names: Sequence[str]) -> str:
 
 
 def show(names: Sequence[str], defaults: Iterable[str]) -> str:
-    """Ask for values within a transaction of the app: no snapshot is taken, and all of it is undone.
+    """Return the statements that read values within the app's transaction. They take no snapshot and leave nothing
+    behind.
 
-    A setting in `defaults` is not set by this session as yet, or hidden by a SET LOCAL: its default is shown.
+    A setting in `defaults` has not been set by this session yet, or is hidden by SET LOCAL: its default is read.
     """
     return "; ".join(showing(names, defaults))
 
@@ -112,9 +113,11 @@ NOTHING_SHOWN: Final = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {
 
 
 def assign(assignments: Sequence[Assignment], clears: Sequence[str], process: int | None) -> str:
-    """Clear state and set settings in the server session `process`, in one: place, value before.
+    """Return one text that clears state and applies settings in the server session `process`: place, value before.
 
-    Elsewhere, behind a pooler, nothing is done: no row comes back, or `ELSEWHERE`. None: whichever answers.
+    If another process answers, as behind a pooler, nothing changes: there is no row, or `ELSEWHERE`. With None, any
+    process
+    may answer.
     """
     here = f"pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {process}"
     guard = [f"SELECT 1 OPERATOR(pg_catalog./) ({here})::pg_catalog.int4"] if clears and process is not None else []
@@ -127,12 +130,12 @@ def assign(assignments: Sequence[Assignment], clears: Sequence[str], process: in
 
 
 def process(mark: str) -> str:
-    """Ask which process answers, in a text that can be recognised by `mark`."""
+    """Return the query for the process that answers, recognisable by `mark`."""
     return f"SELECT pg_catalog.pg_backend_pid() /* {mark} */"
 
 
 def beside(process: str) -> str:
-    """Ask the same in a transaction that stays open, and what the other `process` was asked last."""
+    """Return the query of `process` in a transaction that stays open, with the last query of the other `process`."""
     asked = f"SELECT query FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) {process}"
     return f"BEGIN; SELECT pg_catalog.pg_backend_pid(), ({asked})"
 
@@ -143,9 +146,9 @@ def was_another(last: str | None, mark: str) -> bool:
 
 
 def copied(text: str) -> str | None:
-    """Return a question as a COPY, for drivers that drop the rows of a simple query; None where it asks for no rows.
+    """Return a query as a COPY, for drivers that drop the rows of a simple query; None if it has no rows.
 
-    What comes before it in the text clears state, and has none of the app's values in it.
+    The statements before it clear state and contain no value of the app.
     """
     before, asks, after = _ASKS.split(text, maxsplit=1) if _ASKS.search(text) else (text, "", "")
     return f"{before}COPY ({asks}{after}) TO STDOUT" if asks else None
@@ -183,13 +186,13 @@ _ALL_STATE: Final = (
 
 
 def resync(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str], everything: bool) -> str:
-    """Ask for all that is in doubt: rows of kind, name, value and default.
+    """Return the query for all uncertain state: rows of kind, name, value and default.
 
     Args:
-        names: settings to ask for.
-        unknown: those of them whose default is asked for, too.
-        functions: names of functions of which the language and the body are asked for.
-        everything: any setting may have been set, any other state may be there.
+        names: the settings to read.
+        unknown: those of them whose default is read too.
+        functions: names of functions whose language and body are read.
+        everything: any setting may have changed and any other state may exist.
     """
     parts = [f"SELECT '{SESSION}', NULL, pg_catalog.pg_backend_pid()::pg_catalog.text, NULL"]
     known = [name for name in names if name not in unknown]

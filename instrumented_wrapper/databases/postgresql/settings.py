@@ -1,6 +1,6 @@
-"""``SET``, ``RESET`` and their spellings, read exactly: which setting gets which text.
+"""Read ``SET``, ``RESET`` and their variants exactly: which setting gets which text.
 
-The text is the one that ``set_config`` would be given for the same effect. What cannot be read exactly is a doubt.
+The text is the argument that ``set_config`` needs for the same effect. Everything else is uncertain.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def setting_name(text: str) -> str:
 
 
 def is_state(name: str) -> bool:
-    """Tell whether a setting outlasts the transaction and can be put back."""
+    """Return True if a setting outlasts the transaction and can be reset."""
     return name not in NOT_STATE
 
 
 def boolean(text: str) -> bool | None:
-    """Read a boolean as PostgreSQL does, by its beginning; None: it is none."""
+    """Parse a boolean as PostgreSQL does, by its first letters; return None for other text."""
     word = text.strip().lower()
     if word and (word == "1" or word == "on" or any(full.startswith(word) for full in ("true", "yes"))):
         return True
@@ -67,7 +67,7 @@ def boolean(text: str) -> bool | None:
 
 
 def placeholder(text: str, position: int) -> Placeholder:
-    """Return the parameter that ``$1``, ``%s`` or ``%(name)s`` stands for; `position` is that of a ``%s``."""
+    """Return the parameter of ``$1``, ``%s`` or ``%(name)s``; `position` is the position of a ``%s``."""
     if text.startswith("$"):
         return Placeholder(int(text[1:]) - 1)
     return Placeholder(text[2:-2] if text.startswith("%(") else position)
@@ -178,7 +178,7 @@ def _element(name: str, tokens: list[Token]) -> str:
 
 
 def _number(sign: str, digits: str) -> str:
-    """Return a number as the server keeps it: an integer by its value, another one by its text."""
+    """Return a number as the server stores it: an integer by its value, any other number by its text."""
     is_integer = digits.isdecimal() and int(digits) <= _GREATEST_INTEGER
     return str(int(sign + digits)) if is_integer else sign + digits
 
@@ -217,12 +217,12 @@ def reset_steps(statement: Sequence[Token]) -> Iterator[Step]:
 
 
 def asks_read_only(words: Sequence[str]) -> bool:
-    """Tell whether a list of transaction modes has ``READ ONLY``."""
+    """Return True if a list of transaction modes contains ``READ ONLY``."""
     return "read only" in " ".join(words)
 
 
 def first_schema(search_path: str) -> str:
-    """Return the schema that comes first in a search path; empty where that depends on the role, or there is none."""
+    """Return the first schema of a search path; empty if that depends on the role or there is none."""
     first = next(tokens_of(search_path), None)
     named = first is not None and first.kind in ("word", "name", "string") and first.text != "$user"
     return first.text if named and first is not None else ""

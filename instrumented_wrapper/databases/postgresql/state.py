@@ -1,6 +1,6 @@
-"""What a session has besides settings that are known by name: the names of it, and what takes it away.
+"""Names of session state that is not a setting, and which statements clear it. Pure.
 
-Pure. The names are what ``.not_restored`` and telemetry say.
+The names appear in ``.not_restored`` and in telemetry.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLEARING: Final = {
 
 
 def covers(cleared: str, name: str) -> bool:
-    """Tell whether clearing `cleared` takes `name` away; ``*`` is DISCARD ALL, ``settings`` RESET ALL."""
+    """Return True if clearing `cleared` also clears `name`; ``*`` is DISCARD ALL, ``settings`` is RESET ALL."""
     if cleared == "settings":
         return name == CUSTOM
     return name in _CLEARING if cleared == "*" else cleared == name
@@ -40,7 +40,7 @@ def outlives_rollback(name: str) -> bool:
 
 
 def is_listed(name: str) -> bool:
-    """Tell whether the server says that the state `name` is there."""
+    """Return True if the server can list the state `name`."""
     return name not in (LOADED, CUSTOM)
 
 

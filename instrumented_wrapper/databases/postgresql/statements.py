@@ -1,7 +1,7 @@
-"""What the text of a statement, or of several, does to the session.
+"""Read the effects of a statement, or of several, on the session.
 
-`scan` reads words, not meaning. Settings are read exactly or not at all; of other state it says what *may* have been
-left, because a session that is switched in silence must be whole.
+`scan` reads words, not meaning. It reads a setting exactly or not at all. Of other state it returns what *may* exist,
+because a silent switch requires a session that is carried over completely.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def scan(text: str) -> Effects | None:
 
 
 def _may_matter(text: str) -> bool:
-    """Tell at little cost whether a text has to be read; of a long one the data is taken out first."""
+    """Return True if a text has to be read. This check is cheap; the literals of a long text are removed first."""
     if len(text) > _LONG:
         rest = _LITERALS.sub("''", text)
         if not _NOT_PLAIN.search(rest):
@@ -75,7 +75,7 @@ def _may_matter(text: str) -> bool:
 
 
 def _statements(text: str) -> Iterator[list[Token]]:
-    """Split a text; the body of a routine (``BEGIN ATOMIC ... END``) runs when it is called, and is left out."""
+    """Split a text into statements. The body of a routine (``BEGIN ATOMIC ... END``) runs later, and is left out."""
     statement: list[Token] = []
     in_body = False
     for token in tokens_of(text):
@@ -116,7 +116,7 @@ def _effects_of(statement: list[Token]) -> Iterator[Effects]:
 
 
 def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
-    """Functions and clauses that may stand in any statement."""
+    """Read function calls and clauses that can occur in any statement."""
     names = [token.text if token.kind in ("word", "name") else "" for token in statement]
     if _defines_routine(statement):
         names = names[:6]  # what it does, it does when it is called; where it is, counts
@@ -143,7 +143,7 @@ def _anywhere(statement: list[Token], words: list[str]) -> Iterator[Effects]:
 
 
 def _with_nameless(effects: Effects) -> Effects:
-    """Say of settings without a name that custom ones may be there: the server does not list them."""
+    """Mark custom settings as possibly changed if a setting without a known name was: the server does not list them."""
     if all(step.name for step in effects.steps if step.kind == DOUBT):
         return effects
     steps = tuple(s._replace(value=CUSTOM) if s.kind == DOUBT and not s.name else s for s in effects.steps)
@@ -158,7 +158,7 @@ def _set(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _asked(steps: Sequence[Step]) -> str:
-    """Return True if the app asks for a session that is read-only, or asks for it no more."""
+    """Return True if the app requests a read-only session, or ends that request."""
     given = [step.value for step in steps if step.name == "default_transaction_read_only" and step.kind == SET]
     return "" if not given else "session" if given[-1] in ("on", "true", "1", "yes") else "ended"
 
@@ -225,7 +225,7 @@ def _unlisten(statement: list[Token], words: list[str]) -> Effects:
 
 
 def _drop(statement: list[Token], words: list[str]) -> Effects:
-    """Only the server knows which table goes, a temporary one or another: that depends on the search path."""
+    """Read a DROP. Only the server knows whether the table is temporary: that depends on the search path."""
     return Effects(ends=(Named(TEMPORARY, asks=True),))
 
 

@@ -1,4 +1,4 @@
-"""What may be told of a statement of PostgreSQL."""
+"""Summarise a statement of PostgreSQL without its values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from instrumented_wrapper.operations import Words
 
 
 def _is_ambiguous(piece: Piece) -> bool:
-    """A backslash before a quote: under ``standard_conforming_strings = off``, and where a string goes on that began
-    with E on the line before, the string does not end there. From here on, nothing is certain.
-    """  # fmt: skip
+    """Return True at a backslash before a quote, from which on the meaning of the text is uncertain.
+
+    Under ``standard_conforming_strings = off``, and in a string that continues one that began with E on the line
+    before,
+    the string does not end there.
+    """
     return piece.kind == "string" and piece.raw[0] not in "eE" and "\\'" in piece.raw
 
 
@@ -19,5 +22,5 @@ READING = LexicalDialect(pieces_of, _is_ambiguous)
 
 
 def words_of(text: str) -> Words:
-    """Return what may be told of `text`."""
+    """Return the summary and the sanitized form of `text`."""
     return summary.words_of(text, READING)

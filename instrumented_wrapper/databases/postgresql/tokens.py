@@ -1,6 +1,6 @@
-"""SQL text into words, strings, numbers, names, parameters and marks, by PostgreSQL's rules of quoting.
+"""Split SQL text into words, strings, numbers, names, parameters and marks, by the quoting rules of PostgreSQL.
 
-Knows no statement.
+Statements are not interpreted here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Token(NamedTuple):
 
 
 def tokens_of(text: str) -> Iterator[Token]:
-    """Yield the tokens of `text`; comments and white space are left out."""
+    """Yield the tokens of `text` without comments and white space."""
     for kind, match in _matches(text):
         yield _token(kind, match)
 
@@ -70,7 +70,7 @@ def folded(name: str) -> str:
 
 
 def cut(name: str) -> str:
-    """Return as much of an identifier as PostgreSQL keeps."""
+    """Truncate an identifier as PostgreSQL does."""
     if len(name) * 4 <= _LONGEST_NAME:
         return name
     return name.encode(errors="surrogateescape")[:_LONGEST_NAME].decode(errors="ignore")
