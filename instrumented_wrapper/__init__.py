@@ -1,6 +1,6 @@
-"""Looks after the session behind each database connection of an app, and tells OpenTelemetry about it.
+"""Look after the session behind each database connection of an app, and record what happens to it with OpenTelemetry.
 
-The public names are here; `instrument` patches the drivers. Everything else is found from the folder listing.
+This module exports the public names; `instrument` patches the drivers.
 """
 
 from instrumented_wrapper.errors import (

@@ -37,7 +37,7 @@ class Sets:
 
     @property
     def first(self) -> Any:
-        """Return the set that was taken; None if there is none, or the driver has it already."""
+        """Return the set that was read early; None if there is none, or the driver has read it already."""
         return self._first[0] if self._first else None
 
     def __iter__(self) -> Iterator[Any]:
@@ -50,7 +50,7 @@ class Sets:
 
 
 def size_of(sets: object) -> int:
-    """Return how many parameter sets there are: 0 for none, `UNKNOWN` where only a pass over them would say."""
+    """Return the number of parameter sets: 0 for none, `UNKNOWN` if only an iteration would tell."""
     if isinstance(sets, Sets):
         return 0 if sets.none else UNKNOWN
     if sets is None:
@@ -59,14 +59,14 @@ def size_of(sets: object) -> int:
 
 
 def first_of(sets: Any) -> Any:
-    """Return the first parameter set; None where only a pass over them would say."""
+    """Return the first parameter set, or None if only an iteration would tell."""
     if isinstance(sets, Sets):
         return sets.first
     return next(iter(sets), None) if size_of(sets) > 0 else None
 
 
 def first_taken(nobody: Callable[[], bool], original: Method) -> Method:
-    """Return an ``executemany`` that takes the first set of an iterator early, unless `nobody` listens."""
+    """Return an ``executemany`` that reads the first set of an iterator early, unless `nobody` listens."""
 
     @functools.wraps(original)
     def executemany(self: Any, /, *args: object, **kwargs: object) -> Any:

@@ -1,7 +1,7 @@
-"""What the app may catch: one family of errors, each also an error of the driver in use.
+"""The exceptions that an app can catch: one family, each of them also an exception of the driver in use.
 
-Knows no driver: the driver's exception class is handed in. Knows no server text either: what these errors say is
-written here, and it never reads like a connection loss to a pool that matches on words.
+The driver's exception class is a parameter: this module knows no driver. Messages are written here and never contain
+text of a server, nor words by which a pool recognises a connection loss.
 """
 
 from __future__ import annotations
@@ -92,16 +92,16 @@ def driver_error(
     message: str,
     facts: Mapping[str, Any],
 ) -> FailoverError:
-    """Make an error of ours that is the driver's too.
+    """Create one of our errors that is also an error of the driver.
 
     Args:
-        kind: which of our classes.
+        kind: our class.
         operational: the driver's ``OperationalError``.
-        cause: what the driver raised; its class is taken on where it is an ``operational``, its ``sqlstate`` or
-            ``pgcode`` always.
-        message: the sentence for the user.
-        facts: the attributes of `FailoverError`; ``sqlstate`` where one is kept; ``number`` where the driver's errors
-            have one before their text, so that ``number, text = error.args`` works for ours, too.
+        cause: the driver's error. Its class is inherited if it is a subclass of `operational`; its ``sqlstate`` or
+            ``pgcode`` is always copied.
+        message: the text for the user.
+        facts: the attributes of `FailoverError`; ``sqlstate`` where the caller has one; ``number`` where errors of the
+            driver have a number before their text, so that ``number, text = error.args`` works for ours too.
     """
     base = type(cause) if isinstance(cause, operational) and not isinstance(cause, FailoverError) else operational
     sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)

@@ -1,7 +1,7 @@
-"""What happened to a session, as frozen data, and who listens.
+"""Events of a session as frozen data, and their listeners.
 
-Pure: knows neither a driver nor OpenTelemetry. An event that lasts is a context manager (`observe`): the listeners
-are told at its start, and told the outcome at its end.
+Pure: knows neither a driver nor OpenTelemetry. An event with a duration is a context manager (`observe`): listeners
+are called when it begins, and with its outcome when it ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ServerAddress(NamedTuple):
 
 
 class Signals(NamedTuple):
-    """What of a connection may be told: spans, metrics, values of server-side settings."""
+    """The telemetry that a connection may emit: spans, metrics, values of server-side settings."""
 
     traces: bool = True
     metrics: bool = True
@@ -68,9 +68,10 @@ class Reset(NamedTuple):
 
 
 class Leak(NamedTuple):
-    """A changed session goes back to a pool, or on to the next request, and is not reset.
+    """A changed session returns to a pool, or continues with the next request, without a reset.
 
-    ``pool``: its name, empty where it has none; ``origins``: where the settings were set, as the locator marked it.
+    ``pool``: the name of the pool, or an empty string; ``origins``: where the settings were set, as the locator marked
+    it.
     """
 
     driver: str
@@ -93,8 +94,8 @@ class Transfer(NamedTuple):
 class Failover(NamedTuple):
     """The physical connection to `peer` was lost, or is about to be replaced.
 
-    ``trigger``: connection_lost, session_ended, demoted, requested; what is not known before the end is corrected by
-    `FailoverEnd`.
+    ``trigger``: connection_lost, session_ended, demoted, requested. `FailoverEnd` corrects what is known only at the
+    end.
     """
 
     driver: str
@@ -150,7 +151,7 @@ _locators: list[Locator] = []
 
 
 class Observation:
-    """Tells the listeners that an event began and, on leaving, how it ended (set `outcome` before)."""
+    """Call the listeners when an event begins and, on leaving, with its `outcome`, which is set before."""
 
     __slots__ = ("_finish", "event", "outcome")
 
@@ -174,27 +175,27 @@ observe: Final = Observation
 
 
 def subscribe(listener: Listener) -> None:
-    """Tell `listener` of all that happens from now on. It must not raise."""
+    """Call `listener` for all events from now on. It must not raise."""
     _listeners.append(listener)
 
 
 def unsubscribe(listener: Listener) -> None:
-    """Tell `listener` nothing any more."""
+    """Stop calling `listener`."""
     _listeners.remove(listener)
 
 
 def locate_with(locator: Locator | None) -> None:
-    """Have `locator` mark where something happens; None: nobody does any more. It must not raise."""
+    """Let `locator` mark where events happen; None turns this off. It must not raise."""
     _locators[:] = [] if locator is None else [locator]
 
 
 def origin() -> object:
-    """Return a mark of where in the app this happens, None where nobody marks."""
+    """Return the mark of the current place in the app, or None without a locator."""
     return _locators[0]() if _locators else None
 
 
 def error_type(error: BaseException) -> str:
-    """Return what telemetry may say of an error: its number or SQLSTATE, else the name of its class."""
+    """Return what telemetry records of an error: its number or SQLSTATE, else the name of its class."""
     return _number(error) or _state(error) or type(error).__name__
 
 

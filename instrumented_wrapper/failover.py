@@ -1,6 +1,6 @@
-"""When to try a server again, which one, and when to give up.
+"""Decide when to try which server, and when to give up.
 
-Pure: no driver, no socket, no clock of its own (the time is handed in). `Search` decides, a driver's file connects.
+Pure: no driver, no socket and no clock (the caller passes the time). `Search` decides, a driver's module connects.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ A_WHILE: Final = 0.2  # seconds after which whoever waits looks whether the app 
 
 
 def backoff_delay(elapsed: float, dice: Callable[[], float] = random.random) -> float:
-    """Return the seconds to wait before a host is asked again, `elapsed` seconds into the search, with jitter."""
+    """Return the seconds to wait before the next attempt at a host, `elapsed` seconds into the search, with jitter."""
     longest = min(LONGEST_PAUSE, max(FIRST_PAUSE, SHARE_OF_ELAPSED * elapsed))
     return longest * (0.75 + 0.5 * dice())
 
 
 class Attempt(NamedTuple):
-    """One connection that was started to a server: when (monotonic seconds), how long it took, what came of it."""
+    """One connection attempt: its server, when it began (monotonic seconds), its duration, its outcome."""
 
     address: Address
     started: float
@@ -130,9 +130,9 @@ class NoServer(Exception):
     """No server took over.
 
     Attributes:
-        attempts: connections that were started.
-        permanent: a server gave an answer that asking again would not change.
-        answers: what each host said last, in words of ours.
+        attempts: the number of connection attempts.
+        permanent: a server gave a final answer, which another attempt would not change.
+        answers: the last answer of each host, in our words.
         tried: the attempts by server and outcome.
     """
 
@@ -160,15 +160,15 @@ class UnderWay(NamedTuple):
 
 @dataclass
 class Search:
-    """The plan of one search over several hosts, all asked at once and each again at its own pace.
+    """The plan of one search over several hosts. All are tried at once, and each of them again at its own pace.
 
     Attributes:
-        hosts: what to ask.
+        hosts: the hosts to try.
         started: when the search began.
-        deadline: when it ends, whatever happens.
-        attempts: connections started so far.
+        deadline: when it ends in any case.
+        attempts: the number of connection attempts so far.
         permanent: a server refused us for good.
-        answers: what each host said last.
+        answers: the last answer of each host.
         tried: the attempts by server and outcome.
         under_way: the attempts that have not ended.
     """
@@ -188,7 +188,7 @@ class Search:
         self._due = dict.fromkeys(self.hosts, self.started)
 
     def take_due(self, now: float) -> list[Address]:
-        """Return the hosts to ask now; none of them is due again before all attempts at it have failed."""
+        """Return the hosts to try now. None of them is due again before all attempts at it have failed."""
         due = [] if self.permanent else [host for host, moment in self._due.items() if moment <= now]
         for host in due:
             del self._due[host]
@@ -220,7 +220,7 @@ class Search:
         self.failed(attempt.address, now, permanent, words)
 
     def failed(self, host: Address, now: float, permanent: bool = False, answer: str = "failed") -> None:
-        """Decide when `host` is asked again: an attempt at it failed (or its name has no address)."""
+        """Schedule the next attempt at `host` after one has failed (or its name has no address)."""
         self.answers[host] = answer
         if permanent and not self.permanent:
             self.permanent = True
@@ -231,9 +231,9 @@ class Search:
             self._due[host] = now + backoff_delay(now - self.started)
 
     def won(self, attempt: UnderWay, now: float, address: Address | None = None) -> Found:
-        """Return the server of the attempt that succeeded; the other attempts are abandoned.
+        """Return the server of the successful attempt; the other attempts are abandoned.
 
-        `address`: the one that the client library has connected to, where it chose one itself.
+        `address`: the address that the client library has connected to, where it chose one itself.
         """
         self.end(attempt, now, "connected")
         self._abandon(now)
@@ -249,7 +249,7 @@ class Search:
             self.end(attempt, now, "abandoned")
 
     def is_over(self, now: float) -> bool:
-        """Return True if there is nothing left to wait for."""
+        """Return True if no attempt is pending and none is due."""
         return now >= self.deadline or (self.permanent and not self._expected)
 
     def seconds_to_wait(self, now: float) -> float:

@@ -1,6 +1,6 @@
 """The app's own reset and transfer functions: process-wide, one of each.
 
-Knows nothing of when they are called; the lifecycle does.
+The lifecycle decides when they are called.
 """
 
 from __future__ import annotations

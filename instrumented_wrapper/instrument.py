@@ -1,6 +1,6 @@
-"""The verbs: choose drivers, patch them now or when they are imported, start telemetry; ask a session, reset, switch.
+"""The public functions: choose drivers, patch them now or on import, start telemetry; inspect a session, reset, switch.
 
-This module knows everyone; nobody knows it. Nothing is imported for the sake of patching.
+This module may import every other one, and none imports it. It never imports a driver.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _patch_when_imported(module: str) -> None:
 
 
 def _imported(name: str, module: object) -> None:
-    """Patch a module that was imported. It must not fail: the import is the app's."""
+    """Patch a module that was imported. This must not raise: the import belongs to the app."""
     entry = supported.entries()[name]
     with _lock:
         if not _state.active or name in _state.patches or entry.driver not in ("", *_state.options.drivers):
@@ -191,7 +191,7 @@ def uninstrument() -> None:
 
 
 def session_state(connection: object) -> SessionState:
-    """Return a snapshot of the settings that were fetched or changed; empty where nothing is known.
+    """Return a snapshot of the settings that were fetched or changed; empty if there are none.
 
     Raises:
         TypeError: not a connection of a supported driver.
@@ -206,11 +206,11 @@ def session_state(connection: object) -> SessionState:
 
 
 def reset_session(connection: object) -> bool:
-    """Bring the settings that the app changed back to their pristine values, now.
+    """Reset the settings that the app changed to their pristine values, now.
 
     Returns:
-        False if that failed, which is logged: a pool should then discard the connection. True also for a connection
-        that is left alone: made while nothing was instrumented, or of a driver that is not supported.
+        False if the reset failed, which is logged: a pool should then discard the connection. True also if there is
+        nothing to do: the connection was made while nothing was instrumented, or its driver is not supported.
 
     Raises:
         TypeError: not a sync connection of a supported driver.
@@ -228,9 +228,9 @@ async def reset_session_async(connection: object) -> bool:
 
 
 def mark_pristine(connection: object) -> None:
-    """Take the present state of the session as its baseline.
+    """Make the present state of the session its baseline.
 
-    A connection that was made while nothing was instrumented, or of an unsupported driver, is left alone.
+    Has no effect on a connection that was made while nothing was instrumented, or of an unsupported driver.
 
     Raises:
         TypeError: not a sync connection of a supported driver.

@@ -1,6 +1,6 @@
-"""Report what a session leaves to the next user of its connection: an event at each return, a warning for each kind.
+"""Report what a session leaves to the next user of its connection: an event for each return, a warning for each kind.
 
-Knows no driver, no SQL and no OpenTelemetry. A change is reported at the return that follows it, once.
+Knows no driver, no SQL and no OpenTelemetry. A change is reported once, at the return that follows it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The order of steps of a change, and what resets and transfers have in common.
+"""The order of steps of a change, and the steps that resets and transfers share.
 
-A reset is in ``resets.py``, a switch in ``switching.py``. Knows no driver, no SQL and no OpenTelemetry. A flow is a
-generator that yields calls, so that each is written once for sync and async drivers; ``runners.py`` carries it out. Law
-kept here: mark after success.
+``resets.py`` has the reset, ``switching.py`` the switch. Knows no driver, no SQL and no OpenTelemetry. A flow is a
+generator that yields calls, written once for sync and async drivers; ``runners.py`` carries it out. Law of this
+module: mark after success.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def note_changes(driver: Driver, connection: object, session: Session, names: Se
 
 
 def settle_doubts(driver: Driver, connection: object, session: Session) -> Flow[None]:
-    """Ask the server what it alone can tell: what is in doubt, and pristine values that could not be read before."""
+    """Read from the server what is uncertain, and pristine values that could not be read before."""
     for _ in range(_MOST_QUESTIONS):
         if not session.on_server.has_doubts or session.shared:
             return
@@ -65,13 +65,13 @@ def settle_doubts(driver: Driver, connection: object, session: Session) -> Flow[
 
 
 def report_fetched(driver: Driver, connection: object, session: Session, setting: str, value: object) -> None:
-    """Tell of a pristine value that the server gave together with other things."""
+    """Emit the event of a pristine value that was read together with others."""
     with observe(PristineFetch(**where(driver, connection, session), setting=setting, source="server")) as observed:
         observed.outcome = Fetched(value)
 
 
 def where(driver: Driver, connection: object, session: Session) -> dict[str, Any]:
-    """Return what every event says of the connection on which it happens."""
+    """Return the attributes that every event of a connection has."""
     options = session.options
     signals = Signals(options.traces, options.metrics, options.capture_values)
     return {"driver": driver.name, "peer": driver.peer(connection), "signals": signals}
@@ -81,13 +81,13 @@ def where(driver: Driver, connection: object, session: Session) -> dict[str, Any
 
 
 def keep_present(session: Session, read: Callable[[str], Any]) -> None:
-    """Take what the connection now has as the values of the settings that are known."""
+    """Store the present values of the connection for the known settings."""
     for setting in session.client_settings():
         session.changed_to(setting, read(setting))
 
 
 def read_anew(driver: Driver, connection: object, session: Session) -> Flow[int]:
-    """Take over what a handler has left in the settings that are known; return the round trips."""
+    """Read the known settings again after a handler has run; return the number of round trips."""
     names = session.on_server.names
     if not names or session.shared or not driver.is_idle(connection):
         return 0
@@ -105,7 +105,9 @@ def restore(driver: Driver, connection: object, change: Change, outcome: str) ->
 def call_handler(
     driver: Driver, handler: handlers.Handler | None, session: Session, connection: object, deadline: float
 ) -> Flow[bool]:
-    """Let the app's handler do it; what it changes is not the app's doing, what it left open is committed."""
+    """Call the app's handler. Its changes are not recorded as the app's, and a transaction that it leaves open is
+    committed.
+    """
     if handler is None:
         return False
     was_idle = driver.is_idle(connection)

@@ -1,7 +1,7 @@
-"""Describe operations of a database client: what a statement's text says, where it goes, and who records it.
+"""Operations of a database client: what a statement's text says, where it goes, and who records it.
 
-Pure: knows neither a driver, a database nor OpenTelemetry. Unlike the events of a session, operations are frequent:
-nothing is made where nobody listens, and the template of the spans of one text at one site is made once.
+Pure: knows neither a driver, a database nor OpenTelemetry. Operations are frequent, unlike the events of a session:
+nothing is created without a listener, and spans of one text at one site share a template.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Words(NamedTuple):
 
 
 def bounded_put(known: dict[Key, Value], key: Key, value: Value, most: int) -> Value:
-    """Put `value` into `known`, in place of the oldest one if there are `most` already; return `value`.
+    """Store `value` in `known`, in place of the oldest one if there are `most` already; return `value`.
 
-    What belongs to a text of a whole dump is not put there: it is hardly sent twice, and would fill the memory.
+    A very long text, such as a dump, is not stored: it is rarely sent twice and would fill the memory.
     """
     if isinstance(key, (str, bytes)) and len(key) > _HUGE:
         return value
@@ -67,12 +67,12 @@ def has_parameters(given: Any) -> bool:
 
 
 def shown_text(words: Words, written: str, bound: bool, query_text: str) -> str | None:
-    """Return the text of a statement as telemetry may show it, None for no text.
+    """Return the text of a statement for telemetry, or None.
 
     Args:
-        words: what the statement says.
-        written: its text as the app wrote it.
-        bound: whether it has parameters, all of them bound.
+        words: the summary of the statement.
+        written: the text as the app wrote it.
+        bound: the statement has parameters, and all of them are bound.
         query_text: the option: ``auto``, ``sanitized`` or ``off``.
     """
     if query_text == "off":
@@ -81,7 +81,7 @@ def shown_text(words: Words, written: str, bound: bool, query_text: str) -> str 
 
 
 class Site(NamedTuple):
-    """Where operations go: database system, namespace, the server as the app knows it, the node really contacted."""
+    """Where operations go: database system, namespace, the server as the app names it, the connected node."""
 
     system: str
     namespace: str
@@ -112,7 +112,7 @@ class Operation(Protocol):
         """Record its duration and leave its span open for later pages; return False if it has no span."""
 
     def complete(self, pages: int, seconds: float, ended: int, error: BaseException | None = None) -> None:
-        """End a span that was left open: `pages` followed, took `seconds` together; the last one ended at `ended`."""
+        """End an open span: `pages` followed and took `seconds` in all; the last one ended at `ended`."""
 
 
 class SpanTemplates(Protocol):
@@ -138,7 +138,7 @@ class SpanTemplates(Protocol):
         """
 
     def put(self, known: dict[Hashable, SpanTemplate], key: Hashable, words: Words, text: str | None) -> SpanTemplate:
-        """Make a template, and keep it in `known` (`bound` or `bare`) for the next time."""
+        """Create a template and store it in `known` (`bound` or `bare`)."""
 
 
 class Operations(Protocol):
@@ -151,15 +151,15 @@ class Operations(Protocol):
     nobody: Callable[[], bool]
 
     def listens(self) -> bool:
-        """Return True if somebody listens, here and now. Costs next to nothing where there is nobody."""
+        """Return True if there is a listener here and now. Cheap if there is none."""
 
     def templates_at(self, site: Site, without: tuple[str, ...] = (), query_text: str = "auto") -> SpanTemplates:
-        """Return the templates of spans at `site`.
+        """Return the span templates at `site`.
 
         Args:
             site: where the operations go.
-            without: ``namespace``, ``summary``: what is left out of metrics.
-            query_text: which texts are shown, as the option of that name says.
+            without: ``namespace``, ``summary``: attributes that metrics omit.
+            query_text: the option of that name: which texts are shown.
         """
 
     def begin(

@@ -35,7 +35,7 @@ _OF_THE_PROCESS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """One option per attribute; contract and README give their meaning. `sources` tells where each one came from."""
+    """The options, one attribute each; see the README. `sources` records where each value came from."""
 
     enabled: bool = True
     drivers: tuple[str, ...] = field(default_factory=driver_names)

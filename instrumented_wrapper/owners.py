@@ -1,6 +1,6 @@
-"""Find the driver, and its own connection, in what the app holds: proxies, connections of pools and frameworks.
+"""Find the driver and its own connection behind what the app holds: proxies, connections of pools and frameworks.
 
-Goes by names (`supported`): no driver is imported, so that it works also where nothing is instrumented.
+Classes are matched by name (`supported`). No driver is imported, so this also works without instrumentation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The pages that a cursor fetches from its server: the first ones have spans of their own, the rest is counted.
+"""The pages that a cursor fetches from its server: the first ones have their own spans, the others are counted.
 
-Pure: begins operations by what it is given, and knows neither a driver nor OpenTelemetry. The span of the last page
-that has one stays open for the pages that follow. It ends when the result is over: read to its end, the cursor closed
-or used for another statement. A cursor that the app drops is referenced weakly, and never kept alive. Its span ends
-with the next operation, not in the finaliser, which may run within a lock of the SDK.
+Pure: starts operations with what the caller passes, and knows neither a driver nor OpenTelemetry. The span of the last
+page with a span stays open for the pages that follow. It ends with the result: when all rows are read, or the cursor is
+closed or used for another statement. The reference to a cursor is weak. If the app drops a cursor its span ends with
+the next operation, not in the finaliser, which may run within a lock of the SDK.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Pages:
             self.finish(error)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """End the span that was left open: no pages follow."""
+        """End the open span: no pages follow."""
         last, self._last = self._last, None
         if last is not None:
             last.complete(self._rest, self._seconds, self._ended, error)
@@ -79,7 +79,7 @@ class Pages:
 
 
 class _Page:
-    """A page that is the last one with a span, or comes after that one and is a part of it."""
+    """A page that is the last one with a span, or belongs to that span."""
 
     def __init__(self, pages: Pages, operation: Operation | None, last: Operation | None = None) -> None:
         self._pages, self._operation, self._last = pages, operation, last
@@ -141,7 +141,7 @@ def over(cursor: object) -> None:
 
 
 def fetched(cursor: object, asked: int | None, count: int) -> None:
-    """End the pages of a cursor if that was the last: all rows were asked for (None), or more than came."""
+    """End the pages of a cursor after its last page: all rows were requested (None), or more than there were."""
     if asked is None or 0 <= count < asked:
         of(cursor).finish()
 

@@ -1,7 +1,7 @@
-"""wrapt around a driver's classes, in place, and off again.
+"""Patch a driver's classes in place with wrapt, and undo it.
 
-Knows no driver. What is put back is the very object that was found (functions, classmethods, properties), and an
-attribute that was only inherited is taken away again.
+Knows no driver. Undoing restores the original object (function, classmethod, property) and deletes an attribute that
+was inherited.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Patches:
         self._undo.append((owner, name, found, value))
 
     def undo(self) -> None:
-        """Put back what was there, last patch first. What somebody else has wrapped since then is theirs: it stays."""
+        """Restore the originals, last patch first. Wrappers that others have put on top since then stay."""
         self.undone = True
         while self._undo:
             owner, name, found, ours = self._undo.pop()

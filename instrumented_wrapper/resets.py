@@ -1,6 +1,6 @@
-"""The order of steps of a reset: before a close, a return to a pool, or because the app asks for it.
+"""The order of steps of a reset: before a close, at a return to a pool, or on request.
 
-Knows no driver, no SQL and no OpenTelemetry. Law kept here: reset what is changed and different.
+Knows no driver, no SQL and no OpenTelemetry. Law of this module: reset what is changed and different.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def reset(driver: Driver, connection: object, session: Session, trigger: str) ->
 
 
 def reset_on_request(driver: Driver, connection: object, session: Session) -> Flow[bool]:
-    """Reset because the app asks for it: whatever a switch could not carry, the session is then what it expects.
+    """Reset on request of the app. The session is then as the app expects it, even if a switch could not carry all of
+    it.
 
-    A reset never starts a switch: of a session that was lost nothing can be reset.
+    A reset never starts a switch: a session that is lost cannot be reset.
     """
     done = not driver.is_lost(connection) and (yield from reset(driver, connection, session, "requested"))
     if done:
@@ -68,9 +69,9 @@ def reset_on_request(driver: Driver, connection: object, session: Session) -> Fl
 
 @contextmanager
 def reset_by_pool(driver: Driver, connection: object, session: Session, ended: type[Exception]) -> Iterator[None]:
-    """While inside, a pool resets the session by itself: observed where something was changed.
+    """Observe a reset that a pool performs itself, if something was changed.
 
-    `ended` is raised inside where the session has ended: with it all that was to be reset is gone.
+    `ended` is raised within if the session has ended, and with it everything that a reset would have reset.
     """
     plan = _plan_on_server(session)
     if not plan:
@@ -93,7 +94,7 @@ def reset_by_pool(driver: Driver, connection: object, session: Session, ended: t
 
 
 def to_reset(driver: Driver, connection: object, session: Session) -> Flow[tuple[str, ...]]:
-    """Return the names of what a reset would reset; the server is asked where only it can tell."""
+    """Return the names of the settings that a reset would reset; query the server where only it can tell."""
     driver.apply_reports(connection, will_resync=True)
     if session.shared:
         return ()  # a pooler lends the server session to others: what is set there is not this connection's
@@ -105,7 +106,7 @@ def to_reset(driver: Driver, connection: object, session: Session) -> Flow[tuple
 
 
 def _ask_first(driver: Driver, connection: object, session: Session, deadline: float) -> Flow[SettingsEnd | None]:
-    """Ask what only the server can tell. An outcome where it does not tell: nobody knows what has to be reset."""
+    """Read from the server what is uncertain. Return an outcome if that fails: what to reset is then unknown."""
     try:
         if session.shared:
             yield from driver.detect_pooler(connection, connection, deadline)
@@ -129,7 +130,7 @@ def _attempt(
 
 
 def _reset_plan(session: Session, read: Callable[[str], Any], idle: bool) -> tuple[Change, ...]:
-    """Plan a reset; what lives on the server is left alone in a transaction, and where it is not ours alone."""
+    """Plan a reset. Server-side settings are skipped in a transaction and in a session that others share."""
     return (*session.reset_plan(read), *(_plan_on_server(session) if idle and not session.shared else ()))
 
 
@@ -138,7 +139,7 @@ def _plan_on_server(session: Session) -> tuple[Change, ...]:
 
 
 def accounted(end: SettingsEnd, plan: tuple[Change, ...]) -> SettingsEnd:
-    """Have each entry of a plan in the outcome: what nobody has carried out has failed."""
+    """Return the outcome with every entry of the plan: one that was not carried out has failed."""
     if end.handled_by == "custom":
         return end
     carried_out = {change.name for change in end.changes}
@@ -190,7 +191,9 @@ def _put_back(driver: Driver, connection: object, session: Session, deadline: fl
 def _not_done(
     driver: Driver, connection: object, plan: tuple[Change, ...], error: Exception, deadline: float, why: str = ""
 ) -> SettingsEnd:
-    """Return the outcome of a reset that an error has ended. With its session all that was to be reset is gone."""
+    """Return the outcome of a reset that failed with an error. If the session has ended, there is nothing left to
+    reset.
+    """
     refused, cause = (error.setting, error.cause) if isinstance(error, Refused) else ("", error)
     if _is_the_loss(driver, connection, cause, deadline):
         logger.debug("session not reset: the connection is lost: %s", type(cause).__name__)

@@ -1,6 +1,7 @@
-"""What a session has besides settings, such as locks and temporary tables: by kind, and by name while all are known.
+"""Session state other than settings, such as locks and temporary tables: by kind, and by name while all names are
+known.
 
-Pure. Of a kind it says that it may be there; that nothing of it is left it says only where that is certain.
+Pure. A kind is listed if it may exist; it is removed only if it certainly does not.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ class ResidualState:
     """The state that statements may have left in one session.
 
     Attributes:
-        kinds: its names, in the order in which they came.
-        baseline: what of it was there before the app had the connection, and belongs to the baseline.
-        origins: where it came from, as telemetry marked it; of a kind the last one.
+        kinds: the names of the kinds, in order of creation.
+        baseline: kinds that existed before the app got the connection.
+        origins: where each kind was created last, as telemetry marked it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -37,16 +38,16 @@ class ResidualState:
     def settle(
         self, effects: Effects, for_good: bool, certain: bool, cleared: Callable[[tuple[str, ...]], None]
     ) -> str:
-        """Keep what a statement has made and ended; `cleared` is called with what is gone.
+        """Record what a statement has created and removed.
 
         Args:
-            effects: of the statement.
+            effects: the effects of the statement.
             for_good: no transaction is open in which it ran.
             certain: the server has answered it.
-            cleared: is called with what it has cleared.
+            cleared: called with the kinds that it has cleared.
 
         Returns:
-            A kind of which only the server can list what is left; empty where there is none.
+            A kind of which only the server can list the rest; empty if there is none.
         """
         lasts = self._database.outlives_rollback
         gone: list[str] = []
@@ -77,7 +78,9 @@ class ResidualState:
             self.kinds[kind] = None
 
     def listed(self, kinds: Iterable[str], configuring: bool, origin: object = None) -> None:
-        """Take what the server lists; what it does not list stays. `origin`: of the statement that it was asked for."""
+        """Store the server's list; kinds that the server cannot list stay. `origin`: the statement that caused the
+        query.
+        """
         self._names.blur(tuple(self.kinds))
         unlisted = (name for name in self.kinds if not self._database.is_listed(name))
         before, self.kinds = self.kinds, dict.fromkeys((*kinds, *unlisted))
@@ -85,14 +88,14 @@ class ResidualState:
         self.baseline.update(self.kinds if configuring else ())
 
     def forget(self) -> None:
-        """The session that had it is gone."""
+        """Forget everything: the session is gone."""
         self.kinds.clear()
         self.baseline.clear()
         self.origins.clear()
 
 
 class _Names:
-    """For each kind how many there may be at most, by name; a kind of which one has no known name is not counted."""
+    """For each kind the maximum count by name. A kind that has an object without a known name is not counted."""
 
     def __init__(self) -> None:
         self._most: dict[str, Counter[tuple[object, ...]]] = {}
@@ -108,7 +111,7 @@ class _Names:
             self._most[kind].update(one.key for one in named)
 
     def ended(self, ended: Named) -> bool:
-        """Take that something was ended for certain. Return True if nothing of its kind is left."""
+        """Record that an object was certainly removed. Return True if nothing of its kind remains."""
         most = self._most[ended.kind]
         most[ended.key] -= 1
         if ended.whole or most[ended.key] <= 0:
@@ -116,10 +119,10 @@ class _Names:
         return not most
 
     def knows(self, ended: Named) -> bool:
-        """Return True if it is known what else there is of a kind of which something was ended."""
+        """Return True if all remaining objects are known of a kind of which one was removed."""
         return ended.is_known and ended.kind in self._most
 
     def blur(self, kinds: Iterable[str]) -> None:
-        """Forget the names of `kinds`: another name may stand for one of them now."""
+        """Forget the names of `kinds`: they may no longer match."""
         for kind in kinds:
             self._most.pop(kind, None)

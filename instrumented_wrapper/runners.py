@@ -1,4 +1,4 @@
-"""The runners that carry out flows: generators that yield calls, so that each order of steps is written once.
+"""Runners that carry out flows: generators that yield calls, so that each order of steps is written once.
 
 `run` is for sync connections, `run_async` for async ones, `run_within` for a driver's own generators. Knows no driver.
 """

@@ -1,7 +1,7 @@
-"""What a transaction set and has not committed yet, level by level: one for itself and one for each savepoint.
+"""Settings of a transaction that is not committed yet, by level: one for itself and one for each savepoint.
 
-Pure, as PostgreSQL documents it: RELEASE keeps what was set since the savepoint, ROLLBACK TO undoes it and keeps the
-savepoint, and of savepoints with the same name the latest is meant.
+Pure, with PostgreSQL's documented rules: RELEASE keeps what was set since the savepoint; ROLLBACK TO undoes it and
+keeps the savepoint; among savepoints of the same name the latest counts.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Level:
         return {ANY: self.doubts[ANY]} if ANY in self.doubts else {}
 
     def put(self, name: str, held: Held) -> None:
-        """Take a value that was set; what the baseline set before, in this transaction, stays known."""
+        """Record a value that was set; a value that the baseline set earlier in this transaction is kept too."""
         before = self.values.get(name)
         base = None if before is None or held.configured else (before if before.configured else before.over)
         self.values[name] = held if base is None else held._replace(over=base)
 
     def touched(self, because: str) -> dict[str, str]:
-        """Return all that may have been set, where nobody knows how far it has come."""
+        """Return all settings that may have been set, where the progress is unknown."""
         return {**self.doubts, **dict.fromkeys(self.values, because)}
 
     def absorb(self, later: Level) -> None:
@@ -123,7 +123,7 @@ class Savepoints:
         self.levels.append(Level(name))
 
     def release(self, name: str) -> None:
-        """Keep what was done since the savepoint."""
+        """Merge what was done since the savepoint into the level below it."""
         if place := self._place(name):
             for level in self.levels[place:]:
                 self.levels[place - 1].absorb(level)
@@ -138,7 +138,7 @@ class Savepoints:
             self.levels[place:] = [Level(name, doubts=whole.lasting_doubts)]
 
     def _place(self, name: str) -> int:
-        """Return where the latest savepoint of that name is; 0 where there is none, which the server refuses."""
+        """Return the position of the latest savepoint of that name; 0 if there is none, which the server refuses."""
         places = [place for place, level in enumerate(self.levels) if level.savepoint == name]
         return places[-1] if places else 0
 

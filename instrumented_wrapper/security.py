@@ -1,7 +1,7 @@
-"""Security state that a switch could not carry: until it is set again, no statement may use the session.
+"""Security state that a switch could not carry: no statement may use the session until the app sets it again.
 
-Security state decides whose data a statement sees: the role, the tenant, the schema. Pure: which names belong to it is
-decided by the database's room (``databases/``); `server_settings` knows what has been set again.
+Security state decides whose data a statement sees: the role, the tenant, the schema. Pure: the database's package
+(``databases/``) decides which names belong to it; `server_settings` knows which have been set again.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _MAY_SET: Final = frozenset("call do execute get select values".split())
 
 
 class Refusal:
-    """What is missing in one session, and what its statements raise meanwhile.
+    """Missing security state of one session, and the error that its statements raise meanwhile.
 
-    The names are in ``on_server.missing``, which drops each one that is set for good. The value is True for the name of
-    a setting, False for that of a function or text that was under way at the loss and may have set any.
+    The names are in ``on_server.missing``, which drops a name that is set for good. The value is True for the name of a
+    setting, False for a function or text that was in flight at the loss and may have set any.
 
     Attributes:
-        error: what each statement raises; None while all may run.
-        has_refused: something has failed since the last rollback, which a COMMIT must not hide.
-        found: what the last switch cannot carry, as far as the session knew.
+        error: the error that each statement raises; None while all may run.
+        has_refused: a statement was refused since the last rollback, so a COMMIT must not succeed.
+        found: what the last switch could not carry, as far as the session knew.
     """
 
     def __init__(self, on_server: ServerSettings, database: Database) -> None:
@@ -42,9 +42,9 @@ class Refusal:
         self._unnamed = frozenset[str]()
 
     def lost(self, left: Iterable[str], doubts: Mapping[str, str], under_way: Mapping[str, str]) -> None:
-        """The session was lost, with the state `left` and with settings in doubt.
+        """Record that the session was lost, with the state `left` and with uncertain settings.
 
-        `under_way`: what the last statement may have set. It counts if it is named, because the app may go on.
+        `under_way`: what the last statement may have set. It counts if it has a name, because the app may continue.
         """
         missing = self._on_server.missing
         unnamed = [name for name, is_named in missing.items() if not is_named]
@@ -94,7 +94,7 @@ class Refusal:
         return ended
 
     def cleared(self, cleared: Iterable[str]) -> None:
-        """Take state that was cleared for good as present: it is what the session began with, which the app knows."""
+        """Take state that was cleared for good as present: the session is at its initial value, which the app knows."""
         missing, covers = self._on_server.missing, self._database.covers
         for name in [n for n in missing if any(by == EVERYTHING or covers(by, n) for by in cleared)]:
             del missing[name]
@@ -125,12 +125,12 @@ class Refusal:
 
 
 def admits(effects: Effects | None, missing: Collection[str], survives: Callable[[str], bool]) -> bool:
-    """Return True for a statement that sets what is missing, or that can use no data meanwhile.
+    """Return True for a statement that sets what is missing, or that cannot use data meanwhile.
 
     Args:
-        effects: what the text does, one statement or several; None where it does nothing to the session.
+        effects: the effects of the text, one statement or several; None if it has none.
         missing: names of the security state that has to be set again.
-        survives: tells whether RESET ALL leaves a setting alone.
+        survives: returns True if RESET ALL does not reset a setting.
     """
     if effects is None:
         return False
@@ -148,7 +148,7 @@ def admits(effects: Effects | None, missing: Collection[str], survives: Callable
 
 
 def _with_functions(effects: Effects) -> tuple[Part, ...]:
-    """Add what is known of the functions that are called: the text does not tell."""
+    """Add the known effects of the functions that a text calls."""
     if len(effects.parts) == 1:
         (part,) = effects.parts
         return (part._replace(names=part.names | names_set([effects])),)

@@ -1,7 +1,7 @@
-"""The settings that live on the server: what the app set by SQL, exact to the savepoint, and what was there before.
+"""Settings that live on the server: what the app set by SQL, exact to the savepoint, and the values before.
 
-Pure: knows no SQL and no server. It is told what a statement did after the server answered, and what the server says
-when it is asked; what neither tells is kept as a doubt.
+Pure: knows no SQL and no server. The caller reports what a statement did after the server answered, and the server's
+responses to queries. Everything else is stored as uncertain.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ _OF_TRANSACTIONS: Final = statement.OF_TRANSACTIONS - {statement.BEGIN}
 
 
 class ServerSettings:
-    """Values, pristine values and doubts of one session.
+    """Values, pristine values and uncertain settings of one session.
 
     Attributes:
-        doubts: settings that may have another value than is known here, and because of what.
-        origins: where each value was set, as telemetry marked it; `doubted_at`: where the last doubt came from.
-        open: what the transaction that is open has set.
-        handled: a transfer handler has configured the session: what is pristine may be no default of the server's.
+        doubts: settings that may have another value than the one recorded, and the reason.
+        origins: where each value was set, as telemetry marked it; `doubted_at`: the origin of the last doubt.
+        open: what the open transaction has set.
+        handled: a transfer handler has configured the session, so a pristine value may differ from the server's
+            default.
         missing: see `security.Refusal`.
-        named_later: what prepared statements may set, whatever becomes of their transaction.
+        named_later: what prepared statements may set, whatever the outcome of their transaction.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class ServerSettings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every setting of which something is known, the baseline included."""
+        """Return every known setting, the baseline included."""
         return tuple(dict.fromkeys((*self._pristine, *self._values)))
 
     @property
@@ -88,7 +89,7 @@ class ServerSettings:
 
     @property
     def has_doubts(self) -> bool:
-        """True where only the server can tell: a doubt, or a pristine value that could not be fetched before."""
+        """Return True if only the server can tell: a value is uncertain, or a pristine value could not be read yet."""
         return bool(self.doubts) or not self._values.keys() <= self._pristine.keys()
 
     def without_pristine(self) -> tuple[str, ...]:
@@ -96,7 +97,7 @@ class ServerSettings:
         return tuple(n for n in dict.fromkeys((*self._values, *self.doubts)) if n != ANY and n not in self._pristine)
 
     def names_in_doubt(self) -> tuple[str, ...]:
-        """Return what the server has to be asked for: all that is known, where any setting may have changed."""
+        """Return the settings to query from the server: all known ones if any setting may have changed."""
         named, known = (
             (name for name in self.doubts if name != ANY),
             (*self.names, *sorted(self.named_later)) if self.in_doubt_at_all else (),
@@ -104,7 +105,7 @@ class ServerSettings:
         return tuple(dict.fromkeys((*known, *named, *self.without_pristine())))
 
     def has_pristine(self, name: str) -> bool:
-        """Tell whether a pristine value is known."""
+        """Return True if a pristine value is known."""
         return name in self._pristine
 
     @property
@@ -124,11 +125,11 @@ class ServerSettings:
         return not (name in self._configured and self.is_masked(name))  # configured and hidden: known well enough
 
     def knows(self, name: str) -> bool:
-        """Tell whether the pristine value was fetched, or the setting has been changed already."""
+        """Return True if the pristine value was fetched, or the setting was changed already."""
         return name in self._values or self.open.has_set(name)
 
     def is_masked(self, name: str) -> bool:
-        """Tell whether a SET LOCAL hides the value of the session, until the transaction ends."""
+        """Return True if a SET LOCAL hides the session's value until the transaction ends."""
         return self.open.has_hidden(name)
 
     def _meant(self, name: str, value: str | None) -> str | None:
@@ -138,7 +139,7 @@ class ServerSettings:
     # --- what happens --------------------------------------------------------------------------------------------
 
     def fetched(self, name: str, value: str | None) -> None:
-        """Keep a pristine value, as the server spells it; only the first one counts."""
+        """Store a pristine value as the server spells it; only the first one counts."""
         if name not in self._values:
             self._pristine[name] = value
             self._configured |= {name} if value is not None and self.handled and self._has_defaults else set()
@@ -214,7 +215,7 @@ class ServerSettings:
             self._configured.add(name)
 
     def uncertain(self, steps: Iterable[Step], because: str) -> None:
-        """Nobody knows which of these were taken."""
+        """Mark these settings as uncertain: it is unknown which of them were set."""
         given = tuple(steps)
         if not self.transactional or any(step.kind in _OF_TRANSACTIONS for step in given):
             doubts = self.doubts  # a commit may be among them: no rollback takes these back for certain
@@ -232,11 +233,11 @@ class ServerSettings:
                 doubts.update(dict.fromkeys((n for n in self.names if not self._survives(n)), because))
 
     def unclear(self, because: str) -> None:
-        """Nobody knows how far what was sent has come: everything that the transaction touched is in doubt."""
+        """Mark everything that the transaction touched as uncertain: it is unknown how much of it has run."""
         self.doubts.update(self.open.end().touched(because))
 
     def apply_answer(self, told: ServerAnswer, configured: bool) -> None:
-        """Take what the server said as it is; no doubt is left."""
+        """Update the settings from a server response; nothing remains uncertain."""
         for name, default in told.defaults.items():
             if name not in self._pristine and not configured:
                 self._pristine[name] = default or None if "." in name else default
@@ -253,7 +254,7 @@ class ServerSettings:
             self._take(name, value, configured=False)
 
     def reported(self, name: str, value: str | None) -> None:
-        """The server reports a value that it has now; what was there before is asked for later, if need be."""
+        """Update a setting from a report of the server; the value before is read later if it is needed."""
         self._take(name, value, configured=False)
 
     def _take(self, name: str, value: str | None, configured: bool) -> None:
@@ -283,7 +284,7 @@ class ServerSettings:
         return name not in self._pristine or value != self._pristine[name]
 
     def reset_assignments(self) -> tuple[Assignment, ...]:
-        """Return what the server is to be given for it: its own default, where nobody had set another."""
+        """Return the assignments that reset settings: the server's own default unless another value was pristine."""
         back = self._baseline if self._has_defaults else self._pristine.get
         return tuple(Assignment(change.setting, back(change.setting)) for change in self.reset_plan())
 
@@ -304,7 +305,7 @@ class ServerSettings:
         return tuple(name for name in self._values if name in self._not_carried and self._differs(name))
 
     def is_configured(self, name: str) -> bool:
-        """Tell whether the pristine value was set by SQL before the app had the connection."""
+        """Return True if the pristine value was set by SQL before the app got the connection."""
         return name in self._configured
 
     def transfer_assignments(self) -> tuple[Assignment, ...]:
@@ -315,14 +316,14 @@ class ServerSettings:
         return self._pristine[name] if name in self._configured else None
 
     def were_reset(self, names: Container[str]) -> None:
-        """Take these settings as back at the baseline; that they were changed is still known."""
+        """Mark these settings as reset to the baseline; that they were changed is still recorded."""
         for name in self._values:
             if name in names or not self._differs(name):
                 self._values[name] = self._baseline(name)
                 self.origins.pop(name, None)
 
     def forget(self, names: Container[str]) -> None:
-        """Know nothing of these settings any more: they are not the app's, or the session that had them is gone."""
+        """Remove these settings: they are not the app's, or their session is gone."""
         for known in (self._values, self._pristine, self.origins, self.doubts):
             for name in [name for name in known if name in names]:
                 del known[name]

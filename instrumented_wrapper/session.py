@@ -1,6 +1,6 @@
-"""What the app changed in one session and what it was before: values, plans, and what a statement may have left.
+"""What the app changed in one session and the values before; plans for reset and transfer; state that statements left.
 
-Pure: no driver call, no telemetry. `Session` is asked and told; the lifecycle acts on the answers.
+Pure: no driver call, no telemetry. The lifecycle acts on the answers of a `Session`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Session:
         self.held = self.configuring = True
 
     def hand_out(self) -> None:
-        """From now on the connection is the app's."""
+        """Mark the connection as handed out to the app."""
         self.held = self.configuring = False
 
     @contextmanager
@@ -84,7 +84,7 @@ class Session:
             self.resetting = False
 
     def set_pending_error(self, error: FailoverError | None) -> None:
-        """The app has to be told `error` by its next statement; None: there is nothing to tell."""
+        """Let the next statement raise `error`; None cancels that."""
         self.pending_error = None if error is None else remembered(error)
 
     def accept(self) -> None:
@@ -100,7 +100,7 @@ class Session:
         """Recompute the flags that the frequent path of a driver reads."""
 
     def twin(self) -> Session:
-        """Return a session with the same settings, for the physical connection that is left behind in a switch."""
+        """Return a session with the same settings, for the physical connection that a switch replaces."""
         twin = Session(self.options, self._database)
         twin._settings, twin._origins, twin.residual = dict(self._settings), dict(self._origins), self.residual.twin()
         twin.on_server, twin.changed = self.on_server.twin(), self.changed
@@ -109,15 +109,15 @@ class Session:
     # --- settings of the driver ----------------------------------------------------------------------------------
 
     def knows(self, setting: str) -> bool:
-        """Tell whether the pristine value of `setting`, one of the driver's, was fetched."""
+        """Return True if the pristine value of `setting`, one of the driver's, was fetched."""
         return setting in self._settings
 
     def fetched(self, setting: str, value: object) -> None:
-        """Keep the pristine value of `setting`; only the first one counts."""
+        """Store the pristine value of `setting`; only the first one counts."""
         self._settings.setdefault(setting, SettingState(setting, value, value))
 
     def changed_to(self, setting: str, value: object, origin: object = None) -> None:
-        """Keep what the app set, after it was set, and where."""
+        """Record a value that the app has set, and where it did so."""
         self._settings[setting] = SettingState(setting, value, self._settings[setting].pristine_value)
         self._origins[setting] = origin
         self.unreported.settings.add(setting)
@@ -147,7 +147,7 @@ class Session:
     # --- all settings --------------------------------------------------------------------------------------------
 
     def snapshot(self) -> SessionState:
-        """Return the settings as they are now, for the app to keep."""
+        """Return a snapshot of the settings for the app."""
         shown = self._database.shown
         known = {n: SettingState(n, shown(n, v), shown(n, p), True) for n, (v, p) in self.on_server.shown.items()}
         return SessionState({**self._settings, **known}, self.aliases)
@@ -176,7 +176,7 @@ class Session:
         return tuple(found)
 
     def reset_plan(self, read: Callable[[str], Any]) -> tuple[Change, ...]:
-        """Plan the driver's settings back to pristine: changed, different and not already back (`read` tells)."""
+        """Plan the reset of the driver's settings: changed, different and not already pristine (by `read`)."""
         present = {name: read(name) for name in self._settings}
         states = self._settings.items()
         return tuple(Change(n, present[n], s.pristine_value) for n, s in states if present[n] != s.pristine_value)
@@ -208,7 +208,7 @@ class Session:
         return tuple(n for n in self.residual.kinds if n not in baseline and covers(scope, n))
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
-        """Take the present values as the baseline; what cannot be carried is still told of."""
+        """Make the present values the baseline; state that cannot be carried is still reported."""
         present = {name: read(name) for name in self._settings}
         self._settings = {name: SettingState(name, value, value) for name, value in present.items()}
         self.on_server.mark_pristine()
@@ -224,10 +224,10 @@ class Session:
     # --- statements ----------------------------------------------------------------------------------------------
 
     def settle(self, for_good: bool, certain: bool = True, idle: bool = False, aborted: bool = False) -> None:
-        """The statements that were sent are done: keep what they did and may have left in the session.
+        """Record what the statements in flight have done, now that they have ended.
 
         Args:
-            for_good: what they cleared is gone; otherwise a rollback may bring it back.
+            for_good: what they cleared is gone; otherwise a rollback may restore it.
             certain: the server has answered each of them.
             idle: no transaction is open afterwards.
             aborted: the transaction in which they ran had failed before.
@@ -268,7 +268,7 @@ class Session:
         return True
 
     def _last_as_reported(self, noted: list[Effects]) -> Effects:
-        """What the server reports is what the last statement has left, if nothing else has set anything."""
+        """Take the value that the server reports as the effect of the last statement, if nothing else has set any."""
         *before, last = noted
         if not last.sets or last.several or not all(effects.is_plain for effects in before):
             return last
@@ -290,11 +290,11 @@ class Session:
         return "" if ended else self.asked_read_only
 
     def under_way(self, fact: str) -> bool:
-        """Tell whether a statement that was sent and not answered has the effect `fact`."""
+        """Return True if a statement in flight has the effect `fact`."""
         return any(getattr(effects, fact) for effects in self.in_flight)
 
     def refused(self, pipelined: bool = False, idle: bool = False) -> None:
-        """What was sent was refused: a single statement left nothing, of several some may have run."""
+        """Record that what was sent was refused: a single statement left nothing; of several, some may have run."""
         lasting = [name for effects in self.in_flight for name in effects.lasting]
         unseen = [s.value for effects in self.in_flight for s in effects.steps if s.kind == DOUBT and not s.name]
         self.in_flight = [effects for effects in self.in_flight if effects.several or pipelined or effects.may_commit]
@@ -308,17 +308,19 @@ class Session:
             self.refresh_changed()
 
     def apply_answer(self, told: ServerAnswer, left: tuple[str, ...] | None) -> None:
-        """Take what the server said when it was asked: settings and, unless `left` is None, all other state."""
+        """Update settings and, unless `left` is None, all other state from a server response."""
         self.on_server.apply_answer(told, self.configuring)
         if left is not None:
             self.residual.listed(left, self.configuring, self.on_server.doubted_at)
         self.refresh_changed()
 
     def forget_residual(self, transaction: str) -> tuple[str, ...]:
-        """Return the names of what may have been left, statements under way included, and forget them.
+        """Return the names of state that may exist, statements in flight included, and forget them.
 
         Args:
-            transaction: what became of it: ``none``, ``rolled_back`` or ``unknown``; then what it set is in doubt.
+            transaction: the outcome of the transaction: ``none``, ``rolled_back`` or ``unknown``; with the last one,
+                what
+                it set is uncertain.
         """
         undone = transaction == "rolled_back" and self._database.CAPABILITIES.rollback_undoes_set
         under_way: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Who searches when many connections are lost at once, and when each of them may connect to what was found.
+"""Decide who searches when many connections are lost at once, and when each may connect to the server that was found.
 
 Pure: no driver, no socket, no clock.
 """
@@ -22,7 +22,7 @@ AT_ONCE: Final = 8  # connections that log in to one server at a time, of those 
 
 
 class Interrupted(Exception):
-    """Whoever led the search was interrupted; nothing is known of the servers."""
+    """The leader of the search was interrupted; nothing is known about the servers."""
 
 
 class Flight(Future[Address]):
@@ -44,7 +44,7 @@ class Turn(Future[None]):
 def result_of(future: Future[Result]) -> Result:
     """Return the result of a `Flight` or a `Turn` that is done.
 
-    An error is raised as a copy: the future's own would keep the frames of whoever waits, and they the future.
+    An error is raised as a copy: the original would keep the frames of its followers alive, and they the future.
     """
     if (error := future.exception()) is not None:
         raise copy(error)
@@ -70,7 +70,7 @@ class _Queue:
         self._go_on()
 
     def leave(self, turn: Turn, found: bool) -> None:
-        """End a turn, or give it up. If the server was not `found`, those that wait get `Interrupted`."""
+        """End a turn, or give it up. If the server was not `found`, waiting followers get `Interrupted`."""
         if turn in self._waiting:
             self._waiting.remove(turn)
         elif turn in self.inside:
@@ -114,9 +114,9 @@ class SingleFlight:
 
     @contextmanager
     def leading(self, what: Hashable) -> Iterator[Callable[[Address], None]]:
-        """Lead the search for `what`: call the function that this gives with what was found.
+        """Lead the search for `what`: yield the function to call with the result.
 
-        Followers get a failure too. Where it proves nothing about the servers, one of them leads the next search.
+        Followers get a failure too. If it proves nothing about the servers, one of them leads the next search.
         """
         search = self._searches[what]
         try:

@@ -1,7 +1,6 @@
-"""What the app sees of its session: a snapshot of the settings that were fetched or changed.
+"""The app's view of its session: a snapshot of the settings that were fetched or changed.
 
-Pure. The values of settings that live on the server may be the app's secrets: `repr`, which ends up in logs, hides
-them; `str` shows them to whoever asks.
+Pure. Server-side values may be secrets of the app: `repr`, which ends up in logs, hides them; `str` shows them.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ def _shown(value: object) -> str:
 
 
 class SessionState(Mapping[str, SettingState]):
-    """A snapshot of the settings that were fetched or changed, by name; settings on the server in lower case.
+    """A snapshot of the settings that were fetched or changed, by name; server-side settings in lower case.
 
-    A name is found in any case, as the server finds it, and as the driver spells it (``readonly``).
+    Lookup ignores case, as the server does, and accepts the driver's spelling (``readonly``).
     """
 
     __slots__ = ("_aliases", "_settings")

@@ -1,6 +1,6 @@
-"""What a statement does to the session, as data: read from its text by a database's room, kept by the session.
+"""The effects of a statement on the session, as data: a database's package reads them, the session records them.
 
-Pure: no SQL, no driver. Where the text does not tell, a `Step` of doubt says so; nothing is guessed.
+Pure: no SQL, no driver. Where the text does not determine an effect, a `Step` marks it as uncertain.
 """
 
 from __future__ import annotations

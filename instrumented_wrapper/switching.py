@@ -1,6 +1,6 @@
-"""The order of steps of a switch: a loss that is repaired, and a switch that the app asked for.
+"""The order of steps of a switch: the repair of a loss, and a planned switch.
 
-Knows no driver, no SQL and no OpenTelemetry. Laws kept here: a new connection is configured before anybody can see
+Knows no driver, no SQL and no OpenTelemetry. Laws of this module: a new connection is configured before the app can see
 it; a lost transaction is refused until the app rolls back; what may have run is never run again.
 """
 
@@ -36,7 +36,7 @@ from instrumented_wrapper.transfer import Switch, configure, gives_settings, is_
 def replace_lost(
     driver: Driver, connection: object, session: Session, loss: Loss, seconds: float | None = None
 ) -> Flow[FailoverError | None]:
-    """Replace a lost physical connection; return what the app must be told, None for nothing.
+    """Replace a lost physical connection; return the error that the app must get, or None.
 
     Raises:
         FailoverFailedError: no server took over in time or the new one could not be configured; closed for good.
@@ -68,7 +68,7 @@ def replace_lost(
 
 
 def before_switch(driver: Driver, connection: object, session: Session) -> Flow[None]:
-    """Ask what only the server can tell, before a planned switch has the connection's lock."""
+    """Read uncertain state from the server before a planned switch takes the connection's lock."""
     if not driver.is_idle(connection):
         return
     session.settle(for_good=True)
@@ -112,7 +112,7 @@ def planned_switch(driver: Driver, connection: object, session: Session, hosts: 
 
 
 def observe_loss(driver: Driver, connection: object, session: Session, loss: Loss) -> None:
-    """Tell of a loss that is not repaired here; the driver's own error passes."""
+    """Record a loss that is not repaired; the driver's own error passes to the app."""
     with observe(_failover(_begin(driver, connection, session, loss, (), 0.0))) as observed:
         observed.outcome = FailoverEnd("failed", loss.trigger, None, 0, error_type(loss.cause) if loss.cause else None)
 
@@ -145,7 +145,7 @@ def _switch(this: Switch) -> Flow[Replacement]:
 
 
 def _try(this: Switch) -> Flow[Replacement | None]:
-    """Do it with the server that is found first; None, after a pause, if that one is lost meanwhile."""
+    """Run with the first server that is found; return None, after a pause, if that server is lost meanwhile."""
     driver = this.driver
     loss = replace(this.loss, probe=this.attempts > 0 or not gives_settings(this.session))
     new: Replacement = yield from driver.replacement(this.connection, loss, this.deadline)

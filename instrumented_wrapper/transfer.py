@@ -1,4 +1,4 @@
-"""What a new physical connection is given before anybody can see it: the baseline, then the values.
+"""Configure a new physical connection before the app can see it: first the baseline, then the values.
 
 Knows no driver, no SQL and no OpenTelemetry.
 """

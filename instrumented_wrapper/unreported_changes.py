@@ -1,6 +1,6 @@
-"""What a session has got since its connection last went back to a pool, so that each change is reported once.
+"""Changes of a session since its connection last returned to a pool, so that each is reported once.
 
-Pure: knows names only. Which of them are still changed is for the session to say.
+Pure: knows names only. The session decides which of them are still changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Events become OpenTelemetry spans and metrics. Knows events and OpenTelemetry, no driver and no database."""
+"""Turn events into OpenTelemetry spans and metrics. Knows events and OpenTelemetry, no driver and no database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def listeners(
 def operations(
     version: str, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
 ) -> tuple[DatabaseOperations, PoolMetrics]:
-    """Return who is told of statements, commits and connects, and who of pools."""
+    """Return the recorder of statements, commits and connects, and the recorder of pools."""
     tracer, meter = _sources(version, tracer_provider, meter_provider)
     return DatabaseOperations(tracer, meter), PoolMetrics(meter)
 
@@ -41,12 +41,12 @@ def _sources(
 
 
 def locator() -> object:
-    """Mark where in the app something happens, for a link from what comes of it."""
+    """Mark the current place in the app, for links from later events."""
     return never_raise(here)
 
 
 def _harmless(listener: Listener) -> Listener:
-    """Nothing that fails in telemetry reaches the app; nothing is told where the app suppresses instrumentation."""
+    """Catch every failure of telemetry; record nothing where the app suppresses instrumentation."""
 
     def listen(event: Event) -> Finish | None:
         if not is_enabled():

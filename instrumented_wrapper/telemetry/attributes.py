@@ -93,7 +93,7 @@ def _offset(moment: float, began: float) -> float:
 
 
 def shown(setting: str, value: object, values: bool) -> str:
-    """Return a value as a string: ``true``, ``SERIALIZABLE``, ``default`` for None, ``<hidden>`` if not to be told."""
+    """Return a value as a string: ``true``, ``SERIALIZABLE``, ``default`` for None, ``<hidden>`` if not captured."""
     if setting not in _ALWAYS_SHOWN and not values:
         return HIDDEN
     if value is None:
@@ -106,5 +106,5 @@ def shown(setting: str, value: object, values: bool) -> str:
 
 
 def without_missing(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is not known."""
+    """Remove attributes without a value."""
     return {name: value for name, value in attributes.items() if value not in (None, "")}

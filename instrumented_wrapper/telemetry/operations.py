@@ -1,6 +1,6 @@
 """Spans and durations of database operations, by OpenTelemetry's conventions for database clients.
 
-The frequent path: attributes are put together once per text and site, and nothing is done where nobody listens.
+This is the frequent path: attributes are built once for each text and site, and nothing is done without a listener.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class DatabaseOperations:
         return DatabaseOperation(span, template, duration, place)
 
     def is_instrumented(self, driver: str) -> bool:
-        """Tell whether another instrumentation of `driver` is active."""
+        """Return True if another instrumentation of `driver` is active."""
         return is_instrumented(driver)
 
     def is_measured(self, driver: str) -> bool:
@@ -117,7 +117,7 @@ class _Templates:
         return _template(self._site, words, text, size, self._without)
 
     def put(self, known: dict[Hashable, SpanTemplate], key: Hashable, words: Words, text: str | None) -> SpanTemplate:
-        """Make a template, and keep it for the next time."""
+        """Create a template and store it."""
         made = self.template(words, text)
         return bounded_put(known, key, made, _TEXTS) if not text or len(text) <= _LONGEST_KEY else made
 

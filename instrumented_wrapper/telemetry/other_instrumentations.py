@@ -1,8 +1,8 @@
-"""Other instrumentations of the same driver, which make a span for each statement, too.
+"""Other instrumentations of the same driver, which also create a span for each statement.
 
-OpenTelemetry does not keep two of them off one driver. The entry of a driver (`supported`) names them; they are looked
-for where the app has loaded them already, and never imported. Most of them record no metric, or only where the app
-opts in to it.
+OpenTelemetry does not prevent two instrumentations of one driver. The entry of a driver (`supported`) names the others.
+They are looked up among the loaded modules and never imported. Most of them record no metric, or only if the app opts
+in.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _has_instrumentor(driver: str) -> bool:
 
 
 def _traces_itself(driver: str) -> bool:
-    """Return True if the app has switched on the driver's own tracer, which then stands in for ``connect``."""
+    """Return True if the app has turned on the driver's own tracer, which replaces ``connect``."""
     instrumentor = getattr(_loaded(driver_entries()[driver].tracer), "_instance", None)
     return instrumentor is not None and sys.modules[driver].connect is not instrumentor._original_connect
 
@@ -47,8 +47,8 @@ def _loaded(place: tuple[str, str] | None) -> Any:
 def is_measured(driver: str) -> bool:
     """Return True if an active instrumentation of `driver` records `DURATION`.
 
-    Of OpenTelemetry's own those from 0.66 on do, where ``OTEL_SEMCONV_STABILITY_OPT_IN`` asks for it. Datadog and the
-    tracer of mysql-connector do not.
+    OpenTelemetry's own do so from 0.66 on if ``OTEL_SEMCONV_STABILITY_OPT_IN`` requests it. Datadog and the tracer of
+    mysql-connector do not.
     """
     integration = getattr(sys.modules.get(_DBAPI), "DatabaseApiIntegration", None)
     return bool(integration and never_raise(_has_instrumentor, driver) and never_raise(_measures, integration))
@@ -66,7 +66,7 @@ def _measures(integration: Any) -> bool:
 
 
 class _Asked(MeterProvider):
-    """A provider that keeps the names of the instruments that it is asked for."""
+    """A provider that records the names of the requested instruments."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

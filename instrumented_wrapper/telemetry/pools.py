@@ -1,6 +1,6 @@
 """Metrics of connection pools, by OpenTelemetry's conventions for database clients.
 
-What a pool has at the moment is asked when metrics are collected, and costs nothing in between.
+The state of a pool is read when metrics are collected, and costs nothing in between.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class PoolMetrics:
             _observe(meter)
 
     def listens(self) -> bool:
-        """Tell whether metrics go anywhere."""
+        """Return True if a meter provider is configured."""
         return not self._nobody() and is_enabled()
 
     def watch(self, pool: object, name: str, state: Callable[[Any], PoolState | None]) -> None:
-        """Ask `pool` for its state from now on, as long as it lives."""
+        """Observe `pool` from now on, as long as it exists."""
         number = id(pool)  # a pool need not be hashable
         _watched[number] = ref(pool, lambda _: _watched.pop(number, None)), name, state
 
     def forget(self) -> None:
-        """Ask no pool any more."""
+        """Stop observing all pools."""
         _watched.clear()
 
     def waited(self, name: str, seconds: float) -> None:
-        """The pool handed a connection out."""
+        """Record that the pool handed a connection out."""
         never_raise(self._waits.record, seconds, {NAME: name})
 
     def timed_out(self, name: str) -> None:
@@ -76,7 +76,7 @@ def _seconds(meter: Meter, name: str, description: str) -> Histogram:
 
 
 def _observe(meter: Meter) -> None:
-    """The four that are asked for: how many connections, of how many, and who waits for one."""
+    """Create the four observed metrics: connections in use and idle, their limits, and pending requests."""
     observe, unit = meter.create_observable_up_down_counter, "{connection}"
     observe(CONNECTION + "count", [_counts], unit, "Connections in the state that the attribute says.")
     observe(CONNECTION + "idle.min", [_one("least")], unit, "The smallest number of connections that the pool keeps.")

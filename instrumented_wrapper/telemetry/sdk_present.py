@@ -1,4 +1,4 @@
-"""Whether telemetry goes anywhere, here and now: without an SDK nothing of it is even put together."""
+"""Detect whether telemetry is exported at all: without an SDK nothing is created."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _PROXIES: Final = ("ProxyTracer", "_ProxyMeter")
 
 
 def nobody_listens(*sources: trace.Tracer | metrics.Meter) -> Callable[[], bool]:
-    """Return a function that tells whether nothing goes anywhere that `sources` make.
+    """Return a function that returns True if nothing that `sources` create is recorded.
 
-    Without an SDK the API hands out proxies, which go on to look for a global provider; so does this. Where the API
-    has changed and it cannot be seen, somebody may listen.
+    Without an SDK the API returns proxies, which keep looking for a global provider; so does this function. If the API
+    has
+    changed and the answer is unknown, it returns False.
     """
     active = [source for source in sources if not isinstance(source, trace.NoOpTracer | metrics.NoOpMeter)]
     places = [_global_provider(source) for source in active]
@@ -29,9 +30,9 @@ def nobody_listens(*sources: trace.Tracer | metrics.Meter) -> Callable[[], bool]
 
 
 def _enabled() -> Callable[[], bool]:
-    """Return a function that does what `utils.is_instrumentation_enabled` does, and looks up the context once.
+    """Return a function equal to `utils.is_instrumentation_enabled` that looks up the context only once.
 
-    It is asked for each statement. Where the keys are not where they were, that function is asked itself.
+    It is called for each statement. If the keys have moved, the original function is returned.
     """
     one, other = (getattr(utils, name, None) for name in _SUPPRESSING)
     if one is None or other is None:
@@ -48,7 +49,7 @@ is_enabled: Final = _enabled()
 
 
 def _global_provider(source: trace.Tracer | metrics.Meter) -> tuple[dict[str, Any], str]:
-    """Return where the API keeps the provider that the app has set."""
+    """Return where the API stores the provider that the app has set."""
     if isinstance(source, trace.Tracer):
         return vars(trace), "_TRACER_PROVIDER"
     return vars(getattr(metrics, "_internal", metrics)), "_METER_PROVIDER"

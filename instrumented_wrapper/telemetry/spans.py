@@ -60,14 +60,14 @@ def tracing(tracer: Tracer) -> Listener:
 
 
 def here() -> object:
-    """Return the context of the app's current span, None where there is none: the mark of where something happens."""
+    """Return the context of the app's current span, or None: it marks where an event happens."""
     span = trace.get_current_span()
     context = None if span is trace.INVALID_SPAN else span.get_span_context()
     return None if context is None or not context.is_valid else context
 
 
 def _links(event: Event) -> list[Link]:
-    """Link a reset or a leak to the spans in which the settings were changed: they show which request left them."""
+    """Link a reset or a leak to the spans in which the settings were changed: they show the request that did it."""
     origins = event.origins if isinstance(event, (Reset, Leak)) else ()
     return [Link(origin) for origin in origins if isinstance(origin, SpanContext)]
 
