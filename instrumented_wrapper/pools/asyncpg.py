@@ -1,8 +1,8 @@
-"""asyncpg.Pool: it resets by itself what is returned; what that leaves behind goes into its own round trip.
+"""asyncpg.Pool, which resets returned connections itself: what that leaves behind joins its own round trip.
 
-``RESET ALL`` is the pool's doing, and leaves the role, the session authorization and temporary tables to the next
-user. It also takes away what the pool's ``init`` has set, as in bare asyncpg: that is not brought back. Where the app
-says itself how a connection is reset, by ``reset=`` or by its own ``get_reset_query``, that comes after our reset.
+``RESET ALL`` is the pool's, and leaves the role, the session authorization and temporary tables to the next user. It
+also removes what the pool's ``init`` has set, as without the wrapper: that is not restored. If the app defines the
+reset itself, by ``reset=`` or its own ``get_reset_query``, it runs after our reset.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ PARTS: Final[dict[Any, list[str]]] = {
 
 
 class _NotReset(Exception):
-    """The pool must discard a connection: its session could not be reset, and the log says so."""
+    """The pool must discard a connection: its session could not be reset, which is logged."""
 
 
 @dataclass
 class _Return:
-    """A connection that its pool resets now.
+    """A connection that its pool is resetting.
 
     Attributes:
-        session: of that connection.
-        text: what the pool sends for it, in one round trip; empty where the app says itself how it is reset.
-        observed: until it is sent.
-        only_rolls_back: the pool sends nothing but a ROLLBACK for now.
+        session: the session of the connection.
+        text: the text that the pool sends for it, in one round trip; empty if the app defines the reset itself.
+        observed: observes the reset until the text is sent.
+        only_rolls_back: the pool sends only a ROLLBACK for now.
     """
 
     session: TrackedConnection
@@ -68,7 +68,7 @@ _under_way: Final[ContextVar[_Return | None]] = ContextVar("return", default=Non
 
 
 def _state(queue: Any) -> PoolState | None:
-    """Return what the pool has now to which a queue of free holders belongs; of one that is closed nothing."""
+    """Return the present state of the pool that owns a queue of free holders; None for a closed pool."""
     holders = vars(queue)[_HOLDERS]
     own = holders[0]._pool
     if own._closed:
@@ -171,16 +171,16 @@ def _under_way_for(session: TrackedConnection) -> Iterator[None]:
 
 
 def _return_of(connection: Any) -> _Return | None:
-    """Return what is known of a connection that its pool resets now; None where no pool does."""
+    """Return the `_Return` of a connection; None if no pool is resetting it."""
     current = _under_way.get()
     return current if current is not None and current.session.connection() is connection else None
 
 
 @contextmanager
 def _losing(connection: Any, session: TrackedConnection) -> Iterator[None]:
-    """While inside, a loss has the pool discard the connection; where failover is on, the app need not hear of it.
+    """While inside, a loss makes the pool discard the connection; with failover on, the app gets no error.
 
-    Nor where the session had ended before: when asyncpg has read that to its end, it raises nothing itself.
+    The same holds if the session had ended before: asyncpg itself raises nothing once it has read that.
     """
     try:
         yield
@@ -213,7 +213,7 @@ def _rolling_back(flows: Flows, original: Method) -> Method:
 
 
 def _calling_handler(flows: Flows, original: Method) -> Method:
-    """``Connection.reset`` before 0.30, which rolls back and resets at once: the app's handler comes in between."""
+    """Run the app's handler in ``Connection.reset`` before 0.30, between its rollback and its reset."""
 
     @functools.wraps(original)
     async def reset(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -230,7 +230,7 @@ def _calling_handler(flows: Flows, original: Method) -> Method:
 
 
 async def _reset_by_us(flows: Flows, connection: Any, session: TrackedConnection, by_app: bool) -> None:
-    """Do as ``reset_on_return`` says, before the app's own way to reset."""
+    """Apply ``reset_on_return`` before the app's own reset."""
     chosen = policy(session, ON)
     if chosen == ON:
         flow = flows.reset(_driver_of(connection), connection, session, "pool_return")
@@ -246,7 +246,7 @@ async def _report(flows: Flows, connection: Any, session: TrackedConnection) -> 
 
 
 def _driver_of(connection: Any) -> Driver:
-    """Return the driver of a connection that is known to be tracked."""
+    """Return the driver of a tracked connection."""
     return tracked(connection)[0]  # type: ignore[index]
 
 
@@ -318,7 +318,7 @@ def _words_of(name: str) -> str:
 
 
 def _is_reset_by_app(connection: Any) -> bool:
-    """Return True if the app says how the pool resets: by ``reset=``, or by a ``get_reset_query`` of its own."""
+    """Return True if the app defines how the pool resets: by ``reset=``, or by its own ``get_reset_query``."""
     holder = None if connection._proxy is None else connection._proxy._holder
     if holder is not None and getattr(holder._pool, "_reset", None) is not None:
         return True

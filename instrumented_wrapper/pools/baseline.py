@@ -13,13 +13,13 @@ logger = logging.getLogger("instrumented_wrapper")
 
 
 def in_doubt(connection: object) -> bool:
-    """Return True if what configured `connection` left something that only its server can tell."""
+    """Return True if configuring `connection` left something that only its server can tell."""
     found = tracked(connection)
     return found is not None and found[1].configuring and found[1].on_server.has_doubts
 
 
 def settled(connection: object, flows: Flows) -> Flow[None]:
-    """Ask the server for what is in doubt, before the app gets the connection: its answer is the baseline."""
+    """Read uncertain state from the server before the app gets the connection: the response is the baseline."""
     found = tracked(connection)
     if found is None:
         return

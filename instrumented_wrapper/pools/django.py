@@ -37,9 +37,9 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
 @around
 @contextmanager
 def _connecting(wrapper: Any) -> Iterator[None]:
-    """``connect``: what configures the connection is the baseline, but for what happens in ``wrapper.cursor()``.
+    """Wrap ``connect``: what configures the connection is the baseline, except what happens in ``wrapper.cursor()``.
 
-    A class between Django's and the app's may override ``cursor`` or ``_cursor``: only the object itself comes first.
+    A class between Django's and the app's may override ``cursor`` or ``_cursor``; only the instance comes before it.
     """
     own = vars(wrapper)
     make, before = wrapper.cursor, own.get("cursor")

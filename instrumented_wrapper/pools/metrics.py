@@ -1,6 +1,6 @@
-"""Metrics of a pool. Its server and database are its name, unless it has one of its own.
+"""Metrics of a pool. A pool without a name of its own is named by its server and database.
 
-Knows no pool: which methods hand connections out and take them back, and what a pool has, is for its own file to say.
+Knows no pool: each pool's module names the methods that check connections out and in, and reads the pool's state.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _KNOWN: Final = "_instrumented_wrapper"
 
 
 class MeasuredPool(NamedTuple):
-    """What the metrics of one kind of pool need.
+    """Description of one kind of pool for its metrics.
 
     Attributes:
-        takes: the method that hands a connection out.
-        gives: the method that takes it back, with what was handed out, or what is within, as its first argument.
+        takes: the method that checks a connection out.
+        gives: the method that takes it back; its first argument is what was checked out, or what is within.
         connection_of: returns the driver's own connection of either.
-        state: returns what a pool has now.
-        exhausted: what `takes` raises where there is no connection.
-        name: returns the pool's own name, where it has one.
-        keeper: returns what is known to live as long as the pool, for a pool whose class has slots only.
+        state: returns the present state of a pool.
+        exhausted: what `takes` raises if there is no connection.
+        name: returns the pool's own name, if it has one.
+        keeper: returns an object that lives as long as the pool, for a pool whose class has slots only.
     """
 
     takes: str
@@ -42,7 +42,7 @@ class MeasuredPool(NamedTuple):
 
 
 class _Known:
-    """What is known of one pool: whom it is measured for, its name, and since when connections are checked out."""
+    """One observed pool: its recorder, its name, and the times at which its connections were checked out."""
 
     def __init__(self, pools: Pools, name: str) -> None:
         self.pools, self.name = pools, name

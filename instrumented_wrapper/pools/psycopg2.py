@@ -1,4 +1,4 @@
-"""``psycopg2.pool``: a connection that comes back is reset, in the calling thread, after a rollback."""
+"""``psycopg2.pool``: a returned connection is reset in the calling thread, after a rollback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""psycopg_pool's pools, measured: what they have, how long they make the app wait, how long it keeps a connection."""
+"""Metrics of psycopg_pool: connections, wait time and use time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def install(patches: Patches, pools: Pools) -> None:
 
 
 def _state(pool: Any) -> PoolState | None:
-    """Return what a pool has now; of one that is closed nothing."""
+    """Return the present state of a pool; None for a closed one."""
     if pool.closed:
         return None
     known = pool.get_stats()

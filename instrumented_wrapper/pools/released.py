@@ -1,9 +1,9 @@
-"""The pools of aiomysql and asyncmy: a connection that comes back is reset by a task, before the pool takes it.
+"""The pools of aiomysql and asyncmy: a task resets a returned connection before the pool takes it.
 
-``Pool.release`` is no coroutine: it returns a future, which an app need not await. Meanwhile the connection counts as
-used. Where nothing is to be reset, the pools themselves close a connection with an open transaction.
+``Pool.release`` is not a coroutine: it returns a future, which an app need not await. Meanwhile the connection counts
+as used. If nothing has to be reset, the pools themselves close a connection with an open transaction.
 
-Connections that are lost while they are in the pool are replaced beneath their objects when one is acquired.
+A connection that is lost while it is in the pool is replaced beneath its object when it is acquired.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The end of a use of a connection that stays open: a request, a task, a return to a pool that leaves it to the app.
+"""The end of a use of a connection that stays open: a request, a task, a return to a pool that does not reset.
 
 Knows no framework and no pool.
 """
@@ -17,28 +17,30 @@ logger = logging.getLogger("instrumented_wrapper")
 
 
 def end_request(flows: Flows, wrapper: Any) -> None:
-    """Do with the session of one of Django's connections what ``reset_on_return`` says, outside ``atomic()``.
+    """Apply ``reset_on_return`` to the session of one of Django's connections, outside ``atomic()``.
 
     Args:
-        flows: what is done.
-        wrapper: Django's ``DatabaseWrapper``; where its connection must not be used again, its own ``close()`` closes
-            it, so that the layers above forget what they know of the session.
+        flows: the flows to run.
+        wrapper: Django's ``DatabaseWrapper``. If its connection must not be used again, its own ``close()`` closes it,
+            so
+            that the layers above forget the session.
     """
     if not wrapper.in_atomic_block:
         end_use(flows, wrapper.connection, wrapper.close, wrapper.alias)
 
 
 def end_use(flows: Flows, connection: object, close: Callable[[], object], pool: str = "") -> None:
-    """Do with a session what ``reset_on_return`` says, ``report`` by default.
+    """Apply ``reset_on_return`` to a session, ``report`` by default.
 
-    An open transaction belongs to the app, which may go on with it: it is left alone, unless the session is to be
-    reset or closed.
+    An open transaction belongs to the app, which may continue it: the session is left alone, unless it is to be reset
+    or
+    closed.
 
     Args:
-        flows: what is done.
+        flows: the flows to run.
         connection: the driver's own object, or None.
-        close: closes the connection where nobody may use it again.
-        pool: its name, for what is reported; by default its server and database.
+        close: closes a connection that nobody may use again.
+        pool: the pool's name for reports; by default its server and database.
     """
     session = tracked_as(connection)
     if session is None or session.is_clean() or (found := to_take_back(connection, REPORT)) is None:

@@ -1,7 +1,7 @@
-"""What a return does, whatever the pool and the driver: roll back, reset, report, or have the pool discard it.
+"""Return a connection to a pool, for any pool and driver: roll back, reset, report, or let the pool discard it.
 
-A pool asks `to_take_back` whether something is to be done, and then has `take_back`, which is a flow, carried out by
-`Flows.run` or `Flows.run_async`. `policy` says what the option ``reset_on_return`` asks for there.
+A pool calls `to_take_back` to learn whether anything is to be done, and then runs the flow `take_back` by `Flows.run`
+or `Flows.run_async`. `policy` returns what ``reset_on_return`` means for the pool.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def to_take_back(connection: object, auto: str = ON) -> tuple[Driver, TrackedCon
 
 
 def must_end(session: TrackedConnection) -> bool:
-    """Return True if the session has something that no other user may meet, whatever the option says."""
+    """Return True if the session has state that no other user may get, whatever the option."""
     return session.refusal.error is not None or session.lost is not None
 
 
@@ -75,20 +75,20 @@ def take_back(
     chosen: str = "",
     pool: str = "",
 ) -> Flow[bool]:
-    """Roll back, and do as ``reset_on_return`` says, within one second; log failures to `logger`.
+    """Roll back, and apply ``reset_on_return``, within one second; log failures to `logger`.
 
     Args:
-        driver: of the connection.
+        driver: the driver of the connection.
         connection: the driver's own object.
-        session: of that connection.
-        flows: what is done besides.
-        logger: the pool's own, where it has one.
-        chosen: what `policy` returned for this pool; by default as in a pool of a driver.
-        pool: its name, for what is reported; by default its server and database.
+        session: the session of the connection.
+        flows: the flows to run.
+        logger: the pool's own logger, if it has one.
+        chosen: the result of `policy` for this pool; by default that of a driver's pool.
+        pool: the pool's name for reports; by default its server and database.
 
     Returns:
-        False if the pool must discard it: a session that is refused, a reset that failed, something under way, a
-        changed session where the option is ``close``.
+        False if the pool must discard the connection: a session that is refused, a reset that failed, a statement in
+        flight, a changed session where the option is ``close``.
     """
     if session.foreign and must_end(session):  # in a forked child: the session goes on in the parent
         driver.silence(connection)
@@ -113,7 +113,7 @@ def take_back(
 def _as_chosen(
     driver: Driver, connection: object, session: TrackedConnection, flows: Flows, chosen: str, pool: str
 ) -> Flow[bool]:
-    """Do with an idle session what ``reset_on_return`` says. False: the pool must discard the connection."""
+    """Apply ``reset_on_return`` to an idle session. Return False if the pool must discard the connection."""
     if chosen == ON:
         return (yield from flows.reset(driver, connection, session, "pool_return"))
     if chosen == CLOSE:
@@ -124,7 +124,7 @@ def _as_chosen(
 
 
 def is_refused(session: TrackedConnection, logger: logging.Logger) -> bool:
-    """Return True, and log it, if the session lacks security state: without its role or tenant nobody may get it."""
+    """Return True, and log it, if the session lacks security state: nobody may get it without its role or tenant."""
     if session.refusal.error is None:
         return False
     logger.warning(_DISCARDED, ", ".join(session.on_server.missing))

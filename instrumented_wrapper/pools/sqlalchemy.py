@@ -1,10 +1,10 @@
-"""SQLAlchemy's pools: what configures a new connection is the baseline, and a return does as ``reset_on_return`` says.
+"""SQLAlchemy's pools: what configures a new connection is the baseline; a return applies ``reset_on_return``.
 
-Its dialects (``isolation_level=`` of an engine) and the app's ``connect`` listeners configure each new connection: no
-change of the app's, and nothing that a reset takes away. A return is looked at after SQLAlchemy's rollback, its
-isolation finalisers and the app's ``checkin`` listeners. No pool keeps a connection whose security state a switch could
-not carry, and none keeps a transaction that was lost: SQLAlchemy skips its rollback after a COMMIT that failed.
-It takes that for the end of the transaction, so the driver's connection is rolled back at once.
+Dialects (``isolation_level=`` of an engine) and the app's ``connect`` listeners configure each new connection: that is
+no change of the app's, and no reset undoes it. The wrapper acts on a return after SQLAlchemy's rollback, its isolation
+finalisers and the app's ``checkin`` listeners. No pool keeps a connection whose security state a switch could not
+carry, nor one with a lost transaction. SQLAlchemy skips its rollback after a COMMIT that failed, since it takes the
+transaction for ended, so the wrapper rolls the driver's connection back at once.
 """
 
 from __future__ import annotations
@@ -233,9 +233,9 @@ def _put(original: Method, pool: object, record: Any, fit: bool) -> None:
 
 
 def _pinging(original: Method) -> Method:
-    """The check before a connection is handed out: a loss that was repaired is no news, for nothing was under way.
+    """Wrap the check before a checkout: a loss that was repaired is not an error, since nothing was in flight.
 
-    A connection that cannot be used as it was is replaced.
+    A connection that cannot be used as before is replaced.
     """
 
     @functools.wraps(original)

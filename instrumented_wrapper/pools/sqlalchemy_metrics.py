@@ -1,6 +1,6 @@
-"""SQLAlchemy's pools, measured: what they have, how long they make the app wait, how long it keeps a connection.
+"""Metrics of SQLAlchemy's pools: connections, wait time and use time.
 
-A pool is called by its ``pool_logging_name``, else by the server and the database of its connections.
+A pool is named by its ``pool_logging_name``, else by the server and the database of its connections.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _called_by(connection: object) -> str:
 
 
 def _state(pool: Any) -> PoolState | None:
-    """Return what a pool has now; nothing of one that was disposed of."""
+    """Return the present state of a pool; None for one that was disposed of."""
     if pool.__dict__.get(_DISPOSED) and not pool.checkedout():
         return None
     size, overflow = pool.size(), pool._max_overflow

@@ -28,27 +28,29 @@ class SettingsClient(Protocol):
         """What the server has reported up to now belongs to the baseline."""
 
     def apply_reports(self) -> None:
-        """Tell the session what the server has reported, unasked, of settings that no statement named."""
+        """Apply the server's reports about settings that no statement named."""
 
     def may_report(self, effects: Effects) -> bool:
         """Return False if `apply_reports` has nothing to take after a statement that did no more than `effects`."""
 
     def lost(self, transaction: str) -> None:
-        """The session is lost: doubt what the statement under way may have set, as far as its text does not tell.
+        """Record that the session is lost: what the statement in flight may have set is uncertain unless its text
+        tells.
 
         Args:
-            transaction: what becomes of it, as `FailoverError.transaction` has it. Of one that is lost is what was
-                reported since the last `apply_reports`, or of one that was committed.
+            transaction: the outcome of the transaction, as in `FailoverError.transaction`. What was reported since the
+                last
+                `apply_reports` belongs to a transaction that is lost or that was committed.
         """
 
     def refused(self) -> None:
         """The statement under way was refused: doubt what it may have set before, and the server does not report."""
 
     def doubt_unreported(self) -> None:
-        """Doubt what the server may have had no room to report: something depends on it, and it can be asked."""
+        """Mark what the server may have had no room to report as uncertain, if it matters and can be queried."""
 
     def query_settings(self, names: Sequence[str]) -> Any:
-        """Ask for values of settings, as `Values`. May wait."""
+        """Query settings; return their `Values`. May wait."""
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Any:
         """Clear state, then give settings. May wait.
@@ -60,10 +62,10 @@ class SettingsClient(Protocol):
         """
 
     def resync(self) -> Any:
-        """Ask for all that is in doubt, and tell the session; return pristine `Values` that were found. May wait."""
+        """Query everything uncertain and update the session; return pristine `Values` that were read. May wait."""
 
     def with_functions(self, effects: Effects) -> Effects | None:
-        """Add what is known of the functions that a statement calls; None where nothing is left that matters."""
+        """Add the known effects of the functions that a statement calls; return None if no effect remains."""
 
     def chains(self) -> bool:
         """Return True if ``commit()`` and ``rollback()`` begin the next transaction."""

@@ -1,8 +1,8 @@
-"""What sessions of MySQL and MariaDB are asked about their settings, and how they are set: flows over a `Channel`.
+"""Read and set the settings of MySQL and MariaDB sessions: flows over a `Channel`.
 
-A flow yields each call of the channel that may wait. The text is the database's (``databases/mysql/questions.py``), the
-order of steps the lifecycle's. Where the driver lets the server report what has changed, with each answer
-(``session_track_system_variables``), nothing else is asked.
+A flow yields each call of the channel that may wait. The texts are in ``databases/mysql/questions.py``, the order of
+steps is the lifecycle's. If the server reports changes with each response (``session_track_system_variables``), no
+further query is sent.
 """
 
 from __future__ import annotations
@@ -125,10 +125,10 @@ class MySQLSettings(Reports):
         return Assigned(before, frozenset(name for several in texts.values() for name in several))
 
     def _give_singly(self, wanted: Sequence[Assignment], back: bool) -> Flow[Assigned]:
-        """Give settings one by one. What cannot be set by anybody, or not here, does not keep the others away.
+        """Apply settings one by one. One that cannot be set, or not here, does not prevent the others.
 
         Raises:
-            Refused: the server did not take the value of one.
+            Refused: the server rejected the value of one.
         """
         before = {} if back else (yield from self._query_settings([assignment.name for assignment in wanted]))
         done: set[str] = set()
@@ -170,9 +170,10 @@ class MySQLSettings(Reports):
         return {name: default for name, default in defaults.items() if known.knows(name)}
 
     def with_functions(self, effects: Effects) -> Effects | None:
-        """Say what is looked at: texts in another collation; and where anything may have been set, all that may matter.
+        """Add what has to be read: texts in another collation and, if anything may have been set, everything that
+        matters.
 
-        The server may report it, and then nothing is looked at.
+        If the server reports changes, nothing has to be read.
         """
         effects = self._chained(self._in_collation(effects))
         known = self._channel.record.on_server
@@ -218,7 +219,7 @@ class MySQLSettings(Reports):
         return effects if kept == effects.steps else replace(effects, steps=(*kept, *steps))
 
     def chains(self) -> bool:
-        """Tell whether the app has set ``completion_type`` to CHAIN."""
+        """Return True if the app has set ``completion_type`` to CHAIN."""
         known = self._channel.record.on_server
         return known.knows(COMPLETION) and chains(known.of(COMPLETION)[0])
 
@@ -229,7 +230,7 @@ class MySQLSettings(Reports):
         return replace(effects, steps=(*effects.steps, Step(BEGIN)))
 
     def _in_collation(self, effects: Effects) -> Effects:
-        """A literal has the collation of the connection: where a new connection has another one, it is asked for."""
+        """Mark user variables with a text as uncertain if the connection's collation is not that of a new one."""
         texts = [s for s in effects.steps if s.kind == SET and str(s.name)[:1] == "@" and type(s.value) is str]
         if not texts:
             return effects

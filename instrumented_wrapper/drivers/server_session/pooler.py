@@ -1,9 +1,10 @@
 """Detect whether a pooler lends the server session of a connection to others between its transactions.
 
-Behind PgBouncer another process answers than the one that the connection was told of, in each of its modes. A second
-connection distinguishes them. In session mode it never gets the first one's process, and the first one stays with its
-process. In transaction mode the pool gives out the process that was used last, or the one that was unused for longest:
-one of the two connections then gets the other's. What is not proved counts as lent.
+Behind PgBouncer, in each of its modes, the process that answers is not the one that the connection was given at login.
+A second connection distinguishes the modes. In session mode it never gets the first connection's process, and the first
+connection keeps its process. In transaction mode the pool assigns the process that was used last, or the one that was
+unused for longest: one of the two connections then gets the process of the other. Without proof the session counts as
+shared.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ _warned: set[tuple[str, int | None]] = set()
 
 
 def detect_pooler(driver: Driver, connection: object, like: object, deadline: float) -> Flow[bool]:
-    """Find out whether `connection` keeps its server session, which then is no longer counted as shared.
+    """Find out whether `connection` keeps its server session; if so it no longer counts as shared.
 
     Args:
-        driver: of both.
-        connection: outside a transaction.
+        driver: the driver of both connections.
+        connection: a connection outside a transaction.
         like: the app's connection, which tells how to make another one; `connection` itself, or what it replaces.
         deadline: when to give up (monotonic seconds).
     """
@@ -87,7 +88,7 @@ def _discard(driver: Driver, other: Replacement | None) -> None:
 
 
 def _compared(driver: Driver, connection: object, other: object) -> Flow[int | None]:
-    """Return the process of the first connection if nobody else has met it, and it has met no other."""
+    """Return the process of the first connection if only that connection got it, and it got no other."""
     mark = uuid4().hex
     mine = yield from _answering(driver, connection, mark)
     for _ in range(_ROUNDS):

@@ -1,7 +1,7 @@
-"""What the sessions of PostgreSQL are asked about their settings, and how they are set: generators over a `Channel`.
+"""Read and set the settings of PostgreSQL sessions: generators over a `Channel`.
 
-The text is the database's (``databases/postgresql/questions.py``), the order of steps the lifecycle's. Knows no driver:
-a channel sends a text and yields whatever its driver waits by; where the driver blocks, nothing is yielded at all.
+The texts are in ``databases/postgresql/questions.py``, the order of steps is the lifecycle's. Knows no driver: a
+channel sends a text and yields what its driver waits for; a blocking driver yields nothing.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ class Channel(Protocol):
         """Send a text by the simple protocol and return the rows of its answers, one after the other."""
 
     def is_idle(self) -> bool:
-        """Tell whether no transaction is open."""
+        """Return True if no transaction is open."""
 
     def has_failed(self) -> bool:
-        """Tell whether the transaction that is open has failed."""
+        """Return True if the open transaction has failed."""
 
     def is_healthy(self) -> bool:
-        """Tell whether the physical connection is there."""
+        """Return True if the physical connection exists."""
 
     def forget_prepared(self) -> None:
         """The server has no prepared statements any more."""
 
     def process(self) -> int:
-        """Return the process that the connection was told of."""
+        """Return the process that the connection was given at login."""
 
 
 def query_settings(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]:
-    """Ask for values outside a transaction."""
+    """Query values outside a transaction."""
     rows = yield from channel.send(questions.query_settings(names))
     if rows:
         _look_for_pooler(channel, rows[0][2])
@@ -67,7 +67,7 @@ def query_settings(channel: Channel, names: Sequence[str]) -> Generator[Any, Any
 
 
 def show_settings(channel: Channel, names: Sequence[str]) -> Generator[Any, Any, Values]:
-    """Ask within the app's transaction, which must go on as if nothing had been asked."""
+    """Query values within the app's transaction, which is not disturbed."""
     known = channel.record.on_server
     defaults = [n for n in names if ("." in n and not known.is_configured(n)) or known.is_masked(n)]
     try:
@@ -119,7 +119,7 @@ def _state_of(error: BaseException) -> Any:
 
 
 def resync_settings(channel: Channel) -> Generator[Any, Any, Values]:
-    """Ask for all that is in doubt, and tell the session."""
+    """Query everything uncertain and update the session."""
     record = channel.record
     known = record.on_server
     everything = known.in_doubt_at_all
@@ -146,7 +146,7 @@ def resync_settings(channel: Channel) -> Generator[Any, Any, Values]:
 
 
 def _ask_further(record: Any) -> None:
-    """A function may call others, which are asked about next, or its body name a setting that no list shows."""
+    """Query the functions that a function calls, and settings that its body names and no list shows."""
     known = record.on_server
     if record.functions.set_nameless(record.called):
         record.residual.add((CUSTOM,))
@@ -171,7 +171,7 @@ def with_calls(record: Any, effects: Effects) -> Effects | None:
 
 
 def _process(channel: Channel) -> int | None:
-    """Return the process that is the connection's own; None where the app says that it keeps its session."""
+    """Return the connection's own process; None if the app says that the connection keeps its session."""
     return None if channel.record.options.pooler == "session" else channel.record.process or channel.process()
 
 
@@ -204,11 +204,11 @@ class ReportedSettings:
 
     Args:
         channel: the connection.
-        status: returns what is reported of a setting, by its name there.
-        statuses: returns the same of several, as texts or as bytes.
-        place: returns what the functions are known by: server and database.
-        ours: returns True if the driver itself has given a setting such a value.
-        text: returns what `statuses` has returned of one as a text.
+        status: returns the reported value of a setting, by its name there.
+        statuses: returns the reported values of several, as text or bytes.
+        place: returns the key of the cache of functions: server and database.
+        ours: returns True if the driver itself has set a setting to such a value.
+        text: returns one result of `statuses` as text.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class ReportedSettings:
         self._noticed: Sequence[Any] = ()
 
     def chains(self) -> bool:
-        """Only a text says so."""
+        """Return False: only the text of a statement chains transactions."""
         return False
 
     def moved(self) -> None:
@@ -245,7 +245,7 @@ class ReportedSettings:
         return {name: value for name, value in told.items() if value is not None}
 
     def may_report(self, effects: Effects) -> bool:
-        """Return False where only settings are set that the server does not report, nor one that it reports by them."""
+        """Return False if a statement sets only settings that cause no report."""
         return not effects.only_sets or any(step.name in _TELLING for step in effects.steps)
 
     def keep_reported(self) -> None:

@@ -1,7 +1,7 @@
-"""What servers of MySQL and MariaDB report unasked (``session_track_system_variables``), and what it means.
+"""Decode what MySQL and MariaDB report by themselves (``session_track_system_variables``).
 
-A report names system variables and the database. Of user variables, temporary tables and prepared statements it says
-only that something has changed; of what a query sets while it has rows, a later answer tells.
+A report names system variables and the database. For user variables, temporary tables and prepared statements it says
+only that something has changed. What a query sets while it returns rows is reported with a later response.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Reports:
         return told if told is not None else self._channel.known(name)
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
-        """Return what the client knows without asking."""
+        """Return a value that the client knows without a query."""
         told = {name: self._reported(name) for name in names}
         return {name: value for name, value in told.items() if value is not None}
 
@@ -73,7 +73,7 @@ class Reports:
         self._channel.record.needs_resync = True  # the frequent path looks
 
     def _reported_about(self) -> Sequence[Effects]:
-        """Return the effects of the statement that a report is about, which may be an earlier one that had rows."""
+        """Return the effects of the statement that a report is about: perhaps an earlier one that had rows."""
         late = self._more or self._fetching
         self.received_all()
         return self._of_rows if late else self._channel.record.in_flight
@@ -85,7 +85,7 @@ class Reports:
             del self._channel.record.on_server.doubts[ANY]
 
     def _receive_unnamed(self, changes: tracking.Changes, noted: Sequence[Effects], named: set[Any]) -> None:
-        """Tell a change without a name from one that the statement explains, or that is of our own listening."""
+        """Distinguish a change without a name from one that the statement explains, or that our own tracking caused."""
         if len(noted) == 1 and noted[0].only_sets and not noted[0].several:
             return
         explained = any(effects.leaves or effects.sets or effects.is_reported for effects in noted)
@@ -100,7 +100,7 @@ class Reports:
             self._perhaps = self._perhaps or False
 
     def expect_report(self) -> None:
-        """The answer to a query, which has no room for it, says that something has changed: a later one tells what."""
+        """Expect a report: the response to a query has no room for it, and says only that there is one."""
         record = self._channel.record
         self._more, self._of_rows = True, tuple(record.in_flight)
         if record.recording and not record.configuring:
@@ -113,7 +113,7 @@ class Reports:
         record.refresh()
 
     def rows_changed(self) -> None:
-        """Listen for what the end of rows reports as changed, unless the statement's own effects are known."""
+        """Expect a report if the end of rows announces a change, unless the statement's own effects are known."""
         noted = self._channel.record.in_flight
         if not noted or not all(effects.is_reported and not effects.several for effects in noted):
             self.expect_report()
@@ -129,7 +129,7 @@ class Reports:
             self.expect_report()
 
     def _adds_nothing_to_rows(self) -> bool:
-        """MariaDB says with the rows that something is to be reported; MySQL does not."""
+        """Return True if the response with the rows announces a report: MariaDB's does, MySQL's does not."""
         return self._channel.tracks() and not self._channel.dialect().mariadb
 
     def keep_reported(self) -> None:
@@ -159,7 +159,7 @@ class Reports:
         return True
 
     def apply_reports(self) -> None:
-        """Take what was reported with the answers; the text of the statement need not have said it."""
+        """Apply what was reported with the responses, even if the statement's text does not mention it."""
         heard = self.called or self._pending or self._unnamed or self._unsure or self._perhaps is not None
         if not heard and not self._variables.is_in_doubt():
             return  # at little cost: each return to a pool comes here
@@ -169,7 +169,7 @@ class Reports:
         self._forget_pending()
 
     def lost(self, transaction: str) -> None:
-        """What code on the server has set is reported with an answer, and there is none."""
+        """Mark what code on the server may have set as uncertain: it is reported with a response, and there is none."""
         if any(map(runs_code, self._channel.record.in_flight)):
             self._variables.doubt_those_of_app()
 
@@ -200,11 +200,11 @@ class Reports:
             record.refresh_changed()
 
     def _is_known(self, name: str, value: str | None) -> bool:
-        """Return True if the text of the statement has said the same as the server reports, and all there is."""
+        """Return True if the statement's text contains everything that the server reports."""
         known, pristine = self._channel.record.on_server.of(name)
         return known == value != pristine and pristine is not None and name not in TOGETHER
 
 
 def runs_code(effects: Effects) -> bool:
-    """Tell whether a statement runs code on the server that its text does not show."""
+    """Return True if a statement runs code on the server that its text does not show."""
     return bool(effects.calls) or any(part.word in _CODE or part.calls for part in effects.parts)

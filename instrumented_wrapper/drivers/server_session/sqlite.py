@@ -1,6 +1,6 @@
-"""What a connection to SQLite is asked about its settings, and how they are set.
+"""Read and set the settings of SQLite connections.
 
-SQLite is in this process: what it has made of a PRAGMA is asked for at once.
+SQLite runs in this process, so the effect of a PRAGMA is read back at once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SQLiteSettings:
         self._baseline: dict[str, list[tuple[str, str]]] = {}  # what was there before the app left more of it
 
     def reported(self, names: Sequence[str]) -> dict[str, str]:
-        """Nothing is told unasked."""
+        """Return an empty mapping: SQLite reports nothing by itself."""
         return {}
 
     def keep_reported(self) -> None:
@@ -49,13 +49,13 @@ class SQLiteSettings:
         self._record.residual.forget()
 
     def apply_reports(self) -> None:
-        """Ask what is in doubt; where SQLite does not say (an authorizer of the app's), it stays in doubt."""
+        """Read what is uncertain; it stays uncertain if SQLite does not answer (an authorizer of the app's)."""
         if self._record.on_server.has_doubts:
             with contextlib.suppress(self._error):
                 self.resync()
 
     def may_report(self, effects: Effects) -> bool:
-        """What a PRAGMA has left is read after it."""
+        """Return True: the effect of a PRAGMA is read after it."""
         return True
 
     def lost(self, transaction: str) -> None:
@@ -68,7 +68,7 @@ class SQLiteSettings:
         """Nothing is reported."""
 
     def chains(self) -> bool:
-        """Only a text says so."""
+        """Return False: only the text of a statement chains transactions."""
         return False
 
     def moved(self) -> None:
@@ -102,7 +102,7 @@ class SQLiteSettings:
         return [name for name, _ in texts]
 
     def _clear(self, names: Sequence[str]) -> None:
-        """Take away what the app has left, and nothing of what was there before."""
+        """Remove what the app has created, and nothing that existed before."""
         kept = self.query_settings(_OFF_MEANWHILE)
         self._give([Assignment(name, "0") for name in kept])
         try:
@@ -122,7 +122,7 @@ class SQLiteSettings:
         return {}
 
     def with_functions(self, effects: Effects) -> Effects | None:
-        """The text says all. What was there before it belongs to the baseline, if a reset has to know."""
+        """Return the effects of the text. What existed before belongs to the baseline, which a reset may need."""
         if self._record.options.reset_scope == "session":
             for name in effects.leaves:
                 with contextlib.suppress(self._error):  # it is closed, or an authorizer of the app's does not want it

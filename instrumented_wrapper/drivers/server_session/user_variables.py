@@ -62,7 +62,7 @@ class UserVariables:
             doubts.setdefault(name, UNSEEN)
 
     def is_in_doubt(self) -> bool:
-        """Return True if a statement was answered that may have set some, and the server can be asked."""
+        """Return True if an answered statement may have set user variables, and the server can be queried."""
         record = self._channel.record
         return (
             self._listable
@@ -71,9 +71,9 @@ class UserVariables:
         )
 
     def list(self) -> Flow[dict[str, str | None]]:
-        """Ask for their names where any may have been set.
+        """Query their names if any may have been set.
 
-        Returns what those of which nothing is known had after connecting; None where that was no literal.
+        Returns the values that unknown ones had after connecting; None if that was not a literal.
         """
         record, self._listed = self._channel.record, ()
         wanted = self._explains or self.is_in_doubt() or USER_VARIABLES in record.on_server.doubts
@@ -109,7 +109,7 @@ class UserVariables:
         return self._listed
 
     def settle(self, before: Shown) -> None:
-        """Their values are known: one that is not as `before` explains what was reported without a name."""
+        """Record their values: one that differs from `before` explains a report without a name."""
         after = self._channel.record.on_server.shown
         self._found |= {name for name in self._listed if after.get(name, (None,))[0] != before.get(name, (None,))[0]}
         if self._explains and self._found & {*self._listed}:
