@@ -11,9 +11,11 @@ from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import released
 
-PARTS: Final = {pool.Pool: "release _fill_free_pool ._free ._loop ._used".split()}
+PARTS: Final = {
+    pool.Pool: "_acquire release _fill_free_pool maxsize ._closed ._cond ._free ._loop ._minsize ._used".split()
+}
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch the pool."""
-    released.install(patches, flows, pool.Pool, "_fill_free_pool")
+    released.install(patches, options, flows, pool.Pool, "_fill_free_pool")

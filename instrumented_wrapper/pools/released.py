@@ -17,7 +17,10 @@ from typing import Any, Final
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import tracked, tracked_as
+from instrumented_wrapper.operations import PoolState
+from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
+from instrumented_wrapper.pools import metrics
 from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.returning import take_back, to_take_back
 
@@ -26,11 +29,12 @@ logger = logging.getLogger("instrumented_wrapper")
 _under_way: Final[set[asyncio.Task[None]]] = set()  # nobody else need keep a task
 
 
-def install(patches: Patches, flows: Flows, kind: type[Any], fills: str) -> None:
+def install(patches: Patches, options: Options, flows: Flows, kind: type[Any], fills: str) -> None:
     """Patch a class of pools.
 
     Args:
         patches: what was patched.
+        options: whether the pools are measured.
         flows: what a return does.
         kind: the class.
         fills: the method with which an acquire begins: it throws away what is lost, and connects anew.
@@ -38,6 +42,19 @@ def install(patches: Patches, flows: Flows, kind: type[Any], fills: str) -> None
     patches.close_over(kind, "release", functools.partial(_releasing, flows))
     patches.close_over(kind, fills, _filling)
     patches.close_over(kind, fills, limited)
+    if options.metrics:
+        metrics.install_async(patches, flows.pools, kind, _MEASURED)
+
+
+def _state(pool: Any) -> PoolState | None:
+    """Return what a pool has now; of one that is closed nothing. A connection that is being reset counts as used."""
+    if pool._closed:
+        return None
+    waiting = sum(not waiter.done() for waiter in pool._cond._waiters)
+    return PoolState(len(pool._free), len(pool._used), pool._minsize, pool.maxsize or None, waiting)
+
+
+_MEASURED: Final = metrics.MeasuredPool("_acquire", "release", lambda connection: connection, _state)
 
 
 def _filling(original: Method) -> Method:

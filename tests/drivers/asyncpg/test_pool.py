@@ -12,6 +12,7 @@ asyncpg = pytest.importorskip("asyncpg")
 from instrumented_wrapper import FailoverSuccessError, SessionStateTransferHandlers, session_state  # noqa: E402
 from servers import Proxy  # noqa: E402
 
+from ..pool_metrics import measured  # noqa: E402
 from .conftest import App  # noqa: E402
 
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
@@ -215,18 +216,6 @@ async def test_a_report_names_only_what_asyncpg_leaves(app: App, spans, superuse
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
-
-
-def measured(reader: Any, name: str) -> dict[str, Any]:
-    """Return the points of the pool of that name, by metric; the counts by state."""
-    found: dict[str, Any] = {}
-    for resource in reader.get_metrics_data().resource_metrics:
-        for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
-            short = metric.name.removeprefix("db.client.connection.")
-            for point in metric.data.data_points if short != metric.name else ():
-                if point.attributes["db.client.connection.pool.name"] == name:
-                    found[point.attributes.get("db.client.connection.state", short)] = point
-    return found
 
 
 async def test_what_a_pool_has_and_how_long_it_is_waited_for(app: App, reader) -> None:
