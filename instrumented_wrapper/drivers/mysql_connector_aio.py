@@ -1,8 +1,8 @@
-"""mysql.connector.aio: its statements have spans and metrics. Its sessions are not looked after, and the log says so.
+"""mysql.connector.aio: its statements have spans and metrics. Its sessions are not restored, which is logged once.
 
-After a task was cancelled in a statement, the driver gives each later statement the answer to the one before. A
-question of the wrapper would take an answer of the app's, and the app would get that of the wrapper. So nothing is ever
-asked on such a connection: no value is fetched, nothing is reset, and no other server takes over.
+After a task was cancelled in a statement, the driver gives each later statement the response to the one before. A query
+of the wrapper would take a response of the app's, and the app that of the wrapper. So the wrapper never sends anything
+on such a connection: it fetches no value, resets nothing, and does no failover.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CANCELLED: Final = (
 
 
 class _Texts:
-    """What `QuerySpans` asks of a driver."""
+    """The part of a driver that `QuerySpans` needs."""
 
     name = "mysql.connector"
     room = mysql
@@ -50,7 +50,7 @@ class _Texts:
 
 
 class _Observed:
-    """What is known of a connection: where it leads, and what telemetry records of it."""
+    """One connection: its address, and the recorder of its operations."""
 
     spans_wanted = operations_wanted = False
     generation = 0

@@ -40,7 +40,7 @@ class AioMySQL(ForAsyncMySQL):
     end = staticmethod(Connection.close)
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
-        """Do as every driver of MySQL, and cut a cycle: a stream keeps its socket's error, and that these frames."""
+        """Do as for every MySQL driver, and break a cycle: a stream keeps its socket's error and these frames."""
         if error is not None and isinstance(error.__cause__, OSError):
             error.__cause__.__traceback__ = None
         return super().is_lost(connection, error)
@@ -54,12 +54,12 @@ class AioMySQL(ForAsyncMySQL):
         return connection._writer is not None
 
     def seer(self, connection: Any) -> Callable[[], bool]:
-        """Ask the present reader."""
+        """Return what reads the present stream."""
         reader = connection._reader
         return lambda: bool(reader.eof_received or reader.exception() is not None)
 
     def status_of(self, connection: Any, result: Any) -> int | None:
-        """aiomysql keeps them of answers without rows."""
+        """Return the flags that aiomysql keeps: those of responses without rows."""
         return result.server_status  # type: ignore[no-any-return]
 
     def transport(self, connection: Any) -> Any:

@@ -17,7 +17,7 @@ _OUT_OF_SYNC = 2014
 
 
 def reading_ok(original: Method) -> Method:
-    """``Connection._read_ok_packet``: the answer to what has no result, of which aiomysql keeps the status only."""
+    """Wrap ``Connection._read_ok_packet``: the response without a result, of which aiomysql keeps only the status."""
 
     @functools.wraps(original)
     def _read_ok_packet(self: Any) -> Any:

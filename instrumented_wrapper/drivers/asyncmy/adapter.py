@@ -67,12 +67,14 @@ class AsyncMy(ForAsyncMySQL):
         return bool(connection._connected)
 
     def seer(self, connection: Any) -> Callable[[], bool]:
-        """Ask the present protocol."""
+        """Return what reads the present protocol."""
         protocol = connection._proto
         return lambda: protocol is None or protocol.eof or protocol.exc is not None
 
     def status_of(self, connection: Any, result: Any) -> int | None:
-        """asyncmy keeps them of answers without rows, and of all where the server sends no EOF packets."""
+        """Return the flags that asyncmy keeps: of responses without rows, and of all if the server sends no EOF
+        packets.
+        """
         return end_of_rows(connection, result) if result.message is None else result.server_status
 
     def transport(self, connection: Any) -> Any:
@@ -100,7 +102,9 @@ class AsyncMy(ForAsyncMySQL):
         connection._connected = True  # as asyncmy does next; otherwise nothing can be sent
 
     def exchange(self, connection: Any, other: Any) -> None:
-        """Exchange what belongs to the physical connections; what was prepared on them goes."""
+        """Exchange everything that belongs to the physical connections; statements that were prepared on them are
+        dropped.
+        """
         for each in (connection, other):
             each._stmt_cache.clear()
         super().exchange(connection, other)

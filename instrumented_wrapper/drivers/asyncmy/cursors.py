@@ -1,6 +1,6 @@
-"""Subclasses of asyncmy's cursors: the classes are compiled, so that their methods cannot be patched in place.
+"""Subclasses of asyncmy's cursors: the classes are compiled, so their methods cannot be patched in place.
 
-Each class of cursors that a connection is asked for has one, made once. The app's own classes have one, too.
+Each class of cursors that is requested has one subclass, created once. That includes the app's own classes.
 """
 
 from __future__ import annotations

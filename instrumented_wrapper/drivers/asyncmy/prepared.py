@@ -23,7 +23,7 @@ _prepare: Final[Any] = Connection.prepare
 
 
 def preparing(calls: AsyncMethodWrappers, original: Method) -> Method:
-    """``Connection.prepare``: keep the text, and the physical connection that knows it."""
+    """Wrap ``Connection.prepare``: record the text, and the physical connection that knows it."""
 
     @functools.wraps(original)
     async def prepare(self: Any, query: Any) -> Any:
@@ -65,7 +65,9 @@ async def _prepared_here(statement: Any) -> None:
 
 
 def caching(calls: AsyncMethodWrappers, original: Method) -> Method:
-    """``Connection._acquire_cached_statement``: what may change the session goes as text, which the wrapper reads."""
+    """Wrap ``Connection._acquire_cached_statement``: what may change the session is sent as text, which the wrapper
+    reads.
+    """
 
     @functools.wraps(original)
     async def _acquire_cached_statement(self: Any, query: Any, nargs: int) -> Any:

@@ -41,7 +41,7 @@ def end_of_rows(connection: Any, result: Any) -> int:
 
 
 def receive(connection: Any, result: Any) -> None:
-    """Keep what the end of a result says. asyncmy itself takes flags of 0 for none: autocommit is off, then."""
+    """Record the flags at the end of a result. asyncmy takes flags of 0 for missing: autocommit is off then."""
     if result.unbuffered_active:
         return
     if result.message is None:

@@ -1,5 +1,5 @@
-"""asyncpg: its classes are patched in place, and a switch exchanges the protocol and what belongs to it.
+"""asyncpg: its classes are patched in place; a switch exchanges the protocol and everything that belongs to it.
 
-`adapter` says what the driver is like, `channel` talks with the server about settings, `install` patches what the app
-calls, `prepared` its prepared statements and cursors, `endings` how a connection ends.
+`adapter` describes the driver to the engine, `channel` queries settings, `install` patches the calls of the app,
+`prepared` its prepared statements and cursors, `endings` the ways in which a connection ends.
 """

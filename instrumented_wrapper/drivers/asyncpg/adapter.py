@@ -1,7 +1,7 @@
-"""What asyncpg is like: `AsyncAdapter`. Private parts that are used are looked for once, when patching.
+"""Describe asyncpg to the engine: `AsyncAdapter`. The self-test looks for the private parts that it uses.
 
-asyncpg is in autocommit unless a transaction is begun by SQL, and keeps no setting itself. The record of a connection
-is in the dict of its protocol, for its own class has slots only.
+asyncpg is in autocommit mode unless SQL begins a transaction, and keeps no setting itself. The record of a connection
+is in the dict of its protocol, because its own class has only slots.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class AsyncPG(AsyncAdapter):
         return AsyncTalking(Channel(record))
 
     def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
-        """Tell by the last ReadyForQuery, and by what became of the last statement."""
+        """Return the status by the last ReadyForQuery and the outcome of the last statement."""
         pr = connection._protocol
         if pr is None or not pr.is_in_transaction():
             return TransactionStatus.IDLE
@@ -91,7 +91,7 @@ class AsyncPG(AsyncAdapter):
         return record is None or record.closed_by_app
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
-        """Tell by the state of the protocol, which the event loop keeps."""
+        """Return True by the state of the protocol, which the event loop updates."""
         pr = connection._protocol
         return pr is not None and has_ended(pr, error)
 
@@ -114,7 +114,7 @@ class AsyncPG(AsyncAdapter):
         return None if sock is None or sock.fileno() < 0 else int(sock.fileno())
 
     def poll(self, connection: Any) -> Callable[[int], Any]:
-        """Look at what the event loop knows, then at the socket."""
+        """Check what the event loop knows, then the socket."""
         pr, descriptor = connection._protocol, self.socket(connection)
         look = None if descriptor is None else poll_of(descriptor)
         if pr is None or look is None:
@@ -128,7 +128,7 @@ class AsyncPG(AsyncAdapter):
         return poll
 
     def cutter(self, connection: Any) -> Callable[[], None] | None:
-        """Return what aborts the transport: whoever waits is told that the connection has ended."""
+        """Return a function that aborts the transport, so that waiting calls fail."""
         transport = connection._transport
         return None if transport is None else transport.abort
 
@@ -137,7 +137,7 @@ class AsyncPG(AsyncAdapter):
         return ServerAddress(postgresql.SYSTEM, str(connection._params.database or ""), host, port)
 
     def site(self, connection: Any, record: Record) -> Site:
-        """Return the same, with the schema that comes first where it is known."""
+        """Return the site, with the first schema of the search path where it is known."""
         system, database, host, port = record.peer()
         schema = postgresql.first_schema(self._search_path(record))
         return Site(system, f"{database}|{schema}" if schema else database, host, port)
@@ -177,7 +177,7 @@ class AsyncPG(AsyncAdapter):
         await send(connection, command)
 
     def ended(self, connection: Any, record: Record) -> None:
-        """asyncpg keeps the block that is open, and the app's code leaves it."""
+        """Do nothing: the app's code leaves the block that asyncpg keeps as open."""
 
     def requested_role(self, record: Record) -> str:
         """Return the app's ``target_session_attrs``, also where it has spelled asyncpg's own default."""
@@ -204,20 +204,20 @@ class AsyncPG(AsyncAdapter):
         return new
 
     async def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
-        """Ask something: asyncpg knows the kind, but an endpoint may take a login and then serve nobody."""
+        """Send a query: asyncpg knows the kind of server, but an endpoint may accept a login and then serve nobody."""
         if asks:
             await send(connection, "SELECT 1")
         return await self.is_standby(connection)
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
-        """Read the SQLSTATE, or the text where there is none."""
+        """Classify by the SQLSTATE, or by the text if there is none."""
         if isinstance(error, exceptions.TargetServerAttributeNotMatched):
             return "wrong_role", "is not the kind of server that is wanted", False
         said = _words_of(error) if isinstance(error, OSError) else str(error)
         return answer_to(said, "read-only or not, as it was", getattr(error, "sqlstate", None) or "")
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
-        """Return who asks for which database; of the password only a number is kept."""
+        """Return the user and the database of the login; of the password only a hash is kept."""
         params = connection._params
         return (params.user, params.database, hash(str(params.password)))
 
@@ -254,7 +254,7 @@ class AsyncPG(AsyncAdapter):
             connection._abort()
 
     async def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
-        """Return True if the server is a standby now, and that is not what the app asked for."""
+        """Return True if the server is a standby now and the app did not ask for one."""
         state, where = getattr(error, "sqlstate", None), getattr(error, "server_source_function", None)
         if not postgresql.needs_primary(state, where, bool(record.asked_read_only)):
             return False
@@ -263,7 +263,7 @@ class AsyncPG(AsyncAdapter):
         )
 
     async def is_standby(self, connection: Any) -> bool | None:
-        """Tell whether the server says that it is one; before PostgreSQL 14 none does by itself."""
+        """Return True if the server reports that it is a standby, which PostgreSQL does from 14 on."""
         reported = getattr(connection._protocol.get_settings(), "in_hot_standby", None)
         return None if reported is None else reported == "on"
 
@@ -284,13 +284,13 @@ def _words_of(error: OSError) -> str:
 
 
 def spells_role(given: Mapping[str, Any]) -> bool:
-    """Return True if the app says which kind of server it wants, be it the default."""
+    """Return True if the app states which kind of server it wants, even if that is the default."""
     in_dsn = ROLE in str(given.get("dsn") or "")
     return in_dsn or given.get(ROLE) is not None or bool(os.environ.get(f"PG{ROLE.upper().replace('_', '')}"))
 
 
 def kept_with_protocol() -> property:
-    """Return the attribute of connections that is their record: it goes with the protocol."""
+    """Return the attribute of connections that holds their record, stored with the protocol."""
 
     def get(connection: Any) -> Any:
         pr = connection._protocol
@@ -311,7 +311,7 @@ def kept_with_protocol() -> property:
 
 
 def leaving_record(connection: Any) -> None:
-    """Keep the record of a connection that is about to lose its protocol."""
+    """Preserve the record of a connection that is about to lose its protocol."""
     pr = connection._protocol
     if pr is not None and (record := pr.__dict__.pop(KEY, None)) is not None:
         _ended[connection] = record

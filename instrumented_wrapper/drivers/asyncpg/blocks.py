@@ -1,4 +1,4 @@
-"""``transaction()`` of asyncpg, whose exit meets a loss: the app gets the error that says most; the block is over."""
+"""``transaction()`` of asyncpg at a loss: its exit raises the most informative error, and the block is over."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _started(block: Any, begun: Awaitable[None]) -> None:
 
 
 def _committing(original: Method) -> Method:
-    """The commit: where a loss is raised again, the block is over, and no rollback comes."""
+    """Wrap the commit: if it raises the loss again, the block is over and no rollback follows."""
 
     @functools.wraps(original)
     async def commit(self: Any) -> None:
@@ -69,7 +69,7 @@ async def _over(block: Any) -> None:
 
 
 def _rolling_back(original: Method) -> Method:
-    """The rollback of an inner block that is left by an error: that error passes, the outer block meets the loss."""
+    """Wrap the rollback of an inner block that an error leaves: the error passes; the outer block meets the loss."""
 
     @functools.wraps(original)
     async def rollback(self: Any) -> None:

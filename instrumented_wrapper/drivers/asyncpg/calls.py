@@ -1,7 +1,9 @@
-"""Around each awaited call of the app on asyncpg: what its text and its parameters do, and whether it has failed.
+"""Steps around each awaited call of the app on asyncpg: the effects of its text and parameters, and its failure.
 
-asyncpg does not tell a transaction that has failed from one that goes on: the server's last error in it says so. After
-a time limit or a cancellation nobody knows: the statement may have been refused, have ended before, or never been sent.
+asyncpg does not expose whether the open transaction has failed: the wrapper infers it from the last error in it. After
+a
+time limit or a cancellation the outcome is unknown: the statement may have failed, have ended before, or never been
+sent.
 """
 
 from __future__ import annotations
@@ -112,7 +114,9 @@ class AsyncPGCalls(AsyncMethodWrappers):
         run: Callable[[], Any],
         generation: int,
     ) -> Any:
-        """Do as any driver; a call that asyncpg has refused on a lost connection has sent nothing, and goes on."""
+        """Handle an error as for every driver; a call that asyncpg refused on a lost connection has sent nothing, and
+        continues.
+        """
         if call is Request.STATEMENT and await self._was_not_sent(connection, record, error):
             async with record.exclusive():
                 return await self._run(self._flow.carry_out(connection, record, call, effects, run))

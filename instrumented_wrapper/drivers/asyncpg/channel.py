@@ -40,27 +40,28 @@ _UNESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v":
 
 
 def is_failed(protocol: Any) -> bool:
-    """Return True if the transaction that is open has failed, which asyncpg does not tell from one that goes on."""
+    """Return True if the open transaction has failed, which asyncpg does not expose."""
     return bool(protocol.__dict__.get(FAILED)) and bool(protocol.is_in_transaction())
 
 
 def has_ended(protocol: Any, error: BaseException | None = None) -> bool:
-    """Return True if the session has ended: asyncpg knows it, or has read the server's last words."""
+    """Return True if the session has ended: asyncpg knows it, or has read the server's last message."""
     if getattr(error, "severity_en", None) in _LAST_WORDS or getattr(error, "severity", None) in _LAST_WORDS:
         protocol.__dict__[_ENDED] = True
     return _ENDED in protocol.__dict__ or not protocol.is_connected()
 
 
 def mark_failed(protocol: Any, failed: bool) -> None:
-    """Keep whether the last statement of a transaction has failed."""
+    """Record whether the last statement of a transaction has failed."""
     protocol.__dict__[FAILED] = failed
 
 
 async def send(connection: Any, text: str) -> Rows:
-    """Send a text; return the rows of the question that it ends with.
+    """Send a text; return the rows of its last query.
 
     Raises:
-        PostgresError: the server refused, without its text, which may quote what the app has set; or has gone.
+        PostgresError: the server refused the text or has gone. The error is without its message, which may contain
+            values.
     """
     protocol = connection._protocol
     if protocol is None:
@@ -81,7 +82,7 @@ async def send(connection: Any, text: str) -> Rows:
 
 
 def _leave_no_future(protocol: Any) -> None:
-    """A COPY that asyncpg refuses leaves a future that nobody awaits: asyncio would log its error at the end."""
+    """Remove the future of a COPY that asyncpg refuses: asyncio would log its error at the end."""
     for each in gc.get_referents(protocol):
         if asyncio.isfuture(each):
             each.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -147,7 +148,7 @@ class Channel:
         return is_failed(self._protocol)
 
     def is_healthy(self) -> bool:
-        """Return True unless asyncpg knows of an end."""
+        """Return True unless asyncpg knows that the connection has ended."""
         protocol = self._protocol
         return protocol is not None and not has_ended(protocol)
 
@@ -175,12 +176,12 @@ class Channel:
         return tuple([getattr(settings, name, None) for name in names])
 
     def where(self) -> tuple[object, ...]:
-        """Return what functions are known by: server and database."""
+        """Return the key of the cache of functions: server and database."""
         connection: Any = self.record.connection()
         return (connection._addr, connection._params.database)
 
     async def show(self, names: Sequence[str]) -> Values:
-        """Ask within the app's transaction, which must go on as if nothing had been asked."""
+        """Query values within the app's transaction, which is not disturbed."""
         known, protocol = self.record.on_server, self._protocol
         defaults = [n for n in names if ("." in n and not known.is_configured(n)) or known.is_masked(n)]
         *steps, undone = questions.showing(names, defaults)
@@ -208,7 +209,7 @@ class AsyncTalking(PostgreSQLSettings):
         self._asyncpg = channel
 
     def query_settings(self, names: Sequence[str]) -> Any:
-        """Ask for values of settings."""
+        """Query the values of settings."""
         if self._asyncpg.is_idle():
             return _driven(query_settings(self._asyncpg, names))
         return self._asyncpg.show(names)
@@ -219,7 +220,7 @@ class AsyncTalking(PostgreSQLSettings):
         return _driven(given)
 
     def resync(self) -> Any:
-        """Ask for all that is in doubt, and tell the session."""
+        """Query everything uncertain and update the session."""
         return _driven(resync_settings(self._asyncpg))
 
 

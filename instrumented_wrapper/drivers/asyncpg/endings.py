@@ -1,4 +1,6 @@
-"""How a connection of asyncpg ends: by the app, by a pool, or by a loss, which asyncpg would tell everybody at once."""
+"""The ways in which a connection of asyncpg ends: by the app, by a pool, or by a loss, which the wrapper hides at
+first.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ Method = Callable[..., Any]
 
 
 def ends(patches: Patches, driver: Driver, flows: Flows) -> None:
-    """Patch what ends a connection, and what asks whether it has ended."""
+    """Patch the methods that end a connection, and those that return whether it has ended."""
     terminate = Connection.terminate
     patches.close_over(Connection, "is_closed", _asking)
     patches.close_over(Connection, "_cleanup", _cleaning)
@@ -45,7 +47,9 @@ def _asking(original: Method) -> Method:
 
 
 def _cleaning(original: Method) -> Method:
-    """``Connection._cleanup``, which tells listeners, statements and the pool: not where a statement will repair it."""
+    """Wrap ``Connection._cleanup``, which notifies listeners, statements and the pool: skipped if a statement will
+    repair it.
+    """
 
     @functools.wraps(original)
     def _cleanup(self: Any) -> None:

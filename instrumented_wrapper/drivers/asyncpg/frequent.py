@@ -1,7 +1,7 @@
-"""The frequent path on asyncpg: a plain statement, and a BEGIN, COMMIT or ROLLBACK that ends nothing besides.
+"""The frequent path on asyncpg: a plain statement, and a BEGIN, COMMIT or ROLLBACK that ends nothing else.
 
-Whatever is not certain to be one of them goes to the closure of `calls`, which looks at everything. Nothing that is
-patched is called within, so that the calling task need not be found out.
+Everything else goes to the closure of `calls`, which examines the call completely. Nothing within is patched, so the
+calling task need not be looked up.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def statement(calls: AsyncPGCalls, spans: QuerySpans, begin: Method, original: M
 
 
 def _is_refused(record: Any) -> bool:
-    """Return True if asyncpg has a statement of another task: it says so, and nobody waits."""
+    """Return True if a statement of another task is in flight: asyncpg refuses, and nobody waits."""
     return record is not None and bool(record.active_caller) and UNDER_WAY in record.driver_state
 
 

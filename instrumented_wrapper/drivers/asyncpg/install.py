@@ -172,7 +172,7 @@ def _noting_codec(original: Method) -> Method:
 
 
 def _listening(calls: AsyncPGCalls, spans: QuerySpans, command: str, original: Method) -> Method:
-    """``Connection.add_listener`` and its counterpart: the driver keeps the channels, and a switch listens again."""
+    """Wrap ``Connection.add_listener`` and its counterpart: asyncpg keeps the channels, a switch listens again."""
 
     words = Words(command, operation=command)
 
@@ -198,7 +198,9 @@ def _taking_keywords(original: Method) -> Method:
 
 
 def _noting_hosts(original: Method) -> Method:
-    """``_parse_connect_arguments``: what is asked for, whether by arguments, a DSN, a service or the environment."""
+    """Wrap ``_parse_connect_arguments``: record the address, whether it comes from arguments, a DSN, a service or
+    variables.
+    """
 
     @functools.wraps(original)
     def _parse_connect_arguments(*args: Any, **kwargs: Any) -> Any:
@@ -239,7 +241,7 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
 
 
 async def _attempt(original: Method, given: dict[str, Any], address: Address | None, seconds: float) -> Any:
-    """Connect as the app has asked, or to another host."""
+    """Connect to the app's host, or to another one."""
     if address is None:
         return await original(**given)
     host, port = address
@@ -258,7 +260,7 @@ def _request(options: Options, given: dict[str, Any], hosts: list[Any]) -> Conne
 
 
 def _requested_site(keywords: dict[str, Any]) -> Site:
-    """Return where a connection is asked for by keywords; a DSN is not read for a span."""
+    """Return the address that keywords request; a DSN is not parsed for a span."""
     host, port = (_only(keywords.get(name)) for name in ("host", "port"))
     single = isinstance(host, str) and "," not in host
     database = str(keywords.get("database") or keywords.get("user") or "")

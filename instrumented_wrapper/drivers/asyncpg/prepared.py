@@ -1,6 +1,6 @@
-"""Prepared statements and cursors of asyncpg: the objects outlive a switch, what the server has of them does not.
+"""Prepared statements and cursors of asyncpg: the objects outlive a switch, their counterparts on the server do not.
 
-A statement is parsed again, by its own name, before its first use in another session. A cursor is gone.
+A statement is parsed again, under its own name, before its first use in another session. A cursor is gone.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _no_span(*given: Any) -> None:
 
 
 def _noting_name(original: Method) -> Method:
-    """``Protocol.prepare``: keep the names of what was prepared, in a session that has taken over."""
+    """Wrap ``Protocol.prepare``: record the names of statements that were prepared in a session that has taken over."""
 
     @functools.wraps(original)
     async def prepare(self: Any, stmt_name: Any, *args: Any, **kwargs: Any) -> Any:
@@ -108,13 +108,13 @@ async def _revive(connection: Any, state: Any) -> None:
 
 
 def _valid(resource: Any) -> Any:
-    """Return the connection of a statement or a cursor; None where a pool has it back: asyncpg says so."""
+    """Return the connection of a statement or cursor; None after a return to the pool, which asyncpg reports."""
     connection = resource._connection
     return connection if resource._con_release_ctr == connection._pool_release_ctr else None
 
 
 def _refused_at_once(original: Method, closure: Method) -> Method:
-    """What a pool has back, or is closed, is refused by the call itself, as by asyncpg: nobody need await it."""
+    """Let the call itself refuse a closed or returned connection, as asyncpg does, without an await."""
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -168,7 +168,7 @@ def _opening(calls: AsyncPGCalls, spans: QuerySpans, original: Method) -> Method
 
 
 class _Portal:
-    """Stands for a cursor, which cannot be referenced weakly, where its pages are counted."""
+    """Stand for a cursor, which has no weak references, where its pages are counted."""
 
 
 def _portal(record: Any, cursor: Any) -> _Portal:

@@ -68,7 +68,7 @@ class MySQLConnector(ForMySQL):
         return str(handshake.get("server_version_original") or "")
 
     def transaction_status(self, connection: Any, record: Record) -> TransactionStatus:
-        """Tell by the flags of the server's last answer; of a connection that was lost, what it was before."""
+        """Return the status by the flags of the last response; for a lost connection, the status before the loss."""
         if record.driver_state.get("lost") == record.generation:
             return record.transaction_status
         try:
@@ -77,13 +77,13 @@ class MySQLConnector(ForMySQL):
             return record.transaction_status
 
     def begins(self, connection: Any) -> bool:
-        """Tell by what was set: the driver does not keep the server's flag."""
+        """Return True outside autocommit, by what was set: the driver does not keep the server's flag."""
         record = record_of(connection)
         value = None if record is None else record.on_server.of("autocommit")[0]
         return value == "0" if value is not None else not connection._autocommit
 
     def is_streaming(self, connection: Any) -> bool:
-        """Tell whether a result is not read to its end."""
+        """Return True if a result has unread rows."""
         if connection.unread_result or connection._have_next_result:
             return True
         return _is_c(connection) and not self.has_ended(connection) and bool(connection.more_results)
@@ -93,12 +93,12 @@ class MySQLConnector(ForMySQL):
         return record is not None and record.driver_state.get("closed") == record.generation
 
     def mark_closed(self, connection: object) -> None:
-        """Keep it."""
+        """Record that the connection is closed."""
         if (record := record_of(connection)) is not None:
             record.driver_state["closed"] = record.generation
 
     def has_ended(self, connection: object) -> bool:
-        """An error has said so."""
+        """Return True after an error of a lost connection."""
         record = record_of(connection)
         return record is not None and record.driver_state.get("lost") == record.generation
 
@@ -107,7 +107,7 @@ class MySQLConnector(ForMySQL):
             record.driver_state["lost"] = record.generation
 
     def is_lost(self, connection: object, error: BaseException | None) -> bool:
-        """Return True also for what mysql-connector has found out itself, and raises without a number."""
+        """Return True also for errors without a number that mysql-connector raises itself."""
         if super().is_lost(connection, error) or _vanished(error):
             return True
         unnumbered = isinstance(error, self.operational_error) and code_of(error) < 0
@@ -136,7 +136,7 @@ class MySQLConnector(ForMySQL):
         driver_defaults.keep_context(connection, knows=mysql.system_of(self.version(connection)) != "mariadb")
 
     def look(self, connection: object, record: Record) -> None:
-        """Where there is no socket to look at, have the server asked after a pause."""
+        """Query the server after a pause, where there is no socket to look at."""
         if record.failover and self.socket(connection) is None:
             record.poll = partial(_is_quiet, ref(record))
 
@@ -145,17 +145,17 @@ class MySQLConnector(ForMySQL):
         return (str(path), None) if path else (str(connection._host), int(connection._port))
 
     def database(self, connection: Any) -> str:
-        """Return what connecting asked for, or the last ``cmd_change_user``."""
+        """Return the database of the arguments of ``connect``, or of the last ``cmd_change_user``."""
         record = record_of(connection)
         given = {} if record is None else record.arguments.keywords
         return str(given.get("database", connection._database) or "")
 
     def known(self, connection: object, record: Record, name: str) -> str | None:
-        """The driver tells nothing of what the server has reported."""
+        """Return nothing: the driver does not expose what the server reports."""
         return None
 
     def send(self, connection: Any, texts: Sequence[str]) -> list[Rows]:
-        """Send all in one text, unless the app has told the driver not to."""
+        """Send everything as one text, unless the app has disabled that in the driver."""
         together = connection.isset_client_flag(ClientFlag.MULTI_STATEMENTS)
         given = [";".join(texts)] if together and texts else texts
         return [rows for text in given for rows in _answers(connection, text)]
@@ -173,7 +173,7 @@ class MySQLConnector(ForMySQL):
         return bool(_call(connection, "cmd_reset_connection"))
 
     def before_assign(self, connection: object, assignments: Sequence[Assignment], back: bool) -> None:
-        """The driver keeps some of these itself."""
+        """Update the settings that the driver keeps itself."""
         driver_defaults.give(connection, assignments)
         self.keep_context(connection)
 
@@ -206,7 +206,7 @@ class MySQLConnector(ForMySQL):
         return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
-        """Return who asks for which database; of the password only a number is kept."""
+        """Return the user and the database of the login; of the password only a hash is kept."""
         return (connection._user, connection._database, hash(str(connection._password)))
 
     def swap(self, connection: object, other: object) -> Any:
@@ -298,6 +298,6 @@ def _is_c(connection: object) -> bool:
 
 
 def _vanished(error: BaseException | None) -> bool:
-    """Tell whether the kernel has given the connection up: raised as what a ``read_timeout`` of the app's raises."""
+    """Return True if the kernel gave the connection up: raised as the same error as the app's ``read_timeout``."""
     cause = None if error is None else error.__cause__
     return isinstance(cause, TimeoutError) and cause.errno == errno.ETIMEDOUT

@@ -1,4 +1,4 @@
-"""What is patched of mysql-connector-python's cursors. Knows nothing of how connections are made."""
+"""The patches of mysql-connector-python's cursors."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _calls(record: Record, name: str, args: Sequence[Any] = ()) -> Effects | Non
 
 
 def _prepared_anew(original: Method, connection_of: Callable[[Any], Any]) -> Method:
-    """A cursor that has prepared a statement: another session knows nothing of it, or has another by its number."""
+    """Prepare a cursor's statement again: another session does not know it, or has another one under its number."""
 
     @functools.wraps(original)
     def method(self: Any, *args: object, **kwargs: object) -> Any:

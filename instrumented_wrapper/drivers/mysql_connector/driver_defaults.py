@@ -1,7 +1,7 @@
-"""What mysql-connector itself keeps of a session, and gives each session that it begins anew.
+"""The settings that mysql-connector itself keeps and applies to each session that it begins.
 
-It does so after ``reconnect()``, ``reset_session()`` and ``cmd_change_user()``: these are the attributes of a
-connection whose values outlive its session. What is put back on the server has to be put back here, too.
+It does so after ``reconnect()``, ``reset_session()`` and ``cmd_change_user()``: these attributes of a connection
+outlive its session. A reset on the server must be repeated here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OFF: Final = "_instrumented_wrapper_context_off"  # in a connection's ``__dict_
 
 
 def give(connection: Any, assignments: Sequence[Assignment]) -> None:
-    """The server is given these settings: keep them."""
+    """Record settings that were applied on the server."""
     given = dict(assignments)
     if given.get("autocommit") in ("0", "1"):
         connection._autocommit = given["autocommit"] == "1"
@@ -35,7 +35,7 @@ def give(connection: Any, assignments: Sequence[Assignment]) -> None:
 
 
 def _choose(connection: Any, charset: str, collation: str) -> None:
-    """Keep the character set by which the driver reads and writes texts."""
+    """Record the character set of the driver."""
     known = connection._character_set
     connection._charset_id, name, _ = known.get_charset_info(charset, collation if charset in collation else None)
     if connection.converter:
@@ -56,7 +56,7 @@ def _kept(connection: Any) -> Iterator[tuple[str, str]]:
 
 
 def begin_anew(connection: object, record: Record) -> None:
-    """The driver has begun the session anew, and has given it what it keeps: of the rest nothing is left."""
+    """Record that the driver has begun a new session with the settings that it keeps: all others are gone."""
     pristine = {name: before for name, (_, before) in record.on_server.shown.items()}
     record.session_restarted(connection)
     for name, value in _kept(connection):
@@ -66,10 +66,11 @@ def begin_anew(connection: object, record: Record) -> None:
 
 
 def keep_context(connection: Any, knows: bool) -> None:
-    """Have the driver not send the current span, which may be ours, where each statement would fail or be mixed up.
+    """Prevent the driver from sending the current span, which may be ours, where this would break statements.
 
-    It sends the span with each statement as a query attribute: a server that `knows` none takes it for a parameter, and
-    a pure connection raises LookupError where Python has no codec of the character set's name.
+    The driver sends the span with each statement as a query attribute. A server that `knows` none takes it for a
+    parameter,
+    and a pure connection raises LookupError if Python has no codec of the character set's name.
     """
     if not (knows and _writes_attributes(connection)):
         connection.__dict__.setdefault(_OFF, connection.otel_context_propagation)

@@ -14,9 +14,9 @@ _OF_HOST: Final = ("_host", "_port", "_unix_socket", "_connection_timeout")
 
 @contextmanager
 def returning(connection: Any) -> Iterator[Callable[[], None]]:
-    """While inside, it may leave for another host, of which it calls what it gets here.
+    """While inside, the connection may connect to another host, by calling what this yields.
 
-    What it is told of that host stays only where the search succeeds; the limit of an attempt does not stay.
+    The arguments of that host stay only if the search succeeds; the time limit of an attempt does not stay.
     """
     own: dict[str, Any] = {}
 

@@ -121,7 +121,7 @@ def _property(calls: MethodWrappers, kind: type[Any], name: str, effects: Any) -
 
 
 def _quietly(original: Method) -> Method:
-    """A getter starts no switch, also where it asks the server: the driver's own error passes."""
+    """Wrap a getter: it starts no switch, even if it queries the server; the driver's own error passes."""
 
     @functools.wraps(original)
     def get(self: Any) -> Any:
@@ -138,7 +138,7 @@ def _quietly(original: Method) -> Method:
 
 
 def _closed(original: Method) -> Method:
-    """``close``: the driver does not tell afterwards that it was called."""
+    """Wrap ``close``: record that it was called, which the driver does not expose."""
 
     @functools.wraps(original)
     def close(self: Any) -> None:
@@ -155,7 +155,7 @@ def _begins(record: Record, *args: object, **kwargs: object) -> Effects:
 
 
 def _constructing(options: Options, original: Method) -> Method:
-    """``__init__``: what it is given goes on to ``connect``; a connection is watched when it has connected."""
+    """Wrap ``__init__``: its arguments go on to ``connect``; a connection is tracked once it has connected."""
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -169,7 +169,7 @@ def _constructing(options: Options, original: Method) -> Method:
 
 
 def _configuring(original: Method) -> Method:
-    """``config``: our keywords are taken out; what is given is kept for the next physical connection."""
+    """Wrap ``config``: remove our keywords and record the others for the next physical connection."""
 
     @functools.wraps(original)
     def config(self: Any, **kwargs: object) -> None:
@@ -232,7 +232,7 @@ def _arguments(
 
 
 def _reconnecting(original: Method) -> Method:
-    """``reconnect``: the close within it is none of the app's, and resets nothing."""
+    """Wrap ``reconnect``: the close within it is not the app's, and resets nothing."""
 
     @functools.wraps(original)
     def reconnect(self: Any, *args: object, **kwargs: object) -> None:
@@ -258,7 +258,7 @@ def _attach(connection: object, options: Options, spans: QuerySpans) -> None:
 
 
 def _beginning_anew(original: Method) -> Method:
-    """The session is reset by the app, or by the driver's pool: what the driver itself keeps is left."""
+    """Wrap a reset of the session by the app or the driver's pool: only what the driver itself keeps remains."""
 
     @functools.wraps(original)
     def method(self: Any, *args: object, **kwargs: object) -> Any:
@@ -292,7 +292,7 @@ def _changing_user(original: Method) -> Method:
 
 
 def _pinging(calls: MethodWrappers, original: Method) -> Method:
-    """``cursor``: it is made only after a ping, which is where this driver finds out that the server is gone."""
+    """Wrap ``cursor``: it pings first, which is how this driver notices that the server is gone."""
     step = calls.call(original, Request.STATEMENT, effects=lambda record, *given, **more: SETTING)
 
     @functools.wraps(original)
@@ -327,7 +327,9 @@ def _shutting_down(original: Method) -> Method:
 
 
 def _checked(original: Method) -> Method:
-    """``is_connected``: the first statement replaces what a pool finds lost, as that keeps no other client waiting."""
+    """Wrap ``is_connected``: the first statement replaces a connection that a pool finds lost, so no other client
+    waits.
+    """
 
     @functools.wraps(original)
     def is_connected(self: Any) -> Any:

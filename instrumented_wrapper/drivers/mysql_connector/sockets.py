@@ -22,7 +22,7 @@ _PLACE: Final = object.__basicsize__ + 5 * ctypes.sizeof(ctypes.c_void_p)  # of 
 
 
 def finding(original: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Make the method that opens a connection keep which socket it has opened."""
+    """Wrap the method that opens a connection: record the socket that it opens."""
 
     def _open_connection(self: Any) -> None:
         original(self)
@@ -34,7 +34,7 @@ def finding(original: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def number_of(connection: object) -> int | None:
-    """Return the descriptor of its socket; None where it is not known, or has been closed."""
+    """Return the descriptor of the socket; None if it is unknown or closed."""
     known: tuple[int, int] | None = connection.__dict__.get(NAME)
     return known[0] if known is not None and identity_of(known[0]) == known else None
 
@@ -46,9 +46,9 @@ def _read(handle: object) -> int:
 
 
 def _is_connected(descriptor: int, port: int | None) -> bool:
-    """Return True for a socket that is connected to that port; None: it has none.
+    """Return True for a socket that is connected to that port; with None, for one without a port.
 
-    After ``socket.setdefaulttimeout`` Python makes the socket of each new object one that does not block.
+    After ``socket.setdefaulttimeout`` Python makes the socket of each new object non-blocking.
     """
     with contextlib.suppress(OSError, OverflowError):
         blocks = os.get_blocking(descriptor)

@@ -64,7 +64,9 @@ def keywords_of(positional: Sequence[Any], keywords: Any) -> dict[str, Any]:
 
 
 def note_where(connection: object, given: dict[str, Any]) -> None:
-    """Keep to which server a connection goes: the driver does not. What a file of options says, the C library knows."""
+    """Record the server of a connection, which the driver does not keep. The C library knows the content of option
+    files.
+    """
     told, _, by = C.get_host_info(connection).partition(" via ")
     host = given.get("host") or (told if by == "TCP/IP" else "localhost")
     port = C.port.__get__(connection) or given.get("port") or 3306
@@ -90,7 +92,7 @@ class MySQLClient(ForMySQL):
         return str(known or C.get_server_info(physical(connection)))
 
     def begins(self, connection: object) -> bool:
-        """Tell by the flag of the server's last answer."""
+        """Return the autocommit flag of the server's last response, negated."""
         here = physical(connection)
         try:
             here.__dict__[_AUTOCOMMITS] = bool(C.get_autocommit(here))
@@ -99,7 +101,7 @@ class MySQLClient(ForMySQL):
         return not here.__dict__[_AUTOCOMMITS]
 
     def is_streaming(self, connection: object) -> bool:
-        """Tell whether rows of a cursor of the kind ``SSCursor``, or further results, are still to be read."""
+        """Return True if rows of an ``SSCursor``, or further results, have not been read yet."""
         here = physical(connection)
         if _more_results is not None and C.open.__get__(here) and _more_results(here):
             return True
@@ -109,14 +111,16 @@ class MySQLClient(ForMySQL):
         return cursor is not None and cursor._result is not None
 
     def is_closed(self, connection: object) -> bool:
-        """Return True also where an error says lost, if the app closed it: mysqlclient has the same number for both."""
+        """Return True if the app closed the connection, even if the error says lost: mysqlclient has one number for
+        both.
+        """
         if C.open.__get__(physical(connection)):
             return False
         record = record_of(connection)
         return record is None or record.closed_by_app or not self.has_ended(connection)
 
     def has_ended(self, connection: object) -> bool:
-        """mysqlclient does not know: an error has said so."""
+        """Return True after an error of a lost connection: mysqlclient itself does not know."""
         record = record_of(connection)
         return record is not None and record.driver_state.get("lost") == record.generation
 
@@ -137,11 +141,11 @@ class MySQLClient(ForMySQL):
         return int(C.fileno(here)) if C.open.__get__(here) else None
 
     def where(self, connection: object) -> tuple[str, int | None]:
-        """Return what connecting was told."""
+        """Return the address of the arguments of ``connect``."""
         return physical(connection).__dict__.get(_WHERE, ("", None))  # type: ignore[no-any-return]
 
     def database(self, connection: object) -> str:
-        """Return what connecting was told."""
+        """Return the database of the arguments of ``connect``."""
         record = record_of(connection)
         return str(self._given(record).get("database") or "") if record is not None else ""
 
@@ -154,7 +158,7 @@ class MySQLClient(ForMySQL):
         return str(int(not self.begins(connection))) if name == "autocommit" else None
 
     def send(self, connection: object, texts: Sequence[str]) -> list[Rows]:
-        """Send all in one text, unless the app has told the driver not to."""
+        """Send everything as one text, unless the app has disabled that in the driver."""
         record, here = record_of(connection), physical(connection)
         run = _run_patiently if record is None or not record.internal else _run
         together = C.client_flag.__get__(here) & CLIENT.MULTI_STATEMENTS
@@ -184,7 +188,7 @@ class MySQLClient(ForMySQL):
             connection.encoding = here.encoding
 
     def is_standby(self, connection: object) -> bool | None:
-        """Ask, and leave nothing of the answer: ``affected_rows()`` is what it was after connecting."""
+        """Query the server and discard the response: ``affected_rows()`` stays as it was after connecting."""
         answer: bool | None = super().is_standby(connection)
         if not self._was_used(connection):
             C.query(physical(connection), questions.nothing().encode())
@@ -223,7 +227,7 @@ class MySQLClient(ForMySQL):
         return new
 
     def key(self, connection: object, record: Record) -> tuple[Any, ...]:
-        """Return who asks for which database; of the password only a number is kept."""
+        """Return the user and the database of the login; of the password only a hash is kept."""
         given = self._given(record)
         return (given.get("user"), given.get("database"), hash(str(given.get("password"))))
 
@@ -243,9 +247,10 @@ class MySQLClient(ForMySQL):
         return DetachedConnection(connection) if before is None else before
 
     def shut(self, connection: object, for_good: bool) -> None:
-        """Close the struct that has the physical connection.
+        """Close the struct with the physical connection.
 
-        Its socket is left alone: of a struct that has lost its server it may be another connection's by now.
+        Its socket is left alone: a struct that has lost its server may hold a descriptor that now belongs to another
+        connection.
         """
         here, record = physical(connection), record_of(connection)
         if C.open.__get__(here):

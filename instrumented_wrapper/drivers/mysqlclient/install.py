@@ -130,7 +130,7 @@ def _on_live(name: str) -> Method:
 
 
 def _alone(close: Method) -> Method:
-    """Keep a switch that fails in another thread from closing the struct at the same time: C would free it twice."""
+    """Prevent a failing switch in another thread from closing the struct at the same time: C would free it twice."""
 
     @functools.wraps(close)
     def method(self: Any, *args: object, **kwargs: object) -> Any:
@@ -147,7 +147,7 @@ def _member(name: str) -> property:
 
 
 def _choosing(original: Method) -> Method:
-    """``set_character_set``: the object itself keeps the encoding, what has the physical connection sends."""
+    """Wrap ``set_character_set``: the app's object stores the encoding, the physical connection's struct sends."""
 
     @functools.wraps(original)
     def set_character_set(self: Any, *args: object, **kwargs: object) -> None:
@@ -196,7 +196,7 @@ def _noting(original: Method) -> Method:
 
 
 def _closing(original: Method) -> Method:
-    """``close`` of a cursor: what was shut for good is not asked for rows, or that would hide what the app is told."""
+    """Wrap ``close`` of a cursor: after a final close no rows are read, which would hide the error for the app."""
 
     @functools.wraps(original)
     def close(self: Any) -> None:
@@ -209,7 +209,7 @@ def _closing(original: Method) -> Method:
 
 
 def _read(cursor: Any) -> None:
-    """No row is left to be read from the server: nothing is on its way any more."""
+    """Record that all rows were read: nothing is in flight."""
     record: Record | None = cursor.connection.__dict__.get(KEY)
     if record is not None:
         record.driver_state.pop("reading", None)

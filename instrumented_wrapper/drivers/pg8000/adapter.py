@@ -76,18 +76,18 @@ class PG8000(DriverAdapter):
         return _STATUSES[connection._transaction_status]
 
     def begins(self, connection: Any) -> bool:
-        """Outside autocommit pg8000 begins a transaction before any statement; ``native`` knows only autocommit."""
+        """Return True outside autocommit, where pg8000 begins a transaction; ``native`` knows only autocommit."""
         return connection.__dict__.get("autocommit") is False
 
     def is_streaming(self, connection: Any) -> bool:
-        """All rows are read at once; after an interruption nobody knows what is still to be read."""
+        """Return True after an interruption, when unread data may remain; otherwise all rows are read at once."""
         return OUT_OF_STEP in connection.__dict__
 
     def is_closed(self, connection: Any) -> bool:
         return connection._usock is None
 
     def is_lost(self, connection: Any, error: BaseException | None) -> bool:
-        """Return True by what was seen before, or if the error comes from the socket."""
+        """Return True if the loss was seen before, or if the error comes from the socket."""
         known = connection.__dict__
         if error is not None and LOST not in known and is_of_the_socket(error):
             known[LOST] = True
@@ -116,7 +116,7 @@ class PG8000(DriverAdapter):
         return ServerAddress(postgresql.SYSTEM, database_of(record.arguments.keywords), *connection.__dict__[PLACE])
 
     def site(self, connection: Any, record: Record) -> Site:
-        """Return the same, with the schema that comes first where it is known."""
+        """Return the site, with the first schema of the search path where it is known."""
         system, database, host, port = record.peer()
         schema = postgresql.first_schema(self._search_path(record))
         return Site(system, f"{database}|{schema}" if schema else database, host, port)
@@ -153,7 +153,7 @@ class PG8000(DriverAdapter):
             send(connection, command)
 
     def ended(self, connection: Any, record: Record) -> None:
-        """pg8000 knows by the server's own words whether a transaction is open."""
+        """Do nothing: pg8000 keeps the transaction status that the server reports."""
 
     def requested_role(self, record: Record) -> str:
         """pg8000 takes any server."""
@@ -175,7 +175,7 @@ class PG8000(DriverAdapter):
         return new
 
     def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
-        """Ask something: an endpoint may take a login and then serve nobody. pg8000 itself takes any kind of server."""
+        """Send a query: an endpoint may accept a login and then serve nobody. pg8000 takes any kind of server."""
         if asks:
             send(connection, QUESTION)
         is_standby = self.is_standby(connection)
@@ -192,7 +192,7 @@ class PG8000(DriverAdapter):
         return answer_to(in_libpq_words(error), wanted)
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
-        """Return who asks for which database; of the password only a number is kept."""
+        """Return the user and the database of the login; of the password only a hash is kept."""
         given = record.arguments.keywords
         return (str(given.get("user")), database_of(record.arguments.keywords), hash(str(given.get("password"))))
 
@@ -223,7 +223,7 @@ class PG8000(DriverAdapter):
             connection._usock = connection._sock = None
 
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
-        """Return True if the server is a standby now, and that is not what the app asked for."""
+        """Return True if the server is a standby now and the app did not ask for one."""
         fields = fields_of(error)
         if not fields or not postgresql.needs_primary(fields.get("C"), fields.get("R"), bool(record.asked_read_only)):
             return False
@@ -232,7 +232,7 @@ class PG8000(DriverAdapter):
         )
 
     def is_standby(self, connection: Any) -> bool:
-        """Return True if the server reports that it is one; those before PostgreSQL 14 are asked."""
+        """Return True if the server reports that it is a standby; servers before PostgreSQL 14 are queried."""
         reported = connection.parameter_statuses.get("in_hot_standby")
         if reported is None and connection._transaction_status in (None, b"I"):
             ((reported,),) = send(connection, _IS_STANDBY)

@@ -40,7 +40,7 @@ def redirected(given: dict[str, Any], address: Address) -> dict[str, Any]:
 
 
 def in_libpq_words(error: BaseException) -> str:
-    """Return what an error of a connect says, as `answer_to` knows it."""
+    """Return the text of a connect error in the words that `answer_to` knows."""
     if "network error" in str(error):
         return "closed"  # also where pg8000 could not say goodbye after it failed
     said = str(error.__cause__ if isinstance(error.__cause__, OSError) else error)

@@ -106,7 +106,7 @@ class Channel:
         return bool(self._of()._transaction_status == FAILED)
 
     def is_healthy(self) -> bool:
-        """Return True if the end of the physical connection is not known."""
+        """Return True unless the physical connection is known to have ended."""
         connection = self._of()
         return connection._usock is not None and LOST not in connection.__dict__
 
@@ -115,7 +115,7 @@ class Channel:
         forget(self.record)
 
     def process(self) -> int:
-        """Return the process that pg8000 was told of."""
+        """Return the process that pg8000 was given at login."""
         return int.from_bytes((self._of()._backend_key_data or b"")[_PROCESS], "big")
 
     def status(self, name: str) -> str | None:
@@ -129,6 +129,6 @@ class Channel:
         return tuple([reported.get(name) for name in names])
 
     def where(self) -> tuple[object, ...]:
-        """Return what functions are known by: server and database."""
+        """Return the key of the cache of functions: server and database."""
         place: Address = self._of().__dict__[PLACE]
         return (*place, database_of(self.record.arguments.keywords))

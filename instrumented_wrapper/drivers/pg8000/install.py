@@ -1,4 +1,4 @@
-"""What is patched of pg8000, as a list: how it connects, the calls of its three interfaces, what they keep."""
+"""The patches of pg8000, as a list: how it connects, the calls of its three interfaces, the state that they keep."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _itself(connection: Any) -> Any:
 
 
 def _told(original: Method) -> Method:
-    """Have errors of the server carry their SQLSTATE, and keep whether an answer was left unread."""
+    """Add the SQLSTATE to errors of the server, and record whether a response was left unread."""
 
     @functools.wraps(original)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -136,7 +136,7 @@ def _told_alone(original: Method) -> Method:
 
 
 def _asked(original: Method) -> Method:
-    """``connect``: our keywords are taken out; it knows its own only."""
+    """Wrap ``connect``: remove our keywords, which it does not accept."""
 
     @functools.wraps(original)
     def connect(*args: Any, **kwargs: Any) -> Any:
@@ -239,7 +239,7 @@ def _keep_autocommit(self: Any, value: Any) -> None:
 
 
 def _unless_idle(endings: EndWrappers, original: Method, call: Request) -> Method:
-    """A rollback sends nothing where no transaction is open: nothing is looked at, recorded or repaired."""
+    """Skip all steps of a rollback without an open transaction: it sends nothing."""
     watched = endings.slow(original, call)
 
     @functools.wraps(original)

@@ -27,7 +27,7 @@ def _session(record: Record) -> tuple[int, int]:
 
 
 def preparing(original: Method, calls: MethodWrappers) -> Method:
-    """``PreparedStatement.__init__``: keep how it was prepared."""
+    """Wrap ``PreparedStatement.__init__``: record how the statement was prepared."""
 
     def prepare(con: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, con, *args, **kwargs)
@@ -65,7 +65,7 @@ def running(original: Method, calls: MethodWrappers) -> Method:
 
 
 def closing(original: Method, calls: MethodWrappers) -> Method:
-    """``PreparedStatement.close``: one of a session that is gone is gone, too."""
+    """Wrap ``PreparedStatement.close``: a statement of a session that has ended needs no message."""
     sent = calls.call(original, Request.STATEMENT, connection_of=_connection_of)
 
     @functools.wraps(original)

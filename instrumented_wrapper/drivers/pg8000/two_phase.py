@@ -1,4 +1,4 @@
-"""Two-phase transactions of pg8000, which keeps their name in an attribute: it outlives a switch."""
+"""Two-phase transactions of pg8000, which keeps their id in an attribute that outlives a switch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def begins(record: Record, *args: Any) -> Effects:
 
 
 def committing(original: Method, watched: Method) -> Method:
-    """``tpc_commit``: what is prepared is found from another session, too."""
+    """Wrap ``tpc_commit``: another session can commit a prepared transaction too."""
     open_one = watched(original, Request.TWO_PHASE)
     prepared = watched(_known_here(original), Request.STATEMENT, effects=lambda record, *xid: _IN_DOUBT)
 
@@ -50,7 +50,7 @@ def _known_here(original: Method) -> Method:
 
 
 def rolling_back(original: Method, watched: Method) -> Method:
-    """``tpc_rollback``: one that is prepared is not rolled back by the end of its session."""
+    """Wrap ``tpc_rollback``: the end of its session does not roll back a prepared transaction."""
     open_one = watched(_rolling_back_lost(original), Request.ROLLBACK)
     prepared = watched(original, Request.STATEMENT, effects=lambda record, *xid: _IN_DOUBT)
 
@@ -62,7 +62,7 @@ def rolling_back(original: Method, watched: Method) -> Method:
 
 
 def _rolling_back_lost(original: Method) -> Method:
-    """In an aborted transaction pg8000 cannot ask whether this one is prepared: it is not."""
+    """Roll back in an aborted transaction, where pg8000 cannot query whether this one is prepared: it is not."""
 
     @functools.wraps(original)
     def tpc_rollback(self: Any, *xid: Any) -> None:

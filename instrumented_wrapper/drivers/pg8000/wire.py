@@ -1,4 +1,4 @@
-"""The socket of a connection of pg8000: what came unasked, and what an error says of it."""
+"""The socket of a pg8000 connection: unsolicited messages, and what an error says about it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def is_of_the_socket(error: BaseException) -> bool:
 
 
 def has_message(connection: Any) -> bool:
-    """Return True if the server has sent something that is not read yet. Does not wait.
+    """Return True if the server has sent data that has not been read yet. Does not wait.
 
     Raises:
         InterfaceError: the server has gone.
-        OSError: the same.
+        OSError: the server has gone.
     """
     usock, stream = connection._usock, connection._sock
     before = usock.gettimeout()

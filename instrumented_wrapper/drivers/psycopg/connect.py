@@ -44,7 +44,7 @@ logger = logging.getLogger("instrumented_wrapper")
 
 @dataclass(slots=True)
 class _Pending:
-    """A connection that is being made: how the app asked for it, and what libpq will be given."""
+    """A connection attempt: the app's arguments, and libpq's parameters."""
 
     options: Options
     arguments: Arguments
@@ -56,7 +56,7 @@ _pending: ContextVar[_Pending | None] = ContextVar("pending", default=None)
 
 
 def connecting_with(options: Options, spans: QuerySpans, flows: Flows) -> Callable[..., Any]:
-    """``Connection.connect``, for wrapt: keep the outermost arguments, forget them when it is over."""
+    """Wrap ``Connection.connect``: record the outermost arguments while it runs."""
 
     def connect(wrapped: Method, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pending = _asked(options, args, kwargs)
@@ -90,7 +90,7 @@ def _attempt(
     address: Address | None,
     seconds: float,
 ) -> Any:
-    """Connect to one host; None: as the app has asked. May wait."""
+    """Connect to one host; None: the app's own. May wait."""
 
     def steps() -> Flow[Any]:
         token = _pending.set(replace(pending))
@@ -113,7 +113,7 @@ class _Connecting:
         return answer_to(str(error), "of the kind that is wanted", getattr(error, "sqlstate", None) or "")
 
     def checked(self, connection: object, role: str, asks: bool) -> Any:
-        """Return nothing: connecting has asked for the kind."""
+        """Return None: connecting has verified the kind of server."""
 
     def shut(self, connection: Any, for_good: bool) -> None:
         """End the physical connection."""
@@ -216,7 +216,7 @@ def _record(connection: Any, pgconn: object, options: Options) -> Record:
 
 
 def _made_for(pgconn: Any, parameters: Mapping[str, Any]) -> bool:
-    """Return True if the physical connection is the one that was asked for: an attempt before it may have failed."""
+    """Return True if the physical connection is the requested one: an earlier attempt may have failed."""
     asked = {host for host, _ in hosts_of(parameters, os.environ)}
     return not asked or pgconn.host.decode() in asked
 

@@ -89,7 +89,7 @@ class Psycopg(SettingsQueries, TrackedDriver):
         return bool(connection.pgconn.transaction_status == _IDLE)
 
     def is_lost(self, connection: Any, error: BaseException | None = None) -> bool:
-        """Return True if libpq knows that it has ended."""
+        """Return True if libpq knows that the connection has ended."""
         return bool(connection.pgconn.status == pq.ConnStatus.BAD)
 
     def is_in_transaction(self, connection: Any) -> bool:

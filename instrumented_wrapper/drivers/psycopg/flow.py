@@ -1,6 +1,6 @@
-"""The order of steps around what goes through the choke point, as flows: sync and async connections share it.
+"""The order of steps around calls of the choke point, as flows that sync and async connections share.
 
-What is decided is in `steps`; the frequent path, which needs none of it, in `waiting`.
+`steps` decides; the frequent path, which needs none of this, is in `waiting`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from instrumented_wrapper.failover import Loss
 
 
 class StepFlow:
-    """The steps around what goes through the choke point, for sync or for async connections."""
+    """The steps around calls of the choke point, for sync or async connections."""
 
     def __init__(self, driver: Driver, flows: Flows, wait: Callable[[Any, Any], Any]) -> None:
         self._driver, self._flows, self._wait = driver, flows, wait

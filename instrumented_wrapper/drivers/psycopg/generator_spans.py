@@ -35,9 +35,9 @@ def _as_part(spans: QuerySpans, record: Record, command: Any) -> Any:
 
 
 def with_failover(operation: Operation | None, record: Record, steps: object) -> Any:
-    """Run a generator as an operation to which a failover belongs, before, in or after its steps.
+    """Run a generator as an operation that may include a failover, before, in or after its steps.
 
-    The caller has the connection's lock; what goes wrong ends the operation in the choke point.
+    The caller holds the connection's lock; an error ends the operation in the choke point.
     """
     if operation is None:
         return steps

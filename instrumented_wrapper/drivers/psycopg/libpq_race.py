@@ -1,6 +1,6 @@
-"""The libpq parameters of a connection, and how libpq connects to several hosts at once.
+"""The libpq parameters of a connection, and the race of attempts at several hosts in libpq.
 
-Uses psycopg's public ``pq`` interface to libpq; `failover.Search` decides when to ask whom.
+Uses psycopg's public ``pq`` interface; `failover.Search` decides when to try which host.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Waits = dict[int, bool]
 
 
 def parameters_of(info: Any) -> Parameters:
-    """Return the libpq parameters of a physical connection, where the app's own arguments are not known."""
+    """Return the libpq parameters of a physical connection whose arguments are unknown."""
     known: Parameters = info.get_parameters()
     known.pop("hostaddr", None)  # psycopg's own lookup of the name: it may be another one by the time of a switch
     return {**known, "password": info.password} if info.password else known
@@ -50,9 +50,9 @@ def pinned(parameters: Parameters) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How to log in to any server: the app's parameters of libpq.
+    """How to log in to any server: the app's libpq parameters.
 
-    `asks`: a new session is asked something before it is taken.
+    `asks`: a query is sent in a new session before it is used.
     """
 
     parameters: Parameters = field(repr=False)
@@ -65,7 +65,7 @@ class Login:
 
     @property
     def identity(self) -> Hashable:
-        """What distinguishes it; the password itself is not kept."""
+        """Return what distinguishes this login; the password itself is not included."""
         return "psycopg", hash(tuple(sorted((name, str(value)) for name, value in self.parameters.items())))
 
 
@@ -80,7 +80,9 @@ class _Attempt:
     refusal: Any = None
 
     def poll(self) -> None:
-        """Go on: log in, then ask. An endpoint may take a login and then serve nobody (a pooler, a shutdown)."""
+        """Continue: log in, then query. An endpoint (a pooler, a server that shuts down) may accept a login and serve
+        nobody.
+        """
         try:
             self.status = self._answered() if self.asked else self.pgconn.connect_poll()
             if self.status == _OK and not self.asked:

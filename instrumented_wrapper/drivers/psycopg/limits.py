@@ -61,10 +61,10 @@ def _blocking(gen: Any, pgconn: Any, deadline: float) -> Generator[Any, Any, Any
 
 
 def _bounded(gen: Any, deadline: float) -> Generator[Any, Any, Any]:
-    """Go on with `gen` until `deadline`: psycopg comes back at least every 0.1 s.
+    """Continue `gen` until `deadline`: psycopg resumes it at least every 0.1 s.
 
     Raises:
-        OperationalError: the time is up.
+        OperationalError: the time limit has passed.
     """
     ready = None
     try:

@@ -45,7 +45,7 @@ def is_quiet(connection: Any) -> bool:
 
 
 def facts_of(connection: Any, record: Record, gen: object, step: str) -> Facts:
-    """Return what is known of a step before it begins, or of one whose frame is still there."""
+    """Return the facts of a step before it begins, or of one whose frame still exists."""
     owner = owner_of(gen)
     in_block = isinstance(owner, BaseTransaction)
     several = record.under_way("several")
@@ -97,7 +97,7 @@ def _rolls_back(gen: Any, owner: Any) -> bool:
 
 
 def facts_after(connection: object, record: Record, step: str, error: BaseException) -> Facts:
-    """Return what is known of a step whose generator has ended, from the traceback of its error."""
+    """Return the facts of a step whose generator has ended, from the traceback of its error."""
     return facts_of(connection, record, _Ended(frame_of(error, step)), step)
 
 

@@ -1,6 +1,6 @@
-"""Record the patched methods that are operations of the app: how long they take, and how they end.
+"""Record the patched methods that are operations of the app: their duration and outcome.
 
-Each function makes one replacement, the sync and the async one side by side. Where nobody listens they do nothing.
+Each function makes one replacement, the sync and the async one side by side. Without a listener they do nothing.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _query(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _streaming(spans: QuerySpans, lasting: Method, original: Method) -> Method:
-    """``stream`` and ``copy``: as psycopg has them where nobody listens."""
+    """Wrap ``stream`` and ``copy``; without a listener psycopg's own run."""
 
     @functools.wraps(original)
     def method(self: Any, *args: object, **kwargs: object) -> Any:

@@ -1,7 +1,7 @@
-"""The private parts of psycopg that are used, as a list, and the self-test that looks for them once, when patching.
+"""The private parts of psycopg that the wrapper uses, for the self-test, which looks for them once, when patching.
 
-Knows names only. Whoever uses another private name of psycopg adds it here:
-``tests/drivers/patching/test_self_test.py`` renames each in a copy of psycopg.
+Every use of another private name of psycopg must be listed here: ``tests/drivers/patching/test_self_test.py`` renames
+each of them in a copy of psycopg.
 """
 
 from __future__ import annotations

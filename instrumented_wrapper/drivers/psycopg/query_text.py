@@ -43,7 +43,7 @@ def text_of(cursor: Any, query: Any) -> str:
 
 
 def _interpolated(cursor: Any, part: Any) -> str:
-    """Return what stands for a part of a template string: an identifier, a query in the query, or a value."""
+    """Return the text for a part of a template string: an identifier, a query in the query, or a value."""
     if part.format_spec == "i":
         return '"{}"'.format(str(part.value).replace('"', '""'))
     return text_of(cursor, part.value) if part.format_spec == "q" else "%s"
@@ -65,7 +65,7 @@ def readable(connection: object, text: bytes) -> str | bytes:
 
 
 def effects_of_step(gen: object, step: str) -> Effects | None:
-    """Return what the statement of a generator does, with the names that its parameters give.
+    """Return the effects of a generator's statement, with the names that its parameters contain.
 
     `gen` has not begun, or stands for one whose frame is in a traceback.
     """

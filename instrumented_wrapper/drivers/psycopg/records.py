@@ -109,7 +109,7 @@ class Record(TrackedConnection):
             self.refresh()
 
     def site(self) -> Site:
-        """Return where operations go now: the database and, where it is known, the schema that comes first."""
+        """Return the present site of operations: the database and, if known, the first schema of the search path."""
         watched = self.connection()
         try:
             pgconn = watched.pgconn if watched is not None else None
@@ -123,7 +123,7 @@ class Record(TrackedConnection):
         return Site(postgresql.SYSTEM, namespace, host, number, node, number if node else None)
 
     def _search_path(self, connection: Any) -> str:
-        """Return the search path as the server reports it, or as it was set or fetched; empty where it is not known."""
+        """Return the search path as the server reports it, or as it was set or fetched; empty if unknown."""
         if any(effects.sets for effects in self.in_flight):
             return ""  # what was sent is not answered yet
         if reported := connection.pgconn.parameter_status(b"search_path"):
@@ -195,13 +195,13 @@ class _Reporting:
         return value.decode("utf-8" if connection is None else encoding_of(connection))
 
     def place(self) -> tuple[object, ...]:
-        """Return what functions are known by: server and database."""
+        """Return the key of the cache of functions: server and database."""
         pgconn = self._pgconn()
         return pgconn.host, pgconn.port, pgconn.db
 
 
 def encoding_of(connection: Any) -> str:
-    """Return Python's name of the connection's encoding; of one that Python does not know, the ASCII part is read."""
+    """Return Python's name of the connection's encoding; for an unknown one, ASCII."""
     try:
         return str(connection.info.encoding)
     except psycopg.NotSupportedError:

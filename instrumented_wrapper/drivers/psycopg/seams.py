@@ -44,9 +44,9 @@ def checking(original: Method) -> Method:
 
 
 def following(member: Any) -> property:
-    """``BaseCursor._pgconn``: a cursor has the physical connection that its connection has now.
+    """Make ``BaseCursor._pgconn`` the present physical connection of the cursor's connection.
 
-    All of it is C code. What psycopg assigns is kept in its place, for the time after `uninstrument`.
+    All of it runs in C. What psycopg assigns is stored in its place, for the time after `uninstrument`.
     """
     return property(attrgetter("_conn.pgconn"), member.__set__, member.__delete__)
 
@@ -79,7 +79,7 @@ def setting(name: str, driver: Driver, flows: Flows) -> Callable[[Method], Metho
 
 
 def leaving_pipeline(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
-    """``Pipeline.__exit__``: query what the pipeline left in doubt, which was not possible within."""
+    """Wrap ``Pipeline.__exit__``: query the uncertain state that a pipeline has left."""
 
     def make(original: Method) -> Method:
         @functools.wraps(original)
@@ -138,10 +138,12 @@ def closing(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
 
 
 def giving_up(original: Method) -> Method:
-    """``AsyncConnection._try_cancel``, called when a task is cancelled: what is ours to send is not cancelled.
+    """Wrap ``AsyncConnection._try_cancel``, called when a task is cancelled: the wrapper's own queries are not
+    cancelled.
 
-    A server that does not answer keeps whoever waits for its answer to a cancel request. The connection is closed;
-    the sync twin of this is in `limits.until`.
+    A server that does not answer would block the wait for the cancellation's outcome. The connection is closed; the
+    sync
+    counterpart is in `limits.until`.
 
     Raises:
         CancelledError: the one that psycopg handles.

@@ -1,7 +1,7 @@
-"""Server-side cursors: the pages that they fetch, when what they read is over, and the session that declared them.
+"""Server-side cursors: the pages that they fetch, the end of their results, and the session that declared them.
 
-psycopg keeps the physical connection in each cursor. The wrapper renews it where a cursor is described, so that it
-tells the session in which the cursor exists: another one may have a cursor of the same name.
+psycopg keeps the physical connection in each cursor. The wrapper renews it where a cursor is described, so it
+identifies the session that has the cursor: another session may have a cursor of the same name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def describing(original: Method) -> Method:
 
 
 def closing(declared_on: Callable[[Any], Any]) -> Callable[[Method], Method]:
-    """``ServerCursor._close_gen``: one that ended with its session closes, and nothing is sent.
+    """Wrap ``ServerCursor._close_gen``: a cursor that ended with its session closes without a message.
 
     Args:
         declared_on: returns the physical connection that psycopg keeps in a cursor.

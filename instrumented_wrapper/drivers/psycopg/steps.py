@@ -55,10 +55,11 @@ def note(record: Record, effects: Effects) -> None:
 
 
 def before(connection: Any, record: Record, gen: object, step: str, status: TransactionStatus) -> Loss | None:
-    """Decide before anything is sent: raise what the app gets instead, or return the loss if the session has ended.
+    """Decide before anything is sent: raise the app's error, or return the loss if the session has ended.
 
-    A session that has ended is replaced first: the switch then says what is missing. Only a COMMIT of nothing, which
-    would replace nothing, is refused in any case.
+    A session that has ended is replaced first: the switch then reports what is missing. Only a COMMIT without a
+    transaction,
+    which would replace nothing, is refused in any case.
     """
     ended = has_ended(connection, record, step, status)
     if status != TransactionStatus.UNKNOWN:
@@ -173,7 +174,7 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
 
 
 def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
-    """Return True if the server refused a write because it is a standby now, which the app did not ask for."""
+    """Return True if the server refused a write because it is a standby now and the app did not ask for one."""
     read_only = bool(connection._read_only or record.asked_read_only)
     if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
         return False

@@ -1,4 +1,4 @@
-"""Streams and COPY: operations that last while the app goes on in between, with its own context."""
+"""Streams and COPY: operations that last while the app continues, with its own context."""
 
 from __future__ import annotations
 

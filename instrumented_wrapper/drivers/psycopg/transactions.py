@@ -1,7 +1,7 @@
 """``transaction()`` blocks that are open while the physical connection is replaced.
 
-psycopg's block keeps the physical connection that it began on; without us it would end in silence, and what came
-after the switch would be committed statement by statement. Here a stale block rolls the new session back and says so.
+psycopg's block keeps the physical connection on which it began. Without the wrapper it would end silently, and what
+follows the switch would be committed statement by statement. Here a stale block rolls the new session back and raises.
 """
 
 from __future__ import annotations

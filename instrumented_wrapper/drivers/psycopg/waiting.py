@@ -1,8 +1,8 @@
 """The choke point: ``Connection.wait`` and ``AsyncConnection.wait``, through which all of psycopg's traffic goes.
 
-The frequent path is a plain statement on a healthy connection: one closure, one look at the socket, no object made.
-Everything else is in `flow`. All of it happens under ``connection.lock``, so that no other thread or task can
-use the connection meanwhile.
+The frequent path is a plain statement on a healthy connection: one closure, one look at the socket, no new object.
+Everything else is in `flow`. All of it runs under ``connection.lock``, so no other thread or task can use the
+connection meanwhile.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Psycopg2(DriverAdapter):
         return Psycopg2Settings(Channel(self, connection, record))
 
     def transaction_status(self, connection: object, record: Record) -> TransactionStatus:
-        """Ask libpq; of a connection that was lost, what it was before."""
+        """Return libpq's status; for a lost connection, the status before the loss."""
         here = connection.__dict__.get(DELEGATE) or connection
         status = _status(here)
         if _IDLE < status < _UNKNOWN:
@@ -116,7 +116,7 @@ class Psycopg2(DriverAdapter):
         return ENTERED in connection.__dict__ or not C.autocommit.__get__(physical(connection))
 
     def is_untouched(self, connection: object) -> bool:
-        """Tell whether neither psycopg2 nor the server has a transaction open."""
+        """Return True if neither psycopg2 nor the server has an open transaction."""
         here = physical(connection)
         return bool(_status(here) == _IDLE and _state(here) == extensions.STATUS_READY)
 
@@ -125,7 +125,7 @@ class Psycopg2(DriverAdapter):
         return _closed.__get__(here) == 1  # type: ignore[no-any-return]
 
     def is_lost(self, connection: object, error: BaseException | None) -> bool:
-        """Tell by psycopg2's own state, or by libpq's."""
+        """Return True if psycopg2 or libpq knows that the connection has ended."""
         here = physical(connection)
         closed = _closed.__get__(here)
         return closed == LOST or (not closed and _status(here) == _UNKNOWN)
@@ -150,7 +150,7 @@ class Psycopg2(DriverAdapter):
         return ServerAddress(postgresql.SYSTEM, info.dbname, info.host, info.port)
 
     def site(self, connection: object, record: Record) -> Site:
-        """Return the same, with the schema that comes first where it is known."""
+        """Return the site, with the first schema of the search path where it is known."""
         system, database, host, port = record.peer()
         schema = postgresql.first_schema(self._search_path(connection, record))
         return Site(system, f"{database}|{schema}" if schema else database, host, port)
@@ -229,7 +229,7 @@ class Psycopg2(DriverAdapter):
         return new
 
     def checked(self, connection: object, role: str, asks: bool) -> bool | None:
-        """Ask something: libpq knows the kind, but an endpoint may take a login and then serve nobody."""
+        """Send a query: libpq knows the kind of server, but an endpoint may accept a login and then serve nobody."""
         if asks:
             self.query(connection, QUESTION)
         return self.is_standby(connection)
@@ -239,11 +239,13 @@ class Psycopg2(DriverAdapter):
         return answer_to(str(error), "read-only or not, as it was", getattr(error, "pgcode", None) or "")
 
     def key(self, connection: object, record: Record) -> tuple[Any, ...]:
-        """Return the parameters; of the whole only a number is kept."""
+        """Return the parameters that a login depends on; of the password only a hash is kept."""
         return (hash(record.arguments.positional[0]),)
 
     def swap(self, connection: object, other: object) -> Any:
-        """Let the app's shell ask `other` from now on; return what has the physical connection that it had."""
+        """Let the app's object delegate to `other` from now on; return the object that has its former physical
+        connection.
+        """
         make_movable(connection)
         before = connection.__dict__.get(DELEGATE)
         here, record = physical(connection), connection.__dict__[KEY]
@@ -269,7 +271,7 @@ class Psycopg2(DriverAdapter):
             raise psycopg2.OperationalError("the new session could not be left in an aborted transaction")
 
     def shut(self, connection: object, for_good: bool) -> None:
-        """Close. Of what a switch has left behind only the socket is shut: cursors and C functions still read in it."""
+        """Close. Of a replaced physical connection only the socket is shut: cursors and C functions still use it."""
         here = physical(connection)
         if LEFT not in here.__dict__:
             C.close(here)
@@ -281,7 +283,7 @@ class Psycopg2(DriverAdapter):
             libpq.listen(C.pgconn_ptr.__get__(here))
 
     def demoted(self, connection: object, record: Record, error: BaseException) -> bool:
-        """Return True if the server is a standby now, and that is not what the app asked for."""
+        """Return True if the server is a standby now and the app did not ask for one."""
         state, where = getattr(error, "pgcode", None), getattr(getattr(error, "diag", None), "source_function", None)
         read_only = bool(self.read(connection, "read_only") is True or record.asked_read_only)
         if not postgresql.needs_primary(state, where, read_only):
@@ -291,7 +293,7 @@ class Psycopg2(DriverAdapter):
         )
 
     def is_standby(self, connection: object) -> bool:
-        """Tell whether the server says that it is one."""
+        """Return True if the server reports that it is a standby."""
         here = physical(connection)
         return not _closed.__get__(here) and C.get_parameter_status(here, "in_hot_standby") == "on"
 

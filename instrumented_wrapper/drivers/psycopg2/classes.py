@@ -1,8 +1,9 @@
-"""The subclasses of psycopg2's connection and cursor: one for where a loss is the app's affair, and the shell.
+"""The subclasses of psycopg2's connection and cursor: `Watched` where failover is off, `SwappableConnection` where it
+is on.
 
-`Watched` is the C class with our calls in it. A `SwappableConnection` can move: from the first switch on it passes all
-that the C class has on to another connection, which the app never sees. Both stand in the MRO between the app's own
-class and the C class, so that what the app overrides goes on to call what it expects.
+`Watched` is the C class with the wrapper's calls. A `SwappableConnection` can be moved: after the first switch it
+delegates everything that the C class has to another connection, which the app never sees. Both are between the app's
+own class and the C class in the MRO, so that overriding methods of the app still call what they expect.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class NamedCursor(WatchedCursor):
 
 
 def _following(name: str) -> Method:
-    """Return a C method of cursors that first goes to where the connection was moved."""
+    """Return a C method of cursors that first moves the cursor to the present connection."""
     method = getattr(_K, name)
 
     def follow(self: Any, *args: object, **kwargs: object) -> Any:
@@ -73,7 +74,7 @@ def _following(name: str) -> Method:
 
 
 class ShellCursor(WatchedCursor):
-    """A cursor that follows its connection to where it was moved; until its next statement it keeps its rows."""
+    """A cursor that follows its connection after a switch; it keeps its rows until its next statement."""
 
     execute, executemany, callproc, mogrify = map(_following, ("execute", "executemany", "callproc", "mogrify"))
     copy_from, copy_to, copy_expert = map(_following, ("copy_from", "copy_to", "copy_expert"))
@@ -137,11 +138,11 @@ def _leave_block(struct: object) -> None:
 
 
 def _nothing() -> None:
-    """Stand in for a method."""
+    """Do nothing, in place of a method."""
 
 
 class SwappableConnection(Watched):
-    """One that can be moved to another physical connection."""
+    """A connection that can be moved to another physical connection."""
 
     _instrumented_wrapper_cursors = (ShellCursor, NamedShellCursor)
 
@@ -163,7 +164,7 @@ class SwappableConnection(Watched):
 def _made_of_lost(
     live: Any, cursor_factory: Any, name: Any = None, withhold: object = False, scrollable: object = None
 ) -> Any:
-    """Make a cursor as psycopg2 does, which refuses where it knows of a loss: a statement is to find that."""
+    """Create a cursor of a lost connection, which psycopg2 refuses: the next statement is to find the loss."""
     cursor = cursor_factory(live, name)
     cursor.withhold, cursor.scrollable = withhold, scrollable
     return cursor
@@ -174,7 +175,7 @@ _OWN: Final = ("close", "cursor", "cursor_factory", "string_types", "binary_type
 
 
 def _delegate(name: str, member: Any) -> Any:
-    """Return what asks the struct that has the physical connection."""
+    """Return a method that calls the struct with the physical connection."""
     if name in _WITHOUT_ARGUMENTS:
         return _delegate_alone(name, member)
     if type(member).__name__ == "method_descriptor":
@@ -192,7 +193,7 @@ def _delegate(name: str, member: Any) -> Any:
 
 
 def _delegate_alone(name: str, member: Any) -> Any:
-    """Return a method that asks the struct that has the physical connection, and takes no arguments."""
+    """Return a method without arguments that calls the struct with the physical connection."""
 
     def method(self: Any) -> Any:
         return member(self.__dict__.get(DELEGATE) or self)
@@ -239,7 +240,7 @@ def _rebind(cursor: Any, live: Any) -> None:
 def kept_by(construct: Callable[[Any, Any], object]) -> int:
     """Measure how many references a cursor's constructor keeps to the connection that it replaces (CPython).
 
-    The connection is connected to nothing. What is kept of it is given back.
+    The connection is not connected. The references are released.
     """
     if sys.implementation.name != "cpython":
         return 0
@@ -293,13 +294,13 @@ combined: Any = functools.lru_cache(256)(_combined)  # an app may make its class
 
 
 def _kind_of(theirs: type[Any]) -> type[_Like]:
-    """Return `_Like`, or one that is of the app's own metaclass too."""
+    """Return `_Like`, or a subclass of it and the app's own metaclass."""
     kind = type(theirs)
     return _Like if issubclass(_Like, kind) else type(kind.__name__, (_Like, kind), {})
 
 
 def is_left_alone(factory: object) -> bool:
-    """Tell whether connections of a class are not ours: those for replication have no statements."""
+    """Return True for classes that are not instrumented: replication connections have no statements."""
     return isinstance(factory, type) and issubclass(factory, _psycopg.ReplicationConnection)
 
 

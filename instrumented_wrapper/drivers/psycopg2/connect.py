@@ -66,7 +66,7 @@ def _asked_for(dsn: object, keywords: dict[str, Any]) -> Site:
 
 
 class Extensions:
-    """``psycopg2.extensions`` as ``connect`` sees it, also one that the app has imported before it was patched."""
+    """``psycopg2.extensions`` as ``connect`` sees it, even if the app imported it before it was patched."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -134,13 +134,13 @@ def _redirected(dsn: str, address: Address | None, seconds: float) -> str:
 
 
 def _may_switch(record: Record, given: dict[str, Any]) -> bool:
-    """Which hosts a service has is known when its connection is there."""
+    """Return True if the connection may switch. The hosts of a service are known only once it is connected."""
     by_service = bool(given.get("service") or os.environ.get("PGSERVICE"))
     return record.would_switch(hosts_of(given, os.environ)) or (by_service and record.options.failover == "auto")
 
 
 def _born(record: Record, connection: object, spans: QuerySpans) -> None:
-    """What is done to a connection from now on is the app's doing."""
+    """Mark the connection as the app's: changes from now on are not part of the baseline."""
     if KEY not in connection.__dict__ and ADAPTER.socket(connection) is not None:  # a function of the app's has made it
         record.belongs_to(connection)
         ADAPTER.attach(record, connection)
@@ -151,7 +151,7 @@ def _born(record: Record, connection: object, spans: QuerySpans) -> None:
 
 
 class _Unborn:
-    """Stands for a connection until there is one."""
+    """Stand for a connection that does not exist yet."""
 
 
 _unborn: ContextVar[Record | None] = ContextVar("unborn", default=None)

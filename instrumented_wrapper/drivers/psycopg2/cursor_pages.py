@@ -1,7 +1,7 @@
-"""Named cursors, which read from the server: pages have spans, rows have none.
+"""Named cursors, which read from the server: their pages have spans, their rows do not.
 
-A loop over a cursor gets the rows of a page from C alone. What else moves the cursor meanwhile ends that page for the
-loop, which then goes on from where the cursor is.
+A loop over a cursor gets the rows of a page from C alone. Anything else that moves the cursor meanwhile ends that page
+for the loop, which then continues from the cursor's position.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def stop_loop(cursor: object) -> None:
 
 
 def paging(spans: QuerySpans, size: Size, fetch: Method) -> Method:
-    """Return `fetch`, recorded as a page unless it asks for a single row."""
+    """Return `fetch`, recorded as a page unless it fetches a single row."""
     nobody = spans.nobody
 
     @functools.wraps(fetch)

@@ -11,6 +11,6 @@ class Psycopg2(SyncDriver):
     """`Driver` for psycopg2."""
 
     def detect_pooler(self, connection: object, like: object, deadline: float) -> Flow[bool]:
-        """Find out whether a pooler keeps the server session for `connection`."""
+        """Find out whether `connection` keeps its server session behind a pooler."""
         driver: Driver = self
         return pooler.detect_pooler(driver, connection, like, deadline)

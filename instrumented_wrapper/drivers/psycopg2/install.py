@@ -51,7 +51,7 @@ _K: Final[Any] = extensions.cursor
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch psycopg2. Returns what was done, for a user who asks."""
+    """Patch psycopg2; return a description of what was done."""
     if lacking := ", ".join(missing({psycopg2: ["connect", "_connect", "_ext", "_psycopg"]})):
         logger.warning("psycopg2 lacks %s: it is left alone", lacking)
         return f"left alone: it lacks {lacking}"
@@ -163,7 +163,7 @@ def _named_cursors(
 
 
 def _unless_idle(endings: EndWrappers, original: Method, call: Request) -> Method:
-    """A commit or rollback sends nothing where no transaction is open: nothing is looked at, told or repaired."""
+    """Skip all steps of a commit or rollback without an open transaction: it sends nothing."""
     watched = endings.slow(original, call)
 
     @functools.wraps(original)

@@ -1,7 +1,7 @@
-"""Texts sent by libpq itself, on the PGconn that psycopg2 shows for such a purpose (``connection.pgconn_ptr``).
+"""Send texts through libpq itself, on the PGconn that psycopg2 exposes for this purpose (``connection.pgconn_ptr``).
 
-psycopg2 begins a transaction before whatever it is asked to send; a question about settings must not. The functions
-are those of the very libpq that psycopg2 is linked with.
+psycopg2 begins a transaction before anything that it sends; a query of the wrapper must not. The functions are those of
+the very libpq that psycopg2 is linked with.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _pq: Final = _load()
 
 
 def missing_functions() -> list[str]:
-    """Return what is not to be found of libpq; empty where all is well."""
+    """Return the functions of libpq that cannot be found; empty if all exist."""
     return [name for name in _FUNCTIONS if name not in _pq]
 
 
@@ -66,9 +66,9 @@ def reported(pgconn: int, name: str, encoding: str) -> str | None:
 
 
 def listen(pgconn: int) -> bool:
-    """Take what came unasked, the end of the connection included; tell whether the server said that it ends it.
+    """Read unsolicited messages and the end of the connection; return True if the server announced that end.
 
-    psycopg2 is not told of that: of a connection that it knows to be lost its cursors could not read their rows.
+    psycopg2 does not learn of it: cursors of a connection that it knows to be lost cannot read their rows.
     """
     last_words = []
 
@@ -111,7 +111,7 @@ def send(pgconn: int, text: str, encoding: str) -> list[list[str | None]]:
 
 
 def _sent(pgconn: int, text: bytes) -> bool:
-    """Send a text; first take what is left of one whose answer nobody waited for to its end."""
+    """Send a text, after reading the rest of a response that nobody waited for."""
     if _pq["PQsendQuery"](pgconn, text):
         return True
     while result := _next(pgconn):
@@ -120,7 +120,7 @@ def _sent(pgconn: int, text: bytes) -> bool:
 
 
 def _next(pgconn: int) -> int | None:
-    """Return the next answer; None where there is none any more."""
+    """Return the next result, or None after the last one."""
     while _pq["PQisBusy"](pgconn):
         wait_for(_pq["PQsocket"](pgconn))
         if not _pq["PQconsumeInput"](pgconn):

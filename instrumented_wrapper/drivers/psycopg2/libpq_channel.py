@@ -1,4 +1,4 @@
-"""How PostgreSQL is talked with about settings on a connection of psycopg2: by libpq, and psycopg2 is told of it."""
+"""Query and set settings of PostgreSQL through libpq, and keep psycopg2's own state consistent."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ class Channel:
         return self._adapter.transaction_status(self._of(), self.record) == status
 
     def is_idle(self) -> bool:
-        """Tell whether no transaction is open."""
+        """Return True if no transaction is open."""
         return self._is(TransactionStatus.IDLE)
 
     def has_failed(self) -> bool:
-        """Tell whether the transaction that is open has failed."""
+        """Return True if the open transaction has failed."""
         return self._is(TransactionStatus.INERROR)
 
     def is_healthy(self) -> bool:
-        """Tell whether psycopg2 does not know of an end."""
+        """Return True unless psycopg2 knows that the connection has ended."""
         return not _closed.__get__(self._physical) and _status(self._physical) != _UNKNOWN
 
     def forget_prepared(self) -> None:
         """psycopg2 prepares nothing by itself."""
 
     def process(self) -> int:
-        """Return the process that libpq was told of."""
+        """Return the process that libpq was given at login."""
         return int(C.get_backend_pid(self._physical))
 
     def status(self, name: str) -> str | None:
@@ -98,7 +98,7 @@ class Channel:
             C.set_client_encoding(self._physical, reported)  # sends nothing where psycopg2 knows
 
     def where(self) -> tuple[object, ...]:
-        """Return what functions are known by: server and database."""
+        """Return the key of the cache of functions: server and database."""
         info = C.info.__get__(self._physical)
         return info.host, info.port, info.dbname
 

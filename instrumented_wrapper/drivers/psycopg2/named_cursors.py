@@ -1,7 +1,7 @@
-"""Named cursors: those that outlive their transaction (``withhold``), and those that a switch has left behind.
+"""Named cursors that outlive their transaction (``withhold``), and those whose session was replaced.
 
-A switch cannot carry a cursor. Another session may have one of the same name: its rows are not this one's, and closing
-this one does not close it.
+A switch cannot carry a cursor. The new session may have another cursor of the same name: its rows are not those of this
+one, and closing this one must not close it.
 """
 
 from __future__ import annotations

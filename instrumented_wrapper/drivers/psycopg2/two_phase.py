@@ -20,7 +20,7 @@ _IN_DOUBT: Final = Effects(outcome_unknown_if_lost=True)
 
 
 def beginning(original: Method) -> Method:
-    """``tpc_begin``: keep which transaction it is."""
+    """Wrap ``tpc_begin``: record the transaction's id."""
 
     @functools.wraps(original)
     def tpc_begin(self: Any, xid: object) -> None:
@@ -43,7 +43,7 @@ def preparing(original: Method) -> Method:
 
 
 def ending(original: Method) -> Method:
-    """``tpc_commit`` and ``tpc_rollback``: in another session one that was prepared goes by its name."""
+    """Wrap ``tpc_commit`` and ``tpc_rollback``: another session ends a prepared transaction by its name."""
 
     @functools.wraps(original)
     def end(self: Any, *xid: object) -> None:
@@ -64,7 +64,7 @@ def ending(original: Method) -> Method:
 
 
 def rolling_back(ended: Method, watched: Method) -> Method:
-    """``tpc_rollback``: one that is prepared is not rolled back by the end of its session."""
+    """Wrap ``tpc_rollback``: the end of its session does not roll back a prepared transaction."""
     open_one = watched(ended, Request.ROLLBACK)
     prepared = watched(ended, Request.STATEMENT, effects=lambda record, *xid: _IN_DOUBT)
 

@@ -76,7 +76,7 @@ class PyMySQL(ForPyMySQL):
         return (str(path), None) if path else (str(connection.host), int(connection.port))
 
     def database(self, connection: Any) -> str:
-        """Return what connecting asked for; PyMySQL encodes it on the way."""
+        """Return the database of the arguments of ``connect``, which PyMySQL encodes."""
         name = connection.db
         return name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
 
@@ -119,7 +119,7 @@ class PyMySQL(ForPyMySQL):
         return True
 
     def restored(self, connection: Any, record: Record, settings: Sequence[str]) -> None:
-        """PyMySQL encodes by what it was told last."""
+        """Restore the encoding: PyMySQL uses the last one that was set."""
         known = record.driver_state  # empty for what a switch leaves behind, which writes no more
         if known and any(name in settings for name in ENCODED):
             connection.charset, connection.collation = known["charset"], known["collation"]
@@ -148,7 +148,7 @@ class PyMySQL(ForPyMySQL):
         return new
 
     def key(self, connection: Any, record: Record) -> tuple[Any, ...]:
-        """Return who asks for which database; of the password only a number is kept."""
+        """Return the user and the database of the login; of the password only a hash is kept."""
         return (connection.user, connection.db, hash(bytes(connection.password)))
 
     def swap(self, connection: Any, other: Any) -> Any:
@@ -184,7 +184,7 @@ def _construct_like(connection: object, record: Record, given: dict[str, Any]) -
 
 
 def _is_stripped(connection: Any, new: Any) -> bool:
-    """PyMySQL 1.1 goes on in plain text where a server offers no TLS, also if the app requires it."""
+    """Return True if PyMySQL 1.1 continues in plain text where a server offers no TLS, even if the app requires it."""
     required = new.ssl and getattr(new, "_ssl_required", True)
     return bool(required and connection._secure and not new._secure)
 

@@ -127,7 +127,7 @@ def _nextset(calls: MethodWrappers, original: Method) -> Method:
 
 
 def _finalising(original: Method) -> Method:
-    """``SSCursor.__del__``: reads what is left to be read, whatever becomes of it; nothing is switched for that."""
+    """Wrap ``SSCursor.__del__``, which reads the remaining rows: it never starts a switch."""
 
     @functools.wraps(original)
     def __del__(self: Any) -> None:
@@ -202,7 +202,7 @@ def _connecting(original: Method) -> Method:
 
 
 def _authenticating(original: Method) -> Method:
-    """``Connection._request_authentication``: say that we understand what the server reports, where it can."""
+    """Wrap ``Connection._request_authentication``: announce session tracking, if the server supports it."""
 
     @functools.wraps(original)
     def _request_authentication(self: Any) -> None:
@@ -218,7 +218,7 @@ def _authenticating(original: Method) -> Method:
 
 
 def _connected(original: Method) -> Method:
-    """``Connection.set_character_set``, which comes first after a login: from then on changes are reported."""
+    """Wrap ``Connection.set_character_set``, the first call after a login: enable the reports of changes."""
 
     @functools.wraps(original)
     def set_character_set(self: Any, *args: object, **kwargs: object) -> None:

@@ -54,7 +54,7 @@ class SQLite(DriverAdapter):
         return SQLiteSettings(record, Channel(query, outside, self.error))
 
     def transaction_status(self, connection: object, record: Record) -> TransactionStatus:
-        """Tell whether a transaction is open; with ``autocommit=False`` one always is, and empty after a commit."""
+        """Return the status; with ``autocommit=False`` a transaction is always open, and empty after a commit."""
         if not _IN_TRANSACTION(connection):
             return TransactionStatus.IDLE
         return (
@@ -68,7 +68,7 @@ class SQLite(DriverAdapter):
         return False
 
     def is_closed(self, connection: object) -> bool:
-        """Tell whether it is closed; another thread than its own is not allowed to know."""
+        """Return True if the connection is closed, or this thread may not use it."""
         try:
             _ = _C.total_changes.__get__(connection)
         except sqlite3.ProgrammingError:
@@ -185,14 +185,14 @@ class Files(SyncDriver):
     """`Driver` for databases that are files: there is nowhere to go."""
 
     def replacement(self, connection: object, loss: Loss, deadline: float) -> Flow[Replacement]:
-        """Say so."""
+        """Raise: a file has no server that could take over."""
         raise NoServer(0, True, {("sqlite3", None): "has none, a database is a file"})
         yield  # a flow, without a step
 
 
 @contextmanager
 def _hidden(connection: object) -> Iterator[None]:
-    """While inside, the app's trace callback is told nothing that this thread does."""
+    """While inside, the app's trace callback does not see the statements of this thread."""
     hidden, this = connection.__dict__.get(HIDDEN), threading.get_ident()
     if hidden is None or this in hidden:
         yield
@@ -209,7 +209,7 @@ def _with(record: Record, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def readable(database: object) -> str:
-    """Return a file's name as the app gave it; of a URI what comes before its parameters, where a key may be."""
+    """Return a file's name as the app gave it; of a URI the part before its parameters, which may hold a key."""
     name = os.fspath(database) if isinstance(database, (str, bytes, os.PathLike)) else ""
     text = name.decode(errors="replace") if isinstance(name, bytes) else name
     return text.partition("?")[0] if text.startswith("file:") else text

@@ -1,7 +1,8 @@
-"""The classes of connections and cursors that are looked after: between the app's and the C classes, which are closed.
+"""The classes of instrumented connections and cursors, between the app's classes and the C classes, which are
+immutable.
 
-While patched they stand for ``sqlite3.Connection`` and ``sqlite3.Cursor``, so that whatever is derived from those, or
-made by calling them, is looked after too. They have nothing of their own: what they do is patched (`install`).
+While patched they replace ``sqlite3.Connection`` and ``sqlite3.Cursor``, so that subclasses and direct calls of those
+are instrumented too. They have no methods of their own: `install` patches them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _MOST: Final = 256  # classes of the app that are kept; others are combined anew
 
 
 class _Standing(ABCMeta):  # so that the app's classes may be abstract
-    """While one of ours stands for the C class, whatever is one of theirs is one of it."""
+    """Metaclass: while one of our classes replaces the C class, instances of the C class are instances of ours."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return type.__instancecheck__(_STANDS_FOR.get(cls, cls), instance)

@@ -29,7 +29,7 @@ class Maker:
         self._adapter, self._spans, self._options = adapter, spans, options
 
     def connect(self, original: Method) -> Method:
-        """``sqlite3.connect``: our class goes between the app's and the C class."""
+        """Wrap ``sqlite3.connect``: insert our class between the app's and the C class."""
 
         @functools.wraps(original)
         def connect(*args: object, **kwargs: object) -> Any:

@@ -111,7 +111,7 @@ def _cursor(original: Method) -> Method:
 
 
 def _tracing(original: Method) -> Method:
-    """The app's trace callback is told of the app's statements, not of what we ask."""
+    """Hide the wrapper's own statements from the app's trace callback."""
 
     @functools.wraps(original)
     def set_trace_callback(self: Any, /, *args: object, **kwargs: object) -> None:

@@ -1,6 +1,6 @@
 """The calls that run statements, and those that end transactions.
 
-There are no losses: a plain statement that nobody listens to only has to be known as such.
+SQLite has no losses: for a plain statement without a listener, only its effects have to be known.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _watched(cursor: object) -> Any:
 
 
 def _ends(connection: object) -> bool:
-    """Tell whether a transaction is open that ``commit`` would end; with ``autocommit=True`` it would not."""
+    """Return True if ``commit`` would end an open transaction; with ``autocommit=True`` it would not."""
     try:
         ours = not HAS_AUTOCOMMIT or C_CONNECTION.autocommit.__get__(connection) is not True
         return ours and bool(_in_transaction(connection))
