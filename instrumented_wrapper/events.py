@@ -127,6 +127,7 @@ class FailoverEnd(NamedTuple):
     """End of a `Failover`; `peer` is the new server or None, ``attempts`` the connections that were started.
 
     ``tried``: these by server and outcome; ``led_by``: where another connection looked for both, as it was marked.
+    ``transaction``: what became of an unknown one, where that was found out, and whether it may have run.
     """
 
     outcome: str
@@ -136,6 +137,8 @@ class FailoverEnd(NamedTuple):
     error: str | None = None
     tried: tuple[Attempts, ...] = ()
     led_by: object = None
+    transaction: str | None = None
+    may_have_run: bool = True
 
 
 Event = PristineFetch | Reset | Leak | Transfer | Failover

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
 from instrumented_wrapper.errors import Address
 
@@ -105,7 +105,7 @@ class Loss:
 
     Attributes:
         trigger: ``connection_lost``, ``demoted`` or ``requested``.
-        transaction: ``none``, ``rolled_back`` or ``unknown``.
+        transaction: ``none``, ``rolled_back``, ``unknown`` or, once that is found out, ``committed``.
         may_have_run: False only where nothing was sent, or all of it is certainly rolled back.
         refuse: leave the new session refusing everything until the app rolls back.
         silent: the app need not know, if all state was carried over.
@@ -113,6 +113,8 @@ class Loss:
         cause: what the driver raised.
         hosts: where to look, instead of the connection's own hosts.
         probe: ask each new session something before it is taken; where it is given settings, that is question enough.
+        resolve: returns a flow that finds out, on a new connection and before a deadline (monotonic seconds), what
+            became of an ``unknown`` transaction: ``committed``, ``rolled_back`` or ``unknown``. None: nothing can.
     """
 
     trigger: str = "connection_lost"
@@ -124,6 +126,16 @@ class Loss:
     cause: BaseException | None = None
     hosts: tuple[Address, ...] = ()
     probe: bool = True
+    resolve: Callable[[object, float], Any] | None = None
+
+    def resolved(self, transaction: str) -> Loss:
+        """Return the loss once it is known what became of its transaction.
+
+        A COMMIT that was carried out has succeeded; state of the session that could not be carried is told later.
+        """
+        committed = transaction == "committed"
+        ran = transaction != "rolled_back"
+        return replace(self, transaction=transaction, may_have_run=ran, silent=committed, later=committed, resolve=None)
 
 
 class NoServer(Exception):

@@ -45,6 +45,7 @@ class Options:
     failover_hosts: tuple[Address, ...] = ()
     failover_timeout: float = 60.0
     detection_timeout: float = 5.0
+    resolve_commits: bool = False
     traces: bool = True
     metrics: bool = True
     reset_on_return: str = "auto"
@@ -242,6 +243,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "failover_hosts": _hosts,
     "failover_timeout": _seconds,
     "detection_timeout": _seconds_or_none,
+    "resolve_commits": _boolean,
     "traces": _boolean,
     "metrics": _boolean,
     "reset_on_return": _on_return,

@@ -117,6 +117,7 @@ class Effects:
         streams: the client sends data for as long as it has some, without an answer in between.
         configured: it was sent before the app had the connection: what it sets is baseline.
         origin: where it was sent from, as telemetry marked it.
+        position: of a COMMIT: where its transaction was before it was sent, from which its outcome can be found out.
         sets: settings or savepoints are concerned, and not whole transactions only.
         only_sets: it does nothing but set settings, to values that the text shows.
         concerns_state: session state that is no setting may be made or ended.
@@ -142,6 +143,7 @@ class Effects:
     streams: bool = False
     configured: bool = False
     origin: object = None
+    position: object = field(compare=False, default=None)
     sets: bool = field(init=False, compare=False, default=False)
     only_sets: bool = field(init=False, compare=False, default=False)
     concerns_state: bool = field(init=False, compare=False, default=False)

@@ -43,13 +43,15 @@ def replace_lost(
     """
     if loss.transaction == "none":
         driver.apply_reports(connection)
-    this = _begin(driver, connection, session, loss, session.forget_residual(loss.transaction), seconds)
+    left = session.forget_residual(loss.transaction) if loss.resolve is None else ()
+    this = _begin(driver, connection, session, loss, left, seconds)
     with observe(_failover(this)) as observed:
         try:
             before = driver.peer(connection)
             new = yield from _switch(this)
         except BaseException as error:
             driver.abandon(connection)
+            _unresolved(this, loss)
             observed.outcome = _failed_end(this, error)
             if isinstance(error, Exception):
                 failure = _failure(this, error)
@@ -63,7 +65,8 @@ def replace_lost(
         after = driver.peer(connection)
         came_back = loss.trigger == "connection_lost" and (before.address, before.port) == (after.address, after.port)
         trigger = "session_ended" if came_back else loss.trigger
-        observed.outcome = FailoverEnd("success", trigger, after, new.attempts, tried=this.tried, led_by=new.led_by)
+        known = (this.loss.transaction, this.loss.may_have_run)
+        observed.outcome = FailoverEnd("success", trigger, after, new.attempts, None, this.tried, new.led_by, *known)
     return _news(this, new.address)
 
 
@@ -138,6 +141,8 @@ def _switch(this: Switch) -> Flow[Replacement]:
     session, new = this.session, None
     while new is None:
         new = yield from _try(this)
+    if this.resolved is not None:
+        this.loss = this.loss.resolved(this.resolved)
     if not session.options.transfer_session_state_on_switch:
         session.forget()
     session.refresh_changed()
@@ -153,6 +158,7 @@ def _try(this: Switch) -> Flow[Replacement | None]:
     this.tried = tuple(Tried((*this.tried, *new.tried)))
     new.attempts = this.attempts
     try:
+        yield from _resolve(this, new)
         yield from configure(this, new)
         if this.loss.refuse:
             yield partial(driver.abort_transaction, new)
@@ -168,6 +174,36 @@ def _try(this: Switch) -> Flow[Replacement | None]:
         return new
     yield from driver.pause(this.connection, seconds)
     return None
+
+
+def _resolve(this: Switch, new: Replacement) -> Flow[None]:
+    """Find out what became of a COMMIT whose answer was lost; the values to carry over are those after it.
+
+    Where the server that answered is lost as well, the next one has to agree.
+    """
+    if (resolve := this.loss.resolve) is None:
+        return
+    transaction = yield from resolve(new.connection, this.deadline)
+    if this.resolved is None:
+        this.resolved = transaction
+        _leave_transaction(this, transaction)
+    elif this.resolved != transaction:
+        this.resolved = "unknown"
+
+
+def _leave_transaction(this: Switch, transaction: str) -> None:
+    session = this.session
+    if transaction == "committed":
+        session.settle(for_good=True, idle=True)
+        transaction = "none"
+    this.not_restored = session.forget_residual(transaction)
+    this.missing = session.refusal.found if session.options.transfer_session_state_on_switch else ()
+
+
+def _unresolved(this: Switch, loss: Loss) -> None:
+    """The switch has failed: what the app gets says what is certain without it."""
+    if loss.resolve is not None and this.resolved is None:
+        _leave_transaction(this, loss.transaction)
 
 
 def _retire(this: Switch, old: Replacement, left_behind: Session) -> Flow[None]:
@@ -220,6 +256,7 @@ _OF_TRANSACTION = {
     "none": "no transaction was open",
     "rolled_back": "the transaction was rolled back",
     "unknown": "whether the transaction was committed is not known",
+    "committed": "the transaction was committed",
 }
 
 

@@ -26,6 +26,7 @@ class Switch:
     Attributes:
         not_restored: names of all state that it cannot carry.
         missing: those of them that the app has to set again before it may go on.
+        resolved: what became of a transaction whose COMMIT was lost, as the server of the new connection proves it.
     """
 
     driver: Driver
@@ -39,6 +40,7 @@ class Switch:
     tried: tuple[Attempts, ...] = ()
     in_handler: bool = False
     missing: tuple[str, ...] = ()
+    resolved: str | None = None
 
     def seconds(self) -> float:
         """Return how long it has lasted."""

@@ -23,6 +23,7 @@ class Capabilities:
         commits_implicitly: some statements commit the open transaction.
         runs_text_atomically: the statements of one text form one transaction, unless the text itself ends it.
         has_defaults: a setting can be reset without naming its value.
+        keeps_outcomes: another session can ask what became of a transaction, by an id that is known before its end.
     """
 
     rollback_undoes_set: bool
@@ -32,6 +33,7 @@ class Capabilities:
     commits_implicitly: bool
     runs_text_atomically: bool
     has_defaults: bool
+    keeps_outcomes: bool = False
 
 
 class Database(Protocol):

@@ -70,7 +70,7 @@ def _attributes(event: Event, outcome: Outcome | None, error: BaseException | No
     values = {DB_SYSTEM_NAME: event.peer.system, OURS + "driver": event.driver}
     if isinstance(event, Failover):
         end = outcome if isinstance(outcome, FailoverEnd) else FailoverEnd("failed", event.trigger, None, 0)
-        ours = {"trigger": end.trigger, "outcome": end.outcome, "transaction": event.transaction}
+        ours = {"trigger": end.trigger, "outcome": end.outcome, "transaction": end.transaction or event.transaction}
         return values | {OURS + name: value for name, value in ours.items()}
     if isinstance(event, PristineFetch):
         values[OURS + "setting"] = _family(event.setting)

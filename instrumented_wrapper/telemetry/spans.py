@@ -100,6 +100,9 @@ def _failover(span: Span, end: FailoverEnd, began: float) -> None:
     span.set_attribute(OURS + "outcome", end.outcome)
     span.set_attribute(OURS + "trigger", end.trigger)
     span.set_attribute(OURS + "attempts", end.attempts)
+    if end.transaction is not None:
+        span.set_attribute(OURS + "transaction", end.transaction)
+        span.set_attribute(OURS + "may_have_run", end.may_have_run)
     if isinstance(end.led_by, SpanContext):
         span.add_link(end.led_by)
     wall = time.time() - time.monotonic()

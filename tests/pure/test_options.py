@@ -38,6 +38,7 @@ VALUES = [
     ("detection_timeout", "0", 0.0),
     ("detection_timeout", 0, 0.0),
     ("detection_timeout", "2.5", 2.5),
+    ("resolve_commits", "on", True),
     ("reset_on_return", "auto", "auto"),
     ("reset_on_return", "Report", "report"),
     ("reset_on_return", "CLOSE", "close"),

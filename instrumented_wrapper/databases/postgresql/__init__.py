@@ -52,6 +52,7 @@ CAPABILITIES: Final = Capabilities(
     commits_implicitly=False,
     runs_text_atomically=True,
     has_defaults=True,  # RESET goes back to what the connection began with
+    keeps_outcomes=True,
 )
 UNNAMED: Final = CUSTOM
 NOT_CARRIED: Final = frozenset[str]()  # a setting means the same in each session

@@ -30,7 +30,7 @@ REPORTED: Final = {
 # A question is no transaction of the app's: it neither waits for a safe snapshot nor fails to serialize.
 _PLAIN: Final = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; "
 _SAVEPOINT: Final = "instrumented_wrapper"
-_ASKS: Final = re.compile(r"((?<=; )SELECT [ik], )")  # how each question begins that is asked outside a transaction
+_ASKS: Final = re.compile(r"((?:(?<=; )|^)SELECT [ik], )")  # how each question begins that brings rows, but SHOW
 SETTING, STATE, FUNCTION, SESSION = "setting", "state", "function", "session"
 
 

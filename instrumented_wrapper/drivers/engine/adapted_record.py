@@ -86,6 +86,8 @@ class Record(TrackedConnection):
         """
         if self.needs_slow_path or self.in_flight or self.chains or self.asked_read_only or self.on_server.open.levels:
             return True
+        if self.resolves_commits:
+            return True
         if self.residual.kinds:
             return clears
         self.end_unclear = False

@@ -13,8 +13,9 @@ from instrumented_wrapper import events
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.errors import FailoverError, again
-from instrumented_wrapper.statement import OF_TRANSACTIONS, Effects, Step
+from instrumented_wrapper.statement import COMMIT, OF_TRANSACTIONS, Effects, Step
 
+_COMMITS: Final = (Step(COMMIT),)
 _MAY_BE_STANDBY: Final = ("read-only", "standby", "prefer-standby")
 
 
@@ -89,6 +90,11 @@ def unread(record: TrackedConnection, steps: Sequence[Step]) -> tuple[str, ...]:
     """
     is_app = record.recording and not (record.off or record.internal or record.configuring)
     return record.on_server.unfetched(steps) if is_app else ()
+
+
+def reads_position(record: TrackedConnection, effects: Effects) -> bool:
+    """Return True if `effects` are a COMMIT alone, before which is read what its outcome is found out by."""
+    return record.resolves_commits and record.switchable and effects.steps == _COMMITS and not effects.several
 
 
 def note(record: TrackedConnection, effects: Effects) -> None:

@@ -24,6 +24,7 @@ from instrumented_wrapper.drivers.engine.loss_facts import OF_REQUEST, ends, fac
 from instrumented_wrapper.drivers.engine.partial_execution import has_run_in_part
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.drivers.registry import checkout_deadline
+from instrumented_wrapper.drivers.server_session import commits
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
@@ -81,6 +82,8 @@ class StatementFlow:
             and record.transaction_status in (TransactionStatus.IDLE, TransactionStatus.INTRANS)
         ):
             yield from self._read_first(connection, record, call, done)
+        if done is not None and decisions.reads_position(record, done):
+            done = yield from self._position_first(connection, record, call, done)
         if done is not None and done is not _NOTHING:
             decisions.note(record, decisions.attributed(record, done))
         generation = record.generation
@@ -124,6 +127,24 @@ class StatementFlow:
                 yield from self._repair(connection, record, replace(loss, cause=error), generation)
         finally:
             record.active_caller = caller_before
+
+    def _position_first(self, connection: object, record: Record, call: Request, effects: Effects) -> Flow[Effects]:
+        """Read where the transaction is, by which the outcome of its COMMIT can be found out; return this with it."""
+        if self._adapter.transaction_status(connection, record) != TransactionStatus.INTRANS:
+            return effects
+        generation, caller_before = record.generation, record.active_caller
+        record.active_caller = record.caller()
+        try:
+            position = yield from commits.read_position(self._driver, connection, record)
+        except self._adapter.raises as error:
+            if not self._adapter.is_lost(connection, error):
+                raise  # interrupted or too late: the transaction has failed, and a COMMIT would hide that
+            if loss := loss_rules.found_before_sending(facts_before(record, call, effects)):
+                yield from self._repair(connection, record, replace(loss, cause=error), generation)
+            return effects
+        finally:
+            record.active_caller = caller_before
+        return replace(effects, position=position)
 
     # --- after ---------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,8 @@ class TrackedConnection(Session, ABC):
         process: that of the server session, where a pooler keeps it for this connection; None: the one it was told of.
         successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         last_error: what the app was told of the last switch.
+        resolves_commits: before a COMMIT is sent, what is needed to find out its outcome is read.
+        commit_server: what was read of the present server for that; None: nothing yet.
         operations_wanted: telemetry wants the app's operations.
         alive_by_default: the driver turns the keepalive of its sockets on, unless the app has it do otherwise.
         spans_wanted: they have spans; False where another instrumentation makes these.
@@ -101,6 +103,7 @@ class TrackedConnection(Session, ABC):
         self.process: int | None = None
         self.successor: tuple[int, int] | None = None
         self.last_error: FailoverError | None = None
+        self.resolves_commits, self.commit_server = False, None
         self.operations_wanted, self.spans_wanted = False, True
         self.templates: SpanTemplates | None = None
 
@@ -167,6 +170,10 @@ class TrackedConnection(Session, ABC):
         self.templates, self.process = None, None
         self.shared = self.options.pooler == "transaction"
         self.poll, self.user_timeout, self.streams = never, 0, 0
+        self.commit_server = None
+        self.resolves_commits = (
+            self.options.resolve_commits and self.failover and self.can.keeps_outcomes and not self.internal
+        )
         if self.failover and descriptor is not None:
             self.poll = poll_of(descriptor)
             seconds, by_default = self.options.detection_timeout, self.alive_by_default

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.drivers.server_session import commits
 from instrumented_wrapper.errors import remembered
 from instrumented_wrapper.failover import Loss
 
@@ -34,6 +38,8 @@ def replace(
     Raises:
         FailoverError: what the app has to get, if there is something; kept for calls that go on with what is stale.
     """
+    if loss.transaction == "unknown" and (position := position_sent(record)) is not None:
+        loss = dataclasses.replace(loss, resolve=partial(commits.resolve, driver, connection, position))
     try:
         news = yield from flows.replace_lost(driver, connection, record, loss, seconds)
         replaced()
@@ -45,6 +51,11 @@ def replace(
             raise news from loss.cause
         finally:
             del news  # or this frame would keep it, and it this frame
+
+
+def position_sent(record: TrackedConnection) -> Any:
+    """Return where the transaction was whose COMMIT was sent and not answered, where that alone was sent."""
+    return record.in_flight[0].position if len(record.in_flight) == 1 else None
 
 
 def to_repair(

@@ -56,6 +56,8 @@ class StepFlow:
         with record.failing():
             if loss := steps.after(self._driver, self._flows, connection, record, step, error):
                 yield from self._repair(connection, record, loss)
+                if loss.transaction == "unknown":  # and nothing was raised: it was committed
+                    return None
             else:
                 yield from self.resync(connection, record)
                 record.finish(error)

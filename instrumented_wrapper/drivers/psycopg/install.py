@@ -73,7 +73,7 @@ def _observe(patches: Patches, options: Options, flows: Flows, spans: QuerySpans
 def _look_after(patches: Patches, flows: Flows, spans: QuerySpans) -> None:
     for name in SETTINGS:
         patches.close_over(BaseConnection, f"_set_{name}_gen", seams.setting(name, DRIVER, flows))
-    patches.close_over(BaseConnection, "_exec_command", statements.commanding(spans))
+    patches.close_over(BaseConnection, "_exec_command", statements.commanding(DRIVER, flows, spans))
     patches.close_over(BaseConnection, "_check_connection_ok", seams.checking)
     patches.close_over(ClientCursorMixin, "mogrify", statements.mogrifying)
     own_pgconn = vars(BaseCursor)["_pgconn"]

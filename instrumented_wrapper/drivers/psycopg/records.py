@@ -50,6 +50,7 @@ class Record(TrackedConnection):
         parameters: of libpq, where the app's own arguments are not known.
         reports_deferred: what the server has reported is to be noticed when the transaction has ended.
         settings_client: knows what the server reports by itself.
+        position: where the transaction is whose COMMIT, a text, is about to be sent.
         compared: the response with which the reported settings were last compared.
         wanted: the app's ``target_session_attrs``.
         pipeline_error: the error that statements of a lost pipeline get.
@@ -67,7 +68,7 @@ class Record(TrackedConnection):
         self.unfinished: Operation | None = None
         self.parameters: dict[str, Any] | None = None
         self.wanted = ""
-        self.compared = 0.0
+        self.compared, self.position = 0.0, None
         self.reports_deferred = False
         self.pipeline_error: FailoverError | None = None
         self.switchable = self.failover = self.would_switch(hosts)
@@ -176,6 +177,10 @@ class _Reporting:
     def is_idle(self) -> bool:
         """Return True if no transaction is open."""
         return (pgconn := self._pgconn()) is not None and bool(pgconn.transaction_status == TransactionStatus.IDLE)
+
+    def process(self) -> int:
+        """Return the process that the server has reported to libpq."""
+        return 0 if (pgconn := self._pgconn()) is None else int(pgconn.backend_pid)
 
     def status(self, name: str) -> str | None:
         """Return what the server reports of a setting."""

@@ -21,12 +21,14 @@ from instrumented_wrapper.databases.postgresql.tokens import folded
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.baseline import is_before_the_app
 from instrumented_wrapper.drivers.psycopg.generator_spans import implicit_begin
 from instrumented_wrapper.drivers.psycopg.query_text import EFFECTS, effects_of, named, readable, sent_text
 from instrumented_wrapper.drivers.psycopg.records import Record, encoding_of, record_of
+from instrumented_wrapper.drivers.server_session import commits
 from instrumented_wrapper.drivers.server_session.postgresql import with_calls
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
 
@@ -52,6 +54,10 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
             if type(query) is str and known.get(query, UNSEEN) is None:
                 return original(self, query)
             effects = effects_of(query if type(query) is str else sent_text(self, query))
+            if effects is not None and effects.outcome_unknown_if_lost and (record := record_of(self._conn)):
+                record.position = None
+                if decisions.reads_position(record, effects):
+                    return _position_first(driver, flows, self._conn, record, original(self, query))
             if effects is None or not effects.sets:
                 return original(self, query)
             given = sys._getframe(1).f_locals
@@ -60,6 +66,20 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
         return _start_query
 
     return make
+
+
+def _position_first(driver: Driver, flows: Flows, connection: Any, record: Record, go_on: Any) -> Any:
+    """Read where the transaction is, by which the outcome of its COMMIT can be found out; then go on."""
+    record.position = yield from _position(driver, flows, connection, record)
+    return (yield from go_on)
+
+
+def _position(driver: Driver, flows: Flows, connection: Any, record: Record) -> Any:
+    """Return where the transaction is; None where none is open, or a pipeline brings the answer too late."""
+    if connection._pipeline is not None or connection.pgconn.transaction_status != TransactionStatus.INTRANS:
+        return None
+    flow = commits.read_position(driver.within, connection, record)
+    return (yield from _unless_interrupted(flows.run_within(flow)))
 
 
 def _read_first(
@@ -106,9 +126,10 @@ def _unless_interrupted(question: Any) -> Any:
         QueryCanceled: it was; psycopg expects this one.
     """
     handled = sys.exc_info()[1]
-    yield from question
+    answer = yield from question
     if sys.exc_info()[1] is not handled:
         raise psycopg.errors.QueryCanceled("interrupted before the statement was sent")
+    return answer
 
 
 def _is_interrupted(error: BaseException) -> bool:
@@ -141,6 +162,8 @@ def converting(original: Method) -> Method:
         record = record_of(self._conn) if effects is not None else None
         if record is not None and effects.calls:
             effects = with_calls(record, effects)
+        if record is not None and effects is not None and effects.outcome_unknown_if_lost and record.position:
+            effects, record.position = replace(effects, position=record.position), None
         if record is not None and effects is not None:
             steps.note(
                 record, _exact(self, record, effects, converted) if effects.sets or effects.concerns_state else effects
@@ -229,7 +252,7 @@ def _of_many(effects: Effects, rows: Any) -> Iterator[Step]:
             yield Step(DOUBT, name if isinstance(name, str) else "", "executemany")
 
 
-def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
+def commanding(driver: Driver, flows: Flows, spans: QuerySpans) -> Callable[[Method], Method]:
     """``BaseConnection._exec_command``: the statements that psycopg sends by itself (BEGIN, COMMIT, SAVEPOINT)."""
     known, nobody = EFFECTS.known, spans.nobody
 
@@ -247,6 +270,8 @@ def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
             effects: Any = known.get(text, UNSEEN)
             if effects is UNSEEN:
                 effects = effects_of(text)
+            if effects is not None and record.resolves_commits and decisions.reads_position(record, effects):
+                return _commit(driver, flows, self, record, effects, original(self, text, result_format))
             if effects is not None:
                 is_plain = effects.is_plain and not record.needs_slow_path
                 record.in_flight.append(effects) if is_plain else steps.note(record, effects)
@@ -258,6 +283,13 @@ def commanding(spans: QuerySpans) -> Callable[[Method], Method]:
         return _exec_command
 
     return make
+
+
+def _commit(driver: Driver, flows: Flows, connection: Any, record: Record, effects: Effects, sending: Any) -> Any:
+    """Send a COMMIT of psycopg's own, with what its outcome can be found out by."""
+    position = yield from _position(driver, flows, connection, record)
+    steps.note(record, replace(effects, position=position))
+    return (yield from sending)
 
 
 def mogrifying(original: Method) -> Method:

@@ -198,6 +198,9 @@ class Reporting(Protocol):
     def is_idle(self) -> bool:
         """Return True if no transaction is open."""
 
+    def process(self) -> int:
+        """Return the process that the connection was told of."""
+
 
 class ReportedSettings:
     """The settings that PostgreSQL reports by itself, and the functions of a database.
@@ -235,6 +238,15 @@ class ReportedSettings:
         record.functions = FUNCTIONS.setdefault(self._place(), Functions())
         record.reported = self._reported
         self.keep_reported()
+
+    def version(self) -> int:
+        """Return the major version of the server; 0 where something in between does not report it."""
+        digits, _, _ = (self._status("server_version") or "").partition(".")
+        return int(digits) if digits.isdecimal() else 0
+
+    def process(self) -> int:
+        """Return the process that the connection was told of."""
+        return self._reporting.process()
 
     def _reported(self, name: str) -> str | None:
         spelled = questions.REPORTED.get(name)
