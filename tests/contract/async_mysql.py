@@ -22,7 +22,7 @@ class ForAsyncMySQL(ForMySQL):
     unknown_keyword_error = TypeError
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
     autocommit_sent = b"AUTOCOMMIT"
-    lacks = ForMySQL.lacks - {"pools"} | {"classes whose connect configures"}
+    lacks = ForMySQL.lacks - {"pools"} | {"classes whose connect configures", "COM_CHANGE_USER"}
 
     def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         return LOOP.call(function, *arguments, **keywords)
@@ -56,6 +56,10 @@ class ForAsyncMySQL(ForMySQL):
     def close(self, connection: Any) -> None:
         with suppress(self.error, OSError):  # bare as well: the server has gone
             self.call(connection.ensure_closed)
+
+    def descriptor(self, connection: Any) -> int:
+        transport = getattr(connection, "_transport", None) or connection._writer
+        return int(transport.get_extra_info("socket").fileno())
 
     def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
         async def execute() -> list[tuple[Any, ...]]:

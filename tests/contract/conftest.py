@@ -2,7 +2,7 @@
 
 import copy
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib import import_module
@@ -14,6 +14,7 @@ import pytest
 from servers import Proxy
 
 from . import drivers
+from .app import App
 from .driver import DriverUnderTest
 from .endpoint import Endpoint
 from .measured import Measured
@@ -91,6 +92,17 @@ def connect(driver: DriverUnderTest, site: Any) -> Iterator[Callable[..., Any]]:
             return connection
 
         yield connect
+
+
+@pytest.fixture
+def app(driver: DriverUnderTest, site: Any, connect: Callable[..., Any]) -> Callable[..., App]:
+    """Connect an app, in autocommit unless it says otherwise, to both servers or to these hosts."""
+
+    def app(*hosts: Any, options: Mapping[str, Any] | None = None, **keywords: Any) -> App:
+        given = {"autocommit": True, **keywords, **({"instrumented_wrapper": options} if options else {})}
+        return App(driver, site, connect(site.dsn(*hosts), **given))
+
+    return app
 
 
 @pytest.fixture

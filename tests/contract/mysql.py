@@ -36,6 +36,8 @@ class ForMySQL(Needs):
     round_trips = 1
     for_several: ClassVar[Mapping[str, Any]] = {}
     own_keywords: frozenset[str] = frozenset()
+    takes_files: ClassVar[Mapping[str, Any]] = {"local_infile": True}  # keywords for LOAD DATA LOCAL INFILE
+    no_database: ClassVar[Mapping[str, Any]] = {"database": ""}  # and for a connection that has chosen none
     lacks = frozenset(
         {
             *(
@@ -70,6 +72,10 @@ class ForMySQL(Needs):
     def close(self, connection: Any) -> None:
         with suppress(self.error):  # the test has closed it: these drivers mind
             connection.close()
+
+    def descriptor(self, connection: Any) -> int:
+        """Return that of its socket."""
+        raise NotImplementedError
 
     def was_reset(self, connection: Any, sent: bytes) -> bool:
         return b"SET @@session.`" in sent

@@ -16,6 +16,7 @@ class AioMySQL(ForAsyncMySQL):
     ended_error: ClassVar[type[Exception]] = aiomysql.OperationalError
     read_only_error = aiomysql.OperationalError
     closed_error: ClassVar[type[Exception]] = aiomysql.InterfaceError
+    lacks = ForAsyncMySQL.lacks | {"bytes as parameters"}  # with PyMySQL 1.2
 
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)

@@ -16,7 +16,7 @@ class AsyncMy(ForAsyncMySQL):
     ended_error: ClassVar[type[Exception]] = asyncmy.OperationalError
     read_only_error = asyncmy.OperationalError
     closed_error: ClassVar[type[Exception]] = asyncmy.InterfaceError
-    lacks = ForAsyncMySQL.lacks | {"finaliser"}
+    lacks = ForAsyncMySQL.lacks | {"finaliser", "LOAD DATA LOCAL"}
 
     def is_closed(self, connection: Any) -> bool:
         return bool(not connection.connected)

@@ -24,7 +24,8 @@ class MySQLConnector(ForMySQL):
     closed_error: ClassVar[type[Exception]] = mysql.connector.Error
     unknown_keyword_error = AttributeError
     own_keywords = frozenset({"failover"})
-    lacks = (ForMySQL.lacks - {"pools"}) | {"text with its parameters"}
+    takes_files: ClassVar = {"allow_local_infile": True}
+    lacks = (ForMySQL.lacks - {"pools"}) | {"text with its parameters", "session reports"}
     pool_timeout = mysql.connector.errors.PoolError
     pure = True
     connection: Any = MySQLConnection
@@ -62,6 +63,9 @@ class MySQLConnector(ForMySQL):
 
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.in_transaction)
+
+    def descriptor(self, connection: Any) -> int:
+        return int(connection._socket.sock.fileno())
 
     def is_closed(self, connection: Any) -> bool:
         return connection._socket.sock.fileno() < 0

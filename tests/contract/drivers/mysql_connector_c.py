@@ -11,9 +11,13 @@ class MySQLConnectorC(MySQLConnector):
     """mysql.connector.connect, with the C extension."""
 
     pure = False
-    lacks = MySQLConnector.lacks | {"batches from iterators", "waits that a signal ends"}
+    lacks = MySQLConnector.lacks | {"batches from iterators", "waits that a signal ends", "sockets in sight"}
     commit_sent, rollback_sent = b"commit", b"rollback"
     connection: Any = CMySQLConnection
+
+    def descriptor(self, connection: Any) -> int:
+        self.needs("sockets in sight")
+        return -1
 
     def is_closed(self, connection: Any) -> bool:
         return not connection._cmysql.ping()

@@ -17,7 +17,10 @@ class MySQLClient(ForMySQL):
     closed_error: ClassVar[type[Exception]] = MySQLdb.Error
     unknown_keyword_error = TypeError
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
-    lacks = ForMySQL.lacks | {"codes", "classes whose connect configures", "waits that a signal ends"}
+    lacks = ForMySQL.lacks | {
+        *("codes", "classes whose connect configures", "waits that a signal ends", "session reports"),
+        "text of any bytes",
+    }
 
     def open(self, **keywords: Any) -> Any:
         return MySQLdb.connect(**keywords)
@@ -27,6 +30,9 @@ class MySQLClient(ForMySQL):
         assert connection.get_autocommit() in (False, 0)
         for name in ("thread_id", "character_set_name", "get_host_info", "get_proto_info", "get_server_info"):
             assert getattr(connection, name)()
+
+    def descriptor(self, connection: Any) -> int:
+        return int(connection.fileno())
 
     def is_closed(self, connection: Any) -> bool:
         return not connection.open

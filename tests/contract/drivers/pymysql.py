@@ -22,6 +22,7 @@ class PyMySQL(ForMySQL):
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
     autocommit_sent = b"AUTOCOMMIT"
     for_several: ClassVar = {"client_flag": CLIENT.MULTI_STATEMENTS}
+    lacks = ForMySQL.lacks | {"COM_CHANGE_USER"}
 
     def open(self, **keywords: Any) -> Any:
         return pymysql.connect(**keywords)
@@ -44,6 +45,9 @@ class PyMySQL(ForMySQL):
 
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def descriptor(self, connection: Any) -> int:
+        return int(connection._sock.fileno())
 
     def is_closed(self, connection: Any) -> bool:
         return not connection.open

@@ -166,9 +166,9 @@ class MariaDB:
         """Tell whether the test comes to have no session on a server."""
         return guard.wait_until(lambda: not self.sessions(server), SECONDS)
 
-    def end_sessions(self, server: MariaDBServer | None = None) -> None:
-        """End them; return when they are gone."""
-        for session in (gone := self.sessions(server)):
+    def end_sessions(self, server: MariaDBServer | None = None, only: int | None = None) -> None:
+        """End them, or one of them; return when they are gone."""
+        for session in (gone := [only] if only else self.sessions(server)):
             with suppress(ServerError):  # it has ended by itself meanwhile
                 self.sql(f"KILL {session}", server)
         assert guard.wait_until(lambda: not {*gone} & {*self.sessions(server)}, SECONDS)

@@ -181,9 +181,9 @@ class PostgreSQL:
         """Tell whether the test comes to have no session on a server."""
         return guard.wait_until(lambda: not self.sessions(server), SECONDS)
 
-    def end_sessions(self, server: Server | None = None) -> None:
-        """End them; return when their processes are gone, and with them the last byte that they sent."""
-        gone = self.sessions(server)
+    def end_sessions(self, server: Server | None = None, only: int | None = None) -> None:
+        """End them, or one; return when their processes are gone, and with them the last byte that they sent."""
+        gone = [only] if only else self.sessions(server)
         for session in gone:
             self.sql(f"SELECT pg_terminate_backend({session})", server)
         assert guard.wait_until(lambda: not any(map(_runs, gone)), SECONDS)
