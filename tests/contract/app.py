@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from instrumented_wrapper import session_state
+from instrumented_wrapper import FailoverSuccessError, session_state
 
 from .driver import DriverUnderTest
 
@@ -33,6 +33,17 @@ class App:
     def lose(self) -> None:
         """End the session behind the app's back."""
         self.site.end_sessions(only=self.number())
+
+    def after_loss(self) -> tuple[str, ...]:
+        """Lose the session after a plain statement; return what the next one says is missing, and accept that."""
+        self.ask("SELECT 1")
+        self.lose()
+        try:
+            self.ask("SELECT 1")
+        except FailoverSuccessError as error:
+            self.mark_pristine()
+            return error.not_restored
+        return ()
 
     def switch(self, *address: Any) -> None:
         self.driver.verb("switch")(self.connection, *address)

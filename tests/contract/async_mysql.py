@@ -81,6 +81,9 @@ class ForAsyncMySQL(ForMySQL):
     def cursor(self, connection: Any) -> Any:
         return self.call(connection.cursor)
 
+    def unbuffered_cursor(self, connection: Any) -> Any:
+        return self.call(connection.cursor, self.module.cursors.SSCursor)
+
     def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
         return self.call(self._executed, cursor, sql)  # type: ignore[no-any-return]
 

@@ -75,6 +75,9 @@ class Needs:
         """Return what a handler is given for a connection of the app's."""
         return connection
 
+    def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        return function(*arguments, **keywords)
+
 
 class DriverUnderTest(Protocol):
     """One driver, sync or async."""
@@ -118,7 +121,7 @@ class DriverUnderTest(Protocol):
     def told(self, setting: str, value: Any) -> Any: ...
     def known(self, connection: Any) -> dict[str, tuple[Any, Any]]: ...
     def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-        """Call a function; await what it returns, on the driver's loop. Async drivers only."""
+        """Call a function; an async driver awaits what it returns, on a loop of its own."""
 
     def connect(self, dsn: Any, **keywords: Any) -> Any: ...
     def connect_subclass(self, dsn: Any, **settings: Any) -> Any:

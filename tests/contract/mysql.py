@@ -22,6 +22,7 @@ class ForMySQL(Needs):
     is_async, sites = False, (MariaDB, MySQL)
     site: type[Any]
     error: type[Exception]  # of all that the driver raises
+    unbuffered: type[Any]  # the class of cursors whose rows stay on the server
     aborted_error: ClassVar[type[Exception]] = FailoverSuccessError  # the server knows no such thing
     default: ClassVar = dict(zip(NAMES, (False, False, "REPEATABLE-READ"), strict=True))
     changed: ClassVar = dict(zip(NAMES, (True, True, "SERIALIZABLE"), strict=True))
@@ -49,6 +50,7 @@ class ForMySQL(Needs):
             ),
             "transactional settings",
             "refusal of serializable transactions on a standby",
+            "prepared cursors",
             *("pools", "pool callbacks", "pool checks", "pool timeouts"),
         }
     )
@@ -90,11 +92,20 @@ class ForMySQL(Needs):
     def cursor(self, connection: Any) -> Any:
         return connection.cursor()
 
+    def prepared_cursor(self, connection: Any) -> Any:
+        """Return a cursor whose statements the driver prepares."""
+        self.needs("prepared cursors")
+
+    def unbuffered_cursor(self, connection: Any) -> Any:
+        """Return a cursor whose rows stay on the server until they are fetched."""
+        return connection.cursor(self.unbuffered)
+
     def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
         cursor.execute(sql)
         rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
         while cursor.nextset():
-            pass
+            if cursor.description:
+                cursor.fetchall()
         return rows
 
     def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:

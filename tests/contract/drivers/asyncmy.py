@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import asyncmy
 import asyncmy.connection
+import asyncmy.cursors
 
 from ..async_mysql import ForAsyncMySQL
 

@@ -25,7 +25,7 @@ class MySQLConnector(ForMySQL):
     unknown_keyword_error = AttributeError
     own_keywords = frozenset({"failover"})
     takes_files: ClassVar = {"allow_local_infile": True}
-    lacks = (ForMySQL.lacks - {"pools"}) | {"text with its parameters", "session reports"}
+    lacks = (ForMySQL.lacks - {"pools", "prepared cursors"}) | {"text with its parameters", "session reports"}
     pool_timeout = mysql.connector.errors.PoolError
     pure = True
     connection: Any = MySQLConnection
@@ -43,6 +43,12 @@ class MySQLConnector(ForMySQL):
                 configure(self)
 
         return AppConnection(**self.keywords(dsn))
+
+    def prepared_cursor(self, connection: Any) -> Any:
+        return connection.cursor(prepared=True)
+
+    def unbuffered_cursor(self, connection: Any) -> Any:
+        return connection.cursor(buffered=False)
 
     def begin(self, connection: Any) -> None:
         connection.start_transaction()

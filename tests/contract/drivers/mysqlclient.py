@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import MySQLdb
+from MySQLdb.cursors import SSCursor
 
 from ..mysql import ForMySQL
 
@@ -10,7 +11,7 @@ from ..mysql import ForMySQL
 class MySQLClient(ForMySQL):
     """MySQLdb.connect."""
 
-    name, error = "MySQLdb", MySQLdb.Error
+    name, error, unbuffered = "MySQLdb", MySQLdb.Error, SSCursor
     operational_error, programming_error = MySQLdb.OperationalError, MySQLdb.ProgrammingError
     ended_error: ClassVar[type[Exception]] = MySQLdb.OperationalError
     read_only_error = MySQLdb.OperationalError

@@ -58,9 +58,6 @@ class PsycopgSync(Needs):
     pool_timeout = psycopg_pool.PoolTimeout
     block_methods = "__enter__", "__exit__"
 
-    def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-        return function(*arguments, **keywords)
-
     def connect(self, dsn: str, **keywords: Any) -> Any:
         return self.call(self.connection.connect, dsn, **keywords)
 

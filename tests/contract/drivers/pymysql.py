@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import pymysql
 from pymysql.connections import Connection
 from pymysql.constants import CLIENT, SERVER_STATUS
+from pymysql.cursors import SSCursor
 
 from ..driver import Callback
 from ..mysql import ForMySQL
@@ -13,7 +14,7 @@ from ..mysql import ForMySQL
 class PyMySQL(ForMySQL):
     """pymysql.connect."""
 
-    name, error = "pymysql", pymysql.err.Error
+    name, error, unbuffered = "pymysql", pymysql.err.Error, SSCursor
     operational_error, programming_error = pymysql.err.OperationalError, pymysql.err.ProgrammingError
     ended_error: ClassVar[type[Exception]] = pymysql.err.OperationalError
     read_only_error = pymysql.err.OperationalError
