@@ -35,7 +35,7 @@ of them, by the name that the app has given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -98,7 +98,7 @@ class ServerFacts:
     timeline: int
     started: int
     recovered: int | None
-    address: tuple[str | None, str | None]
+    address: tuple[str | None, str | None] = field(compare=False)  # a server may be reached on several
 
 
 @dataclass(frozen=True, slots=True)
