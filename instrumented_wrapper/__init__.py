@@ -23,6 +23,7 @@ from instrumented_wrapper.instrument import (
     uninstrument,
 )
 from instrumented_wrapper.snapshot import SessionState, SettingState
+from instrumented_wrapper.verification import verify_session, verify_session_async
 from instrumented_wrapper.version import VERSION as __version__
 
 __all__ = [
@@ -44,4 +45,6 @@ __all__ = [
     "switch",
     "switch_async",
     "uninstrument",
+    "verify_session",
+    "verify_session_async",
 ]

@@ -82,6 +82,16 @@ class Leak(NamedTuple):
     origins: tuple[object, ...] = ()
 
 
+class Drift(NamedTuple):
+    """Settings on the server have other values than those that are tracked: ``tracked``, or ``untracked`` ones."""
+
+    driver: str
+    peer: ServerAddress
+    signals: Signals
+    tracked: tuple[str, ...]
+    untracked: tuple[str, ...]
+
+
 class Transfer(NamedTuple):
     """Settings are applied to a new physical connection to `peer`."""
 
@@ -141,7 +151,7 @@ class FailoverEnd(NamedTuple):
     may_have_run: bool = True
 
 
-Event = PristineFetch | Reset | Leak | Transfer | Failover
+Event = PristineFetch | Reset | Leak | Drift | Transfer | Failover
 Outcome = Fetched | SettingsEnd | FailoverEnd
 Finish = Callable[[Outcome | None, BaseException | None], None]
 Listener = Callable[[Event], Finish | None]

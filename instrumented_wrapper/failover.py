@@ -18,6 +18,7 @@ SHARE_OF_ELAPSED: Final = 0.1  # a search that lasts asks ever more rarely: back
 LAST_ANSWERS: Final = 0.3  # seconds left to attempts under way once one server gave an answer that will not change
 RESET_TIMEOUT: Final = 1.0  # seconds that a reset may take
 STATEMENT_MARGIN: Final = 0.2  # seconds before that, a handler's own statements give up, and leave it time to end
+VERIFY_TIMEOUT: Final = 10.0  # seconds that a verification may take: nobody waits for a pool meanwhile
 FOLLOW_TIMEOUT: Final = 2.0  # seconds for a server that another connection found, before looking for another one
 ATTEMPT_TIMEOUT: Final = 5.0  # seconds for one attempt where the app gave no connect_timeout
 A_WHILE: Final = 0.2  # seconds after which whoever waits looks whether the app has closed its connection

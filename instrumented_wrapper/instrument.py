@@ -23,7 +23,7 @@ from instrumented_wrapper.drivers.registry import drop_all, know
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Operations
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.owners import driver_of, not_ours, thread_of, unwrapped
+from instrumented_wrapper.owners import driver_of, known_session, thread_of, tracked_session, unwrapped
 from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.self_test import missing
 from instrumented_wrapper.session import Session
@@ -259,7 +259,7 @@ def switch(connection: object, host: str | None = None, port: int | None = None)
         FailoverFailedError: nothing took over; the connection is as it was.
         FailoverSuccessError: it moved, but some state (`.not_restored`) could not be carried over.
     """
-    driver, session = _watched(connection, asynchronous=False)
+    driver, session = tracked_session(connection, asynchronous=False)
     connection = unwrapped(connection)
     driver.check_outside_transaction(connection, "switch()")
     runners.run(switching.before_switch(driver, connection, session))
@@ -273,7 +273,7 @@ async def switch_async(connection: object, host: str | None = None, port: int | 
     if (call := thread_of(connection)) is not None:
         await call(switch, unwrapped(connection), host, port)
         return
-    driver, session = _watched(connection, asynchronous=True)
+    driver, session = tracked_session(connection, asynchronous=True)
     connection = unwrapped(connection)
     driver.check_outside_transaction(connection, "switch_async()")
     await runners.run_async(switching.before_switch(driver, connection, session))
@@ -289,7 +289,7 @@ def _switch(driver: Driver, connection: object, session: Session, host: str | No
 
 
 def _reset(connection: object, asynchronous: bool) -> Flow[bool] | None:
-    driver, session = _known(connection, asynchronous)
+    driver, session = known_session(connection, asynchronous)
     connection = unwrapped(connection)
     if driver is None or session is None:
         return None
@@ -298,34 +298,10 @@ def _reset(connection: object, asynchronous: bool) -> Flow[bool] | None:
 
 
 def _mark(connection: object, asynchronous: bool) -> None:
-    driver, session = _known(connection, asynchronous)
+    driver, session = known_session(connection, asynchronous)
     connection = unwrapped(connection)
     if driver is not None and session is not None:
         session.mark_pristine(partial(driver.read, connection))
-
-
-def _known(connection: object, asynchronous: bool) -> tuple[Driver | None, Session | None]:
-    is_in_thread = thread_of(connection) is not None  # what the app holds is async, whatever the driver is
-    connection = unwrapped(connection)
-    driver = driver_of(connection)
-    if driver is None:
-        logger.debug("left alone: a connection of a driver that is not supported: %s", type(connection).__qualname__)
-        return None, None
-    if (is_in_thread or driver.is_async(connection)) is not asynchronous:
-        kind, other = ("an async", "without _async") if asynchronous else ("a sync", "ending in _async")
-        raise TypeError(f"expected {kind} connection, got {type(connection).__name__}: use the function {other}")
-    if (session := driver.session_of(connection)) is None:
-        logger.debug("made while nothing was instrumented, and left alone: a connection of %s", driver.name)
-    return driver, session
-
-
-def _watched(connection: object, asynchronous: bool) -> tuple[Driver, Session]:
-    driver, session = _known(connection, asynchronous)
-    if driver is None:
-        raise not_ours(unwrapped(connection))
-    if session is None:
-        raise RuntimeError("this connection was made while nothing was instrumented: call instrument() before connect")
-    return driver, session
 
 
 def report() -> _State:

@@ -5,14 +5,17 @@ Classes are matched by name (`supported`). No driver is imported, so this also w
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
 from instrumented_wrapper.drivers import Driver
+from instrumented_wrapper.session import Session
 from instrumented_wrapper.supported import driver_entries, driver_names, holders, thread_calls
 
+logger = logging.getLogger("instrumented_wrapper")
 _OF_CONNECTIONS: Final = ("cursor", "commit", "rollback", "close")  # PEP 249
 
 
@@ -67,6 +70,41 @@ def driver_of(connection: object) -> Driver | None:
 def not_ours(connection: object) -> TypeError:
     """Return the error of a verb that got no connection of a supported driver."""
     return TypeError(f"not a connection of {', '.join(driver_names())}: {type(connection).__name__}")
+
+
+def known_session(connection: object, asynchronous: bool) -> tuple[Driver | None, Session | None]:
+    """Return the driver and the session behind what the app holds; None where it is not supported, or not tracked.
+
+    Raises:
+        TypeError: not a connection, or one of the other kind: sync or async.
+    """
+    is_in_thread = thread_of(connection) is not None  # what the app holds is async, whatever the driver is
+    connection = unwrapped(connection)
+    driver = driver_of(connection)
+    if driver is None:
+        logger.debug("left alone: a connection of a driver that is not supported: %s", type(connection).__qualname__)
+        return None, None
+    if (is_in_thread or driver.is_async(connection)) is not asynchronous:
+        kind, other = ("an async", "without _async") if asynchronous else ("a sync", "ending in _async")
+        raise TypeError(f"expected {kind} connection, got {type(connection).__name__}: use the function {other}")
+    if (session := driver.session_of(connection)) is None:
+        logger.debug("made while nothing was instrumented, and left alone: a connection of %s", driver.name)
+    return driver, session
+
+
+def tracked_session(connection: object, asynchronous: bool) -> tuple[Driver, Session]:
+    """Return the same of a connection that has to be tracked.
+
+    Raises:
+        TypeError: not a connection of a supported driver, or one of the other kind: sync or async.
+        RuntimeError: it was made while nothing was instrumented.
+    """
+    driver, session = known_session(connection, asynchronous)
+    if driver is None:
+        raise not_ours(unwrapped(connection))
+    if session is None:
+        raise RuntimeError("this connection was made while nothing was instrumented: call instrument() before connect")
+    return driver, session
 
 
 def _driver_in(room: str) -> Driver | None:

@@ -21,6 +21,23 @@ class Assignment(NamedTuple):
     text: str | None
 
 
+class Expected(NamedTuple):
+    """The value that a setting on the server is expected to have; `at_baseline`: the app has not changed it."""
+
+    name: str
+    text: str | None
+    at_baseline: bool
+
+
+class Difference(NamedTuple):
+    """A setting whose value is another one than the tracked one; `is_tracked`: the session knows the setting."""
+
+    name: str
+    tracked: Any
+    actual: Any
+    is_tracked: bool = True
+
+
 class ServerAnswer(NamedTuple):
     """A server's answer: present values by name, and what the settings would be without any SQL."""
 

@@ -42,6 +42,7 @@ ABOVE = {
     "resets",
     "switching",
     "transfer",
+    "verification",
     "instrument",
     "instrumentor",
     "telemetry",
@@ -68,6 +69,7 @@ PURE = {
     "snapshot": set(),
     "savepoints": {"statement"},
     "plans": set(),
+    "drift": {"plans", "server_settings"},
     "server_settings": {"plans", "savepoints", "statement"},
     "security": {"databases", "errors", "savepoints", "server_settings", "statement"},
     "residual_state": {"databases", "statement"},
@@ -225,6 +227,7 @@ def test_drivers_know_nothing_of_whoever_uses_them(module):
         "resets",
         "switching",
         "transfer",
+        "verification",
         "instrument",
         "instrumentor",
         "telemetry",
@@ -245,6 +248,7 @@ def test_pools_know_no_driver(module):
         "resets",
         "switching",
         "transfer",
+        "verification",
         "instrument",
         "instrumentor",
         "telemetry",
@@ -266,7 +270,7 @@ def test_telemetry_knows_only_the_events(module):
     assert outside(module) <= {"opentelemetry"}
 
 
-@pytest.mark.parametrize("module", in_room("lifecycle", "leaks", "resets", "switching", "transfer"))
+@pytest.mark.parametrize("module", in_room("lifecycle", "leaks", "resets", "switching", "transfer", "verification"))
 def test_the_order_of_steps_knows_no_driver_no_database_and_no_telemetry(module):
     known = ours(module)
     assert not {room(name) for name in known} & {"databases", "telemetry", "instrument", "patching", "options"}

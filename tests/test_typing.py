@@ -35,6 +35,8 @@ from instrumented_wrapper import (
     switch,
     switch_async,
     uninstrument,
+    verify_session,
+    verify_session_async,
 )
 from instrumented_wrapper.states import SessionStateTransferHandlers as Handlers
 from opentelemetry.metrics import get_meter_provider
@@ -61,6 +63,8 @@ def use(connection: Any) -> str:
     switch(connection)
     switch(connection, "host")
     switch(connection, host="host", port=5432)
+    different: dict[str, tuple[Any, Any]] = verify_session(connection)
+    print(different)
     return f"{one} {pristine}"
 
 
@@ -68,6 +72,8 @@ async def use_async(connection: Any) -> None:
     await reset_session_async(connection)
     await mark_pristine_async(connection)
     await switch_async(connection, host="host", port=5432)
+    different: dict[str, tuple[Any, Any]] = await verify_session_async(connection)
+    print(different)
 
 
 def meet(connection: Any) -> None:

@@ -147,6 +147,13 @@ class Driver(Protocol):
         Returns the settings of which the pristine value was found, with that value.
         """
 
+    def verify(self, connection: object) -> Any:
+        """Ask the server for all that is tracked, outside a transaction. Changes nothing. May wait.
+
+        Returns the `Difference` of each setting whose value there is another one; None where this is not the time, or
+        not the session, to ask.
+        """
+
     def query(self, connection: object, text: str) -> Any:
         """Send a text, past all that is patched, and return its rows as text. May wait."""
 

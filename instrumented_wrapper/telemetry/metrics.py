@@ -11,6 +11,7 @@ from opentelemetry.semconv.attributes.db_attributes import DB_SYSTEM_NAME
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from instrumented_wrapper.events import (
+    Drift,
     Event,
     Failover,
     FailoverEnd,
@@ -39,14 +40,14 @@ def measuring(meter: Meter) -> Listener:
     """Return a listener that measures each event."""
     durations = {kind: _histogram(meter, *named) for kind, named in _DURATIONS.items()}
     settings = meter.create_counter(
-        OURS + "settings", "{setting}", "Settings that were reset, transferred or left behind"
+        OURS + "settings", "{setting}", "Settings that were reset, transferred, left behind, or not as they are tracked"
     )
 
     def listen(event: Event) -> Finish | None:
         if not event.signals.metrics:
             return None
-        if isinstance(event, Leak):
-            _count_leak(settings, event)
+        if isinstance(event, Leak | Drift):
+            _count_names(settings, event)
             return None
         started = time.perf_counter()
 
@@ -80,10 +81,16 @@ def _attributes(event: Event, outcome: Outcome | None, error: BaseException | No
     return values | ({ERROR_TYPE: code} if code else {})
 
 
-def _count_leak(settings: Counter, event: Leak) -> None:
-    for name in event.settings:
-        values = {"operation": "leak", "setting": _family(name), "outcome": "skipped"}
-        settings.add(1, {OURS + key: value for key, value in values.items()})
+def _count_names(settings: Counter, event: Leak | Drift) -> None:
+    """Count what has no duration; of a drift the outcome is whether the session knows the setting."""
+    if isinstance(event, Leak):
+        operation, found = "leak", {"skipped": event.settings}
+    else:
+        operation, found = "drift", {"tracked": event.tracked, "untracked": event.untracked}
+    for outcome, names in found.items():
+        for name in names:
+            values = {"operation": operation, "setting": _family(name), "outcome": outcome}
+            settings.add(1, {OURS + key: value for key, value in values.items()})
 
 
 def _count(settings: Counter, event: Event, end: SettingsEnd) -> None:

@@ -40,7 +40,7 @@ def tracing(tracer: Tracer) -> Listener:
     """Return a listener that makes a span of each event; while it lasts, it is the current one."""
 
     def listen(event: Event) -> Finish | None:
-        if not event.signals.traces:
+        if not event.signals.traces or type(event) not in _NAMES:
             return None
         span = tracer.start_span(_NAMES[type(event)], attributes=of_start(event), links=_links(event))
         began = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Final
 
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY, NOT_STATE
 from instrumented_wrapper.databases.postgresql.state import ADVISORY, HELD, LISTEN, PREPARED, TEMPORARY, clearing
-from instrumented_wrapper.plans import Assignment
+from instrumented_wrapper.plans import Assignment, Difference, Expected
 
 # Settings whose value the server reports whenever it changes (PostgreSQL's documentation, "Asynchronous Operations").
 REPORTED: Final = {
@@ -31,7 +31,7 @@ REPORTED: Final = {
 _PLAIN: Final = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED, NOT DEFERRABLE; "
 _SAVEPOINT: Final = "instrumented_wrapper"
 _ASKS: Final = re.compile(r"((?:(?<=; )|^)SELECT [ik], )")  # how each question begins that brings rows, but SHOW
-SETTING, STATE, FUNCTION, SESSION = "setting", "state", "function", "session"
+SETTING, STATE, FUNCTION, SESSION, OTHER = "setting", "state", "function", "session", "other"
 
 
 def survives_reset_all(name: str) -> bool:
@@ -154,6 +154,17 @@ def copied(text: str) -> str | None:
     return f"{before}COPY ({asks}{after}) TO STDOUT" if asks else None
 
 
+def differences(rows: Iterable[Sequence[str | None]], expected: Iterable[Expected]) -> tuple[Difference, ...]:
+    """Return what `verify` has found; a custom setting that is empty was never set, or is reset."""
+    tracked = {one.name: one.text for one in expected}
+    found = [(str(name), value, wanted) for kind, name, value, wanted in rows if kind in (SETTING, OTHER)]
+    return tuple(
+        Difference(name, tracked.get(name, wanted), value, name in tracked)
+        for name, value, wanted in found
+        if value != wanted and not ("." in name and not value and not wanted)
+    )
+
+
 ELSEWHERE: Final = "22012"  # division by zero: another process than the one that is meant
 
 _NAME: Final = 'pg_catalog.lower(name COLLATE pg_catalog."C")'
@@ -164,7 +175,7 @@ _RESET_VALUE: Final = (
     " THEN pg_catalog.set_config(name, NULL, true) ELSE reset_val END"
 )
 _ALL_SETTINGS: Final = (
-    f"SELECT '{SETTING}', {_NAME}, pg_catalog.current_setting(name, true), {_RESET_VALUE}"
+    f"{_NAME}, pg_catalog.current_setting(name, true), {_RESET_VALUE}"
     " FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'"
     f" AND name OPERATOR(pg_catalog.<>) ALL ({_array(NOT_STATE)})"
 )
@@ -198,7 +209,7 @@ def resync(names: Sequence[str], unknown: Sequence[str], functions: Sequence[str
     known = [name for name in names if name not in unknown]
     parts += [_settings(known, "NULL")] if known else []
     parts += [_functions(functions)] if functions else []
-    others = f"{_ALL_SETTINGS} AND {_NAME} OPERATOR(pg_catalog.<>) ALL ({_array(names)})"
+    others = f"SELECT '{SETTING}', {_ALL_SETTINGS} AND {_NAME} OPERATOR(pg_catalog.<>) ALL ({_array(names)})"
     parts += [_ALL_STATE, others] if everything else []
     last = sorted(unknown, key=IDENTITY.__contains__)
     last.sort(key="session_authorization".__eq__)  # to ask for its default ends the role, which is read before
@@ -218,6 +229,48 @@ _DEFAULT: Final = (
 def _settings(names: Sequence[str], default: str) -> str:
     asked = f"SELECT '{SETTING}', n, pg_catalog.current_setting(n, true), {default}"
     return f"{asked} FROM pg_catalog.unnest({_array(names)}) AS s(n)"
+
+
+def verify(expected: Sequence[Expected], converted: bool = True) -> str:
+    """Ask for the values of settings that differ, outside a transaction: rows of kind, name, value, expected value.
+
+    An expected value is converted as the server itself does it, by giving it to the setting for the time of this
+    question; only where its text is not the one of the present value, so that as a rule nothing is set.
+
+    Args:
+        expected: of the settings that are tracked; all others are expected to be at their default.
+        converted: False where the server has refused to convert one, so that texts are compared.
+    """
+    given = [one for one in expected if one.name != "role"]
+    role = [one for one in expected if one.name == "role"] or [Expected("role", "none", at_baseline=True)]
+    given += role  # no list has it; last, because the others need the rights of the present one
+    names = _array(one.name for one in given)
+    values = f"{names}, {_array(one.text for one in given)}, {_flags(one.at_baseline for one in given)}"
+    session = f"SELECT '{SESSION}', NULL, pg_catalog.pg_backend_pid()::pg_catalog.text, NULL"
+    others = (
+        f"SELECT '{OTHER}', {_ALL_SETTINGS} AND {_NAME} OPERATOR(pg_catalog.<>) ALL ({names})"
+        " AND setting OPERATOR(pg_catalog.<>) reset_val"
+    )
+    present = (  # with an OFFSET it is read before anything is set
+        f"SELECT n, v, b, pg_catalog.current_setting(n, true) AS c FROM unnest({values}) AS s(n, v, b) OFFSET 0"
+    )
+    tracked = f"SELECT '{SETTING}', n, c, {_CONVERTED if converted else 'v'} FROM ({present}) AS present"
+    cells = ", ".join(map(_armored, ("n", "v", "d")))
+    return f"{_PLAIN}SELECT k, {cells} FROM ({session} UNION ALL {others} UNION ALL {tracked}) AS found(k, n, v, d)"
+
+
+def _flags(values: Iterable[bool]) -> str:
+    return f"ARRAY[{', '.join(str(value).lower() for value in values)}]::pg_catalog.bool[]"
+
+
+# A setting that is not listed has the text that it was given.
+_CONVERTED: Final = (
+    "CASE WHEN c OPERATOR(pg_catalog.=) v THEN v"
+    " WHEN b AND n OPERATOR(pg_catalog.=) 'role' THEN pg_catalog.set_config(n, NULL, true)"
+    f" WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE {_NAME} OPERATOR(pg_catalog.=) n) THEN v"
+    f" WHEN b THEN (SELECT {_RESET_VALUE} FROM pg_catalog.pg_settings WHERE {_NAME} OPERATOR(pg_catalog.=) n)"
+    " ELSE pg_catalog.set_config(n, v, true) END"
+)
 
 
 # The body of a routine by the SQL standard (BEGIN ATOMIC) is not kept as text; an aggregate has functions for a body.

@@ -24,6 +24,7 @@ from instrumented_wrapper.drivers.server_session.postgresql import (
     assign_settings,
     query_settings,
     resync_settings,
+    verify_settings,
 )
 from instrumented_wrapper.plans import Assignment
 
@@ -222,6 +223,10 @@ class AsyncTalking(PostgreSQLSettings):
     def resync(self) -> Any:
         """Query everything uncertain and update the session."""
         return _driven(resync_settings(self._asyncpg))
+
+    def verify(self) -> Any:
+        """Ask for all that is tracked."""
+        return _driven(verify_settings(self._asyncpg))
 
 
 async def _driven(gen: Generator[Awaitable[Any], Any, Result]) -> Result:

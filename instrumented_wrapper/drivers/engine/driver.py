@@ -106,6 +106,9 @@ class AdaptedDriver(TrackedDriver):
     def resync(self, connection: object) -> Any:
         return self._run(self._internal(connection, lambda record: record.settings_client.resync()))
 
+    def verify(self, connection: object) -> Any:
+        return self._run(self._internal(connection, lambda record: record.settings_client.verify()))
+
     def query(self, connection: object, text: str) -> Any:
         return self._run(self._internal(connection, lambda record: self._adapter.query(connection, text)))
 

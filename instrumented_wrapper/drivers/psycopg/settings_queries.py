@@ -25,6 +25,7 @@ from instrumented_wrapper.drivers.server_session.postgresql import (
     query_settings,
     resync_settings,
     show_settings,
+    verify_settings,
 )
 from instrumented_wrapper.plans import Assignment
 
@@ -78,6 +79,9 @@ class SettingsQueries:
 
     def resync(self, connection: object) -> Any:
         return self.waiting(connection, resync_settings(_Channel(connection)))
+
+    def verify(self, connection: object) -> Any:
+        return self.waiting(connection, verify_settings(_Channel(connection)))
 
     def query(self, connection: object, text: str) -> Any:
         return self.waiting(connection, _Channel(connection).send(text))

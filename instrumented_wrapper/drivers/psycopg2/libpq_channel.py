@@ -22,6 +22,13 @@ from instrumented_wrapper.plans import Assignment
 _UNKNOWN: Final = 4  # libpq's PGTransactionStatusType of a connection that is not there
 _BY_PSYCOPG2: Final = "default_transaction_read_only"
 _DATES: Final = "datestyle"
+_OWN: Final = (  # in autocommit, and when it connects
+    _BY_PSYCOPG2,
+    "default_transaction_isolation",
+    "default_transaction_deferrable",
+    _DATES,
+    "client_encoding",
+)
 _status: Final = vars(C)["get_transaction_status"]
 _closed: Final = vars(C)["closed"]
 _reported: Final = vars(C)["get_parameter_status"]
@@ -115,6 +122,11 @@ class Psycopg2Settings(PostgreSQLSettings):
         assigned = super().assign(self._readable(assignments, clears) if back else assignments, clears, back)
         self._psycopg2.encode()
         return assigned
+
+    def verify(self) -> Any:
+        """Ask for all that is tracked; what psycopg2 itself sets for its attributes is no difference."""
+        found = super().verify()
+        return found and tuple(one for one in found if one.is_tracked or one.name not in _OWN)
 
     def _readable(self, given: Sequence[Assignment], clears: Sequence[str]) -> list[Assignment]:
         """Dates go back to what psycopg2 had set, not to the server's default."""

@@ -64,6 +64,13 @@ class SettingsClient(Protocol):
     def resync(self) -> Any:
         """Query everything uncertain and update the session; return pristine `Values` that were read. May wait."""
 
+    def verify(self) -> Any:
+        """Ask for all that is tracked, outside a transaction. Changes nothing. May wait.
+
+        Returns the `Difference` of each setting whose value is another one; None where this is not the time, or not
+        the session, to ask.
+        """
+
     def with_functions(self, effects: Effects) -> Effects | None:
         """Add the known effects of the functions that a statement calls; return None if no effect remains."""
 

@@ -12,13 +12,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.databases.mysql import questions, tracking
+from instrumented_wrapper.databases.mysql.comparing import is_same
 from instrumented_wrapper.databases.mysql.settings import COMPLETION, TIMESTAMP, chains
 from instrumented_wrapper.databases.mysql.state import UNNAMED, USER_VARIABLES
+from instrumented_wrapper.drift import expected_settings
 from instrumented_wrapper.drivers import Assigned, Flow, Refused
 from instrumented_wrapper.drivers.server_session import Values
 from instrumented_wrapper.drivers.server_session.reports import Reports, runs_code
-from instrumented_wrapper.plans import Assignment, ServerAnswer
+from instrumented_wrapper.plans import Assignment, Difference, ServerAnswer
 from instrumented_wrapper.savepoints import ANY
 from instrumented_wrapper.statement import BEGIN, COMMIT, DOUBT, ROLLBACK, SET, UNSEEN, Effects, Step
 
@@ -168,6 +171,21 @@ class MySQLSettings(Reports):
         self._variables.settle(before)
         record.refresh_changed()
         return {name: default for name, default in defaults.items() if known.knows(name)}
+
+    def verify(self) -> Any:
+        return self._channel.run(self._verify())
+
+    def _verify(self) -> Flow[tuple[Difference, ...]]:
+        record = self._channel.record
+        expected = [one for one in expected_settings(record.on_server) if one.name not in self._own]
+        actual = yield from self._query(questions.query_settings, tuple(one.name for one in expected))
+        found = [one for one in expected if not is_same(one.name, one.text, actual[one.name])]
+        if record.generation > 1:  # the baseline of a server that took over is its own
+            names = tuple(one.name for one in found if one.at_baseline)
+            defaults = yield from self._query(questions.defaults, names)
+            found = [one for one in found if not (one.name in defaults and defaults[one.name] == actual[one.name])]
+        shown = mysql.shown
+        return tuple(Difference(n, shown(n, text), shown(n, actual[n])) for n, text, _ in found)
 
     def with_functions(self, effects: Effects) -> Effects | None:
         """Add what has to be read: texts in another collation and, if anything may have been set, everything that

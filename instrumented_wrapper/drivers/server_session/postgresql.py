@@ -15,9 +15,10 @@ from instrumented_wrapper.databases.postgresql.known_functions import Functions
 from instrumented_wrapper.databases.postgresql.questions import readable
 from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.databases.postgresql.state import CUSTOM, PREPARED
+from instrumented_wrapper.drift import expected_settings
 from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.server_session import Rows, Values
-from instrumented_wrapper.plans import Assignment, ServerAnswer
+from instrumented_wrapper.plans import Assignment, Difference, ServerAnswer
 from instrumented_wrapper.savepoints import ANY
 from instrumented_wrapper.statement import DOUBT, Effects, Step
 
@@ -143,6 +144,22 @@ def resync_settings(channel: Channel) -> Generator[Any, Any, Values]:
     record.functions.learn(functions, bodies)
     _ask_further(record)
     return {name: default for name, default in defaults.items() if known.knows(name)}
+
+
+def verify_settings(channel: Channel) -> Generator[Any, Any, tuple[Difference, ...] | None]:
+    """Ask whether the settings are as they are tracked; None where this is not the time, or not the session, to ask."""
+    if not channel.is_idle():
+        return None
+    expected = expected_settings(channel.record.on_server)
+    try:
+        answer = yield from channel.send(questions.verify(expected))
+    except channel.error:
+        if not channel.is_healthy():
+            raise
+        answer = yield from channel.send(questions.verify(expected, converted=False))
+    rows = [[kind, *map(readable, cells)] for kind, *cells in answer]
+    _look_for_pooler(channel, next(row[2] for row in rows if row[0] == questions.SESSION))
+    return None if channel.record.shared else questions.differences(rows, expected)
 
 
 def _ask_further(record: Any) -> None:
@@ -321,6 +338,9 @@ class PostgreSQLSettings(ReportedSettings):
 
     def resync(self) -> Values:
         return _to_end(resync_settings(self._channel))
+
+    def verify(self) -> Any:
+        return _to_end(verify_settings(self._channel))
 
 
 def _to_end(gen: Generator[Any, Any, Result]) -> Result:

@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from instrumented_wrapper.databases import sqlite
+from instrumented_wrapper.drift import expected_settings
 from instrumented_wrapper.drivers import Assigned, Refused
 from instrumented_wrapper.drivers.server_session import Rows, Values
-from instrumented_wrapper.plans import Assignment, ServerAnswer
+from instrumented_wrapper.plans import Assignment, Difference, ServerAnswer
 from instrumented_wrapper.statement import Effects
 
 _OFF_MEANWHILE = ("read_only", "foreign_keys")  # they would stand in the way of a DROP
@@ -120,6 +121,13 @@ class SQLiteSettings:
         record = self._record
         record.apply_answer(ServerAnswer(self.query_settings(record.on_server.names_in_doubt()), {}), None)
         return {}
+
+    def verify(self) -> tuple[Difference, ...]:
+        """Ask for all that is tracked."""
+        expected = expected_settings(self._record.on_server)
+        actual = self.query_settings([one.name for one in expected])
+        found = [(name, text, actual[name]) for name, text, _ in expected if actual[name] != text]
+        return tuple(Difference(name, sqlite.shown(name, text), sqlite.shown(name, now)) for name, text, now in found)
 
     def with_functions(self, effects: Effects) -> Effects | None:
         """Return the effects of the text. What existed before belongs to the baseline, which a reset may need."""

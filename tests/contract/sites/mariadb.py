@@ -81,6 +81,54 @@ class MariaDB:
         ("SELECT GET_LOCK('held', 0)", "SELECT RELEASE_LOCK('other')"),
         ("SELECT GET_LOCK('held', 0), GET_LOCK('other', 0)", "SELECT RELEASE_LOCK('held')"),
     )
+    # spellings of which the server makes something else, or nothing else
+    sets_in_many_ways: Sequence[str] = (
+        "SET time_zone = '+02:00'",
+        "SET time_zone = SYSTEM",
+        "SET sql_mode = 'ansi_quotes,traditional'",
+        "SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION,STRICT_TRANS_TABLES'",
+        "SET sql_mode = ''",
+        "SET sql_mode = DEFAULT",
+        "SET @@session.sql_safe_updates = ON, sql_notes = 0",
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
+        "SET SESSION TRANSACTION READ WRITE",
+        "SET sql_mode = 'ANSI'",
+        "SET sql_mode = 'no_zero_date,No_Zero_In_Date'",
+        "SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci",
+        "SET NAMES latin1",
+        "SET CHARACTER SET utf8mb4",
+        "SET character_set_results = NULL",
+        "SET character_set_results = utf8",
+        "SET character_set_connection = 'UTF8MB4'",
+        "SET NAMES DEFAULT",
+        "SET innodb_lock_wait_timeout = 16",
+        "SET lock_wait_timeout = 1 + 1",
+        "SET foreign_key_checks = Off, unique_checks = FALSE",
+        "SET completion_type = 'no_chain'",
+        "SET sql_select_limit = 1000000",
+        "SET sql_select_limit = DEFAULT",
+        "SET group_concat_max_len = 2048",
+        "SET @a = 1, @b = 'text', @c = 1.50, @d = 1e3, @e = NULL, @f = -7, @g = X'6162'",
+        "SET @a = @a + 1, @`B` = CONCAT(@b, '!')",
+        "SET autocommit = 1",
+        "SET @@autocommit = OFF",
+        "USE app",
+    )
+    # a setting, what the app sets, what happens behind the wrapper's back, and what comes of it
+    unseen_changes: Sequence[tuple[str, str, str, Any]] = (
+        ("time_zone", "SET time_zone = '+02:00'", "SET time_zone = '+03:00'", "+03:00"),
+        ("sql_safe_updates", "SET sql_safe_updates = 1", "SET sql_safe_updates = 0", "0"),
+        ("sql_mode", "SET sql_mode = ANSI_QUOTES", "SET sql_mode = ''", ""),
+        ("@tenant", "SET @tenant = 'acme'", "SET @tenant = 'other'", "other"),
+        ("@tenant", "SET @tenant = 'acme'", "SET @tenant = NULL", None),
+        (
+            "isolation_level",
+            "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "READ-COMMITTED",
+        ),
+        ("database", "USE app", "USE information_schema", "information_schema"),
+    )
     tenant = "@tenant"
     sets_tenant = "SET @tenant = 'acme'"
     sets_tenant_too = (
@@ -151,6 +199,15 @@ class MariaDB:
 
     def sql(self, text: str, server: MariaDBServer | None = None) -> list[tuple[str | None, ...]]:
         return (server or self.cluster.primary).sql(text)
+
+    @staticmethod
+    def round_trips(proxy: Proxy) -> int:
+        """Return how many commands were sent: packets with the number 0."""
+        sent, commands = proxy.seen("client"), 0
+        while sent:
+            commands += sent[3] == 0
+            sent = sent[4 + int.from_bytes(sent[:3], "little") :]
+        return commands
 
     def sessions(self, server: MariaDBServer | None = None) -> list[int]:
         """Return the sessions that the test has on a server."""

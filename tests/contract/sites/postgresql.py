@@ -109,6 +109,65 @@ class PostgreSQL:
         ("SELECT pg_advisory_lock(42)", "SELECT pg_advisory_unlock_shared(42)"),
         ("SELECT pg_advisory_lock(n) FROM generate_series(1, 2) n", "SELECT pg_advisory_unlock(1)"),
     )
+    # spellings of which the server makes something else, or nothing else
+    sets_in_many_ways: Sequence[str] = (
+        "SET work_mem = '2048kB'",
+        "SET work_mem = 2048",
+        "SET work_mem TO DEFAULT",
+        "SET statement_timeout = '1min'",
+        "SET lock_timeout = 2.5e3",
+        "SET idle_in_transaction_session_timeout = '0.5 h'",
+        "SET enable_seqscan TO no",
+        "SET enable_seqscan = yes",
+        "SET jit = 'f'",
+        "SET random_page_cost = 1.10",
+        "SET seq_page_cost = '1e0'",
+        "SET search_path TO Shop,  public",
+        'SET search_path = "Shop", "$user", pg_catalog',
+        "SELECT set_config('search_path', 'a,b', false)",
+        "SET SCHEMA 'Shop'",
+        "SET TIME ZONE INTERVAL '+02:30' HOUR TO MINUTE",
+        "SET TIME ZONE 'utc'",
+        "SET TIME ZONE 3",
+        "SET TIME ZONE LOCAL",
+        "SET datestyle = german",
+        "SET DateStyle TO iso, ymd",
+        "SET intervalstyle = SQL_Standard",
+        "SET NAMES 'utf-8'",
+        "SET client_encoding TO latin1",
+        "RESET client_encoding",
+        "SET bytea_output = ESCAPE",
+        "SET client_min_messages = Debug",
+        "SET default_transaction_isolation = 'READ COMMITTED'",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, DEFERRABLE",
+        "SET extra_float_digits = '-2'",
+        "SET xmloption = content",
+        "SET application_name = 'a b''c'",
+        "SET app.tenant = acme",
+        'SET "app"."Region" = \'é\'',
+        "SET app.flag = on",
+        "RESET app.tenant",
+        "SELECT set_config('app.tenant', '', false)",
+        "SET ROLE NONE",
+        "SET plpgsql.variable_conflict = 'USE_COLUMN'",
+        "DO $$ BEGIN SET temp_buffers = '9MB'; SET gin_fuzzy_search_limit = 7; END $$",
+        "BEGIN; SET work_mem = '7MB'; SAVEPOINT a; SET work_mem = '8MB'; ROLLBACK TO a; COMMIT",
+        "BEGIN; SET work_mem = '70MB'; ROLLBACK",
+        "RESET ALL",
+    )
+    # a setting, what the app sets, what happens behind the wrapper's back, and what comes of it
+    unseen_changes: Sequence[tuple[str, str, str, Any]] = (
+        ("work_mem", "SET work_mem = '1MB'", "SET work_mem = '3MB'", "3MB"),
+        ("work_mem", "SET work_mem = '1MB'", "RESET work_mem", "4MB"),
+        ("work_mem", "RESET work_mem", "SET work_mem = '5MB'", "5MB"),
+        ("statement_timeout", "SELECT 1", "SET statement_timeout = '60s'", "1min"),
+        ("app.tenant", "SET app.tenant = 'acme'", "SET app.tenant = 'other'", "other"),
+        ("app.tenant", "SET app.tenant = 'acme'", "RESET app.tenant", ""),
+        ("search_path", "SET search_path = a", "SET search_path = a, b", "a, b"),
+        ("timezone", "SET TimeZone = 'Europe/Paris'", "SET TimeZone = 'UTC'", "UTC"),
+        ("role", "SELECT 1", "SET ROLE app", "app"),
+        ("role", "SET ROLE app", "RESET ROLE", "none"),
+    )
     tenant = "app.tenant"  # the name of security state, and what sets and shows it
     sets_tenant = "SET app.tenant = 'acme'"
     sets_tenant_too = (
@@ -167,6 +226,13 @@ class PostgreSQL:
 
     def sql(self, text: str, server: Server | None = None) -> list[tuple[str | None, ...]]:
         return (server or self.cluster.primary).sql(text, "app")
+
+    @staticmethod
+    def round_trips(proxy: Proxy) -> int:
+        """Return how often the server has said that it is ready, each time outside a transaction."""
+        ready = proxy.seen("server").count(b"Z\x00\x00\x00\x05")
+        assert proxy.seen("server").count(b"Z\x00\x00\x00\x05I") == ready
+        return ready
 
     def sessions(self, server: Server | None = None) -> list[int]:
         """Return the sessions that the test has on a server."""

@@ -14,6 +14,20 @@ class SQLite:
     servers = "tmp_path_factory"  # the fixture
     system = "sqlite"
     address: Mapping[str, Any] = MappingProxyType({})
+    sets_in_many_ways = (
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA Cache_Size(-4000)",
+        "PRAGMA main.synchronous = extra",
+        "PRAGMA secure_delete = FAST",
+        "PRAGMA temp_store = 'memory'",
+        "PRAGMA query_only = yes",
+        "PRAGMA query_only = 0",
+    )
+    # a setting, what the app sets, what happens behind the wrapper's back, and what comes of it
+    unseen_changes = (
+        ("foreign_keys", "PRAGMA foreign_keys = ON", "PRAGMA foreign_keys = OFF", "0"),
+        ("read_only", "PRAGMA query_only = ON", "PRAGMA query_only = OFF", False),
+    )
     in_effect = "PRAGMA query_only"
     changed_in_effect, default_in_effect = (1,), (0,)
 
