@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import KEY, watch
-from instrumented_wrapper.drivers.server_session.postgresql import ReportedSettings
+from instrumented_wrapper.drivers.server_session.reported_settings import ReportedSettings
 from instrumented_wrapper.errors import Address, FailoverError
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Operation, Site

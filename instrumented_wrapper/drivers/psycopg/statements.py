@@ -29,7 +29,7 @@ from instrumented_wrapper.drivers.psycopg.generator_spans import implicit_begin
 from instrumented_wrapper.drivers.psycopg.query_text import EFFECTS, effects_of, named, readable, sent_text
 from instrumented_wrapper.drivers.psycopg.records import Record, encoding_of, record_of
 from instrumented_wrapper.drivers.server_session import commits
-from instrumented_wrapper.drivers.server_session.postgresql import with_calls
+from instrumented_wrapper.drivers.server_session.reported_settings import with_calls
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
 
 Method = Callable[..., Any]

@@ -29,7 +29,7 @@ from instrumented_wrapper.drivers.psycopg.loss_facts import (
 )
 from instrumented_wrapper.drivers.psycopg.query_text import STATEMENTS, effects_of_step
 from instrumented_wrapper.drivers.psycopg.records import Record
-from instrumented_wrapper.drivers.server_session.postgresql import with_calls
+from instrumented_wrapper.drivers.server_session.reported_settings import with_calls
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.statement import Effects
