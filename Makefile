@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench mysql clean
+.PHONY: demo test check docs bench mysql clean
 
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
@@ -17,6 +17,10 @@ check: .venv/check
 	$(BIN)/mypy
 	$(BIN)/mypy examples/*.py examples/drivers/*.py
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# The documentation site, in site/: warnings, dead links among them, are errors.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # A real MySQL for the tests, where Debian's packages can be had; without it they are skipped.
 mysql:
@@ -36,4 +40,4 @@ bench: .venv/bench
 	@touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site dist .venv .pytest_cache .mypy_cache .ruff_cache

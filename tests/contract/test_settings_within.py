@@ -1,7 +1,7 @@
 """What code of the database sets while a statement runs: trigger, view, default, operator, aggregate, function.
 
 The text of the statement does not show it. What the server reports is seen wherever it is set, and so is what a
-function or an aggregate sets that the text calls. The rest is not seen: docs/drivers/psycopg.md says so.
+function or an aggregate sets that the text calls. The rest is not seen: docs/reference/drivers/psycopg.md says so.
 """
 
 from typing import Any

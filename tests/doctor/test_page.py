@@ -12,7 +12,7 @@ from servers import Cluster, PgBouncer, pgbouncer
 
 from .run import ROOT, doctor
 
-PAGE = (ROOT / "docs" / "doctor.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "doctor.md").read_text()
 APP = "import psycopg2, sqlite3\n\nsqlite3.connect(':memory:').close()\n"
 
 

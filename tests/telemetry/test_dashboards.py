@@ -27,7 +27,7 @@ from instrumented_wrapper import (
 from instrumented_wrapper.events import PristineFetch, ServerAddress, Signals, observe
 
 FOLDER = Path(__file__).parents[2] / "dashboards"
-PAGE = FOLDER.parent / "docs/finding-a-leak.md"
+PAGE = FOLDER.parent / "docs/how-to/finding-a-leak.md"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 WINDOWS = {"$__range": "5m", "$__rate_interval": "1m", "$__interval": "1m", "$job": "app", "$db_system": ".*"}
 WINDOWS |= {"$driver": "psycopg", "$server": ".*", "$pool": ".*"}

@@ -14,7 +14,7 @@ from receiver import Receiver
 
 orm = pytest.importorskip("sqlalchemy.orm")
 
-PAGE = (Path(__file__).parents[2] / "docs" / "finding-a-leak.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "finding-a-leak.md").read_text()
 CODE = dict(re.findall(r"<!-- (\S+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
 REPORT, ON = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 (LOGGED,) = re.findall(r"```text\n(.*?)\n```", PAGE, re.DOTALL)

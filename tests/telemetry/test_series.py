@@ -18,7 +18,7 @@ from instrumented_wrapper.telemetry.operations import SECONDS
 
 TENANTS = 2_500  # an SDK may keep 2,000 series of a metric
 NAME = "db.client.operation.duration"
-PAGE = Path(__file__).parents[2] / "docs/telemetry.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/telemetry.md"
 (VIEW,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "View(" in block)
 
 

@@ -36,11 +36,12 @@ OF_POSTGRESQL = (
 OF_MYSQL = ("SET @tenant = REPEAT('acme', 3000000)", "INSERT INTO retried SELECT LENGTH(@tenant) / 3000000")
 KINDS = [
     Kind("README.md", "running_cluster", "psycopg", "psycopg.OperationalError", *OF_POSTGRESQL),
+    Kind("docs/how-to/retrying.md", "running_cluster", "psycopg", "psycopg.OperationalError", *OF_POSTGRESQL),
     Kind("README.md", "running_cluster", "psycopg2", "psycopg2.OperationalError", *OF_POSTGRESQL),
-    Kind("docs/drivers/README.md", "running_mariadb", "pymysql", PYMYSQL, *OF_MYSQL),
-    Kind("docs/drivers/README.md", "running_mariadb", "MySQLdb", "MySQLdb.OperationalError", *OF_MYSQL),
+    Kind("docs/reference/drivers/README.md", "running_mariadb", "pymysql", PYMYSQL, *OF_MYSQL),
+    Kind("docs/reference/drivers/README.md", "running_mariadb", "MySQLdb", "MySQLdb.OperationalError", *OF_MYSQL),
     Kind(
-        "docs/drivers/README.md",
+        "docs/reference/drivers/README.md",
         "running_mariadb",
         "mysql.connector",
         "mysql.connector.errors.OperationalError",
@@ -49,7 +50,7 @@ KINDS = [
 ]
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.module)
+@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind.module} of {Path(kind.page).name}")
 def kind(request: pytest.FixtureRequest) -> Kind:
     try:
         import_module(request.param.module)
@@ -69,7 +70,7 @@ def loop_of(kind: Kind, **names: Any) -> Callable[..., Any]:
     """Return the function that a page shows, for a driver that it names."""
     (text,) = BLOCK.findall((ROOT / kind.page).read_text())
     first, error = kind.module.partition(".")[0], kind.error
-    spelled = PYMYSQL if kind.page.startswith("docs") else "psycopg.OperationalError"
+    spelled = PYMYSQL if kind.page.startswith("docs/reference") else "psycopg.OperationalError"
     assert spelled in text
     assert error in text or kind.module == "psycopg2"
     given = {first: import_module(first), "instrumented_wrapper": instrumented_wrapper, **names}

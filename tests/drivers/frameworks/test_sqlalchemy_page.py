@@ -14,7 +14,7 @@ from servers import Cluster
 sqlalchemy = pytest.importorskip("sqlalchemy")
 orm = pytest.importorskip("sqlalchemy.orm")
 
-PAGE = (Path(__file__).parents[3] / "docs" / "sqlalchemy.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "sqlalchemy.md").read_text()
 BLOCKS = re.findall(r"<!-- runs -->\n```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -31,7 +31,7 @@ def run(cluster: Cluster, number: int, chosen: str = "on") -> dict[str, Any]:
         "event": sqlalchemy.event,
         "mark_pristine": mark_pristine,
     }
-    exec(compile(BLOCKS[number], "docs/sqlalchemy.md", "exec"), names)
+    exec(compile(BLOCKS[number], "docs/how-to/sqlalchemy.md", "exec"), names)
     return names
 
 
