@@ -46,6 +46,7 @@ class Options:
     failover_timeout: float = 60.0
     detection_timeout: float = 5.0
     resolve_commits: bool = False
+    probe_after: float = 0.0
     traces: bool = True
     metrics: bool = True
     reset_on_return: str = "auto"
@@ -174,6 +175,15 @@ def _seconds_or_none(name: str, value: object) -> float:
         raise ConfigurationError(name, value, "a number of seconds above 0, or 0 to leave sockets alone") from None
 
 
+def _seconds_or_off(name: str, value: object) -> float:
+    if value is False or value == 0 or str(value).lower() in ("off", "0", "false", "no"):
+        return 0.0
+    try:
+        return _seconds(name, value)
+    except ConfigurationError:
+        raise ConfigurationError(name, value, "a number of seconds above 0, or off") from None
+
+
 def _drivers(name: str, value: object) -> tuple[str, ...]:
     names = tuple(_words(value)) if isinstance(value, (str, list, tuple)) else ()
     if names and all(driver in driver_names() for driver in names):
@@ -244,6 +254,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "failover_timeout": _seconds,
     "detection_timeout": _seconds_or_none,
     "resolve_commits": _boolean,
+    "probe_after": _seconds_or_off,
     "traces": _boolean,
     "metrics": _boolean,
     "reset_on_return": _on_return,

@@ -65,6 +65,9 @@ def all_checks(facts: Facts, options: Options | None) -> Iterator[Finding]:
         if not facts.detects and options.failover != "off" and options.detection_timeout:
             text = "has no effect on this system: a host that vanishes is found when its kernel gives the connection up"
             yield Finding("warning", "detection", f"{PREFIX}DETECTION_TIMEOUT", text)
+        if options.probe_after and options.failover == "off":
+            text = "has no effect: only connections whose loss leads to a failover are probed, and failover is off"
+            yield Finding("warning", "detection", f"{PREFIX}PROBE_AFTER", text)
         if not facts.with_databases:
             yield _failover(options)
 

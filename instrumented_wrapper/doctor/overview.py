@@ -109,6 +109,8 @@ def _options(options: Options) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, float) and not value:
+        return "off"
     return ",".join(map(_word, value)) or "-" if isinstance(value, tuple) else str(value).lower()
 
 

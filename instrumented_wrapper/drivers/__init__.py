@@ -54,6 +54,22 @@ class Assigned(NamedTuple):
         return done if name in self.done else "skipped" if name in self.own else "failed"
 
 
+class Probe(NamedTuple):
+    """A bare connection of the wrapper's own to a server; nobody else uses it, and nothing of it is observed.
+
+    Attributes:
+        session: an object of the driver, or of its client library.
+        descriptor: its socket, where the driver exposes it.
+    """
+
+    session: Any
+    descriptor: int | None
+
+
+class NoAnswer(Exception):
+    """A server did not answer a probe in time."""
+
+
 class Refused(Exception):
     """The server refused a setting.
 
@@ -192,6 +208,23 @@ class Driver(Protocol):
 
     def end(self, connection: object) -> None:
         """End the physical connection of a connection that its pool must discard."""
+
+    def open_probe(self, connection: object, address: Address, seconds: float) -> Flow[Probe | None]:
+        """Log in to a server as `connection` has; None where the server answers, but refuses the login.
+
+        Raises:
+            NoAnswer: it does not within so many seconds.
+        """
+
+    def ask_probe(self, probe: Probe, seconds: float) -> Flow[None]:
+        """Have the server execute a statement that does nothing; that it refuses it is an answer, too.
+
+        Raises:
+            NoAnswer: it does not answer within so many seconds.
+        """
+
+    def end_probe(self, probe: Probe) -> None:
+        """End the session of a probe."""
 
     def finish_work(self, connection: object) -> Any:
         """Commit what a handler left open. May wait."""

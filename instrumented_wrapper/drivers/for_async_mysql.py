@@ -246,6 +246,8 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
         kind: Any = type(connection)
         new = kind.__new__(kind)  # asyncmy's is compiled: `object.__new__` refuses it
         self.construct(new, *record.arguments.positional, **record.arguments.keywords)
+        if hasattr(new, "_loop"):
+            new._loop = asyncio.get_running_loop()  # a probe has one of its own
         flags = getattr(new, self.flags)
         if database is not None:
             new._db = database or None

@@ -135,6 +135,11 @@ def know(driver: Driver) -> None:
     _drivers[driver.name] = driver
 
 
+def driver_of(record: _Watched) -> Driver:
+    """Return the driver of a connection that is tracked."""
+    return _drivers[record.driver_name]
+
+
 def tracked(connection: object) -> tuple[Driver, TrackedConnection] | None:
     """Return the driver of a connection and its session; None if it is not tracked."""
     record = tracked_as(connection)

@@ -170,3 +170,9 @@ def test_process_in_which_nothing_is_patched() -> None:
     process = {"name": "app.py", "pid": 1, "active": False, **nothing}
     assert [finding.level for finding in judged(Program("python", 0, [process]))] == ["broken"]
     assert [finding.level for finding in judged(Program("python", 0, [process | {"active": True}]))] == ["warning"]
+
+
+def test_probes_without_failover() -> None:
+    environ = {"INSTRUMENTED_WRAPPER_FAILOVER": "off", "INSTRUMENTED_WRAPPER_PROBE_AFTER": "10"}
+    (finding,) = [finding for finding in found(environ=environ) if finding.check == "detection"]
+    assert "PROBE_AFTER" in finding.about

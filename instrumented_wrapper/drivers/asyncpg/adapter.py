@@ -188,11 +188,7 @@ class AsyncPG(AsyncAdapter):
 
     async def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect to one host with the app's own arguments; asyncpg itself looks for the role."""
-        host, port = address
-        given = {**record.arguments.keywords, "host": host, "port": port or record.driver_state["port"]}
-        if role:
-            given[ROLE] = role
-        new = await _connect(connection_class=type(connection), **given)
+        new = await self.open_bare(connection, record, address, role, seconds)
         try:
             for name, args, kwargs in record.driver_state.get(CODECS, {}).values():
                 await getattr(new, name)(*args, **kwargs)
@@ -202,6 +198,16 @@ class AsyncPG(AsyncAdapter):
             _terminate(new)
             raise
         return new
+
+    async def open_bare(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
+        """Connect without codecs and listeners, in the loop that runs."""
+        host, port = address
+        given = {**record.arguments.keywords, "host": host, "port": port or record.driver_state["port"]}
+        if role:
+            given[ROLE] = role
+        if "loop" in given:
+            given["loop"] = asyncio.get_running_loop()
+        return await _connect(connection_class=type(connection), **given)
 
     async def checked(self, connection: Any, role: str, asks: bool) -> bool | None:
         """Send a query: asyncpg knows the kind of server, but an endpoint may accept a login and then serve nobody."""

@@ -150,11 +150,26 @@ class Record(TrackedConnection):
 
     def track_physical(self, connection: object) -> None:
         """Watch another physical connection for an end that the server announces."""
-        self.moved_to(self.adapter.socket(connection) if self.failover else None)
         self.seen, self.transaction_status = None, TransactionStatus.IDLE
+        self.moved_to(self.adapter.socket(connection) if self.failover else None)
         self.used = self.begun = self.resync_next = self.loss_reported = self.is_prepared = False
         self.settings_client.moved()
         self.refresh()
+
+    def server(self) -> Address:
+        """Return where the physical connection leads."""
+        watched = self.connection()
+        at = ServerAddress("", "", "", None) if watched is None else self.adapter.peer(watched, self)
+        return at.address, at.port
+
+    def is_waiting(self, connection: object) -> bool:
+        """Return True if a call is under way: its thread has the lock."""
+        if not self.use_lock.acquire(blocking=False):
+            return True
+        try:
+            return self.adapter.is_streaming(connection)
+        finally:
+            self.use_lock.release()
 
     def poll_for(self, connection: object) -> Callable[[int], Any]:
         """Return a function that looks whether the server has sent something unasked."""

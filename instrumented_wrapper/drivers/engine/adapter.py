@@ -139,6 +139,14 @@ class DriverAdapter(Protocol):
             Exception: the driver's.
         """
 
+    def open_bare(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
+        """Return a new connection with the same login, of any state. May wait.
+
+        Raises:
+            Exception: the driver's.
+        """
+        return self.open(connection, record, address, role, seconds)
+
     def checked(self, connection: object, role: str, asks: bool) -> Any:
         """Return whether the server of a new connection is a standby. May wait.
 

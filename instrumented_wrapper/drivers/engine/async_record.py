@@ -98,6 +98,10 @@ class AsyncRecord(Record):
         """Return a function that looks whether the server has sent something unasked; the event loop reads it first."""
         return self.adapter.poll(connection)
 
+    def is_waiting(self, connection: object) -> bool:
+        """Return True if a task has a call under way."""
+        return bool(self.active_caller) or self.task_lock.locked() or self.adapter.is_streaming(connection)
+
     def became_foreign(self) -> None:
         """This is a forked child: the connection is the parent's."""
         super().became_foreign()

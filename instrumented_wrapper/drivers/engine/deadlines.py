@@ -76,9 +76,14 @@ def silence(descriptor: int | None) -> None:
         os.close(dead)
 
 
+def is_same(descriptor: int, inode: int) -> bool:
+    """Return True if a descriptor is that of the same socket as before."""
+    return _inode(descriptor) == inode
+
+
 def shut_if_same(descriptor: int, inode: int) -> None:
     """Shut a socket, unless it was closed and another one has its descriptor now."""
-    if _inode(descriptor) == inode:
+    if is_same(descriptor, inode):
         shut(descriptor)
 
 

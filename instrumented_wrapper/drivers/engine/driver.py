@@ -11,17 +11,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from weakref import ref
 
-from instrumented_wrapper.drivers import Flow, Replacement
+from instrumented_wrapper.drivers import Flow, NoAnswer, Probe, Replacement
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
 from instrumented_wrapper.drivers.engine.deadlines import silence
-from instrumented_wrapper.drivers.engine.race import Opening
+from instrumented_wrapper.drivers.engine.race import SILENT, Opening
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import (
+    ANY,
     Contest,
     find,
     target_of,
@@ -40,6 +41,8 @@ from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.session import Session
+
+_QUESTION: Final = "SELECT 1"  # of a probe: any answer will do
 
 
 class AdaptedDriver(TrackedDriver):
@@ -195,6 +198,34 @@ class AdaptedDriver(TrackedDriver):
     def _close(self, connection: object) -> None:
         with contextlib.suppress(Exception):  # nobody wants it any more
             self._adapter.shut(connection, for_good=True)
+
+    def open_probe(self, connection: object, address: Address, seconds: float) -> Flow[Probe | None]:
+        adapter = self._adapter
+        opening = Opening(partial(adapter.open_bare, connection, _record(connection)), adapter.answer, self._close)
+        raised: Any = (*adapter.raises, OSError)
+        try:
+            session = yield partial(self._race.once, opening, address, ANY, seconds)
+        except TimeoutError:
+            raise NoAnswer from None
+        except raised as error:
+            if (outcome := adapter.answer(error)[0]) in SILENT:
+                raise NoAnswer from None
+            if outcome == "failed":  # nobody knows whether the server has said that
+                raise
+            return None
+        return Probe(session, adapter.socket(session))
+
+    def ask_probe(self, probe: Probe, seconds: float) -> Flow[None]:
+        deadline = time.monotonic() + seconds
+        try:
+            with self._bounded(probe.session, deadline):
+                yield partial(self._adapter.query, probe.session, _QUESTION)
+        except Exception as error:  # noqa: BLE001 - an answer, unless the session was lost
+            if time.monotonic() >= deadline or self._adapter.is_lost(probe.session, error):
+                raise NoAnswer from None
+
+    def end_probe(self, probe: Probe) -> None:
+        self._close(probe.session)
 
     def abort_transaction(self, replacement: Replacement) -> Any:
         new = replacement.connection

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine.search import Target, Winner
@@ -37,6 +37,9 @@ class Opening(NamedTuple):
     open: Callable[[Address, str, float], Any]
     answer: Callable[[BaseException], tuple[str, str, bool]]
     close: Callable[[Any], None]
+
+
+SILENT: Final = ("refused", "no_answer")  # outcomes of a server that has said nothing
 
 
 class Ended(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine.race import Ended, Opening, race
 from instrumented_wrapper.drivers.engine.search import Contest, Target, Winner
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import A_WHILE, ClosedMeanwhile, UnderWay
 from instrumented_wrapper.single_flight import result_of
 
@@ -71,6 +72,17 @@ def contest(opening: Opening) -> Contest:
         return race(_Tasks(opening), opening, target, deadline)
 
     return Contest(race_in_tasks, wait_while_wanted, blocks=False)
+
+
+async def once(opening: Opening, address: Address, role: str, seconds: float) -> Any:
+    """Connect to one host, once.
+
+    Raises:
+        TimeoutError: there is no answer within so many seconds.
+        Exception: the driver's.
+    """
+    async with asyncio.timeout(seconds):
+        return await opening.open(address, role, seconds)
 
 
 async def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callable[[], bool]) -> Result:

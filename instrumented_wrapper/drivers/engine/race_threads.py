@@ -85,6 +85,26 @@ def contest(opening: Opening) -> Contest:
     return Contest(race_in_threads, wait_while_wanted, blocks=True)
 
 
+def once(opening: Opening, address: Address, role: str, seconds: float) -> Any:
+    """Connect to one host, once.
+
+    Raises:
+        TimeoutError: there is no answer within so many seconds.
+        Exception: the driver's.
+    """
+    attempts = _Threads(opening)
+    attempts.start(UnderWay(address, time.monotonic()), role, seconds)
+    try:
+        ended = attempts.next(seconds)
+    finally:
+        attempts.close()
+    if ended is None:
+        raise TimeoutError
+    if ended.error is not None:
+        raise ended.error
+    return ended.connection
+
+
 def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callable[[], bool]) -> Result:
     """Wait for what another thread finds.
 

@@ -14,6 +14,8 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 from instrumented_wrapper.databases import Database
+from instrumented_wrapper.drivers.engine import probing
+from instrumented_wrapper.drivers.engine.deadlines import identity_of
 from instrumented_wrapper.drivers.engine.detection import detect_within, wait_for_reader
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import never, poll_of
@@ -56,6 +58,8 @@ class TrackedConnection(Session, ABC):
         poll: looks whether the server has sent something unasked.
         user_timeout: of the socket, in milliseconds, where it is ours; 0: there is none.
         streams: how many operations are under way in which the app sends without waiting for answers.
+        socket: of the physical connection, where it is shut if its server does not answer probes.
+        place: where the physical connection leads, where its server is probed.
         deadline: until when what is ours to be sent may take (monotonic seconds); None: as long as the app's own.
         generation: how often it has got a physical connection.
         transaction_status: that of the connection when the server was last heard, before the call that is under way.
@@ -97,6 +101,8 @@ class TrackedConnection(Session, ABC):
         self.last_response_at = 0.0
         self.poll: Callable[[int], Any] = never
         self.user_timeout = self.streams = 0
+        self.socket: tuple[int, int] | None = None
+        self.place: Address = ("", None)
         self.deadline: float | None = None
         self.generation, self.transaction_status = 0, TransactionStatus.IDLE
         self.can = database.CAPABILITIES
@@ -169,7 +175,7 @@ class TrackedConnection(Session, ABC):
         self.generation += 1
         self.templates, self.process = None, None
         self.shared = self.options.pooler == "transaction"
-        self.poll, self.user_timeout, self.streams = never, 0, 0
+        self.poll, self.user_timeout, self.streams, self.socket = never, 0, 0, None
         self.commit_server = None
         self.resolves_commits = (
             self.options.resolve_commits and self.failover and self.can.keeps_outcomes and not self.internal
@@ -178,6 +184,21 @@ class TrackedConnection(Session, ABC):
             self.poll = poll_of(descriptor)
             seconds, by_default = self.options.detection_timeout, self.alive_by_default
             self.user_timeout = detect_within(descriptor, seconds, alive_by_default=by_default)
+            if self.options.probe_after and not self.internal:
+                self._have_probed(descriptor)
+
+    def _have_probed(self, descriptor: int) -> None:
+        if (found := identity_of(descriptor)) is not None:
+            self.socket, self.place = found, self.server()
+            probing.watch(self)
+
+    @abstractmethod
+    def server(self) -> Address:
+        """Return where the physical connection leads."""
+
+    @abstractmethod
+    def is_waiting(self, connection: object) -> bool:
+        """Return True if a call of the app is under way, or rows are still to be read. For another thread."""
 
     @contextmanager
     def streaming(self, descriptor: int | None) -> Iterator[None]:

@@ -207,6 +207,17 @@ class MySQLClient(ForMySQL):
 
     def open(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
+        here = physical(connection)
+        # What the app has closed meanwhile raises; what the driver itself has closed is known by the session.
+        known = C.open.__get__(here) or record.closed_by_app
+        charset = C.character_set_name(here) if known else None
+        new = self.open_bare(connection, record, address, role, seconds)
+        if charset and record.options.transfer_session_state_on_switch:
+            _write_in(new, charset)
+        return new
+
+    def open_bare(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
+        """Connect without the character set that the app has chosen since."""
         host, port = address
         given = {**self._given(record), "host": host, "port": port or 3306}
         given["database"] = self.current_database(connection, record)
@@ -215,15 +226,9 @@ class MySQLClient(ForMySQL):
         else:
             given.pop("unix_socket", None)
         given["connect_timeout"] = max(1, round(min(seconds, given.get("connect_timeout") or seconds)))
-        here = physical(connection)
-        # What the app has closed meanwhile raises; what the driver itself has closed is known by the session.
-        known = C.open.__get__(here) or record.closed_by_app
-        charset = C.character_set_name(here) if known else None
         new = Connection.__new__(type(connection))
         _construct(new, **given)
         note_where(new, given)
-        if charset and record.options.transfer_session_state_on_switch:
-            _write_in(new, charset)
         return new
 
     def key(self, connection: object, record: Record) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from psycopg import pq
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, requested_role
-from instrumented_wrapper.drivers import Flow, Replacement
+from instrumented_wrapper.drivers import Flow, Probe, Replacement
 from instrumented_wrapper.drivers.engine.closing import closing_for_good
 from instrumented_wrapper.drivers.engine.deadlines import silence
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
@@ -26,12 +26,14 @@ from instrumented_wrapper.drivers.engine.takeover import (
     taking_over,
 )
 from instrumented_wrapper.drivers.engine.tracked_driver import TrackedDriver
+from instrumented_wrapper.drivers.psycopg import probes
 from instrumented_wrapper.drivers.psycopg.libpq_race import Login, contest
 from instrumented_wrapper.drivers.psycopg.private_api import AsyncConnection, BaseConnection, Connection
 from instrumented_wrapper.drivers.psycopg.query_text import text_of
-from instrumented_wrapper.drivers.psycopg.records import Record, record_of
+from instrumented_wrapper.drivers.psycopg.records import Record, peer_of, record_of
 from instrumented_wrapper.drivers.psycopg.settings_queries import SettingsQueries, fresh_prepared
 from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import Found, Loss
 
@@ -69,7 +71,7 @@ class Psycopg(SettingsQueries, TrackedDriver):
     def peer(self, connection: Any) -> ServerAddress:
         record: Any = record_of(connection)
         if record.peer is None:
-            record.peer = _peer_of(connection.pgconn)
+            record.peer = peer_of(connection.pgconn)
         return record.peer  # type: ignore[no-any-return]
 
     def is_async(self, connection: object) -> bool:
@@ -174,6 +176,18 @@ class Psycopg(SettingsQueries, TrackedDriver):
         if not connection.closed:
             silence(connection.pgconn.socket)
 
+    def open_probe(self, connection: object, address: Address, seconds: float) -> Flow[Probe | None]:
+        parameters = yield partial(_parameters, connection, _record(connection))
+        return probes.opened(Login(parameters), address, seconds)
+
+    def ask_probe(self, probe: Probe, seconds: float) -> Flow[None]:
+        probes.ask(probe.session, seconds)
+        return
+        yield  # a flow, without a step
+
+    def end_probe(self, probe: Probe) -> None:
+        probe.session.finish()
+
     def end(self, connection: Any) -> None:
         connection.pgconn.finish()
 
@@ -211,14 +225,6 @@ def _was_standby(connection: Any, record: Record) -> bool:
         return bool(connection.pgconn.parameter_status(b"in_hot_standby") == b"on")
     except psycopg.OperationalError:  # psycopg has closed it, after an interruption
         return bool(record.was_standby)
-
-
-def _peer_of(pgconn: Any) -> ServerAddress:
-    try:
-        host, port, database = pgconn.host.decode(), pgconn.port.decode(), pgconn.db.decode()
-    except psycopg.OperationalError:  # closed before anybody asked
-        return ServerAddress(postgresql.SYSTEM, "", "", None)
-    return ServerAddress(postgresql.SYSTEM, database, host, int(port) if port else None)
 
 
 def _aborted(connection: Any) -> Generator[Any, Any, None]:

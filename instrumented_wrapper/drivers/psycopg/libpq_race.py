@@ -70,7 +70,9 @@ class Login:
 
 
 @dataclass(slots=True)
-class _Attempt:
+class Attempt:
+    """One connection that is being made, or that is asked something."""
+
     under_way: UnderWay
     pgconn: Any
     until: float
@@ -88,10 +90,15 @@ class _Attempt:
             if self.status == _OK and not self.asked:
                 self.pgconn.nonblocking, self.asked = 1, True
                 if self.asks:
-                    self.pgconn.send_query(QUESTION.encode())
-                    self.status = self._answered()
+                    self.ask()
         except psycopg.OperationalError:  # libpq says why
             self.status = pq.PollingStatus.FAILED
+
+    def ask(self) -> None:
+        """Send what any server answers that serves statements."""
+        self.asked = True
+        self.pgconn.send_query(QUESTION.encode())
+        self.status = self._answered()
 
     def _answered(self) -> int:
         if self.pgconn.flush():
@@ -118,7 +125,7 @@ class _Race:
     def __init__(self, login: Login, target: Target, deadline: float) -> None:
         self.login, self.target = login, target
         self.search = Search(target.hosts, time.monotonic(), deadline)
-        self.attempts: list[_Attempt] = []
+        self.attempts: list[Attempt] = []
         self.names: dict[Address, _Resolution] = {}
         self.pinned = pinned(login.parameters)
         limit = login.parameters.get("connect_timeout")
@@ -176,18 +183,18 @@ class _Race:
 
     def _start(self, host: Address, address: str | None, now: float) -> None:
         pgconn = pq.PGconn.connect_start(self.login.conninfo(host, address, self.target.role))
-        attempt = _Attempt(self.search.begin(host, now), pgconn, now + self.limit, self.login.asks)
+        attempt = Attempt(self.search.begin(host, now), pgconn, now + self.limit, self.login.asks)
         self.attempts.append(attempt)
         if pgconn.status == pq.ConnStatus.BAD:
             self._failed(attempt, now)
 
-    def _failed(self, attempt: _Attempt, now: float) -> None:
+    def _failed(self, attempt: Attempt, now: float) -> None:
         answer = attempt.answer(self.target.role)
         attempt.pgconn.finish()
         self.attempts.remove(attempt)
         self.search.fail(attempt.under_way, now, answer)
 
-    def _won(self, attempt: _Attempt, now: float) -> Winner:
+    def _won(self, attempt: Attempt, now: float) -> Winner:
         self.attempts.remove(attempt)
         port = attempt.pgconn.port.decode()
         address = (attempt.pgconn.host.decode(), int(port) if port else None)
@@ -229,7 +236,7 @@ def contest(login: Login, is_async: bool) -> Contest:
     """Return how libpq connects to several hosts at once, sync or async."""
     if is_async:
         return Contest(partial(_race, login, _select_async), race_tasks.wait_while_wanted, blocks=False)
-    return Contest(partial(_race, login, _select), race_threads.wait_while_wanted, blocks=True)
+    return Contest(partial(_race, login, select_ready), race_threads.wait_while_wanted, blocks=True)
 
 
 def _race(login: Login, select: Callable[[Waits, float], Any], target: Target, deadline: float) -> Flow[Winner]:
@@ -244,7 +251,8 @@ def _race(login: Login, select: Callable[[Waits, float], Any], target: Target, d
         race.close()
 
 
-def _select(waits: Waits, seconds: float) -> set[int]:
+def select_ready(waits: Waits, seconds: float) -> set[int]:
+    """Wait for descriptors, so many seconds; return those that are ready."""
     with selectors.DefaultSelector() as selector:
         for descriptor, writing in waits.items():
             selector.register(descriptor, selectors.EVENT_WRITE if writing else selectors.EVENT_READ)

@@ -87,6 +87,16 @@ class Record(TrackedConnection):
         self.settings_client.moved()
         self.was_standby = pgconn.parameter_status(b"in_hot_standby") == b"on"
 
+    def server(self) -> Address:
+        """Return where the physical connection leads."""
+        connection = self.connection()
+        at = ServerAddress("", "", "", None) if connection is None else peer_of(connection.pgconn)
+        return at.address, at.port
+
+    def is_waiting(self, connection: Any) -> bool:
+        """Return True if its lock is held, as in streams and COPY; not while the app only waits for notifications."""
+        return bool(connection.lock.locked() and connection.pgconn.transaction_status == TransactionStatus.ACTIVE)
+
     def keep_reported(self) -> None:
         """Take what the server reports now as the baseline."""
         self.compared = self.last_response_at
@@ -162,6 +172,15 @@ class Record(TrackedConnection):
     def troubles(self) -> tuple[object, ...]:
         """Return what makes the frequent path take the long way, where it is not None."""
         return (*super().troubles(), self.pipeline_error, self.deadline, self.muted or None)
+
+
+def peer_of(pgconn: Any) -> ServerAddress:
+    """Return the server of a physical connection."""
+    try:
+        host, port, database = pgconn.host.decode(), pgconn.port.decode(), pgconn.db.decode()
+    except psycopg.OperationalError:  # closed before anybody asked
+        return ServerAddress(postgresql.SYSTEM, "", "", None)
+    return ServerAddress(postgresql.SYSTEM, database, host, int(port) if port else None)
 
 
 class _Reporting:
