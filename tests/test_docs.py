@@ -93,6 +93,7 @@ def test_every_option_has_a_row_with_its_default() -> None:
     defaults = {each.name: getattr(Options(), each.name) for each in fields(Options) if each.name in rows}
     for option, (_, default) in rows.items():
         shown = str(defaults[option]).lower() if isinstance(defaults[option], bool) else str(defaults[option])
+        shown = "off" if shown == "0.0" else shown
         assert f"`{shown}`" == default or isinstance(defaults[option], tuple), option
 
 
