@@ -18,11 +18,7 @@ from servers.server import APP
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m servers", description="Run a command with a primary and a standby")
-    parser.add_argument("--fail-on", metavar="TEXT", help="kill the primary when the command prints this")
-    parser.add_argument("--sql", metavar="FILE", help="run this file on the primary first, as the app's role")
-    parser.add_argument("command", nargs="*", help="after --; without one, wait for Enter")
-    given = parser.parse_args()
+    given = parser().parse_args()
     with Cluster() as cluster:
         say(f"primary on port {cluster.primary.port}, standby on port {cluster.standby.port}")
         if given.sql:
@@ -30,6 +26,15 @@ def main() -> int:
                 cluster.primary.sql(f"SET ROLE app; {file.read()}", "app")
             cluster.wait_streaming()
         return run(cluster, given.command, given.fail_on) if given.command else wait(cluster)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    found = argparse.ArgumentParser(prog="python -m servers", description="Run a command with a primary and a standby")
+    found.add_argument("--fail-on", metavar="TEXT", help="kill the primary when the command prints this")
+    found.add_argument("--sql", metavar="FILE", help="run this file on the primary first, as the app's role")
+    found.add_argument("command", nargs="*", help="after --; without one, wait for Enter")
+    return found
 
 
 def run(cluster: Cluster, command: list[str], fail_on: str | None) -> int:

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 
 from instrumented_wrapper import options
 from instrumented_wrapper.doctor import command_line
+from servers.__main__ import parser
 
 from .blocks import ROOT
 
@@ -73,3 +74,16 @@ def make(text: str) -> None:
 def activate(text: str) -> None:
     """It enters the folder that `make` sets up."""
     assert text == ". .venv/bin/activate\n" and "BIN := .venv/bin" in (ROOT / "Makefile").read_text()
+
+
+def servers(text: str) -> None:
+    """The command line is one that `python -m servers` reads."""
+    words = shlex.split(text)
+    assert words[:3] == ["python", "-m", "servers"]
+    parser().parse_args(words[3:])
+
+
+def example(text: str) -> None:
+    """It shows a file of examples/, which tests run."""
+    shown = re.fullmatch(r'--8<-- "(examples/\S+)"\n', text)
+    assert shown and (ROOT / shown[1]).exists(), text

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from instrumented_wrapper import options
-from servers import Cluster, PgBouncer, pgbouncer
+from servers import Cluster, MariaDBCluster, PgBouncer, pgbouncer
+from servers.server import APP
 
 Fixtures = Callable[[str], Any]
 
@@ -47,7 +48,15 @@ def psycopg_pair(fixtures: Fixtures) -> Iterator[Given]:
         '"b", 5432': f'"{one.host}", {one.port}',
     }
     with psycopg.connect(dsn) as connection:
-        yield Given({"psycopg": psycopg, "dsn": dsn, "connection": connection}, places=places)
+        yield Given(
+            {
+                "psycopg": psycopg,
+                "dsn": dsn,
+                "connection": connection,
+                "admin_dsn": one.dsn(user="postgres", dbname="postgres"),
+            },
+            places=places,
+        )
 
 
 @contextmanager
@@ -133,3 +142,42 @@ def retrying(fixtures: Fixtures) -> Iterator[Given]:
         for _ in range(2):
             given.names["take_order_once"](connection, 2)
     assert server.sql("SELECT number FROM orders ORDER BY 1", "app") == [("0",), ("1",), ("2",)]
+
+
+@contextmanager
+def tenants(fixtures: Fixtures) -> Iterator[Given]:
+    """The table of the page on tenants, and what kills a primary."""
+    pytest.importorskip("psycopg_pool")
+    cluster: Cluster = fixtures("cluster")
+    cluster.wait_streaming()
+    dsn = cluster.dsn(target_session_attrs="read-write")
+    given = Given({"dsn": dsn, "fail_over": cluster.failover})
+    yield given
+    given.names["pool"].close()
+    assert cluster.primary.sql("SELECT tenant, text FROM notes", "app") == [("acme", "buy tea"), ("acme", "buy milk")]
+
+
+@contextmanager
+def tenants_sql(fixtures: Fixtures) -> Iterator[Given]:
+    """A database in which the table of the page does not exist yet."""
+    cluster: Cluster = fixtures("cluster")
+    cluster.primary.sql("DROP TABLE IF EXISTS notes", "app")
+    yield Given(sql=lambda text: cluster.primary.sql(text, "app"))
+
+
+@contextmanager
+def pymysql_pair(fixtures: Fixtures) -> Iterator[Given]:
+    """A MariaDB primary and its replica in the place of the page's hosts, and what kills the primary."""
+    pytest.importorskip("pymysql")
+    pair: MariaDBCluster = fixtures("running_mariadb")
+    pair.restore()
+    one, two = pair.primary, pair.standby
+    places = {
+        '"db1,db2:3307"': f'"{one.host}:{one.port},{two.host}:{two.port}"',
+        '"db1"': f'"{one.host}", port={one.port}',
+        '"secret"': f'"{APP["password"]}"',
+        '"shop"': '"app"',
+    }
+    given = Given({"fail_over": pair.failover}, places=places)
+    yield given
+    given.names["connection"].close()
