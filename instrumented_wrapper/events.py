@@ -104,8 +104,8 @@ class Transfer(NamedTuple):
 class Failover(NamedTuple):
     """The physical connection to `peer` was lost, or is about to be replaced.
 
-    ``trigger``: connection_lost, session_ended, demoted, requested. `FailoverEnd` corrects what is known only at the
-    end.
+    ``trigger``: connection_lost, session_ended, demoted, requested, aws. `FailoverEnd` corrects what is known only at
+    the end. ``waited``: seconds since the loss was noticed, where the event begins later than that.
     """
 
     driver: str
@@ -114,6 +114,7 @@ class Failover(NamedTuple):
     trigger: str
     transaction: str
     may_have_run: bool
+    waited: float = 0.0
 
 
 class Fetched(NamedTuple):

@@ -7,11 +7,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from instrumented_wrapper.snapshot import SettingState
 
 Handler = Callable[[Mapping[str, SettingState], Any], bool | Awaitable[bool | None] | None]
+
+
+class Logical(Protocol):
+    """The app's connection in a package over a driver, which replaces the driver's connections beneath it."""
+
+    def keep(self, session: Any) -> None:
+        """Keep what a session has: its connection is about to be reset and closed, by the app or by the package."""
+
+    def lose(self, driver: Any, connection: object, session: Any, loss: Any) -> None:
+        """Keep what is known of a loss: the package is about to see it."""
+
+    def reset_handler(self) -> Handler | None:
+        """Return the package's own reset function, if any."""
+
+    def transfer_handler(self) -> Handler | None:
+        """Return the package's own transfer function, if any."""
 
 
 class SessionStateTransferHandlers:
@@ -59,11 +75,32 @@ def _callable(func: Handler) -> Handler:
     return func
 
 
-def reset_handler() -> Handler | None:
-    """Return the app's reset function, if any."""
-    return SessionStateTransferHandlers._reset
+def reset_handler(logical: Logical | None = None) -> Handler | None:
+    """Return the app's reset function, if any; that of a package over the driver is called after it."""
+    return _one_of(SessionStateTransferHandlers._reset, None if logical is None else logical.reset_handler())
 
 
-def transfer_handler() -> Handler | None:
-    """Return the app's transfer function, if any."""
-    return SessionStateTransferHandlers._transfer
+def transfer_handler(logical: Logical | None = None) -> Handler | None:
+    """Return the app's transfer function, if any; that of a package over the driver is called after it."""
+    return _one_of(SessionStateTransferHandlers._transfer, None if logical is None else logical.transfer_handler())
+
+
+def _one_of(first: Handler | None, second: Handler | None) -> Handler | None:
+    """Return a function that calls the second where the first has not handled it."""
+    if first is None or second is None:
+        return first or second
+
+    def both(session_state: Mapping[str, SettingState], connection: Any) -> Any:
+        handled = first(session_state, connection)
+        if inspect.isawaitable(handled):
+            return _then(handled, second, session_state, connection)
+        return handled or second(session_state, connection)
+
+    return both
+
+
+async def _then(first: Awaitable[bool | None], second: Handler, *given: Any) -> bool | None:
+    if handled := await first:
+        return handled
+    result = second(*given)
+    return await result if inspect.isawaitable(result) else result

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from instrumented_wrapper import events, leaks, lifecycle, options, resets, runners, supported, switching
+from instrumented_wrapper import carrying, events, leaks, lifecycle, options, resets, runners, supported, switching
 from instrumented_wrapper.drivers import Driver, Flow
 from instrumented_wrapper.drivers.registry import drop_all, know
 from instrumented_wrapper.errors import Address
@@ -56,6 +56,10 @@ class Flows:
     to_reset = staticmethod(resets.to_reset)
     replace_lost = staticmethod(switching.replace_lost)
     observe_loss = staticmethod(switching.observe_loss)
+    lost_session = staticmethod(carrying.lost_session)
+    ask_before = staticmethod(carrying.ask_before)
+    carry_over = staticmethod(carrying.carry_over)
+    observe_unrepaired = staticmethod(carrying.observe_unrepaired)
 
 
 @dataclass

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -26,6 +28,7 @@ _LEAVABLE: Final = ("namespace", "summary")
 _BOOLEANS: Final = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False}
 _BOOLEANS["no"] = False
 CONNECT: Final = "connect"  # the source of options that one connection has
+_imposed: Final[ContextVar[Mapping[str, Any]]] = ContextVar("imposed", default=MappingProxyType({}))
 # Options that mean nothing to one connection, and where they are given instead.
 _OF_THE_PROCESS: Final = {
     "drivers": f"no such option for one connection: give it to instrument(drivers=...) or in {PREFIX}DRIVERS",
@@ -97,7 +100,17 @@ def take_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
     bag = keywords.pop(_BAG, {})
     if not isinstance(bag, Mapping):
         raise ConfigurationError(_BAG, bag, "a mapping of option names to values")
-    return {**bag, **taken}
+    return {**bag, **taken, **_imposed.get()}
+
+
+@contextmanager
+def imposing(keywords: Mapping[str, Any]) -> Iterator[None]:
+    """While inside, each connection that is made has these options, whatever its own keywords say."""
+    token = _imposed.set(keywords)
+    try:
+        yield
+    finally:
+        _imposed.reset(token)
 
 
 def _option(variable: str) -> str:

@@ -32,7 +32,7 @@ def reset(driver: Driver, connection: object, session: Session, trigger: str) ->
     """Bring what was changed back to pristine. False if it was not: a pooled connection must then be discarded."""
     read = partial(driver.read, connection)
     deadline = time.monotonic() + RESET_TIMEOUT
-    handler = handlers.reset_handler()
+    handler = handlers.reset_handler(session.logical)
     idle = driver.is_idle(connection)
     unanswered: SettingsEnd | None = None
     if not session.resetting and idle:

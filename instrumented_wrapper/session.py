@@ -12,6 +12,7 @@ from typing import Any
 
 from instrumented_wrapper.databases import Database
 from instrumented_wrapper.errors import FailoverError, remembered
+from instrumented_wrapper.handlers import Logical
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.plans import Assignment, Change, ServerAnswer
 from instrumented_wrapper.residual_state import ResidualState
@@ -44,6 +45,7 @@ class Session:
         pending_error: an error that the app has not been told yet; the next statement tells it.
         aliases: the driver's own names of settings, where they are not ours.
         reported: returns the value of a setting where the server tells it unasked.
+        logical: the app's connection in a package that replaces the driver's connections; None: the driver's is.
     """
 
     def __init__(self, options: Options, database: Database) -> None:
@@ -60,6 +62,7 @@ class Session:
         self.asked_read_only, self.resetting = "", False
         self.aliases: Mapping[str, str] = {}
         self.reported: Callable[[str], str | None] = dict[str, str]().get  # nothing is
+        self.logical: Logical | None = None
         self._database = database
         self._settings: dict[str, SettingState] = {}
         self._origins: dict[str, object] = {}
@@ -104,6 +107,7 @@ class Session:
         twin = Session(self.options, self._database)
         twin._settings, twin._origins, twin.residual = dict(self._settings), dict(self._origins), self.residual.twin()
         twin.on_server, twin.changed = self.on_server.twin(), self.changed
+        twin.aliases, twin.shared = self.aliases, self.shared
         return twin
 
     # --- settings of the driver ----------------------------------------------------------------------------------

@@ -109,7 +109,25 @@ class ObservedEntry:
     holders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-Entry: TypeAlias = DriverEntry | PoolEntry | ThreadEntry | ObservedEntry
+@dataclass(frozen=True, slots=True)
+class LayerEntry:
+    """A package that lies over any driver, and replaces the driver's connections itself.
+
+    Attributes:
+        module: the module that the app imports.
+        room: the module that patches it, with ``install(patches, options, flows)``.
+        holders: the classes of what the app holds instead of the driver's connection, each with the attribute that
+            leads to that.
+        driver: empty: it takes the connections of any driver.
+    """
+
+    module: str
+    room: str
+    holders: Mapping[str, str]
+    driver: str = ""
+
+
+Entry: TypeAlias = DriverEntry | PoolEntry | ThreadEntry | ObservedEntry | LayerEntry
 _entries: dict[str, Entry] = {}
 
 
@@ -161,6 +179,7 @@ def driver_names() -> tuple[str, ...]:
 
 _DRIVERS: Final = "instrumented_wrapper.drivers."
 _POOLS: Final = "instrumented_wrapper.pools."
+_LAYERS: Final = "instrumented_wrapper.layers."
 _OTEL: Final = "opentelemetry.instrumentation."
 
 register(
@@ -280,4 +299,14 @@ register(
         },
     ),
     PoolEntry("playhouse.pool", _POOLS + "peewee"),
+    LayerEntry(
+        "aws_advanced_python_wrapper",
+        _LAYERS + "aws",
+        holders={"aws_advanced_python_wrapper.AwsWrapperConnection": "target_connection"},
+    ),
+    LayerEntry(
+        "aws_advanced_python_wrapper.aio",
+        _LAYERS + "aws_aio",
+        holders={"aws_advanced_python_wrapper.aio.AsyncAwsWrapperConnection": "target_connection"},
+    ),
 )

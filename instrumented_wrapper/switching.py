@@ -116,6 +116,9 @@ def planned_switch(driver: Driver, connection: object, session: Session, hosts: 
 
 def observe_loss(driver: Driver, connection: object, session: Session, loss: Loss) -> None:
     """Record a loss that is not repaired; the driver's own error passes to the app."""
+    if session.logical is not None:
+        session.logical.lose(driver, connection, session, loss)
+        return
     with observe(_failover(_begin(driver, connection, session, loss, (), 0.0))) as observed:
         observed.outcome = FailoverEnd("failed", loss.trigger, None, 0, error_type(loss.cause) if loss.cause else None)
 

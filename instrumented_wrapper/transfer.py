@@ -57,7 +57,7 @@ def gives_settings(session: Session) -> bool:
 def configure(this: Switch, new: Replacement) -> Flow[None]:
     """Bring the new connection from the baseline to the values, or let the app's handler do it."""
     driver, session = this.driver, this.session
-    handler = handlers.transfer_handler()
+    handler = handlers.transfer_handler(session.logical)
     carries = session.options.transfer_session_state_on_switch
     names = session.carried_settings() if carries else ()
     baseline = session.on_server.baseline_assignments()
@@ -91,7 +91,7 @@ _Carried = tuple[tuple[SettingChange, ...], bool, int]
 def _to_baseline(this: Switch, new: Replacement) -> Flow[_Carried]:
     """Do what the app's own configuration of each new connection did, where that was SQL."""
     baseline = this.session.on_server.baseline_assignments()
-    yield from _assign(this, new, baseline)
+    yield from assign(this, new, baseline)
     return (), False, 1
 
 
@@ -140,7 +140,7 @@ def _to_values(this: Switch, new: Replacement, baseline: tuple[Assignment, ...])
     values = session.on_server.transfer_assignments()
     set_anyway = {assignment.name for assignment in values}
     wanted = (*(assignment for assignment in baseline if assignment.name not in set_anyway), *values)
-    assigned = yield from _assign(this, new, wanted)
+    assigned = yield from assign(this, new, wanted)
     session.on_server.forget(session.on_server.not_carried())
     for change in plan:
         if change.setting not in assigned.done:
@@ -151,7 +151,7 @@ def _to_values(this: Switch, new: Replacement, baseline: tuple[Assignment, ...])
     return (*done, *carried), False, 1 if wanted else 0
 
 
-def _assign(this: Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> Flow[Assigned]:
+def assign(this: Switch, new: Replacement, wanted: tuple[Assignment, ...]) -> Flow[Assigned]:
     """Set settings on the server. What was not set is named, but for what no session can be given."""
     nothing = Assigned({}, frozenset())
     if not wanted:

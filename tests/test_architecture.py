@@ -33,10 +33,13 @@ PACKAGES = {
     "dbutils_pooled": {"dbutils"},
     "dbutils_steady": {"dbutils"},
     "peewee": {"playhouse"},
+    "aws": {"aws_advanced_python_wrapper"},
+    "aws_aio": {"aws_advanced_python_wrapper"},
 }
 
 # What neither drivers nor pools know.
 ABOVE = {
+    "carrying",
     "lifecycle",
     "leaks",
     "resets",
@@ -76,6 +79,7 @@ PURE = {
     "session": {
         "databases",
         "errors",
+        "handlers",
         "unreported_changes",
         "options",
         "plans",
@@ -259,6 +263,14 @@ def test_pools_know_no_driver(module):
     assert not {room(name) for name in ours(module)} & above
 
 
+@pytest.mark.parametrize("module", in_room("layers"))
+def test_packages_over_a_driver_know_no_driver(module):
+    known = {name for name in ours(module) if room(name) == "drivers"}
+    engine = {"drivers.engine.record", "drivers.engine.query_spans"}
+    assert known <= {"drivers", "drivers.registry"} | engine, "a connection is asked for its driver"
+    assert not {room(name) for name in ours(module)} & ABOVE
+
+
 @pytest.mark.parametrize("module", in_room("drivers"))
 def test_drivers_know_no_pool(module):
     assert "pools" not in {room(name) for name in ours(module)}
@@ -270,7 +282,10 @@ def test_telemetry_knows_only_the_events(module):
     assert outside(module) <= {"opentelemetry"}
 
 
-@pytest.mark.parametrize("module", in_room("lifecycle", "leaks", "resets", "switching", "transfer", "verification"))
+_STEPS = ("lifecycle", "leaks", "resets", "switching", "transfer", "verification", "carrying")
+
+
+@pytest.mark.parametrize("module", in_room(*_STEPS))
 def test_the_order_of_steps_knows_no_driver_no_database_and_no_telemetry(module):
     known = ours(module)
     assert not {room(name) for name in known} & {"databases", "telemetry", "instrument", "patching", "options"}
@@ -326,6 +341,6 @@ def test_dependencies_at_run_time():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_declared_packages_are_imported(module):
-    driver = module.split(".")[1] if module.startswith(("drivers.", "pools.")) else ""
+    driver = module.split(".")[1] if module.startswith(("drivers.", "pools.", "layers.")) else ""
     mine = {driver} | PACKAGES.get(driver, set()) if driver else set()
     assert outside(module) <= {"wrapt", "opentelemetry"} | mine

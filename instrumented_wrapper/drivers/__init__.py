@@ -319,3 +319,17 @@ class Flows(Protocol):
 
     def observe_loss(self, driver: Driver, connection: object, session: Session, loss: Loss, /) -> None:
         """Tell of a loss that is not repaired."""
+
+    def lost_session(self, session: Session, loss: Loss, /) -> Any:
+        """Return what is known of a loss that a package over the driver repairs."""
+
+    def ask_before(self, driver: Driver, connection: object, session: Session, /) -> Flow[None]:
+        """Ask what only the server can tell, before the session leaves a connection that is healthy."""
+
+    def carry_over(
+        self, driver: Driver, old: object, source: Session, new: object, target: Session, lost: Any, attempts: int, /
+    ) -> Flow[None]:
+        """Bring the session of a connection to the values of the one that it replaces."""
+
+    def observe_unrepaired(self, driver: Driver, connection: object, session: Session, lost: Any, /) -> None:
+        """Report a loss after which a package over the driver has not replaced the connection."""

@@ -24,6 +24,7 @@ class _Watched(Protocol):
     driver_name: str
     connection: Any  # a weak reference
     held: bool
+    recording: bool
 
     def became_foreign(self) -> None:
         """The connection belongs to the parent process."""
@@ -40,6 +41,7 @@ class _Watched(Protocol):
 
 _live: WeakSet[Any] = WeakSet()
 _held: ContextVar[list[_Watched] | None] = ContextVar("held", default=None)
+_opened_by_package: Final[ContextVar[bool]] = ContextVar("opened_by_package", default=False)
 _drivers: dict[str, Driver] = {}
 checkout_deadline: Final[ContextVar[float | None]] = ContextVar("checkout_deadline", default=None)
 
@@ -84,6 +86,16 @@ def hand_out(record: _Watched) -> None:
 
 
 @contextmanager
+def opened_by_package() -> Iterator[None]:
+    """While inside, connections are opened by a package over the driver, which may never give them to the app."""
+    token = _opened_by_package.set(True)
+    try:
+        yield
+    finally:
+        _opened_by_package.reset(token)
+
+
+@contextmanager
 def checking_out(deadline: float) -> Iterator[None]:
     """While inside, a pool looks for a connection to hand out: a switch meanwhile ends at `deadline` (monotonic)."""
     token = checkout_deadline.set(deadline)
@@ -96,6 +108,8 @@ def checking_out(deadline: float) -> Iterator[None]:
 def watch(record: _Watched) -> None:
     """Tell `record` should this process become a forked child, and hold it where it is not the app's yet."""
     _live.add(record)
+    if _opened_by_package.get():
+        record.recording = False
     if (held := _held.get()) is not None:
         held.append(record)
         record.hold()

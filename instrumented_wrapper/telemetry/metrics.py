@@ -49,7 +49,7 @@ def measuring(meter: Meter) -> Listener:
         if isinstance(event, Leak | Drift):
             _count_names(settings, event)
             return None
-        started = time.perf_counter()
+        started = time.perf_counter() - (event.waited if isinstance(event, Failover) else 0.0)
 
         def finish(outcome: Outcome | None, error: BaseException | None) -> None:
             seconds = time.perf_counter() - started

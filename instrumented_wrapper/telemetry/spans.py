@@ -42,8 +42,12 @@ def tracing(tracer: Tracer) -> Listener:
     def listen(event: Event) -> Finish | None:
         if not event.signals.traces or type(event) not in _NAMES:
             return None
-        span = tracer.start_span(_NAMES[type(event)], attributes=of_start(event), links=_links(event))
-        began = time.monotonic()
+        waited = event.waited if isinstance(event, Failover) else 0.0
+        moment = time.time_ns() - int(waited * 1e9) if waited else None
+        span = tracer.start_span(
+            _NAMES[type(event)], attributes=of_start(event), links=_links(event), start_time=moment
+        )
+        began = time.monotonic() - waited
         token = context.attach(trace.set_span_in_context(span))
 
         def finish(outcome: Outcome | None, error: BaseException | None) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
@@ -20,6 +21,7 @@ from .side import Side
 from .watch import Watch
 
 _numbers = count(1)
+collect_ignore = [] if find_spec("aws_advanced_python_wrapper") else ["aws"]
 
 
 @pytest.hookimpl(tryfirst=True)

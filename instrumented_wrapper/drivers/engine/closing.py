@@ -35,7 +35,11 @@ def last_reset(
     _mark_closed(record, within)
     if within or in_use or record.returned or not driver.wants_reset(connection):
         return None
-    return flows.reset(driver, connection, record, "close") if _may_reset(driver, connection) else None
+    if not _may_reset(driver, connection, record):
+        return None
+    if record.logical is not None:
+        record.logical.keep(record)
+    return flows.reset(driver, connection, record, "close")
 
 
 def _mark_closed(record: TrackedConnection, within: bool) -> None:
@@ -55,11 +59,11 @@ def closing_for_good(record: TrackedConnection) -> Iterator[None]:
         yield
 
 
-def _may_reset(driver: Driver, connection: object) -> bool:
+def _may_reset(driver: Driver, connection: object, record: TrackedConnection) -> bool:
     """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
     if driver.is_idle(connection):
         return True
-    handled = handlers.reset_handler() is not None and not driver.is_lost(connection)
+    handled = handlers.reset_handler(record.logical) is not None and not driver.is_lost(connection)
     return handled and driver.is_in_transaction(connection)
 
 

@@ -82,11 +82,7 @@ class QuerySpans:
 
         Another instrumentation of the driver makes the spans, and records the durations too if it does so.
         """
-        name, operations = self._driver.name, self._operations
-        alone = options.query_spans == "on" or not operations.is_instrumented(name)
-        record.spans_wanted = options.traces and alone
-        measured = options.metrics and (alone or not operations.is_measured(name))
-        record.operations_wanted = options.query_spans != "off" and (record.spans_wanted or measured)
+        attend(record, options, self._driver.name, self._operations)
 
     def wanted(self, record: TrackedConnection | None) -> bool:
         """Return True if operations on a connection are recorded, here and now."""
@@ -201,6 +197,14 @@ class QuerySpans:
     def _shown(self, templates: SpanTemplates, text: str, bound: bool) -> tuple[Words, str | None]:
         words = self._words.value_of(text)
         return words, shown_text(words, self._driver.room.cut(text), bound, templates.query_text)
+
+
+def attend(record: TrackedConnection, options: Options, driver_name: str, operations: Operations) -> None:
+    """Decide what telemetry records of operations on a connection of a driver."""
+    alone = options.query_spans == "on" or not operations.is_instrumented(driver_name)
+    record.spans_wanted = options.traces and alone
+    measured = options.metrics and (alone or not operations.is_measured(driver_name))
+    record.operations_wanted = options.query_spans != "off" and (record.spans_wanted or measured)
 
 
 def named_parameters(keywords: Mapping[str, Any]) -> Any:

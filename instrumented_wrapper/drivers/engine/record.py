@@ -130,7 +130,7 @@ class TrackedConnection(Session, ABC):
         if not self.options.reset_session_state_on_close or self.off or self.internal:
             return False
         self.take_reported()
-        return self.changed or reset_handler() is not None
+        return self.changed or reset_handler(self.logical) is not None
 
     def is_clean(self) -> bool:
         """Return True if no statement was sent that may have changed the session: a return has nothing to do.
@@ -148,7 +148,7 @@ class TrackedConnection(Session, ABC):
             or self.refusal.error is not None
         ):
             return False
-        return reset_handler() is None
+        return reset_handler(self.logical) is None
 
     def may_leak(self) -> bool:
         """Return True if a return that does not reset may have something to report or to close. Sends nothing."""
