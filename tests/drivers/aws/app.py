@@ -5,7 +5,8 @@ It knows nothing of the wrapper under test. A test is an ``async def``; on the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ _POSTGRESQL: Final = {
         '"$user", public',
     ),
     "statement_timeout": ("SET statement_timeout = '12s'", "SHOW statement_timeout", "12s"),
-    "app.tenant": ("SET app.tenant = 'acme'", "SELECT current_setting('app.tenant', true)", "acme"),
+    "app.tenant": ("SET app.tenant = 'acme'", "SELECT coalesce(current_setting('app.tenant', true), '')", "acme"),
 }
 _MYSQL: Final = {
     "time_zone": ("SET SESSION time_zone = '+03:00'", "SELECT @@time_zone", "+03:00"),
@@ -98,6 +99,8 @@ class App:
         DatabaseDialectManager.reset_custom_dialect()
         for connection in self._opened:
             await done(connection.close())
+            for kept in _kept_by_plugins(connection) if self.is_async else ():
+                await done(kept.close())
 
     async def execute(self, connection: Any, text: str) -> list[tuple[Any, ...]]:
         """Run a statement; return its rows."""
@@ -126,6 +129,42 @@ class App:
         else:
             connection.read_only = value
 
+    async def set_autocommit(self, connection: Any, value: bool) -> None:
+        if self.is_async:
+            await connection.set_autocommit(value)
+        else:
+            connection.autocommit = value
+
+    def autocommit(self, connection: Any) -> bool:
+        """Return what the driver's own connection has; of MySQL it is what the server has reported."""
+        held = connection.target_connection
+        return bool(held.get_autocommit() if hasattr(held, "get_autocommit") else held.autocommit)
+
+    def own_default(self) -> tuple[str, str, str]:
+        """Return a setting, another default for one server, and how the app reads it."""
+        name, value = ("statement_timeout", "77s") if self.is_postgresql else ("lock_wait_timeout", "4242")
+        return name, value, self._texts[name][1]
+
+    @contextmanager
+    def default_of(self, server: Any, value: str) -> Iterator[None]:
+        """While inside, new sessions of a server begin with the value of `own_default`."""
+        begin, end = self._defaults(value)
+        for text in begin:
+            server.sql(text)
+        try:
+            yield
+        finally:
+            for text in end:
+                server.sql(text)
+
+    def _defaults(self, value: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if not self.is_postgresql:
+            name = "lock_wait_timeout"
+            return (f"SET GLOBAL {name} = {value}",), (f"SET GLOBAL {name} = DEFAULT",)
+        reload = "SELECT pg_reload_conf()"
+        text = "ALTER SYSTEM SET statement_timeout = "
+        return (f"{text}'{value}'", reload), ("ALTER SYSTEM RESET statement_timeout", reload)
+
     async def port(self, connection: Any) -> int:
         """Return the port of the server, as the server has it."""
         text = "SELECT current_setting('port')::int" if self.is_postgresql else "SELECT @@port"
@@ -138,6 +177,13 @@ class App:
             return function(*given)
 
         return waited if self.is_async else function
+
+
+def _kept_by_plugins(connection: Any) -> list[Any]:
+    """Return the connections that the package `aio` leaves open when the app closes its own."""
+    plugins = connection._plugin_manager.plugins
+    found = [getattr(plugin, name, None) for plugin in plugins for name in ("_reader_conn", "_writer_conn")]
+    return [held for held in found if held is not None]
 
 
 def _target(driver: str, module: Any) -> Any:
