@@ -41,6 +41,7 @@ class Trigger:
     direction: Direction
     forward: bool
     answered: int
+    strands: bool = False
 
 
 class Link:
@@ -96,6 +97,9 @@ class Link:
             self.end(gently=self.client if self.answered else self.server)
             return False
         trigger = self.proxy._pull(direction, chunk, tail)
+        if trigger and trigger.strands:
+            self.client.shutdown(socket.SHUT_RDWR)
+            return False
         if trigger and not trigger.forward:
             self.end()
             return False
@@ -192,6 +196,11 @@ class Proxy:
         """
         with self._changed:
             self._triggers.append(Trigger(data, direction, forward, answered))
+
+    def strand_when(self, data: bytes) -> None:
+        """Close the client's side of one connection, once, when these bytes come from it: the server hears nothing."""
+        with self._changed:
+            self._triggers.append(Trigger(data, "client", forward=False, answered=0, strands=True))
 
     def hold(self) -> None:
         """Forward nothing, but keep all connections and accept new ones."""

@@ -43,7 +43,7 @@ from instrumented_wrapper.databases.postgresql.questions import literal
 
 OLDEST: Final = 13  # the first version with pg_current_xact_id_if_assigned
 _EQUALS: Final = "OPERATOR(pg_catalog.=)"
-_ROW: Final = "FROM (VALUES ('commit')) AS q (k)"
+_ROW: Final = "FROM (VALUES ('k')) AS q (k)"
 _XID: Final = "pg_catalog.pg_current_xact_id_if_assigned()"
 
 
