@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,23 @@ Call = Callable[..., None]
 
 
 class Worker:
-    """A worker of the example, and what calls its tasks."""
+    """A worker of the example, and what calls its tasks.
+
+    The transport creates a file for a task and then writes it, and its names order tasks of one millisecond by chance.
+    So each task is written in another folder, and moved at once, with a name that tells its turn.
+    """
 
     def __init__(self, cluster: Any, folder: Path) -> None:
         self.cluster, self.log, self.tasks = cluster, folder / "log", folder / "tasks"
-        self.tasks.mkdir()
-        names = {"data_folder_in": "", "data_folder_out": "", "control_folder": "control"}
+        self._written, self._numbers = folder / "written", count(1)
+        for made in (self.tasks, self._written):
+            made.mkdir()
+        folders = {"data_folder_in": self.tasks, "data_folder_out": self._written}
         self.caller = celery.Celery(broker="filesystem://", set_as_current=False)
-        self.caller.conf.broker_transport_options = {name: str(self.tasks / under) for name, under in names.items()}
+        self.caller.conf.broker_transport_options = {
+            **{name: str(path) for name, path in folders.items()},
+            "control_folder": str(self.tasks / "control"),
+        }
 
     @contextmanager
     def work(self, **environment: str) -> Iterator[None]:
@@ -36,6 +46,8 @@ class Worker:
 
     def call(self, tenant: str, note: str) -> None:
         self.caller.send_task("celery_app.add", [tenant, note])
+        (task,) = self._written.iterdir()
+        task.rename(self.tasks / f"{next(self._numbers):06}_{task.name}")
 
     def rows(self) -> list[tuple[str, str]]:
         query = "SELECT tenant, text FROM notes"
