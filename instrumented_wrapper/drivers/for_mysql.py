@@ -268,10 +268,11 @@ class ForMySQL(DriverAdapter, Protocol):
         """Read the number of an error, or its text where it has none.
 
         Of errors that are not the driver's own, only a package that is not installed will not change meanwhile.
+        aiomysql has the reason of a failed connect in the cause of its error.
         """
         if isinstance(error, ImportError):  # the driver lacks what this login needs
             return mysql.answer_to(mysql.CANNOT_LOG_IN, "")
-        return mysql.answer_to(code_of(error), str(error))
+        return mysql.answer_to(code_of(error), f"{error} {error.__cause__ or ''}")
 
     def refuse(self, connection: Any) -> None:
         """MySQL has no aborted transactions: it is the engine that refuses."""

@@ -1,7 +1,9 @@
 """What the suite asks of aiomysql and asyncmy alike; their coroutines run on a loop of their own."""
 
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 import instrumented_wrapper
@@ -21,6 +23,7 @@ class ForAsyncMySQL(ForMySQL):
     is_async = True
     unknown_keyword_error = TypeError
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
+    no_tls: ClassVar[Mapping[str, Any]] = {}
     autocommit_sent = b"AUTOCOMMIT"
     lacks = ForMySQL.lacks - {"pools"} | {"classes whose connect configures", "COM_CHANGE_USER"}
 
@@ -56,6 +59,12 @@ class ForAsyncMySQL(ForMySQL):
     def close(self, connection: Any) -> None:
         with suppress(self.error, OSError):  # bare as well: the server has gone
             self.call(connection.ensure_closed)
+
+    def tls(self, authority: Path, certificate: Path | None = None, key: Path | None = None) -> dict[str, Any]:
+        context = ssl.create_default_context(cafile=authority)
+        if certificate:
+            context.load_cert_chain(certificate, key)
+        return {"ssl": context}
 
     def descriptor(self, connection: Any) -> int:
         transport = getattr(connection, "_transport", None) or connection._writer

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 import instrumented_wrapper
@@ -38,9 +40,11 @@ class ForMySQL(Needs):
     for_several: ClassVar[Mapping[str, Any]] = {}
     own_keywords: frozenset[str] = frozenset()
     takes_files: ClassVar[Mapping[str, Any]] = {"local_infile": True}  # keywords for LOAD DATA LOCAL INFILE
+    no_tls: ClassVar[Mapping[str, Any]] = {"ssl_disabled": True}
     no_database: ClassVar[Mapping[str, Any]] = {"database": ""}  # and for a connection that has chosen none
     lacks = frozenset(
         {
+            *(() if find_spec("cryptography") else ("encrypted passwords",)),
             *(
                 "pg_settings",
                 "aborted transactions",
@@ -74,6 +78,11 @@ class ForMySQL(Needs):
     def close(self, connection: Any) -> None:
         with suppress(self.error):  # the test has closed it: these drivers mind
             connection.close()
+
+    def tls(self, authority: Path, certificate: Path | None = None, key: Path | None = None) -> dict[str, Any]:
+        """Return the keywords with which it checks who the server is, and shows the certificate of the client."""
+        own = {"ssl_cert": str(certificate), "ssl_key": str(key)} if certificate else {}
+        return {"ssl_ca": str(authority), "ssl_verify_cert": True, "ssl_verify_identity": True, **own}
 
     def descriptor(self, connection: Any) -> int:
         """Return that of its socket."""

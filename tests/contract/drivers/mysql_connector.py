@@ -25,7 +25,11 @@ class MySQLConnector(ForMySQL):
     unknown_keyword_error = AttributeError
     own_keywords = frozenset({"failover"})
     takes_files: ClassVar = {"allow_local_infile": True}
-    lacks = (ForMySQL.lacks - {"pools", "prepared cursors"}) | {"text with its parameters", "session reports"}
+    lacks = (ForMySQL.lacks - {"pools", "prepared cursors"}) | {
+        "text with its parameters",
+        "session reports",
+        "encrypted passwords",
+    }
     pool_timeout = mysql.connector.errors.PoolError
     pure = True
     connection: Any = MySQLConnection

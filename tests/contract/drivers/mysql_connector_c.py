@@ -11,7 +11,12 @@ class MySQLConnectorC(MySQLConnector):
     """mysql.connector.connect, with the C extension."""
 
     pure = False
-    lacks = MySQLConnector.lacks | {"batches from iterators", "waits that a signal ends", "sockets in sight"}
+    lacks = MySQLConnector.lacks | {
+        "batches from iterators",
+        "waits that a signal ends",
+        "sockets in sight",
+        "TLS of Python's",
+    }
     commit_sent, rollback_sent = b"commit", b"rollback"
     connection: Any = CMySQLConnection
 

@@ -1,5 +1,6 @@
 """mysqlclient: what the contract suite asks of it."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import MySQLdb
@@ -18,9 +19,11 @@ class MySQLClient(ForMySQL):
     closed_error: ClassVar[type[Exception]] = MySQLdb.Error
     unknown_keyword_error = TypeError
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
-    lacks = ForMySQL.lacks | {
+    no_tls: ClassVar = {"ssl_mode": "DISABLED"}
+    lacks = ForMySQL.lacks - {"encrypted passwords"} | {
         *("codes", "classes whose connect configures", "waits that a signal ends", "session reports"),
         "text of any bytes",
+        "TLS of Python's",
     }
 
     def open(self, **keywords: Any) -> Any:
@@ -31,6 +34,10 @@ class MySQLClient(ForMySQL):
         assert connection.get_autocommit() in (False, 0)
         for name in ("thread_id", "character_set_name", "get_host_info", "get_proto_info", "get_server_info"):
             assert getattr(connection, name)()
+
+    def tls(self, authority: Path, certificate: Path | None = None, key: Path | None = None) -> dict[str, Any]:
+        own = {"cert": str(certificate), "key": str(key)} if certificate else {}
+        return {"ssl_mode": "VERIFY_IDENTITY", "ssl": {"ca": str(authority), **own}}
 
     def descriptor(self, connection: Any) -> int:
         return int(connection.fileno())
