@@ -180,8 +180,10 @@ def test_connections_lost_together_share_one_search(driver: DriverUnderTest, con
         home.accept()
         assert [error_of(call) for call in calls] == [None] * number
         assert home.connections == number  # each connects once, to where the search has led
-        searched = [span for span in spans.named("failover") if not span.links]
+        failovers = spans.named("failover")
+        searched = {span.context.span_id for span in failovers if not span.links}
         assert len(searched) <= number / 3  # who came when the first search was over had one of its own
+        assert {link.context.span_id for span in failovers for link in span.links} <= searched
 
 
 # --- the app's own close ----------------------------------------------------------------------------------------

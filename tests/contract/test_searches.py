@@ -27,6 +27,14 @@ def test_a_host_without_a_port_has_the_port_of_the_connection(driver, connect, s
     assert one.connections == 1
 
 
+def test_a_host_that_does_not_answer_keeps_no_other_from_being_asked(driver, connect, site, endpoint) -> None:
+    one = endpoint()
+    connection = connect(site.dsn(one, site.cluster.primary), autocommit=True, instrumented_wrapper=FORGIVING)
+    one.hold()
+    one.cut()
+    assert driver.execute(connection, "SELECT 1") == [(1,)]
+
+
 # --- endpoints that take a login and serve nobody -----------------------------------------------------------------
 
 

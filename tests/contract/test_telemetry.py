@@ -202,6 +202,7 @@ def test_not_restored_is_told(driver: DriverUnderTest, connect, site, spans) -> 
         driver.execute(connection, "SELECT 1")
     (transfer,) = spans.named("session_state.transfer")
     assert ours(transfer)["not_restored"] == (left,)
+    assert [(event.attributes["name"], event.attributes["outcome"]) for event in transfer.events] == [(left, "skipped")]
 
 
 def test_a_failed_failover(driver: DriverUnderTest, connect, site, spans, measured, proxy: Proxy) -> None:

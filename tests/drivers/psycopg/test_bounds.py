@@ -202,3 +202,20 @@ async def test_locals_of_the_app_are_not_kept_by_an_error(side: Side, watch: Wat
     gc.collect()
     assert kept() is None
     assert not connection.closed
+
+
+# --- of the app's own -----------------------------------------------------------------------------------------------
+
+
+def test_a_time_limit_of_the_app(watch: Watch, proxy: Proxy) -> None:
+    async def main() -> None:
+        connection = await psycopg.AsyncConnection.connect(dsn(proxy), autocommit=True, instrumented_wrapper=ON)
+        stall(proxy)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await connection.execute(watch.insert("never"))
+        assert connection.closed
+
+    asyncio.run(main())
+    proxy.release()
+    assert watch.words() == []
