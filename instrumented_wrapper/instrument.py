@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from instrumented_wrapper.telemetry import PoolMetrics
+    from instrumented_wrapper.telemetry import PoolMetrics, SessionMetrics
 
 logger = logging.getLogger("instrumented_wrapper")
 
@@ -72,6 +72,7 @@ class _State:
     done: dict[str, str] = field(default_factory=dict)
     listeners: list[events.Listener] = field(default_factory=list)
     flows: Flows | None = None
+    sessions: SessionMetrics | None = None
 
 
 _state = _State()
@@ -118,9 +119,11 @@ def _is_enabled() -> bool:
 
 def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
     from instrumented_wrapper import telemetry, version
+    from instrumented_wrapper.drivers.engine.survival import survey
 
     _state.active, _state.options = True, chosen
     _state.listeners = telemetry.listeners(version.VERSION, tracer_provider, meter_provider)
+    _state.sessions = telemetry.session_metrics(version.VERSION, meter_provider, survey)
     _state.flows = Flows(*telemetry.operations(version.VERSION, tracer_provider, meter_provider))
     for listener in _state.listeners:
         events.subscribe(listener)
@@ -181,6 +184,8 @@ def uninstrument() -> None:
         _state.patches, _state.done, _state.listeners = {}, {}, []
         if _state.flows is not None:
             _state.flows.pools.forget()
+        if _state.sessions is not None:
+            _state.sessions.forget()
         for listener in listeners:
             events.unsubscribe(listener)
         events.locate_with(None)

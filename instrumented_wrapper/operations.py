@@ -22,6 +22,20 @@ class Place(Protocol):
         """Return the site of its present server."""
 
 
+class Survival(NamedTuple):
+    """Whether a session would survive a loss of its physical connection at this moment.
+
+    Attributes:
+        system: the database, as OpenTelemetry names it.
+        driver: the name of the driver.
+        reason: what keeps it from surviving; ``none`` if it would survive.
+    """
+
+    system: str
+    driver: str
+    reason: str
+
+
 class Words(NamedTuple):
     """Describe a statement by its text, without any value.
 

@@ -5,6 +5,7 @@ These packages map text to data and text. They know no driver.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,11 +42,15 @@ class Database(Protocol):
 
     Attributes:
         CAPABILITIES: how the database behaves.
+        SYSTEM: its name in OpenTelemetry; of several the one that a server's version may replace.
+        OBSTACLES: state besides settings, by name, and what metrics call it as a reason not to survive a loss.
         NOT_CARRIED: settings whose value has another meaning in another session.
         UNNAMED: the name that stands for settings whose names the server does not report.
     """
 
     CAPABILITIES: Capabilities
+    SYSTEM: str
+    OBSTACLES: Mapping[str, str]
     NOT_CARRIED: frozenset[str]
     UNNAMED: str
 

@@ -7,7 +7,7 @@ that can be read and reset: https://sqlite.org/pragma.html. ``query_only`` is na
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ __all__ = [
     "CAPABILITIES",
     "LISTED",
     "NOT_CARRIED",
+    "OBSTACLES",
     "READING",
     "SYSTEM",
     "UNNAMED",
@@ -56,6 +57,7 @@ NOT_CARRIED: Final = frozenset[str]()
 UNNAMED: Final = ""  # each PRAGMA has a name
 ATTACHED: Final = "attached databases"
 TEMPORARY: Final = "temporary tables"
+OBSTACLES: Final[Mapping[str, str]] = {TEMPORARY: "temporary_table"}
 # of the connection, whatever database a text names; then those of one database, of which the main one is looked after
 _OF_CONNECTION: Final = frozenset(
     """query_only foreign_keys recursive_triggers read_uncommitted ignore_check_constraints automatic_index

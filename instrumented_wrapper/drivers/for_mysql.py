@@ -192,6 +192,9 @@ class ForMySQL(DriverAdapter, Protocol):
         """These drivers keep nothing of their own about transactions."""
         return
 
+    def system(self, connection: Any) -> str:
+        return mysql.system_of(self.version(connection))
+
     def peer(self, connection: Any, record: Record) -> ServerAddress:
         host, port = self.where(connection)
         return ServerAddress(mysql.system_of(self.version(connection)), self.database(connection), host, port)

@@ -30,6 +30,10 @@ class ForPyMySQL(ForMySQL, Protocol):
         """Tell by the flags of the server's last answer."""
         return _INTRANS if connection.server_status & _STATUS_IN_TRANSACTION else _IDLE
 
+    def seems_open(self, connection: Any, record: Record) -> bool:
+        """Tell by the flags of the last answer, which Python keeps."""
+        return self.transaction_status(connection, record) is _INTRANS
+
     def begins(self, connection: Any) -> bool:
         """Tell by the same flags."""
         return not connection.server_status & _STATUS_AUTOCOMMIT

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from instrumented_wrapper import pages
 from instrumented_wrapper.drivers import Driver
@@ -39,7 +39,7 @@ class _Watched(Protocol):
         """Take what the server has reported by itself."""
 
 
-_live: WeakSet[Any] = WeakSet()
+_live: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _held: ContextVar[list[_Watched] | None] = ContextVar("held", default=None)
 _opened_by_package: Final[ContextVar[bool]] = ContextVar("opened_by_package", default=False)
 _drivers: dict[str, Driver] = {}
@@ -107,7 +107,7 @@ def checking_out(deadline: float) -> Iterator[None]:
 
 def watch(record: _Watched) -> None:
     """Tell `record` should this process become a forked child, and hold it where it is not the app's yet."""
-    _live.add(record)
+    _live[id(record)] = record
     if _opened_by_package.get():
         record.recording = False
     if (held := _held.get()) is not None:
@@ -115,15 +115,21 @@ def watch(record: _Watched) -> None:
         record.hold()
 
 
+def records() -> list[Any]:
+    """Return the records of all connections; any thread may ask, while others connect and close."""
+    found = (record() for record in _live.valuerefs())  # these are copied in one step
+    return [record for record in found if record is not None]
+
+
 def watched(driver_name: str) -> list[Any]:
     """Return the records of a driver."""
-    return [record for record in list(_live) if record.driver_name == driver_name]
+    return [record for record in records() if record.driver_name == driver_name]
 
 
 def drop_all(driver_name: str) -> None:
     """Forget every record of a driver: the connections go on, unobserved."""
     for record in watched(driver_name):
-        _live.discard(record)
+        _live.pop(id(record), None)
         if (connection := record.connection()) is not None:
             drop_record(connection)
 
@@ -193,7 +199,7 @@ def wait_for(descriptor: int) -> None:
 def _after_fork_in_child() -> None:
     """The sockets are the parent's: neither peek, reset nor fetch here, and never switch."""
     pages.forget_all()
-    for record in list(_live):
+    for record in records():
         record.became_foreign()
 
 

@@ -12,9 +12,18 @@ from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.operations import DatabaseOperations
 from instrumented_wrapper.telemetry.pools import PoolMetrics
 from instrumented_wrapper.telemetry.sdk_present import is_enabled
+from instrumented_wrapper.telemetry.sessions import SessionMetrics, Survey
 from instrumented_wrapper.telemetry.spans import here, tracing
 
-__all__ = ["DatabaseOperations", "PoolMetrics", "listeners", "locator", "operations"]
+__all__ = [
+    "DatabaseOperations",
+    "PoolMetrics",
+    "SessionMetrics",
+    "listeners",
+    "locator",
+    "operations",
+    "session_metrics",
+]
 
 
 def listeners(
@@ -31,6 +40,11 @@ def operations(
     """Return the recorder of statements, commits and connects, and the recorder of pools."""
     tracer, meter = _sources(version, tracer_provider, meter_provider)
     return DatabaseOperations(tracer, meter), PoolMetrics(meter)
+
+
+def session_metrics(version: str, meter_provider: MeterProvider | None, survey: Survey) -> SessionMetrics:
+    """Return what counts sessions by `survey`, which any thread may call."""
+    return SessionMetrics(get_meter(SCOPE, version, meter_provider, SCHEMA), survey)
 
 
 def _sources(

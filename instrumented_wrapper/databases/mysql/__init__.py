@@ -25,7 +25,14 @@ from instrumented_wrapper.databases.mysql.connect_errors import (
     answer_to,
 )
 from instrumented_wrapper.databases.mysql.settings import NO_ROLE, NOT_CARRIED
-from instrumented_wrapper.databases.mysql.state import UNNAMED, covers, is_listed, is_security_state, outlives_rollback
+from instrumented_wrapper.databases.mysql.state import (
+    OBSTACLES,
+    UNNAMED,
+    covers,
+    is_listed,
+    is_security_state,
+    outlives_rollback,
+)
 from instrumented_wrapper.databases.mysql.statements import scan
 from instrumented_wrapper.databases.mysql.summary import words_of
 from instrumented_wrapper.databases.summary import cut
@@ -38,8 +45,10 @@ __all__ = [
     "LOST_ERRORS",
     "NOT_CARRIED",
     "NOT_SERVING",
+    "OBSTACLES",
     "READ_ONLY_ERRORS",
     "SERVER_LOST",
+    "SYSTEM",
     "TLS_FAILED",
     "UNNAMED",
     "XA_OUTSIDE",
@@ -58,6 +67,7 @@ __all__ = [
     "words_of",
 ]
 
+SYSTEM: Final = "mysql"
 CAPABILITIES: Final = Capabilities(
     rollback_undoes_set=False,
     aborts_transactions=False,

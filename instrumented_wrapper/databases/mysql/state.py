@@ -5,6 +5,7 @@ The names appear in ``.not_restored`` and in telemetry.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 TEMPORARY: Final = "temporary tables"
@@ -19,6 +20,16 @@ USER_VARIABLES: Final = "user variables"  # code on the server may have set some
 _CLEARED: Final = frozenset({TEMPORARY, LOCKS, LOCKED, PREPARED, HANDLERS, NEXT, UNNAMED, USER_VARIABLES})
 # What a reset of settings clears, too: among what has no name may be user variables, a tenant's for one.
 _LIKE_SETTINGS: Final = (RESOURCE_GROUP, UNNAMED)
+
+# What metrics call it as a reason why a session would not survive a loss; of what is not here nobody knows the extent.
+OBSTACLES: Final[Mapping[str, str]] = {
+    TEMPORARY: "temporary_table",
+    LOCKS: "advisory_lock",
+    LOCKED: "advisory_lock",
+    PREPARED: "prepared_statement",
+    HANDLERS: "held_cursor",
+    NEXT: "transaction",
+}
 
 
 def covers(cleared: str, name: str) -> bool:

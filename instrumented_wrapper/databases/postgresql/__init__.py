@@ -11,6 +11,7 @@ from instrumented_wrapper.databases.postgresql.questions import survives_reset_a
 from instrumented_wrapper.databases.postgresql.settings import first_schema
 from instrumented_wrapper.databases.postgresql.state import (
     CUSTOM,
+    OBSTACLES,
     covers,
     is_listed,
     is_security_state,
@@ -25,6 +26,7 @@ __all__ = [
     "ABORTED_TRANSACTION",
     "CAPABILITIES",
     "NOT_CARRIED",
+    "OBSTACLES",
     "READ_ONLY_SQL_TRANSACTION",
     "SYSTEM",
     "UNNAMED",

@@ -5,7 +5,7 @@ The names appear in ``.not_restored`` and in telemetry.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 LISTEN: Final = "LISTEN"
@@ -24,6 +24,15 @@ _CLEARING: Final = {
     ADVISORY: "SELECT pg_catalog.pg_advisory_unlock_all()",
     PREPARED: "DEALLOCATE ALL",
     TEMPORARY: "DISCARD TEMP",
+}
+
+# What metrics call it as a reason why a session would not survive a loss; of what is not here nobody knows the extent.
+OBSTACLES: Final[Mapping[str, str]] = {
+    TEMPORARY: "temporary_table",
+    ADVISORY: "advisory_lock",
+    PREPARED: "prepared_statement",
+    HELD: "held_cursor",
+    LISTEN: "listen",
 }
 
 

@@ -77,6 +77,11 @@ class AsyncPG(AsyncAdapter):
             return TransactionStatus.IDLE
         return TransactionStatus.INERROR if is_failed(pr) else TransactionStatus.INTRANS
 
+    def seems_open(self, connection: Any, record: Record) -> bool:
+        """Return what asyncpg keeps of the last response."""
+        protocol = connection._protocol
+        return protocol is not None and bool(protocol.is_in_transaction())
+
     def begins(self, connection: Any) -> bool:
         """Only BEGIN opens a transaction."""
         return False

@@ -153,6 +153,7 @@ class Record(TrackedConnection):
         self.seen, self.transaction_status = None, TransactionStatus.IDLE
         self.moved_to(self.adapter.socket(connection) if self.failover else None)
         self.used = self.begun = self.resync_next = self.loss_reported = self.is_prepared = False
+        self.system = self.adapter.system(connection)
         self.settings_client.moved()
         self.refresh()
 
@@ -170,6 +171,11 @@ class Record(TrackedConnection):
             return self.adapter.is_streaming(connection)
         finally:
             self.use_lock.release()
+
+    def seems_open(self) -> bool:
+        """Return True if a transaction is open, as far as the driver's own file knows."""
+        connection = self.connection()
+        return connection is not None and self.adapter.seems_open(connection, self)
 
     def poll_for(self, connection: object) -> Callable[[int], Any]:
         """Return a function that looks whether the server has sent something unasked."""

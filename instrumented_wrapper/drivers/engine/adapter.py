@@ -66,6 +66,11 @@ class DriverAdapter(Protocol):
     def transaction_status(self, connection: object, record: Record) -> TransactionStatus:
         """Tell where the connection is. Sends nothing."""
 
+    def seems_open(self, connection: object, record: Record) -> bool:
+        """Return True if a transaction is open, as far as is known without the client library: any thread may ask."""
+        known = record.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+        return known or record.begun or (record.used and self.begins(connection))
+
     def begins(self, connection: object) -> bool:
         """Tell whether any statement opens a transaction (not in autocommit). Sends nothing."""
 
@@ -91,6 +96,10 @@ class DriverAdapter(Protocol):
 
     def socket(self, connection: object) -> int | None:
         """Return the descriptor of the physical connection, where the driver tells it."""
+
+    def system(self, connection: object) -> str:
+        """Return the database, as OpenTelemetry names it."""
+        return self.room.SYSTEM
 
     def peer(self, connection: object, record: Record) -> ServerAddress:
         """Return the server of the physical connection."""

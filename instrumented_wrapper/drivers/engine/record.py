@@ -64,6 +64,8 @@ class TrackedConnection(Session, ABC):
         generation: how often it has got a physical connection.
         transaction_status: that of the connection when the server was last heard, before the call that is under way.
         can: what the database can, as named facts.
+        obstacles: what metrics call the state that a switch cannot carry.
+        system: the database, as OpenTelemetry names it.
         process: that of the server session, where a pooler keeps it for this connection; None: the one it was told of.
         successor: the socket of the connection that is about to take its place; whoever closes it ends that one, too.
         last_error: what the app was told of the last switch.
@@ -105,7 +107,7 @@ class TrackedConnection(Session, ABC):
         self.place: Address = ("", None)
         self.deadline: float | None = None
         self.generation, self.transaction_status = 0, TransactionStatus.IDLE
-        self.can = database.CAPABILITIES
+        self.can, self.obstacles, self.system = database.CAPABILITIES, database.OBSTACLES, database.SYSTEM
         self.process: int | None = None
         self.successor: tuple[int, int] | None = None
         self.last_error: FailoverError | None = None
@@ -116,6 +118,10 @@ class TrackedConnection(Session, ABC):
     @abstractmethod
     def site(self) -> Site:
         """Return where operations go now."""
+
+    @abstractmethod
+    def seems_open(self) -> bool:
+        """Return True if a transaction is open, as far as is known without the driver: any thread may ask."""
 
     @abstractmethod
     def take_reported(self) -> None:

@@ -76,6 +76,11 @@ class MySQLConnector(ForMySQL):
         except Exception:  # noqa: BLE001 - the C extension has closed it
             return record.transaction_status
 
+    def seems_open(self, connection: Any, record: Record) -> bool:
+        """Return the flag of the last response, where Python keeps it."""
+        known = connection.__dict__.get("_in_transaction")
+        return super().seems_open(connection, record) if known is None else bool(known)
+
     def begins(self, connection: Any) -> bool:
         """Return True outside autocommit, by what was set: the driver does not keep the server's flag."""
         record = record_of(connection)

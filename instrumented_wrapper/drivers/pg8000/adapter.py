@@ -75,6 +75,9 @@ class PG8000(DriverAdapter):
         """Return what the server has last reported."""
         return _STATUSES[connection._transaction_status]
 
+    def seems_open(self, connection: Any, record: Record) -> bool:
+        return self.transaction_status(connection, record) != TransactionStatus.IDLE
+
     def begins(self, connection: Any) -> bool:
         """Return True outside autocommit, where pg8000 begins a transaction; ``native`` knows only autocommit."""
         return connection.__dict__.get("autocommit") is False

@@ -51,6 +51,7 @@ class Record(TrackedConnection):
         reports_deferred: what the server has reported is to be noticed when the transaction has ended.
         settings_client: knows what the server reports by itself.
         position: where the transaction is whose COMMIT, a text, is about to be sent.
+        ended_at: the response after which no transaction was open, the last one that was looked at.
         compared: the response with which the reported settings were last compared.
         wanted: the app's ``target_session_attrs``.
         pipeline_error: the error that statements of a lost pipeline get.
@@ -69,6 +70,7 @@ class Record(TrackedConnection):
         self.parameters: dict[str, Any] | None = None
         self.wanted = ""
         self.compared, self.position = 0.0, None
+        self.ended_at = 0.0
         self.reports_deferred = False
         self.pipeline_error: FailoverError | None = None
         self.switchable = self.failover = self.would_switch(hosts)
@@ -118,6 +120,18 @@ class Record(TrackedConnection):
         if self.resync_next != wanted:
             self.resync_next = wanted
             self.refresh()
+
+    def seems_open(self) -> bool:
+        """Return True if psycopg has begun a transaction, or the app has: there was a response since the last end."""
+        if self.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            return True
+        connection = self.connection()
+        return connection is not None and not connection._autocommit and self.last_response_at != self.ended_at
+
+    def changed_to(self, setting: str, value: object, origin: object = None) -> None:
+        """Do as any session does; a setting changes outside a transaction only."""
+        super().changed_to(setting, value, origin)
+        self.ended_at = self.last_response_at
 
     def site(self) -> Site:
         """Return the present site of operations: the database and, if known, the first schema of the search path."""

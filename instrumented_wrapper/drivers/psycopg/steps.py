@@ -157,6 +157,8 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
     facts = facts_after(connection, record, step, error)
     status = connection.pgconn.transaction_status
     idle = status == TransactionStatus.IDLE
+    if status == TransactionStatus.INERROR:
+        record.ended_at = -1.0  # before any response
     if not is_pending(connection) and status != TransactionStatus.ACTIVE:
         if error.sqlstate is None:  # psycopg's own refusal, of what the server may have done
             record.settle(for_good=False, certain=False, idle=idle)
@@ -207,6 +209,8 @@ def is_done_plainly(connection: Any, record: Record) -> bool:
             return False
         record.end_unclear = False
     record.in_flight, record.transaction_status = [], status
+    if status == TransactionStatus.IDLE:
+        record.ended_at = record.last_response_at
     return True
 
 
@@ -221,5 +225,7 @@ def answered(connection: Any, record: Record, step: str) -> Loss | None:
     if status != TransactionStatus.ACTIVE and not is_pending(connection):
         certain, record.broken = not record.broken, False
         decisions.settle(record, status, certain)
+        if status == TransactionStatus.IDLE:
+            record.ended_at = record.last_response_at
         record.take_reported()  # of what a statement has named, so that `lost` does not take it for a trigger's doing
     return None

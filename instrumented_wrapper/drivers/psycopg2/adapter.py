@@ -108,6 +108,12 @@ class Psycopg2(DriverAdapter):
         opened = record.begun or (record.used and self.begins(connection))
         return TransactionStatus.INTRANS if opened else TransactionStatus.IDLE
 
+    def seems_open(self, connection: object, record: Record) -> bool:
+        """Return what psycopg2 keeps of the transactions that it begins, and what is known of those of the app."""
+        here = connection.__dict__.get(DELEGATE) or connection
+        begun = _state(here) == _BEGUN and not record.driver_state.get(_UNBEGUN)
+        return record.begun or bool(record.transaction_status) or begun
+
     def begins(self, connection: object) -> bool:
         """Outside autocommit, and in a ``with`` block, psycopg2 begins a transaction before any statement."""
         record = connection.__dict__.get(KEY)
