@@ -123,7 +123,8 @@ def _start(chosen: Options, tracer_provider: Any, meter_provider: Any) -> None:
 
     _state.active, _state.options = True, chosen
     _state.listeners = telemetry.listeners(version.VERSION, tracer_provider, meter_provider)
-    _state.sessions = telemetry.session_metrics(version.VERSION, meter_provider, survey)
+    _state.sessions = telemetry.session_metrics(version.VERSION, meter_provider)
+    _state.sessions.count(survey)
     _state.flows = Flows(*telemetry.operations(version.VERSION, tracer_provider, meter_provider))
     for listener in _state.listeners:
         events.subscribe(listener)

@@ -135,6 +135,7 @@ def metrics_of_the_code() -> set[str]:
 
     telemetry.listeners("1", NoOpTracerProvider(), Provider())
     telemetry.operations("1", NoOpTracerProvider(), Provider())
+    telemetry.session_metrics("1", Provider())
     return made
 
 

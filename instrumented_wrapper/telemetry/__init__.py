@@ -12,7 +12,7 @@ from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.operations import DatabaseOperations
 from instrumented_wrapper.telemetry.pools import PoolMetrics
 from instrumented_wrapper.telemetry.sdk_present import is_enabled
-from instrumented_wrapper.telemetry.sessions import SessionMetrics, Survey
+from instrumented_wrapper.telemetry.sessions import SessionMetrics
 from instrumented_wrapper.telemetry.spans import here, tracing
 
 __all__ = [
@@ -42,9 +42,9 @@ def operations(
     return DatabaseOperations(tracer, meter), PoolMetrics(meter)
 
 
-def session_metrics(version: str, meter_provider: MeterProvider | None, survey: Survey) -> SessionMetrics:
-    """Return what counts sessions by `survey`, which any thread may call."""
-    return SessionMetrics(get_meter(SCOPE, version, meter_provider, SCHEMA), survey)
+def session_metrics(version: str, meter_provider: MeterProvider | None) -> SessionMetrics:
+    """Return what counts sessions."""
+    return SessionMetrics(get_meter(SCOPE, version, meter_provider, SCHEMA))
 
 
 def _sources(

@@ -23,12 +23,15 @@ _known: dict[Survival, None] = {}  # what was counted before is 0 when there is 
 class SessionMetrics:
     """Counts sessions by a survey, until it is to forget it."""
 
-    def __init__(self, meter: Meter, survey: Survey) -> None:
-        _surveys[:] = [survey]
+    def __init__(self, meter: Meter) -> None:
         if meter not in _observed:
             _observed.add(meter)
             name, text = OURS + "sessions", "Sessions that would survive a loss now, or the reason why not."
             meter.create_observable_up_down_counter(name, [_counts], "{session}", text)
+
+    def count(self, survey: Survey) -> None:
+        """Count sessions by `survey` from now on; any thread may call it."""
+        _surveys[:] = [survey]
 
     def forget(self) -> None:
         """Count no session any more."""
