@@ -26,7 +26,7 @@ class SessionMetrics:
     def __init__(self, meter: Meter) -> None:
         if meter not in _observed:
             _observed.add(meter)
-            name, text = OURS + "sessions", "Sessions that would survive a loss now, or the reason why not."
+            name, text = f"{OURS}sessions", "Sessions that would survive a loss now, or the reason why not."
             meter.create_observable_up_down_counter(name, [_counts], "{session}", text)
 
     def count(self, survey: Survey) -> None:
