@@ -6,11 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError
 from servers.replicating import ACCOUNT, DATABASES
 
-from .driver import Callback, Needs
+from .blocking import Blocking
 from .sites import MariaDB, MySQL
 
 NAMES = ("autocommit", "read_only", "isolation_level")
@@ -18,10 +17,10 @@ TYPES: dict[str, type[Any]] = {"autocommit": bool, "read_only": bool, "isolation
 READ_ONLY = {True: "READ ONLY", False: "READ WRITE"}
 
 
-class ForMySQL(Needs):
+class ForMySQL(Blocking):
     """A driver for MySQL: all settings live on the server, and are read and changed by statements."""
 
-    is_async, sites = False, (MariaDB, MySQL)
+    sites = (MariaDB, MySQL)
     site: type[Any]
     error: type[Exception]  # of all that the driver raises
     unbuffered: type[Any]  # the class of cursors whose rows stay on the server
@@ -30,15 +29,12 @@ class ForMySQL(Needs):
     changed: ClassVar = dict(zip(NAMES, (True, True, "SERIALIZABLE"), strict=True))
     another = ("isolation_level", "SERIALIZABLE")
     refused: ClassVar[Mapping[str, Any]] = {"isolation_level": "NO SUCH LEVEL"}
-    unsent: ClassVar[Mapping[str, Any]] = {}
     shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "false", "REPEATABLE_READ"), strict=True))
     sources: ClassVar = dict(zip(NAMES, ("server", "server", "server"), strict=True))
     commit_sent, rollback_sent = b"COMMIT", b"ROLLBACK"
     autocommit_sent = b"autocommit"
     round_trips = 1
-    for_several: ClassVar[Mapping[str, Any]] = {}
-    own_keywords: frozenset[str] = frozenset()
     takes_files: ClassVar[Mapping[str, Any]] = {"local_infile": True}  # keywords for LOAD DATA LOCAL INFILE
     no_tls: ClassVar[Mapping[str, Any]] = {"ssl_disabled": True}
     no_database: ClassVar[Mapping[str, Any]] = {"database": ""}  # and for a connection that has chosen none
@@ -58,7 +54,6 @@ class ForMySQL(Needs):
             *("pools", "pool callbacks", "pool checks", "pool timeouts"),
         }
     )
-    pool_check, pool_timeout = None, TimeoutError
 
     def open(self, **keywords: Any) -> Any:
         raise NotImplementedError
@@ -98,9 +93,6 @@ class ForMySQL(Needs):
         finally:
             cursor.close()
 
-    def cursor(self, connection: Any) -> Any:
-        return connection.cursor()
-
     def prepared_cursor(self, connection: Any) -> Any:
         """Return a cursor whose statements the driver prepares."""
         self.needs("prepared cursors")
@@ -117,21 +109,8 @@ class ForMySQL(Needs):
                 cursor.fetchall()
         return rows
 
-    def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
-        cursor.execute(sql, parameters)
-        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
-
-    def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
-        cursor.executemany(sql, sets)
-
     def in_transaction(self, connection: Any) -> bool | None:
         return None
-
-    def commit(self, connection: Any) -> None:
-        connection.commit()
-
-    def rollback(self, connection: Any) -> None:
-        connection.rollback()
 
     @contextmanager
     def block(self, connection: Any) -> Iterator[None]:
@@ -177,47 +156,8 @@ class ForMySQL(Needs):
         ((value,),) = self.execute(connection, self.site.asked[setting])
         return TYPES[setting](value)
 
-    def state_of(self, error: BaseException) -> str | None:
-        return getattr(error, "sqlstate", None)
-
     def code_of(self, error: BaseException) -> str:
         return str(error.args[0])
-
-    def callback(self, what: Callback) -> Callable[..., Any]:
-        def callback(*arguments: Any) -> Any:
-            what.calls.append(arguments)
-            for setting, value in what.changes.items():
-                self.set(arguments[-1], setting, value)
-            if what.statement:
-                self.execute(arguments[-1], what.statement)
-            if what.closes:
-                arguments[-1].close()
-            if what.raises:
-                raise what.raises
-            return what.returns
-
-        return callback
-
-    def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
-        if not wrong:
-            return getattr(instrumented_wrapper, name)  # type: ignore[no-any-return]
-        return lambda *arguments: getattr(instrumented_wrapper, f"{name}_async")(*arguments).send(None)
-
-    def wish_for(self, attrs: str) -> dict[str, str]:
-        self.needs("target_session_attrs")
-        return {}
-
-    def pool(self, dsn: Any, **keywords: Any) -> Any:
-        self.needs("pools")
-
-    def take(self, pool: Any, timeout: float | None = None) -> Any:
-        raise NotImplementedError
-
-    def give_back(self, pool: Any, connection: Any) -> None:
-        raise NotImplementedError
-
-    def close_pool(self, pool: Any) -> None:
-        raise NotImplementedError
 
 
 @contextmanager

@@ -1,17 +1,16 @@
 """pg8000: what the contract suite asks of its DB-API interface. All settings but autocommit live on the server."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import pg8000.dbapi
 from psycopg.conninfo import conninfo_to_dict
 
-import instrumented_wrapper
 from instrumented_wrapper import session_state
 from instrumented_wrapper.drivers.registry import configuring
 
-from ..driver import Callback, Needs
+from ..blocking import Blocking
 from ..sites import PostgreSQL
 
 NAMES = ("autocommit", "read_only", "isolation_level", "deferrable")
@@ -20,10 +19,10 @@ EXECUTE = b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"  # the message that has the s
 SWITCHES = {True: "on", False: "off"}
 
 
-class PG8000(Needs):
+class PG8000(Blocking):
     """pg8000.dbapi.connect."""
 
-    name, is_async, sites = "pg8000", False, (PostgreSQL,)
+    name, sites = "pg8000", (PostgreSQL,)
     names = ON_SERVER
     operational_error, programming_error = pg8000.dbapi.OperationalError, pg8000.dbapi.DatabaseError
     refused_error: Any = pg8000.dbapi.InterfaceError
@@ -31,14 +30,9 @@ class PG8000(Needs):
     aborted_error = pg8000.dbapi.DatabaseError
     read_only_error = pg8000.dbapi.DatabaseError
     closed_error: ClassVar[type[Exception]] = pg8000.dbapi.InterfaceError
-    unknown_keyword_error = TypeError
-    own_keywords: frozenset[str] = frozenset()
-    for_several: ClassVar[Mapping[str, Any]] = {}
     default: ClassVar = dict(zip(NAMES, (False, False, "read committed", False), strict=True))
     changed: ClassVar = dict(zip(NAMES, (True, True, "serializable", True), strict=True))
     another = ("deferrable", True)
-    refused: ClassVar[Mapping[str, Any]] = {}
-    unsent: ClassVar[Mapping[str, Any]] = {}
     shown: ClassVar = dict(zip(NAMES, ("true", "<hidden>", "<hidden>", "<hidden>"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "<hidden>", "<hidden>", "<hidden>"), strict=True))
     sources: ClassVar = dict(zip(NAMES, ("driver", "reported", "server", "server"), strict=True))
@@ -57,7 +51,6 @@ class PG8000(Needs):
             ),
         }
     )
-    pool_check, pool_timeout = None, TimeoutError
 
     @staticmethod
     def keywords(dsn: str, **keywords: Any) -> dict[str, Any]:
@@ -93,9 +86,6 @@ class PG8000(Needs):
     def sent_last(self, text: bytes) -> bytes:
         return EXECUTE
 
-    def connect_subclass(self, dsn: str, **settings: Any) -> Any:
-        self.needs("classes whose connect configures")
-
     def close(self, connection: Any) -> None:
         with suppress(pg8000.dbapi.InterfaceError):  # the test has closed it: pg8000 minds
             connection.close()
@@ -106,35 +96,12 @@ class PG8000(Needs):
     def was_reset(self, connection: Any, sent: bytes) -> bool:
         return b"set_config" in sent
 
-    def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
-        return self.execute_on(connection.cursor(), sql)
-
-    def cursor(self, connection: Any) -> Any:
-        return connection.cursor()
-
-    def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
-        cursor.execute(sql)
-        return self._rows(cursor)
-
     def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
         cursor.execute(sql, parameters or ())
         return self._rows(cursor)
 
-    @staticmethod
-    def _rows(cursor: Any) -> list[tuple[Any, ...]]:
-        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
-
-    def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
-        cursor.executemany(sql, sets)
-
     def in_transaction(self, connection: Any) -> bool:
         return bool(connection._in_transaction)
-
-    def commit(self, connection: Any) -> None:
-        connection.commit()
-
-    def rollback(self, connection: Any) -> None:
-        connection.rollback()
 
     @contextmanager
     def block(self, connection: Any) -> Iterator[None]:
@@ -195,47 +162,6 @@ class PG8000(Needs):
         assert connection.autocommit is False
         assert connection.parameter_statuses["server_version"]
         assert not connection.notices
-
-    def state_of(self, error: BaseException) -> str | None:
-        return getattr(error, "sqlstate", None)
-
-    code_of = state_of
-
-    def callback(self, what: Callback) -> Callable[..., Any]:
-        def callback(*arguments: Any) -> Any:
-            what.calls.append(arguments)
-            for setting, value in what.changes.items():
-                self.set(arguments[-1], setting, value)
-            if what.statement:
-                self.execute(arguments[-1], what.statement)
-            if what.closes:
-                arguments[-1].close()
-            if what.raises:
-                raise what.raises
-            return what.returns
-
-        return callback
-
-    def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
-        if not wrong:
-            return getattr(instrumented_wrapper, name)  # type: ignore[no-any-return]
-        return lambda *arguments: getattr(instrumented_wrapper, f"{name}_async")(*arguments).send(None)
-
-    def wish_for(self, attrs: str) -> dict[str, str]:
-        self.needs("target_session_attrs")
-        return {}
-
-    def pool(self, dsn: Any, **keywords: Any) -> Any:
-        self.needs("pools")
-
-    def take(self, pool: Any, timeout: float | None = None) -> Any:
-        raise NotImplementedError
-
-    def give_back(self, pool: Any, connection: Any) -> None:
-        raise NotImplementedError
-
-    def close_pool(self, pool: Any) -> None:
-        raise NotImplementedError
 
 
 DRIVER = PG8000()

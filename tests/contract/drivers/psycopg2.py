@@ -8,9 +8,8 @@ import psycopg2
 import psycopg2.pool
 from psycopg2 import errors, extensions
 
-import instrumented_wrapper
-
-from ..driver import Callback, Needs
+from ..blocking import Blocking
+from ..driver import Callback
 from ..sites import PostgreSQL
 
 NAMES = ("autocommit", "read_only", "isolation_level", "deferrable")
@@ -32,10 +31,10 @@ def configured_by(configure: Callable[[Any], Any]) -> type[Any]:
     return AppConnection
 
 
-class Psycopg2(Needs):
+class Psycopg2(Blocking):
     """psycopg2.connect and ThreadedConnectionPool."""
 
-    name, is_async, sites = "psycopg2", False, (PostgreSQL,)
+    name, sites = "psycopg2", (PostgreSQL,)
     operational_error, programming_error = psycopg2.OperationalError, psycopg2.ProgrammingError
     ended_error: ClassVar[type[Exception]] = psycopg2.OperationalError
     aborted_error = errors.InFailedSqlTransaction
@@ -51,8 +50,6 @@ class Psycopg2(Needs):
     sources: ClassVar = dict.fromkeys(NAMES, "driver")
     commit_sent, rollback_sent = b"COMMIT", b"ROLLBACK"
     round_trips = 0
-    for_several: ClassVar[Mapping[str, Any]] = {}
-    own_keywords: frozenset[str] = frozenset()
     unknown_keyword_error = psycopg2.ProgrammingError
     shown: ClassVar = dict(zip(NAMES, ("true", "true", "SERIALIZABLE", "true"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("false", "default", "default", "default"), strict=True))
@@ -62,7 +59,7 @@ class Psycopg2(Needs):
             *("methods that end what a text began", "implicit commits"),
         }
     )
-    pool_check, pool_timeout = None, psycopg2.pool.PoolError
+    pool_timeout = psycopg2.pool.PoolError
 
     def connect(self, dsn: str, autocommit: bool | None = None, **keywords: Any) -> Any:
         if autocommit is not None:
@@ -73,40 +70,14 @@ class Psycopg2(Needs):
     def connect_subclass(self, dsn: str, **settings: Any) -> Any:
         return psycopg2.connect(dsn, connection_factory=configured_by(self.callback(Callback(settings))))
 
-    def close(self, connection: Any) -> None:
-        connection.close()
-
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)
 
     def was_reset(self, connection: Any, sent: bytes) -> bool:
         return {name: self.get(connection, name) for name in self.default} == self.default
 
-    def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
-        return self.execute_on(connection.cursor(), sql)
-
-    def cursor(self, connection: Any) -> Any:
-        return connection.cursor()
-
-    def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
-        cursor.execute(sql)
-        return cursor.fetchall() if cursor.description else []
-
-    def execute_with(self, cursor: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
-        cursor.execute(sql, parameters)
-        return cursor.fetchall() if cursor.description else []
-
-    def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
-        cursor.executemany(sql, sets)
-
     def in_transaction(self, connection: Any) -> bool:
         return connection.info.transaction_status != extensions.TRANSACTION_STATUS_IDLE
-
-    def commit(self, connection: Any) -> None:
-        connection.commit()
-
-    def rollback(self, connection: Any) -> None:
-        connection.rollback()
 
     @contextmanager
     def block(self, connection: Any) -> Iterator[None]:
@@ -136,28 +107,6 @@ class Psycopg2(Needs):
 
     def state_of(self, error: BaseException) -> str | None:
         return error.pgcode if isinstance(error, psycopg2.Error) else None
-
-    code_of = state_of
-
-    def callback(self, what: Callback) -> Callable[..., Any]:
-        def callback(*arguments: Any) -> Any:
-            what.calls.append(arguments)
-            for setting, value in what.changes.items():
-                change(arguments[-1], setting, value)
-            if what.statement:
-                self.execute(arguments[-1], what.statement)
-            if what.closes:
-                arguments[-1].close()
-            if what.raises:
-                raise what.raises
-            return what.returns
-
-        return callback
-
-    def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
-        if not wrong:
-            return getattr(instrumented_wrapper, name)  # type: ignore[no-any-return]
-        return lambda *arguments: getattr(instrumented_wrapper, f"{name}_async")(*arguments).send(None)
 
     def wish_for(self, attrs: str) -> dict[str, str]:
         return {"target_session_attrs": attrs}

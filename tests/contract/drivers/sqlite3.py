@@ -6,46 +6,33 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import instrumented_wrapper
-
-from ..driver import Callback, Needs
+from ..blocking import Blocking
 from ..sites import SQLite
 
 NAMES = ("isolation_level", "read_only")
 
 
-class SQLite3(Needs):
+class SQLite3(Blocking):
     """sqlite3.connect."""
 
-    name, is_async, sites = "sqlite3", False, (SQLite,)
+    name, sites = "sqlite3", (SQLite,)
     operational_error, programming_error = sqlite3.OperationalError, sqlite3.OperationalError
     ended_error = aborted_error = read_only_error = sqlite3.OperationalError
     closed_error: ClassVar[type[Exception]] = sqlite3.ProgrammingError
-    unknown_keyword_error = TypeError
-    own_keywords: frozenset[str] = frozenset()
-    for_several: ClassVar[Mapping[str, Any]] = {}
     default: ClassVar = dict(zip(NAMES, ("", False), strict=True))
     changed: ClassVar = dict(zip(NAMES, ("IMMEDIATE", True), strict=True))
     another = ("isolation_level", "IMMEDIATE")
     refused: ClassVar[Mapping[str, Any]] = {"isolation_level": "NO SUCH LEVEL"}
-    unsent: ClassVar[Mapping[str, Any]] = {}
     shown: ClassVar = dict(zip(NAMES, ("IMMEDIATE", "true"), strict=True))
     shown_default: ClassVar = dict(zip(NAMES, ("", "false"), strict=True))
     sources: ClassVar = dict(zip(NAMES, ("driver", "server"), strict=True))
     lacks = frozenset({"autocommit", "pools", "server", "classes whose connect configures"})
     round_trips = 1  # as it is told: it goes no way
-    pool_check, pool_timeout = None, TimeoutError
 
     def connect(self, dsn: str, **keywords: Any) -> Any:
         if "autocommit" in keywords:
             self.needs("autocommit")
         return sqlite3.connect(dsn, **keywords)
-
-    def connect_subclass(self, dsn: str, **settings: Any) -> Any:
-        self.needs("classes whose connect configures")
-
-    def close(self, connection: Any) -> None:
-        connection.close()
 
     def is_closed(self, connection: Any) -> bool:
         try:
@@ -53,12 +40,6 @@ class SQLite3(Needs):
         except sqlite3.ProgrammingError:
             return True
         return False
-
-    def execute(self, connection: Any, sql: str) -> list[tuple[Any, ...]]:
-        return self.execute_on(connection.cursor(), sql)
-
-    def cursor(self, connection: Any) -> Any:
-        return connection.cursor()
 
     def execute_on(self, cursor: Any, sql: str) -> list[tuple[Any, ...]]:
         return list(cursor.execute(sql).fetchall())
@@ -68,12 +49,6 @@ class SQLite3(Needs):
 
     def execute_many(self, cursor: Any, sql: str, sets: Any) -> None:
         cursor.executemany(sql.replace("%s", "?"), sets)
-
-    def commit(self, connection: Any) -> None:
-        connection.commit()
-
-    def rollback(self, connection: Any) -> None:
-        connection.rollback()
 
     @contextmanager
     def block(self, connection: Any) -> Iterator[None]:
@@ -93,40 +68,17 @@ class SQLite3(Needs):
             return bool(self.execute(connection, "PRAGMA query_only")[0][0])
         return getattr(connection, setting)
 
-    def state_of(self, error: BaseException) -> str | None:
-        return None
-
     def code_of(self, error: BaseException) -> str | None:
         return error.sqlite_errorname if sys.version_info >= (3, 11) and isinstance(error, sqlite3.Error) else None
-
-    def callback(self, what: Callback) -> Callable[..., Any]:
-        def callback(*arguments: Any) -> Any:
-            what.calls.append(arguments)
-            for setting, value in what.changes.items():
-                self.set(arguments[-1], setting, value)
-            if what.statement:
-                self.execute(arguments[-1], what.statement)
-            if what.closes:
-                arguments[-1].close()
-            if what.raises:
-                raise what.raises
-            return what.returns
-
-        return callback
 
     def verb(self, name: str, *, wrong: bool = False) -> Callable[..., Any]:
         if name == "switch" and not wrong:
             self.needs("server")
-        if not wrong:
-            return getattr(instrumented_wrapper, name)  # type: ignore[no-any-return]
-        return lambda *arguments: getattr(instrumented_wrapper, f"{name}_async")(*arguments).send(None)
+        return super().verb(name, wrong=wrong)
 
     def wish_for(self, attrs: str) -> dict[str, str]:
         self.needs("server")
         return {}
-
-    def pool(self, dsn: str, **keywords: Any) -> Any:
-        self.needs("pools")
 
 
 DRIVER = SQLite3()

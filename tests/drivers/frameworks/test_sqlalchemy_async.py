@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -18,32 +17,13 @@ from instrumented_wrapper import (
 )
 from servers import Cluster, guard
 
-sqlalchemy = pytest.importorskip("sqlalchemy")
-pytest.importorskip("greenlet")
-asyncio_of_sqlalchemy = pytest.importorskip("sqlalchemy.ext.asyncio")
+from .asyncio_engines import ask, asyncio_engine, asyncio_of_sqlalchemy, own, sqlalchemy
 
 CHANGE, VALUE, NUMBER = "SET search_path = pg_catalog", "SHOW search_path", "SELECT pg_backend_pid()"
 
 
-@asynccontextmanager
-async def engine(cluster: Cluster, chosen: str = "on", **given: Any) -> AsyncIterator[Any]:
-    server = cluster.primary
-    url = sqlalchemy.URL.create("postgresql+psycopg", "app", "app-secret", server.host, server.port, "app")
-    ours = {"failover_hosts": cluster.hosts(), "reset_on_return": chosen}
-    one = {"pool_size": 1, "max_overflow": 0, **given}
-    made = asyncio_of_sqlalchemy.create_async_engine(url, connect_args={"instrumented_wrapper": ours}, **one)
-    try:
-        yield made
-    finally:
-        await made.dispose()
-
-
-async def ask(connection: Any, sql: str) -> Any:
-    return (await connection.exec_driver_sql(sql)).scalar()
-
-
-async def own(connection: Any) -> Any:
-    return (await connection.get_raw_connection()).driver_connection
+def engine(cluster: Cluster, chosen: str = "on", **given: Any) -> AbstractAsyncContextManager[Any]:
+    return asyncio_engine("postgresql+psycopg", cluster, chosen, **given)
 
 
 async def seen(pool: Any) -> tuple[Any, str]:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from instrumented_wrapper import FailoverSuccessError, session_state
-from servers import guard
 
 from ..mysql.server_session import make_table
-
-sqlalchemy = pytest.importorskip("sqlalchemy")
-pytest.importorskip("greenlet")
-asyncio_of_sqlalchemy = pytest.importorskip("sqlalchemy.ext.asyncio")
+from .asyncio_engines import ask, asyncio_engine, end, own, sqlalchemy
 
 NUMBER, TENANT = "SELECT CONNECTION_ID()", "SELECT @tenant"
 
@@ -34,40 +28,9 @@ def driver(request: pytest.FixtureRequest) -> str:
     return request.param  # type: ignore[no-any-return]
 
 
-@asynccontextmanager
-async def engine(driver: str, pair: Any, chosen: str = "auto", **given: Any) -> AsyncIterator[Any]:
-    server = pair.primary
-    url = sqlalchemy.URL.create(f"mysql+{driver}", "app", "app-secret", server.host, server.port, "app")
-    hosts = ",".join(f"{each.host}:{each.port}" for each in pair.servers)
-    ours = {"failover_hosts": hosts, "reset_on_return": chosen}
-    one = {"pool_size": 1, "max_overflow": 0, **given}
-    made = asyncio_of_sqlalchemy.create_async_engine(url, connect_args={"instrumented_wrapper": ours}, **one)
-    try:
-        yield made
-    finally:
-        await made.dispose()
-
-
-async def ask(connection: Any, sql: str) -> Any:
-    return (await connection.exec_driver_sql(sql)).scalar()
-
-
-async def own(connection: Any) -> Any:
-    return (await connection.get_raw_connection()).driver_connection
-
-
-async def end(pair: Any, number: int) -> None:
-    def ended() -> None:
-        pair.primary.sql(f"KILL {number}")
-        left = f"SELECT 1 FROM information_schema.processlist WHERE id = {number}"
-        assert guard.wait_until(lambda: not pair.primary.sql(left), 60)
-
-    await asyncio.to_thread(ended)
-
-
 @pytest.mark.parametrize("pings", [True, False])
 async def test_a_loss_in_the_pool_says_nothing(driver, pair, pings: bool) -> None:
-    async with engine(driver, pair, pool_pre_ping=pings) as pool:
+    async with asyncio_engine(f"mysql+{driver}", pair, pool_pre_ping=pings) as pool:
         async with pool.connect() as connection:
             raw = await own(connection)
             number = await ask(connection, NUMBER)
@@ -79,7 +42,7 @@ async def test_a_loss_in_the_pool_says_nothing(driver, pair, pings: bool) -> Non
 
 async def test_a_transaction_that_is_lost_throws_no_pool_away(driver, pair) -> None:
     table = await asyncio.to_thread(make_table, pair)
-    async with engine(driver, pair) as pool:
+    async with asyncio_engine(f"mysql+{driver}", pair) as pool:
         async with pool.connect() as connection:
             raw = await own(connection)
             await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (1)")
@@ -96,7 +59,7 @@ async def test_a_transaction_that_is_lost_throws_no_pool_away(driver, pair) -> N
 
 @pytest.mark.parametrize("chosen", ["on", "report"])
 async def test_a_return(driver, pair, spans, chosen: str) -> None:
-    async with engine(driver, pair, chosen) as pool:
+    async with asyncio_engine(f"mysql+{driver}", pair, chosen) as pool:
         async with pool.connect() as connection:
             raw = await own(connection)
             await connection.exec_driver_sql("SET @tenant = 'acme'")
@@ -109,7 +72,7 @@ async def test_a_return(driver, pair, spans, chosen: str) -> None:
 
 
 async def test_what_a_listener_sets_is_the_baseline(driver, pair) -> None:
-    async with engine(driver, pair, "on") as pool:
+    async with asyncio_engine(f"mysql+{driver}", pair, "on") as pool:
 
         @sqlalchemy.event.listens_for(pool.sync_engine, "connect")
         def configure(connection: Any, record: Any) -> None:
@@ -128,7 +91,7 @@ async def test_what_a_listener_sets_is_the_baseline(driver, pair) -> None:
 
 async def test_a_savepoint_that_is_lost_shows_the_loss_until_a_rollback(driver, pair) -> None:
     table = await asyncio.to_thread(make_table, pair)
-    async with engine(driver, pair) as pool, pool.connect() as connection:
+    async with asyncio_engine(f"mysql+{driver}", pair) as pool, pool.connect() as connection:
         raw = await own(connection)
         await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (1)")
         with pytest.raises(sqlalchemy.exc.OperationalError) as caught:
@@ -144,7 +107,7 @@ async def test_a_savepoint_that_is_lost_shows_the_loss_until_a_rollback(driver, 
 
 async def test_a_savepoint_is_rolled_back(driver, pair) -> None:
     table = await asyncio.to_thread(make_table, pair)
-    async with engine(driver, pair) as pool, pool.connect() as connection:
+    async with asyncio_engine(f"mysql+{driver}", pair) as pool, pool.connect() as connection:
         await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (1)")
         nested = await connection.begin_nested()
         await connection.exec_driver_sql(f"INSERT INTO {table} VALUES (2)")

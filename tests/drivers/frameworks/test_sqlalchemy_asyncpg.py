@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 from instrumented_wrapper import FailoverFailedError, FailoverSuccessError, session_state
-from servers import Cluster, guard
+from servers import Cluster
 
-sqlalchemy = pytest.importorskip("sqlalchemy")
-pytest.importorskip("greenlet")
+from .asyncio_engines import ask, asyncio_engine, end, own, sqlalchemy
+
 asyncpg = pytest.importorskip("asyncpg")
-asyncio_of_sqlalchemy = pytest.importorskip("sqlalchemy.ext.asyncio")
 
 NUMBER, TENANT = "SELECT pg_backend_pid()", "SELECT current_setting('app.tenant', true)"
 SET_TENANT = "SET app.tenant = 'acme'"
 
 
-@asynccontextmanager
-async def engine(cluster: Cluster, chosen: str = "auto", **given: Any) -> AsyncIterator[Any]:
-    server = cluster.primary
-    url = sqlalchemy.URL.create("postgresql+asyncpg", "app", "app-secret", server.host, server.port, "app")
-    ours = {"failover_hosts": cluster.hosts(), "reset_on_return": chosen, **given.pop("ours", {})}
-    one = {"pool_size": 1, "max_overflow": 0, **given}
-    made = asyncio_of_sqlalchemy.create_async_engine(url, connect_args={"instrumented_wrapper": ours}, **one)
-    try:
-        yield made
-    finally:
-        await made.dispose()
-
-
-async def ask(connection: Any, sql: str) -> Any:
-    return (await connection.exec_driver_sql(sql)).scalar()
-
-
-async def own(connection: Any) -> Any:
-    return (await connection.get_raw_connection()).driver_connection
-
-
-async def end(cluster: Cluster, number: int) -> None:
-    def ended() -> None:
-        cluster.primary.sql(f"SELECT pg_terminate_backend({number})")
-        left = f"SELECT 1 FROM pg_stat_activity WHERE pid = {number}"
-        assert guard.wait_until(lambda: not cluster.primary.sql(left), 60)
-
-    await asyncio.to_thread(ended)
+engine = partial(asyncio_engine, "postgresql+asyncpg")
 
 
 def heard(pool: Any) -> list[str]:
