@@ -8,7 +8,7 @@ from typing import Final
 
 from instrumented_wrapper.databases import Capabilities
 from instrumented_wrapper.databases.postgresql.questions import survives_reset_all
-from instrumented_wrapper.databases.postgresql.settings import first_schema
+from instrumented_wrapper.databases.postgresql.settings import first_schema, namespace
 from instrumented_wrapper.databases.postgresql.state import (
     CUSTOM,
     OBSTACLES,
@@ -36,6 +36,7 @@ __all__ = [
     "is_listed",
     "is_security_state",
     "listening",
+    "namespace",
     "needs_primary",
     "outlives_rollback",
     "reads_last",

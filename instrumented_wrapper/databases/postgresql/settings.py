@@ -226,3 +226,9 @@ def first_schema(search_path: str) -> str:
     first = next(tokens_of(search_path), None)
     named = first is not None and first.kind in ("word", "name", "string") and first.text != "$user"
     return first.text if named and first is not None else ""
+
+
+def namespace(database: str, search_path: str) -> str:
+    """Return what OpenTelemetry calls the namespace: the database and, if known, the first schema of the path."""
+    schema = first_schema(search_path)
+    return f"{database}|{schema}" if schema else database

@@ -18,6 +18,7 @@ from asyncpg.connection import Connection
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
+from instrumented_wrapper.drivers import for_postgresql
 from instrumented_wrapper.drivers.asyncpg.channel import AsyncTalking, Channel, has_ended, is_failed, mark_failed, send
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
@@ -27,7 +28,6 @@ from instrumented_wrapper.drivers.registry import KEY, poll_of
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
-from instrumented_wrapper.operations import Site
 
 _connect: Final[Any] = connect_utils._connect
 _terminate: Final[Any] = Connection.terminate
@@ -141,18 +141,7 @@ class AsyncPG(AsyncAdapter):
         host, port = address_of(connection._addr)
         return ServerAddress(postgresql.SYSTEM, str(connection._params.database or ""), host, port)
 
-    def site(self, connection: Any, record: Record) -> Site:
-        """Return the site, with the first schema of the search path where it is known."""
-        system, database, host, port = record.peer()
-        schema = postgresql.first_schema(self._search_path(record))
-        return Site(system, f"{database}|{schema}" if schema else database, host, port)
-
-    @staticmethod
-    def _search_path(record: Record) -> str:
-        if any(effects.sets for effects in record.in_flight) or record.on_server.is_masked("search_path"):
-            return ""
-        value, pristine = record.on_server.shown.get("search_path", (None, None))
-        return record.reported("search_path") or value or pristine or ""
+    site = staticmethod(for_postgresql.site)
 
     def read(self, connection: Any, setting: str) -> Any:
         """All settings live on the server."""

@@ -1,9 +1,8 @@
 """Steps around each awaited call of the app on asyncpg: the effects of its text and parameters, and its failure.
 
-asyncpg does not expose whether the open transaction has failed: the wrapper infers it from the last error in it. After
-a
-time limit or a cancellation the outcome is unknown: the statement may have failed, have ended before, or never been
-sent.
+asyncpg does not expose whether the open transaction has failed: the wrapper infers it from the last error in it.
+After a time limit or a cancellation the outcome is unknown: the statement may have failed, have ended before, or never
+been sent.
 """
 
 from __future__ import annotations
@@ -18,11 +17,10 @@ from typing import Any, Final
 from asyncpg import exceptions
 
 from instrumented_wrapper.drivers.asyncpg.channel import mark_failed
-from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers, ended_async
+from instrumented_wrapper.drivers.engine.async_calls import AsyncMethodWrappers
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
-from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, TransactionStatus
 from instrumented_wrapper.drivers.registry import checking_out
 from instrumented_wrapper.operations import Operation
 from instrumented_wrapper.statement import DOUBT, SET_LOCAL, Effects, Named, Placeholder, Step
@@ -59,68 +57,21 @@ class AsyncPGCalls(AsyncMethodWrappers):
         with _bounded(connection, kwargs):
             return await super()._slowly(operation, noted, cursor, connection, record, args, kwargs, effects)
 
-    async def _failed(
-        self,
-        operation: Operation | None,
-        connection: Any,
-        record: AsyncRecord,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
-        _note(connection, error)
-        with _bounded(connection, run.keywords if isinstance(run, functools.partial) else {}):
-            return await super()._failed(operation, connection, record, error, run, generation)
+    async def failed_plainly(self, operation: Operation | None, sent: SentCall, error: BaseException) -> Any:
+        """As for every driver, within the time that the app allows its statement."""
+        with _bounded(sent.connection, sent.run.keywords if isinstance(sent.run, functools.partial) else {}):
+            return await super().failed_plainly(operation, sent, error)
 
-    async def failed_plainly(
-        self,
-        operation: Operation | None,
-        connection: Any,
-        record: AsyncRecord,
-        effects: Effects | None,
-        error: BaseException,
-        run: functools.partial[Any],
-        generation: int,
-    ) -> Any:
-        """Return what the app gets where a statement of the frequent path raised, or `RERAISE`."""
-        record.active_caller = False
-        record.transaction_status = self._adapter.transaction_status(connection, record)
-        _note(connection, error)
-        if effects is not None:
-            decisions.note(record, decisions.attributed(record, effects))
-        given = (connection, record, Request.STATEMENT, effects, error, run, generation)
-        with _bounded(connection, run.keywords):
-            return await ended_async(operation, self.failed, *given, error=error)
-
-    async def _not_read(
-        self,
-        cursor: Any,
-        connection: Any,
-        record: AsyncRecord,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
-        _note(connection, error)
-        return await super()._not_read(cursor, connection, record, error, run, generation)
-
-    async def failed(
-        self,
-        connection: Any,
-        record: AsyncRecord,
-        call: Request,
-        effects: Effects | None,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
+    async def failed(self, sent: SentCall, error: BaseException) -> Any:
         """Handle an error as for every driver; a call that asyncpg refused on a lost connection has sent nothing, and
         continues.
         """
-        if call is Request.STATEMENT and await self._was_not_sent(connection, record, error):
+        connection, record, request, effects, run, _ = sent
+        _note(connection, error)
+        if request is Request.STATEMENT and await self._was_not_sent(connection, record, error):
             async with record.exclusive():
-                return await self._run(self._flow.carry_out(connection, record, call, effects, run))
-        return await super().failed(connection, record, call, effects, error, run, generation)
+                return await self._run(self._flow.carry_out(connection, record, request, effects, run))
+        return await super().failed(sent, error)
 
     async def _was_not_sent(self, connection: Any, record: AsyncRecord, error: BaseException) -> bool:
         # Not a DataError: of a batch, rows before the one that cannot be encoded were taken from the app's iterator.

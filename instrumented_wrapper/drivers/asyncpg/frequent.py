@@ -15,6 +15,7 @@ from instrumented_wrapper.drivers.asyncpg.calls import UNDER_WAY, AsyncPGCalls
 from instrumented_wrapper.drivers.asyncpg.channel import FAILED
 from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
+from instrumented_wrapper.drivers.engine.request import Request, SentCall
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH
 from instrumented_wrapper.drivers.registry import KEY
@@ -62,7 +63,8 @@ def statement(calls: AsyncPGCalls, spans: QuerySpans, begin: Method, original: M
             result = await original(self, query, *args, **kwargs)
         except BaseException as error:
             run = functools.partial(original, self, query, *args, **kwargs)
-            if (instead := await failed(operation, self, record, effects, error, run, generation)) is RERAISE:
+            sent = SentCall(self, record, Request.STATEMENT, effects, run, generation)
+            if (instead := await failed(operation, sent, error)) is RERAISE:
                 raise
             return instead
         record.active_caller, record.used = False, True
@@ -116,7 +118,8 @@ def prepared(calls: AsyncPGCalls, spans: QuerySpans, slowly: Method, original: M
             result = await original(self, *args, **kwargs)
         except BaseException as error:
             run = functools.partial(slowly, self, *args, **kwargs)
-            if (instead := await failed(operation, connection, record, None, error, run, 1)) is RERAISE:
+            sent = SentCall(connection, record, Request.STATEMENT, None, run, 1)
+            if (instead := await failed(operation, sent, error)) is RERAISE:
                 raise
             return instead
         record.active_caller, record.used = False, True

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
+from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.call_effects import CallEffects
 from instrumented_wrapper.drivers.engine.flow import RERAISE, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
-from instrumented_wrapper.drivers.engine.request import Request, effects_of_call
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, effects_of_call
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH
 from instrumented_wrapper.drivers.registry import KEY
@@ -44,22 +45,13 @@ class AsyncMethodWrappers(CallEffects):
             async with record.exclusive():
                 await self._run(self._flow.resync(connection, record))
 
-    async def failed(
-        self,
-        connection: Any,
-        record: AsyncRecord,
-        call: Request,
-        effects: Effects | None,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
+    async def failed(self, sent: SentCall, error: BaseException) -> Any:
         """Return what the app gets instead of an error, or `RERAISE`."""
-        flow = self._flow.failed(connection, record, call, effects, error, run, generation)
+        record, flow = sent.record, self._flow.failed(sent, error)
         if not isinstance(error, Exception):  # cancelled: nothing is waited for
             return await self._run(flow)
         async with record.exclusive():
-            if record.generation == generation:
+            if record.generation == sent.generation:
                 return await self._run(flow)
         if record.last_error is not None:  # another task has lost it too, and has replaced it
             raise again(record.last_error) from error
@@ -79,7 +71,7 @@ class AsyncMethodWrappers(CallEffects):
         """
         parameters_of = parameters_of or _parameters
         known, nobody, begin = self.effects.known.get, self._spans.nobody, begin or self._spans.statement
-        slowly, failed, answered = self._slowly, self._failed, self.answered
+        slowly, failed, answered = self._slowly, self.failed_plainly, self.answered
 
         @functools.wraps(original)
         async def execute(this: Any, query: Any = _NOT_GIVEN, /, *args: Any, **kwargs: Any) -> Any:
@@ -109,7 +101,8 @@ class AsyncMethodWrappers(CallEffects):
                 result = await (original(this, query, *args, **kwargs) if args or kwargs else original(this, query))
             except BaseException as error:
                 run = functools.partial(original, this, query, *args, **kwargs)
-                if (instead := await failed(operation, connection, record, error, run, generation)) is RERAISE:
+                sent = SentCall(connection, record, Request.STATEMENT, None, run, generation)
+                if (instead := await failed(operation, sent, error)) is RERAISE:
                     raise
                 return instead
             record.active_caller, record.used = False, True
@@ -140,20 +133,14 @@ class AsyncMethodWrappers(CallEffects):
 
         return coroutine_function(method)
 
-    async def _failed(
-        self,
-        operation: Operation | None,
-        connection: Any,
-        record: AsyncRecord,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
-        """A plain statement raised."""
+    async def failed_plainly(self, operation: Operation | None, sent: SentCall, error: BaseException) -> Any:
+        """Return what the app gets where a statement of the frequent path raised, or `RERAISE`."""
+        record = sent.record
         record.active_caller = False
-        record.transaction_status = self._adapter.transaction_status(connection, record)
-        given = (connection, record, Request.STATEMENT, None, error, run, generation)
-        return await ended_async(operation, self.failed, *given, error=error)
+        record.transaction_status = self._adapter.transaction_status(sent.connection, record)
+        if sent.effects is not None:
+            decisions.note(record, decisions.attributed(record, sent.effects))
+        return await ended_async(operation, self.failed, sent, error, error=error)
 
     async def _slowly(
         self,
@@ -205,7 +192,8 @@ class AsyncMethodWrappers(CallEffects):
             except BaseException as error:
                 record.active_caller = False
                 run = functools.partial(original, this, *args, **kwargs)
-                if (instead := await failed(this, connection, record, error, run, generation)) is RERAISE:
+                sent = SentCall(connection, record, Request.READ, None, run, generation)
+                if (instead := await failed(this, sent, error)) is RERAISE:
                     raise
                 return instead
             record.active_caller = False
@@ -227,25 +215,17 @@ class AsyncMethodWrappers(CallEffects):
                 if record is None or record.off or record.active_caller:
                     raise
                 run = functools.partial(original, this, *args, **kwargs)
-                if (instead := await failed(this, connection, record, error, run, record.generation)) is RERAISE:
+                sent = SentCall(connection, record, Request.READ, None, run, record.generation)
+                if (instead := await failed(this, sent, error)) is RERAISE:
                     raise
                 return instead
 
         return read
 
-    async def _not_read(
-        self,
-        cursor: Any,
-        connection: Any,
-        record: AsyncRecord,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
+    async def _not_read(self, cursor: Any, sent: SentCall, error: BaseException) -> Any:
         """Rows could not be read."""
         text = self._adapter.executed(cursor)
-        effects = None if text is None else self.effects_of(text)
-        return await self.failed(connection, record, Request.READ, effects, error, run, generation)
+        return await self.failed(sent if text is None else sent._replace(effects=self.effects_of(text)), error)
 
     def call(
         self,

@@ -13,7 +13,7 @@ from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.loss_facts import OF_REQUEST
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, TransactionStatus
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
@@ -62,7 +62,8 @@ class AsyncEndWrappers:
             except BaseException as error:
                 record.active_caller = False
                 run = functools.partial(original, self)
-                if (instead := await failed(operation, self, record, call, error, run, generation)) is RERAISE:
+                sent = SentCall(self, record, call, done, run, generation)
+                if (instead := await failed(operation, sent, error)) is RERAISE:
                     raise
                 return instead
             by_text = record.begun
@@ -79,17 +80,6 @@ class AsyncEndWrappers:
 
         return end
 
-    async def _failed(
-        self,
-        operation: Any,
-        connection: Any,
-        record: AsyncRecord,
-        call: Request,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
-        done = self._done(call)
-        record.in_flight.append(done)
-        given = (connection, record, call, done, error, run, generation)
-        return await ended_async(operation, self._calls.failed, *given, error=error)
+    async def _failed(self, operation: Any, sent: SentCall, error: BaseException) -> Any:
+        sent.record.in_flight.append(sent.effects)
+        return await ended_async(operation, self._calls.failed, sent, error, error=error)

@@ -22,7 +22,7 @@ from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.loss_facts import OF_REQUEST, ends, facts_after, facts_before
 from instrumented_wrapper.drivers.engine.partial_execution import has_run_in_part
-from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, TransactionStatus
 from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.drivers.server_session import commits
 from instrumented_wrapper.errors import FailoverError, again
@@ -94,10 +94,11 @@ class StatementFlow:
                 result = yield run
         except BaseException as error:
             record.active_caller = False
+            sent = SentCall(connection, record, call, done, run, generation)
             lost = left_one or record.generation != first
-            instead = yield from self._failed_elsewhere(connection, record, call, done, error, run, lost)
+            instead = yield from self._failed_elsewhere(sent, error, lost)
             if instead is RERAISE:
-                instead = yield from self.failed(connection, record, call, done, error, run, generation)
+                instead = yield from self.failed(sent, error)
             if instead is RERAISE:
                 raise
             return instead
@@ -214,21 +215,13 @@ class StatementFlow:
         finally:
             record.active_caller = caller_before
 
-    def failed(
-        self,
-        connection: object,
-        record: Record,
-        call: Request,
-        effects: Effects | None,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Flow[Any]:
+    def failed(self, sent: SentCall, error: BaseException) -> Flow[Any]:
         """It raised: a loss, a demotion, or a refusal that is the app's affair.
 
         Returns what the app gets instead, or `RERAISE`: an error that is raised here would be kept by this very frame,
         and the connection with it, until a garbage collection.
         """
+        connection, record, call, effects, run, generation = sent
         adapter, record.used = self._adapter, True
         ours = isinstance(error, FailoverError) or not isinstance(error, (*adapter.raises, OSError))
         if ours:  # or the app was interrupted: nobody knows how far it came
@@ -259,21 +252,12 @@ class StatementFlow:
         yield from self._repair(connection, record, loss_rules.found_demoted(facts, error), generation)
         return (yield from self.carry_out(connection, record, call, effects, run))  # the new one may be lost as well
 
-    def _failed_elsewhere(
-        self,
-        connection: object,
-        record: Record,
-        call: Request,
-        effects: Effects | None,
-        error: BaseException,
-        run: Callable[[], Any],
-        lost: bool,
-    ) -> Flow[Any]:
+    def _failed_elsewhere(self, sent: SentCall, error: BaseException, lost: bool) -> Flow[Any]:
         """End a two-phase transaction that another session has begun; `lost`: that one was lost with it.
 
         Returns `RERAISE` where the error is about something else.
         """
-        adapter = self._adapter
+        adapter, (connection, record, _, effects, run, _) = self._adapter, sent
         why = adapter.two_phase_refusal(connection, effects, error) if record.generation > 1 else ""
         if why == "gone" and lost:  # it is rolled back already
             return (yield from self._refused(connection, record))
@@ -291,9 +275,7 @@ class StatementFlow:
                 record.active_caller = False  # also where that fails: else no later call would be the app's
             if lost and adapter.two_phase_refusal(connection, effects, later) == "gone":
                 return (yield from self._refused(connection, record))
-            if (
-                instead := (yield from self.failed(connection, record, call, effects, later, run, generation))
-            ) is RERAISE:
+            if (instead := (yield from self.failed(sent._replace(generation=generation), later))) is RERAISE:
                 raise
             return instead
         record.active_caller = False

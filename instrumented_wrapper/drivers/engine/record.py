@@ -131,6 +131,17 @@ class TrackedConnection(Session, ABC):
     def keep_reported(self) -> None:
         """Take what the server has reported up to now as the baseline."""
 
+    def search_path(self, reported: str | None) -> str:
+        """Return PostgreSQL's search path as the server reports it, or as it was set or fetched; empty if unknown."""
+        if any(effects.sets for effects in self.in_flight):
+            return ""  # what was sent is not answered yet
+        if reported:
+            return reported
+        if self.on_server.is_masked("search_path"):
+            return ""  # a value of the transaction's, which nobody keeps
+        value, pristine = self.on_server.of("search_path")
+        return value or pristine or ""
+
     def wants_reset(self) -> bool:
         """Return True if a close or a return to a pool has something to reset. Sends nothing."""
         if not self.options.reset_session_state_on_close or self.off or self.internal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from instrumented_wrapper.statement import Effects
 
@@ -27,6 +27,26 @@ class Request(Enum):
     ROLLBACK = "rollback"
     TWO_PHASE = "two-phase"
     LISTEN = "listen"
+
+
+class SentCall(NamedTuple):
+    """A call of the app that was sent: what has to be known of it once it has failed.
+
+    Attributes:
+        connection: the connection of the app.
+        record: its record.
+        request: the kind of the call.
+        effects: what it does, as far as its text tells; None: nothing that matters.
+        run: sends it once more.
+        generation: that of the physical connection it was sent on.
+    """
+
+    connection: Any
+    record: Any
+    request: Request
+    effects: Effects | None
+    run: Callable[[], Any]
+    generation: int
 
 
 def effects_of_call(

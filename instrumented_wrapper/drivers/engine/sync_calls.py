@@ -16,7 +16,7 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.call_effects import CallEffects
 from instrumented_wrapper.drivers.engine.flow import RERAISE, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
-from instrumented_wrapper.drivers.engine.request import Request, effects_of_call
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, effects_of_call
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
@@ -39,9 +39,9 @@ class MethodWrappers(CallEffects):
         if self._flow.answered(connection, record):
             self._run(self._flow.resync(connection, record))
 
-    def failed(self, *given: Any) -> Any:
+    def failed(self, sent: SentCall, error: BaseException) -> Any:
         """Return what the app gets instead of an error, or `RERAISE`."""
-        return self._run(self._flow.failed(*given))
+        return self._run(self._flow.failed(sent, error))
 
     def _carried_out(self, *given: Any) -> Any:
         return self._run(self._flow.carry_out(*given))
@@ -95,7 +95,8 @@ class MethodWrappers(CallEffects):
                     result = at_once(this, query, *args, **kwargs) if args or kwargs else at_once(this, query)
                 except BaseException as error:
                     run = functools.partial(original, this, query, *args, **kwargs)
-                    if (instead := failed(operation, connection, record, error, run, generation)) is RERAISE:
+                    sent = SentCall(connection, record, Request.STATEMENT, None, run, generation)
+                    if (instead := failed(operation, sent, error)) is RERAISE:
                         raise
                     return instead
                 record.active_caller = False
@@ -155,7 +156,8 @@ class MethodWrappers(CallEffects):
                     result = original(this, *args, **kwargs)
                 except BaseException as error:
                     run = functools.partial(original, this, *args, **kwargs)
-                    if (instead := failed(None, connection, record, error, run, generation)) is RERAISE:
+                    sent = SentCall(connection, record, Request.STATEMENT, None, run, generation)
+                    if (instead := failed(None, sent, error)) is RERAISE:
                         raise
                     return instead
                 record.active_caller, record.used = False, True
@@ -167,21 +169,14 @@ class MethodWrappers(CallEffects):
 
         return method
 
-    def _failed(
-        self,
-        operation: Operation | None,
-        connection: Any,
-        record: Record,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
+    def _failed(self, operation: Operation | None, sent: SentCall, error: BaseException) -> Any:
         """A plain statement raised."""
-        connection = record.connection() or connection
+        record = sent.record
+        if (connection := record.connection()) is not None:
+            sent = sent._replace(connection=connection)
         record.active_caller = False
-        record.transaction_status = self._adapter.transaction_status(connection, record)
-        given = (connection, record, Request.STATEMENT, None, error, run, generation)
-        return ended(operation, self.failed, *given, error=error)
+        record.transaction_status = self._adapter.transaction_status(sent.connection, record)
+        return ended(operation, self.failed, sent, error, error=error)
 
     def _slowly(
         self,

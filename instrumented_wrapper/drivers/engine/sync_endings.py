@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.loss_facts import OF_REQUEST
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, TransactionStatus
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH, MethodWrappers, ended
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
@@ -70,7 +70,8 @@ class EndWrappers:
                 except BaseException as error:
                     record.active_caller = False
                     run = functools.partial(original, self)
-                    if (instead := failed(operation, self, record, call, error, run, generation)) is RERAISE:
+                    sent = SentCall(record.connection() or self, record, call, done, run, generation)
+                    if (instead := failed(operation, sent, error)) is RERAISE:
                         raise
                     return instead
                 by_text = record.begun
@@ -87,17 +88,6 @@ class EndWrappers:
 
         return end
 
-    def _failed(
-        self,
-        operation: Any,
-        connection: Any,
-        record: Record,
-        call: Request,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
-        done = self._done(call)
-        record.in_flight.append(done)
-        given = (record.connection() or connection, record, call, done, error, run, generation)
-        return ended(operation, self._calls.failed, *given, error=error)
+    def _failed(self, operation: Any, sent: SentCall, error: BaseException) -> Any:
+        sent.record.in_flight.append(sent.effects)
+        return ended(operation, self._calls.failed, sent, error, error=error)

@@ -9,7 +9,7 @@ from typing import Any
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.flow import RERAISE
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, SentCall
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.registry import KEY
 
@@ -79,7 +79,7 @@ class ReadWrappers:
         """Rows could not be read."""
         text = self._adapter.executed(cursor)
         effects = None if text is None else self._calls.effects_of(text)
-        return self._calls.failed(record.connection(), record, Request.READ, effects, error, run, generation)
+        return self._calls.failed(SentCall(record.connection(), record, Request.READ, effects, run, generation), error)
 
 
 def _rows(original: Method, raised: Any, end: Callable[[Any], None], failed: Method) -> Method:

@@ -13,6 +13,7 @@ from pg8000.exceptions import DatabaseError, Error, InterfaceError
 
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
+from instrumented_wrapper.drivers import for_postgresql
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
@@ -26,7 +27,6 @@ from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
-from instrumented_wrapper.operations import Site
 
 KINDS: Final[tuple[type[Any], ...]] = (dbapi.Connection, legacy.Connection, native.Connection)
 OUT_OF_STEP: Final = "_instrumented_wrapper_out_of_step"  # in a connection's: an answer was not read to its end
@@ -118,18 +118,7 @@ class PG8000(DriverAdapter):
         """Return the server as the app, or the switch, has named it."""
         return ServerAddress(postgresql.SYSTEM, database_of(record.arguments.keywords), *connection.__dict__[PLACE])
 
-    def site(self, connection: Any, record: Record) -> Site:
-        """Return the site, with the first schema of the search path where it is known."""
-        system, database, host, port = record.peer()
-        schema = postgresql.first_schema(self._search_path(record))
-        return Site(system, f"{database}|{schema}" if schema else database, host, port)
-
-    @staticmethod
-    def _search_path(record: Record) -> str:
-        if any(effects.sets for effects in record.in_flight) or record.on_server.is_masked("search_path"):
-            return ""
-        value, pristine = record.on_server.of("search_path")
-        return record.reported("search_path") or value or pristine or ""
+    site = staticmethod(for_postgresql.site)
 
     def read(self, connection: Any, setting: str) -> Any:
         """Return an attribute; ``native`` has none, and is always in autocommit."""

@@ -137,26 +137,16 @@ class Record(TrackedConnection):
         """Return the present site of operations: the database and, if known, the first schema of the search path."""
         watched = self.connection()
         try:
-            pgconn = watched.pgconn if watched is not None else None
+            pgconn: Any = None if watched is None else watched.pgconn
             parts = () if pgconn is None else (pgconn.db, pgconn.host, pgconn.port, pgconn.hostaddr)
             database, host, port, node = (part.decode() for part in parts)
         except (psycopg.OperationalError, ValueError):  # closed, or gone: what comes is refused by psycopg
             return Site(postgresql.SYSTEM, "", "", None)
-        schema = postgresql.first_schema(self._search_path(watched))
+        reported = pgconn.parameter_status(b"search_path")
+        search_path = self.search_path(reported and reported.decode(encoding_of(watched)))
         number = int(port) if port else None
-        namespace = f"{database}|{schema}" if schema else database
+        namespace = postgresql.namespace(database, search_path)
         return Site(postgresql.SYSTEM, namespace, host, number, node, number if node else None)
-
-    def _search_path(self, connection: Any) -> str:
-        """Return the search path as the server reports it, or as it was set or fetched; empty if unknown."""
-        if any(effects.sets for effects in self.in_flight):
-            return ""  # what was sent is not answered yet
-        if reported := connection.pgconn.parameter_status(b"search_path"):
-            return str(reported.decode(encoding_of(connection)))
-        if self.on_server.is_masked("search_path"):
-            return ""  # a value of the transaction's, which nobody keeps
-        value, pristine = self.on_server.of("search_path")
-        return value or pristine or ""
 
     def resumed(self) -> AbstractContextManager[None]:
         """While inside, what happens belongs to the operation that lasts, if there is one."""

@@ -17,6 +17,7 @@ from psycopg2 import extensions
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, parameters_for, requested_role
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
+from instrumented_wrapper.drivers import for_postgresql
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
@@ -40,7 +41,6 @@ from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
-from instrumented_wrapper.operations import Site
 
 SETTINGS: Final = ("autocommit", "isolation_level", "read_only", "deferrable")
 _ATTRIBUTES: Final = {name: vars(C)[name] for name in ("autocommit", "isolation_level", "readonly", "deferrable")}
@@ -155,17 +155,7 @@ class Psycopg2(DriverAdapter):
         info = C.info.__get__(here)
         return ServerAddress(postgresql.SYSTEM, info.dbname, info.host, info.port)
 
-    def site(self, connection: object, record: Record) -> Site:
-        """Return the site, with the first schema of the search path where it is known."""
-        system, database, host, port = record.peer()
-        schema = postgresql.first_schema(self._search_path(connection, record))
-        return Site(system, f"{database}|{schema}" if schema else database, host, port)
-
-    def _search_path(self, connection: object, record: Record) -> str:
-        if any(effects.sets for effects in record.in_flight) or record.on_server.is_masked("search_path"):
-            return ""
-        value, pristine = record.on_server.of("search_path")
-        return record.reported("search_path") or value or pristine or ""
+    site = staticmethod(for_postgresql.site)
 
     def read(self, connection: object, setting: str) -> Any:
         """Return one of `SETTINGS`, an isolation level by its name."""
