@@ -24,6 +24,7 @@ class ForAsyncMySQL(ForMySQL):
     unknown_keyword_error = TypeError
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
     no_tls: ClassVar[Mapping[str, Any]] = {}
+    commands_at_once = 2  # one for each statement; the answers are read then
     autocommit_sent = b"AUTOCOMMIT"
     lacks = ForMySQL.lacks - {"pools"} | {"classes whose connect configures", "COM_CHANGE_USER"}
 

@@ -34,6 +34,7 @@ class ForMySQL(Blocking):
     sources: ClassVar = dict(zip(NAMES, ("server", "server", "server"), strict=True))
     commit_sent, rollback_sent = b"COMMIT", b"ROLLBACK"
     autocommit_sent = b"autocommit"
+    commands_at_once = 1  # of what several statements do
     round_trips = 1
     takes_files: ClassVar[Mapping[str, Any]] = {"local_infile": True}  # keywords for LOAD DATA LOCAL INFILE
     no_tls: ClassVar[Mapping[str, Any]] = {"ssl_disabled": True}
@@ -78,6 +79,9 @@ class ForMySQL(Blocking):
         """Return the keywords with which it checks who the server is, and shows the certificate of the client."""
         own = {"ssl_cert": str(certificate), "ssl_key": str(key)} if certificate else {}
         return {"ssl_ca": str(authority), "ssl_verify_cert": True, "ssl_verify_identity": True, **own}
+
+    def use_charset(self, connection: Any, name: str) -> None:
+        """Have the driver write texts so, where it does not follow the app's ``SET NAMES``."""
 
     def descriptor(self, connection: Any) -> int:
         """Return that of its socket."""

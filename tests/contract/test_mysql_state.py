@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from drivers.mysql.spelling import create
 from drivers.socket_options import user_timeout
 
 from instrumented_wrapper import FailoverSuccessError
@@ -480,3 +481,102 @@ def test_an_app_that_limits_its_selects_to_no_row_at_all(app, site) -> None:
     assert connection.ask(shown) == [(0, "+02:00", 5)]
     assert connection.reset()
     assert connection.ask(shown) == [(2**64 - 1, "SYSTEM", None)]
+
+
+# --- all together ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state(site: Any) -> str:
+    """What the server is asked for all of it; it calls some variables otherwise than MariaDB."""
+    read_only, level = (site.asked[name].removeprefix("SELECT ") for name in ("read_only", "isolation_level"))
+    return f"SELECT @@autocommit, @@time_zone, DATABASE(), @x, {level}, {read_only}"
+
+
+def test_settings_are_known_and_put_back(driver: DriverUnderTest, app, state: str) -> None:
+    connection = app()
+    pristine = connection.ask(state)
+    driver.set(connection.connection, "autocommit", False)
+    driver.set(connection.connection, "read_only", True)
+    connection.ask("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    connection.ask("SET time_zone = '+01:00', @x = 5")
+    connection.ask("USE other")
+    connection.rollback()
+    known = connection.state()
+    values = {name: (known[name].pristine_value, known[name].value) for name in ("autocommit", "read_only", "database")}
+    assert values == {"autocommit": (True, False), "read_only": (False, True), "database": ("app", "other")}
+    assert (known["isolation_level"].value, known["time_zone"].value) == ("READ-COMMITTED", "+01:00")
+    assert known["@X"].value == "5"
+    assert connection.reset()
+    assert connection.ask(state) == pristine
+
+
+def test_parameters(app) -> None:
+    connection = app()
+    connection.ask("SET @x = %s, time_zone = %s", "it's \"é\\", "-03:00")
+    connection.ask("SELECT 1")
+    connection.lose()
+    assert connection.ask("SELECT @x, @@time_zone") == [("it's \"é\\", "-03:00")]
+
+
+def test_a_procedure_that_sets(driver: DriverUnderTest, app, site) -> None:
+    create(site.cluster.primary, "PROCEDURE", "zone", "() SET time_zone = '+04:00'")
+    connection = app()
+    driver.call(driver.cursor(connection.connection).callproc, "zone")
+    connection.ask("SELECT 1")
+    assert connection.state()["time_zone"].value == "+04:00"
+    assert connection.reset()
+    assert connection.ask("SELECT @@time_zone") == [("SYSTEM",)]
+
+
+def commands(sent: bytes, wanted: bytes = b"") -> int:
+    """Count the commands that a client has sent: 3 bytes of length, a number, which is 0 where one begins."""
+    count = 0
+    while sent:
+        size, number = int.from_bytes(sent[:3], "little"), sent[3]
+        command = sent[4 : 4 + size]
+        # PyMySQL and its forks ask before: after rows the server does not report what a function has changed.
+        count += number == 0 and wanted in command and b"DO 0" not in command
+        sent = sent[4 + size :]
+    return count
+
+
+QUESTION = "SELECT @@time_zone, @x, @@lock_wait_timeout, DATABASE()"
+SETTINGS = "SET time_zone = '+02:00', @x = 'acme', lock_wait_timeout = 77"
+
+
+def test_a_reset_is_one_round_trip(driver: DriverUnderTest, app, proxy) -> None:
+    connection = app(proxy, options={"failover": "off"})
+    pristine = connection.ask(QUESTION)
+    for text in (SETTINGS, "USE other", "SELECT 1"):
+        connection.ask(text)
+    proxy.clear()
+    assert connection.reset()
+    assert commands(proxy.seen("client")) == driver.commands_at_once
+    assert connection.ask(QUESTION) == pristine
+
+
+def test_a_transfer_is_one_round_trip(driver: DriverUnderTest, app, cluster, proxy) -> None:
+    """What a new session is sent after its login: what kind of server it is, and all that it is given."""
+    connection = app(cluster.primary, options={"failover": "off"})
+    for text in (SETTINGS, "SELECT 1"):
+        connection.ask(text)
+    before = connection.ask(QUESTION)
+    connection.switch(proxy.host, proxy.port)
+    assert commands(proxy.seen("client"), b"lock_wait_timeout") == driver.commands_at_once
+    assert connection.ask(QUESTION) == before
+
+
+def test_without_a_transfer_all_is_at_the_baseline(driver: DriverUnderTest, app, state: str) -> None:
+    characters = "@@character_set_client, @@character_set_results, @@collation_connection"
+    question = f"{state}, {characters}, @@sql_mode"
+    off = {"transfer_session_state_on_switch": False}
+    connection = app(charset="latin1", sql_mode="ANSI_QUOTES", options=off)
+    before = connection.ask(question)
+    for statement in ("USE other", "SET NAMES utf8mb4", "SET @x = 1, sql_mode = '', time_zone = '+03:00'"):
+        connection.ask(statement)
+    driver.use_charset(connection.connection, "utf8mb4")
+    connection.lose()
+    assert connection.ask(question) == before
+    assert connection.ask("SELECT HEX(%s)", "é") == [("E9",)]  # the driver's side of it, too
+    assert not connection.state()

@@ -39,6 +39,9 @@ class MySQLClient(ForMySQL):
         own = {"cert": str(certificate), "key": str(key)} if certificate else {}
         return {"ssl_mode": "VERIFY_IDENTITY", "ssl": {"ca": str(authority), **own}}
 
+    def use_charset(self, connection: Any, name: str) -> None:
+        connection.set_character_set(name)
+
     def descriptor(self, connection: Any) -> int:
         return int(connection.fileno())
 

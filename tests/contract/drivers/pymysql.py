@@ -21,6 +21,7 @@ class PyMySQL(ForMySQL):
     closed_error: ClassVar[type[Exception]] = pymysql.err.InterfaceError
     unknown_keyword_error = TypeError
     sources: ClassVar = {**ForMySQL.sources, "autocommit": "reported"}  # among the flags of each answer
+    commands_at_once = 2  # one for each; it reads the answers then
     autocommit_sent = b"AUTOCOMMIT"
     for_several: ClassVar = {"client_flag": CLIENT.MULTI_STATEMENTS}
     lacks = ForMySQL.lacks | {"COM_CHANGE_USER"}

@@ -351,3 +351,24 @@ def test_the_socket_of_the_c_extension_blocks_as_before(connect: Callable[..., A
     finally:
         socket.setdefaulttimeout(before)
     assert os.get_blocking(ADAPTER.socket(limited)) == os.get_blocking(ADAPTER.socket(connect()))
+
+
+def test_a_pool_hands_out_a_session_that_is_reset(cluster) -> None:
+    where = {"host": cluster.primary.host, "port": cluster.primary.port, "user": "app", "password": "app-secret"}
+    pool = pooling.MySQLConnectionPool(pool_size=1, pool_name="one", autocommit=True, charset="utf8mb4", **where)
+    borrowed = pool.get_connection()
+    first = session(borrowed)
+    ask(borrowed, "SET time_zone = '+02:00', @x = 7")
+    assert session_state(borrowed)["time_zone"].value == "+02:00"
+    assert reset_session(borrowed)
+    assert ask(borrowed, "SELECT @@time_zone") == [("SYSTEM",)]
+    ask(borrowed, "SET time_zone = '+02:00', @x = 7")
+    borrowed.close()
+    with pytest.raises(TypeError):
+        session_state(borrowed)
+    again = pool.get_connection()
+    assert session(again) == first
+    state = "SELECT @@time_zone, @x, @@autocommit, @@character_set_client"
+    assert ask(again, state) == [("SYSTEM", None, 1, "utf8mb4")]
+    again.close()
+    pool._remove_connections()
