@@ -266,7 +266,7 @@ def test_pools_know_no_driver(module):
 @pytest.mark.parametrize("module", in_room("layers"))
 def test_packages_over_a_driver_know_no_driver(module):
     known = {name for name in ours(module) if room(name) == "drivers"}
-    engine = {"drivers.engine.record", "drivers.engine.query_spans"}
+    engine = {f"drivers.engine.{name}" for name in ("closing", "record", "query_spans")}
     assert known <= {"drivers", "drivers.registry"} | engine, "a connection is asked for its driver"
     assert not {room(name) for name in ours(module)} & ABOVE
 

@@ -75,7 +75,7 @@ def asked(service: Any, connection: object = None, *args: object, **kwargs: obje
 
 def logical_of(options: Options, flows: Flows, handlers: Any, service: Any) -> LogicalConnection:
     """Return what is kept for a plugin service, which belongs to one connection of the app."""
-    known: LogicalConnection | None = vars(service).get(_KEY)
+    known = known_logical(service)
     if known is None:
         given = dict(service.props)
         ours = take_keywords({name: given[name] for name in (*SEED_KEYWORDS, "instrumented_wrapper") if name in given})
@@ -112,9 +112,15 @@ def replacing(logical_of_service: Callable[[Any], LogicalConnection]) -> Callabl
     return as_flow(steps)
 
 
+def known_logical(service: Any) -> LogicalConnection | None:
+    """Return what is kept for a plugin service; None if nothing is: its connection was made uninstrumented."""
+    known: LogicalConnection | None = vars(service).get(_KEY)
+    return known
+
+
 def is_carried(service: Any) -> bool:
     """Return True while a plugin service replaces its connection, and the session was carried over."""
-    logical = vars(service).get(_KEY)
+    logical = known_logical(service)
     return logical is not None and logical.arriving
 
 
@@ -145,5 +151,5 @@ def _executing(original: Method) -> Method:
 
 def give_up(service: Any) -> None:
     """Report a loss that no plugin has repaired."""
-    if (logical := vars(service).get(_KEY)) is not None:
+    if (logical := known_logical(service)) is not None:
         logical.give_up(service.current_connection)

@@ -12,6 +12,7 @@ from aws_advanced_python_wrapper.aio import plugin_manager, plugin_service, sess
 from aws_advanced_python_wrapper.aio.driver_dialect.aiomysql import AsyncAiomysqlDriverDialect
 from aws_advanced_python_wrapper.aio.driver_dialect.base import AsyncDriverDialect
 from aws_advanced_python_wrapper.aio.driver_dialect.psycopg import AsyncPsycopgDriverDialect
+from aws_advanced_python_wrapper.pep249_methods import DbApiMethod
 
 from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.layers.aws import (
@@ -19,6 +20,7 @@ from instrumented_wrapper.layers.aws import (
     asked,
     give_up,
     is_carried,
+    known_logical,
     logical_of,
     opened,
     replacing,
@@ -66,7 +68,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
     for name in ("update_database_dialect", *ASKS):
         patches.close_over(_Service, name, around(asked))
     patches.close_over(session_state.AsyncSessionStateServiceImpl, "apply_pristine_session_state", unless_carried)
-    patches.close_over(_Manager, "execute", _executing)
+    patches.close_over(_Manager, "execute", partial(_executing, flows))
     return "patched"
 
 
@@ -82,15 +84,18 @@ def _taking(original: Method) -> Method:
     return functools.wraps(original)(_apply_switch_session_state)
 
 
-def _executing(original: Method) -> Method:
-    """``execute``: a loss that no plugin has repaired is reported."""
+def _executing(flows: Flows, original: Method) -> Method:
+    """``execute``: a loss that no plugin has repaired is reported; a close resets first where the driver cannot."""
 
     @functools.wraps(original)
-    async def execute(self: Any, *args: object, **kwargs: object) -> Any:
+    async def execute(self: Any, target: object, method: Any, *args: object, **kwargs: object) -> Any:
+        service = self._plugin_service
         try:
-            return await original(self, *args, **kwargs)
+            if method is DbApiMethod.CONNECTION_CLOSE and (logical := known_logical(service)) is not None:
+                await flows.run_async(logical.reset_before_close(service.current_connection))
+            return await original(self, target, method, *args, **kwargs)
         except BaseException:
-            give_up(self._plugin_service)
+            give_up(service)
             raise
 
     return execute

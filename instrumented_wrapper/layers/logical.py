@@ -7,13 +7,16 @@ Its monitors' connections and the candidates of a failover stay so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Any, Final
 from weakref import ref
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
+from instrumented_wrapper.drivers.engine.closing import closed_if_interrupted, last_reset
 from instrumented_wrapper.drivers.engine.query_spans import attend
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import opened_by_package, tracked
@@ -118,12 +121,30 @@ class LogicalConnection:
             try:
                 self.arriving = yield from self._carry(unwrapped(old), driver, unwrapped(new), record, is_new)
             except BaseException:
-                record.options = replace(record.options, reset_session_state_on_close=False)
+                self._refuse(driver, unwrapped(new), record, is_new)
                 raise
         driver.peer(unwrapped(new))  # which is known after a loss, too
         self._current, self._lost, self._kept = ref(record), None, None
         record.recording = True
         record.refresh()
+
+    def _refuse(self, driver: Driver, connection: Any, record: TrackedConnection, is_new: bool) -> None:
+        """Keep the app from a connection that is half configured: a new one is closed, as not every plugin does."""
+        self._lost = self._kept = None
+        record.options = replace(record.options, reset_session_state_on_close=False)
+        if is_new:
+            record.logical = None
+            driver.end(connection)
+
+    def reset_before_close(self, connection: Any) -> Flow[None]:
+        """Reset the session where the driver's own ``close`` cannot wait, and so does not."""
+        connection = unwrapped(connection)
+        if iscoroutinefunction(type(connection).close) or (found := tracked(connection)) is None:
+            return
+        driver, record = found
+        if (reset := last_reset(driver, self._flows, connection, record)) is not None:
+            with closed_if_interrupted(partial(driver.end, connection)):
+                yield from reset
 
     def _dress(self, driver: Driver, record: TrackedConnection) -> None:
         record.logical, record.options = self, self._options
@@ -137,8 +158,6 @@ class LogicalConnection:
         if lost is None and kept is None:
             yield from self._flows.ask_before(driver, old, before)
         source = before if kept is None else kept
-        with ExitStack() as stack:
-            stack.callback(setattr, record, "recording", False)
-            record.recording = False
-            yield from self._flows.carry_over(driver, old, source, new, record, lost, int(is_new))
+        record.recording = False
+        yield from self._flows.carry_over(driver, old, source, new, record, lost, int(is_new))
         return True

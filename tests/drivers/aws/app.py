@@ -64,6 +64,7 @@ class App:
                 import_module("_mysql_connector")
         except ImportError as error:
             pytest.skip(f"{driver} is not installed, or can only be loaded first (`python -m tests`): {error}")
+        self.error: type[Exception] = module.Error
         pure = {} if self.driver != "mysql.connector" else {"use_pure": not driver.endswith(" in C")}
         self.keywords = {
             "user": "app",
@@ -74,6 +75,10 @@ class App:
         self.target = _target(driver, module)
         self._texts: dict[str, Any] = dict(_POSTGRESQL if self.is_postgresql else _MYSQL)
         self.settings = tuple(self._texts)
+        self.other_text = (
+            "SET statement_timeout = '34s'" if self.is_postgresql else "SET SESSION lock_wait_timeout = 34"
+        )
+        self.other_value = "34s" if self.is_postgresql else "34"  # of the second setting
         self._opened: list[Any] = []
         hosts = [(server.host, server.port) for server in pair.servers]
         dialect = (PostgreSQLPair if self.is_postgresql else MySQLPair)(hosts)
