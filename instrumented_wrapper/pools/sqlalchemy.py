@@ -208,8 +208,8 @@ def _run(flows: Flows, held: object, flow: Flow[Any]) -> Any:
     """Carry out a flow where the driver's connection may be used, of which `held` is the holder, or is it itself."""
     if (call := thread_of(held)) is not None:
         return await_only(call(flows.run, flow))
-    found = tracked(held)
-    if found is not None and found[0].is_async(held):
+    found = tracked(connection := own(held))
+    if found is not None and found[0].is_async(connection):
         return await_only(flows.run_async(flow))
     return flows.run(flow)
 

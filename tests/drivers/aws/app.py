@@ -27,7 +27,6 @@ _POSTGRESQL: Final = {
         "SET search_path TO app_schema, public",
         "SHOW search_path",
         "app_schema, public",
-        '"$user", public',
     ),
     "statement_timeout": ("SET statement_timeout = '12s'", "SHOW statement_timeout", "12s"),
     "app.tenant": ("SET app.tenant = 'acme'", "SELECT coalesce(current_setting('app.tenant', true), '')", "acme"),
@@ -50,6 +49,8 @@ class App:
         driver: its name, as telemetry has it.
         is_async: it belongs to asyncio.
         settings: names of what it sets.
+        texts: for each the statement that sets it, the one that reads it, and what is read then.
+        variant: the keywords by which the driver is chosen.
     """
 
     def __init__(self, kind: str, pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,16 +66,16 @@ class App:
         except ImportError as error:
             pytest.skip(f"{driver} is not installed, or can only be loaded first (`python -m tests`): {error}")
         self.error: type[Exception] = module.Error
-        pure = {} if self.driver != "mysql.connector" else {"use_pure": not driver.endswith(" in C")}
+        self.variant = {} if self.driver != "mysql.connector" else {"use_pure": not driver.endswith(" in C")}
         self.keywords = {
             "user": "app",
             "password": "app-secret",
             "dbname" if self.is_postgresql else "db": "app",
-            **pure,
+            **self.variant,
         }
         self.target = _target(driver, module)
-        self._texts: dict[str, Any] = dict(_POSTGRESQL if self.is_postgresql else _MYSQL)
-        self.settings = tuple(self._texts)
+        self.texts: dict[str, Any] = dict(_POSTGRESQL if self.is_postgresql else _MYSQL)
+        self.settings = tuple(self.texts)
         self.other_text = (
             "SET statement_timeout = '34s'" if self.is_postgresql else "SET SESSION lock_wait_timeout = 34"
         )
@@ -118,15 +119,15 @@ class App:
     async def set_up(self, connection: Any, *names: str) -> None:
         """Set settings, all by default, as an app does it."""
         for name in names or self.settings:
-            await self.execute(connection, self._texts[name][0])
+            await self.execute(connection, self.texts[name][0])
 
     async def on_server(self, connection: Any, *names: str) -> dict[str, Any]:
         """Return what the server has for these settings, all by default."""
-        return {n: (await self.execute(connection, self._texts[n][1]))[0][0] for n in names or self.settings}
+        return {n: (await self.execute(connection, self.texts[n][1]))[0][0] for n in names or self.settings}
 
     def wanted(self, *names: str) -> dict[str, Any]:
         """Return what the server has after `set_up`."""
-        return {name: self._texts[name][2] for name in names or self.settings}
+        return {name: self.texts[name][2] for name in names or self.settings}
 
     async def set_read_only(self, connection: Any, value: bool) -> None:
         if self.is_async:
@@ -148,7 +149,7 @@ class App:
     def own_default(self) -> tuple[str, str, str]:
         """Return a setting, another default for one server, and how the app reads it."""
         name, value = ("statement_timeout", "77s") if self.is_postgresql else ("lock_wait_timeout", "4242")
-        return name, value, self._texts[name][1]
+        return name, value, self.texts[name][1]
 
     @contextmanager
     def default_of(self, server: Any, value: str) -> Iterator[None]:
