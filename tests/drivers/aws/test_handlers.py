@@ -187,9 +187,12 @@ async def test_failover_of_our_own_stays_off(app, spans):
 
 async def test_a_loss_that_no_plugin_repairs_is_reported(app, spans):
     connection = await app.connect("")
+    cursor = connection.cursor()
+    await done(cursor.execute("SELECT 1"))
+    await done(cursor.fetchall())
     app.pair.primary.kill()
     with pytest.raises(app.error) as raised:
-        await app.execute(connection, "SELECT 1")
+        await done(cursor.execute("SELECT 1"))
     assert not isinstance(raised.value, instrumented_wrapper.FailoverError)
     (failover,) = spans.named("failover")
     assert failover.attributes["instrumented_wrapper.outcome"] == "failed"
