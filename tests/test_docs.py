@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
@@ -19,7 +20,7 @@ from instrumented_wrapper.supported import PoolEntry, ThreadEntry, driver_entrie
 from instrumented_wrapper.telemetry import attributes, spans
 
 ROOT = Path(__file__).parents[1]
-REFERENCE = ROOT / "docs" / "reference"
+REFERENCE, PICTURES = ROOT / "docs" / "reference", ROOT / "docs" / "pictures"
 README, OPTIONS, TELEMETRY, ERRORS, API = (
     path.read_text()
     for path in (ROOT / "README.md", *(REFERENCE / f"{name}.md" for name in ("options", "telemetry", "errors", "api")))
@@ -209,3 +210,18 @@ def test_every_link_leads_somewhere(path: Path) -> None:
         target = (path.parent / file) if file else path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_picture_of_the_architecture_is_that_of_the_imports() -> None:
+    drawing = runpy.run_path(str(PICTURES / "architecture.py"))
+    groups = {
+        path.relative_to(drawing["PACKAGE"]).with_suffix("").parts[0] for path in drawing["PACKAGE"].rglob("*.py")
+    }
+    assert groups <= set(drawing["GROUP_OF"]), "give each module a group in docs/pictures/architecture.py"
+    assert drawing["picture"]() == (PICTURES / "architecture.svg").read_text(), "run docs/pictures/architecture.py"
+
+
+def test_pictures_are_small() -> None:
+    limits = {".png": 150_000, ".svg": 300_000}
+    pictures = [path for path in PICTURES.iterdir() if path.suffix in limits]
+    assert pictures and all(path.stat().st_size <= limits[path.suffix] for path in pictures)

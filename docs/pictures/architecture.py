@@ -54,7 +54,9 @@ def imported(path: Path) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE.name:
             parts = str(node.module).split(".")[1:]
             names = parts[:1] or [name.name for name in node.names]
-            yield from (name for name in names if parts or (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir())
+            yield from (
+                name for name in names if parts or (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir()
+            )
 
 
 def arrows() -> dict[str, set[str]]:

@@ -30,7 +30,7 @@ OTLP = {
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg,sqlalchemy,threading",
 }
 SERVERS = [sys.executable, "-m", "servers", "--", "opentelemetry-instrument", sys.executable]
-WAITING = '''
+WAITING = """
 import os, threading
 from opentelemetry import context, trace
 from psycopg_pool import ConnectionPool
@@ -56,7 +56,7 @@ with ConnectionPool(os.environ["DATABASE_URL"], min_size=1, max_size=1, name="or
             first_has_it.wait()
         for thread in threads:
             thread.join()
-'''
+"""
 
 
 def main() -> None:

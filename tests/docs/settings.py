@@ -181,3 +181,32 @@ def pymysql_pair(fixtures: Fixtures) -> Iterator[Given]:
     given = Given({"fail_over": pair.failover}, places=places)
     yield given
     given.names["connection"].close()
+
+
+@contextmanager
+def celery(fixtures: Fixtures) -> Iterator[Given]:
+    """A Celery app that runs tasks at once, and a pool; the task loses its first session in its transaction."""
+    app = pytest.importorskip("celery").Celery("notes", set_as_current=False)
+    app.conf.update(task_always_eager=True)
+    pools = pytest.importorskip("psycopg_pool")
+    cluster: Cluster = fixtures("cluster")
+    server = cluster.primary
+    server.sql(
+        "DROP TABLE IF EXISTS notes; CREATE TABLE notes (text text PRIMARY KEY); GRANT ALL ON notes TO app", "app"
+    )
+    lost = []
+
+    class Losing(psycopg.Connection[Any]):
+        def execute(self, query: Any, *arguments: Any, **keywords: Any) -> Any:
+            if str(query).startswith("INSERT") and not lost:
+                lost.append(pid := self.info.backend_pid)
+                server.sql(f"SELECT pg_terminate_backend({pid}, 10000)")
+            return super().execute(query, *arguments, **keywords)
+
+    dsn = cluster.dsn(target_session_attrs="read-write")
+    with pools.ConnectionPool(dsn, connection_class=Losing, min_size=1, max_size=1) as pool:
+        given = Given({"app": app, "pool": pool, "psycopg": psycopg})
+        yield given
+        given.names["add"].delay("acme", "buy tea")
+    assert lost
+    assert server.sql("SELECT text FROM notes", "app") == [("buy tea",)]
