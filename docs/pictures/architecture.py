@@ -20,7 +20,7 @@ GROUPS = {
     ),
     "pools": ("a checkout, a return", ["pools"]),
     "telemetry": ("events become spans and metrics", ["telemetry"]),
-    "lifecycle": ("change, reset, loss, switch", ["lifecycle", "resets", "leaks", "switching", "transfer"]),
+    "lifecycle": ("change, reset, loss, switch", ["lifecycle", "resets", "leaks", "switching", "transfer", "carrying"]),
     "drivers": ("what is patched; read, set, replace", ["drivers", "owners"]),
     "session": (
         "values, pristine values, plans",

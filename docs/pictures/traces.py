@@ -1,7 +1,8 @@
 """Take the pictures of traces: ``python docs/pictures/traces.py``, with a Jaeger that runs on this machine.
 
-It runs the demo's first app, the app of the page on leaks, and two requests that share a pool of one connection. Their
-spans go to that Jaeger by OTLP. Chromium takes a picture of one trace each; Playwright has to be installed besides.
+It runs the demo's first app, the app of the page on leaks, and two requests that share a pool of one connection. Each
+writes a file that Jaeger's UI opens by Upload. Chromium takes a picture of one trace each; Playwright has to be
+installed besides. No test runs it: pictures are looked at.
 """
 
 from __future__ import annotations
@@ -12,23 +13,20 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+
+import jaeger  # noqa: E402
+import stage  # noqa: E402
+from receiver import Receiver  # noqa: E402
+
 JAEGER = os.environ.get("JAEGER", "http://127.0.0.1:16686")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-OTLP = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT": os.environ.get("OTLP", "http://127.0.0.1:4318"),
-    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-    "OTEL_TRACES_EXPORTER": "otlp",
-    "OTEL_METRICS_EXPORTER": "none",
-    "OTEL_LOGS_EXPORTER": "none",
-    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "psycopg,sqlalchemy,threading",
-}
 SERVERS = [sys.executable, "-m", "servers", "--", "opentelemetry-instrument", sys.executable]
 WAITING = """
 import os, threading
@@ -48,7 +46,7 @@ def request(parent, name):
 
 with ConnectionPool(os.environ["DATABASE_URL"], min_size=1, max_size=1, name="orders") as pool:
     pool.wait()
-    with tracer.start_as_current_span("two requests, one connection"):
+    with tracer.start_as_current_span("two requests, a pool of one connection"):
         here = context.get_current()
         threads = [threading.Thread(target=request, args=(here, name)) for name in ("GET /first", "GET /second")]
         for thread in threads:
@@ -63,55 +61,61 @@ def main() -> None:
     """Run the apps and take the pictures."""
     from playwright.sync_api import sync_playwright
 
-    run([sys.executable, str(ROOT / "examples" / "demo.py")], "orders")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run([sys.executable, str(ROOT / "examples" / "demo.py")], folder)
         page = (ROOT / "docs" / "how-to" / "finding-a-leak.md").read_text()
         (shop,) = re.findall(r"<!-- shop.py -->\n```python\n(.*?)```", page, re.DOTALL)
         shop = shop.replace('os.environ["DATABASE_URL"]', '"postgresql+psycopg://"')  # PGHOST and the like lead there
-        (Path(folder) / "shop.py").write_text(shop)
-        (Path(folder) / "waiting.py").write_text(WAITING)
-        run([*SERVERS, f"{folder}/shop.py"], "shop")
-        run([*SERVERS, f"{folder}/waiting.py"], "pool")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        take(browser, "failover.png", trace_of("orders", "failover"), 725)
-        take(browser, "leak.png", trace_of("shop", "session_state.leak"), 480, opened="session_state.leak")
-        take(browser, "pool-wait.png", trace_of("pool", "GET /second"), 420)
-        browser.close()
+        record(shop, "shop", folder)
+        record(WAITING, "shop", folder, "waiting")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+            take(browser, "failover.png", folder / "demo-trace.json", "failover", 725)
+            take(browser, "leak.png", folder / "shop.json", "session_state.leak", 560, details)
+            take(browser, "pool-wait.png", folder / "waiting.json", "GET /second", 400)
+            browser.close()
 
 
-def run(command: list[str], service: str) -> None:
-    """Run an app, whose spans are those of `service`."""
+def run(command: list[str], folder: Path, **variables: str) -> None:
+    """Run an app in a folder."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    variables = {**os.environ, **OTLP, "OTEL_SERVICE_NAME": service, "PATH": path, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, env=variables, cwd=tempfile.gettempdir(), check=True)
+    environment = {**os.environ, **variables, "PATH": path, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, env=environment, cwd=folder, check=True)
 
 
-def trace_of(service: str, operation: str) -> str:
-    """Return the id of the last trace of `service` that has such a span."""
-    for _ in range(50):
-        with urllib.request.urlopen(f"{JAEGER}/api/traces?service={service}&limit=100&lookback=10m") as answer:
-            traces: list[dict[str, Any]] = json.load(answer)["data"] or []
-        having = [each for each in traces if any(span["operationName"] == operation for span in each["spans"])]
-        if having:
-            return str(max(having, key=lambda each: each["spans"][0]["startTime"])["traceID"])
-        time.sleep(0.2)
-    raise SystemExit(f"no trace of {service} has a span {operation}")
+def record(code: str, service: str, folder: Path, name: str = "") -> None:
+    """Run a program of its own on a pair of servers, and write its spans into a file."""
+    file = folder / f"{name or service}.py"
+    file.write_text(code)
+    with Receiver() as receiver:
+        run([*SERVERS, str(file)], folder, **stage.environment(receiver.url, service))
+        file.with_suffix(".json").write_text(jaeger.document(receiver.spans()))
 
 
-def take(browser: Any, name: str, trace: str, height: int, opened: str = "") -> None:
-    """Take the picture of a trace, with the details of one span where it is named."""
+def take(
+    browser: Any, name: str, file: Path, operation: str, height: int, then: Callable[[Any], None] | None = None
+) -> None:
+    """Upload a file of traces, open the one that has such a span, and take its picture."""
+    traces = json.loads(file.read_text())["data"]
+    trace = next(each for each in traces if any(span["operationName"] == operation for span in each["spans"]))
     page = browser.new_page(viewport={"width": 1400, "height": height})
-    page.goto(f"{JAEGER}/trace/{trace}")
+    page.goto(f"{JAEGER}/search")
+    page.get_by_text("Upload", exact=True).first.click()
+    page.locator("input[type=file]").first.set_input_files(str(file))
+    page.locator(f"a[href*='{trace['traceID']}']").first.click()
     page.wait_for_selector(".span-name")
-    if opened:
-        page.get_by_text(opened, exact=True).first.click()
-        page.wait_for_timeout(500)
-        for label in ("Tags", "Attributes", "References", "Links"):
-            for each in page.get_by_text(label, exact=False).all()[:1]:
-                each.click()
+    if then:
+        then(page)
     page.wait_for_timeout(1000)
     page.screenshot(path=str(HERE / name))
+    page.close()
+
+
+def details(page: Any) -> None:
+    """Open the details of the leak, with its links."""
+    page.locator(".span-name", has_text="session_state.leak").first.click()
+    page.wait_for_timeout(500)
 
 
 if __name__ == "__main__":
