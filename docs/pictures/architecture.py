@@ -19,6 +19,7 @@ GROUPS = {
         ["instrument", "instrumentor", "verification", "__init__", "version"],
     ),
     "pools": ("a checkout, a return", ["pools"]),
+    "layers": ("packages over drivers", ["layers"]),
     "telemetry": ("events become spans and metrics", ["telemetry"]),
     "lifecycle": ("change, reset, loss, switch", ["lifecycle", "resets", "leaks", "switching", "transfer", "carrying"]),
     "drivers": ("what is patched; read, set, replace", ["drivers", "owners"]),

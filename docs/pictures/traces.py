@@ -67,13 +67,14 @@ def main() -> None:
         page = (ROOT / "docs" / "how-to" / "finding-a-leak.md").read_text()
         (shop,) = re.findall(r"<!-- shop.py -->\n```python\n(.*?)```", page, re.DOTALL)
         shop = shop.replace('os.environ["DATABASE_URL"]', '"postgresql+psycopg://"')  # PGHOST and the like lead there
+        shop = shop.replace('    orders("acme")', '    engine.connect().close()\n    orders("acme")')  # its own set-up
         record(shop, "shop", folder)
         record(WAITING, "shop", folder, "waiting")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
             take(browser, "failover.png", folder / "demo-trace.json", "failover", 725)
-            take(browser, "leak.png", folder / "shop.json", "session_state.leak", 560, details)
-            take(browser, "pool-wait.png", folder / "waiting.json", "GET /second", 400)
+            take(browser, "leak.png", folder / "shop.json", "session_state.leak", 620, details)
+            take(browser, "pool-wait.png", folder / "waiting.json", "GET /second", 520)
             browser.close()
 
 
