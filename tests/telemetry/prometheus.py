@@ -63,6 +63,7 @@ class Exporter:
         sources = ("1", self._tracers, MeterProvider([PrometheusMetricReader(registry=self.registry)]))
         self.listeners = telemetry.listeners(*sources)
         self.operations, self.pools = telemetry.operations(*sources)
+        self.sessions = telemetry.session_metrics(sources[0], sources[2])
 
     @contextmanager
     def told(self) -> Iterator[None]:

@@ -247,7 +247,12 @@ def seen(running_cluster, tmp_path_factory) -> Iterator[Prometheus]:
         leaks(dsn)
         trouble(dsn)
         disaster(running_cluster)
-        with ConnectionPool(primary(running_cluster), min_size=1, max_size=2, name="shop") as pool, pool.connection():
+        with (
+            ConnectionPool(primary(running_cluster), min_size=1, max_size=2, name="shop") as pool,
+            pool.connection(),
+            psycopg.connect(primary(running_cluster), autocommit=True) as exposed_to_loss,
+        ):
+            exposed_to_loss.execute("CREATE TEMP TABLE scratch (id int)")
             prometheus.see()
             yield prometheus
 
@@ -314,6 +319,13 @@ def test_resets_transfers_and_fetches(seen):
     assert {"autocommit", "read_only", "isolation_level"} <= fetched
     outcomes = set(of_panel(seen, "Settings by operation and outcome A", "operation", "outcome"))
     assert {("reset", "reset"), ("reset", "failed"), ("transfer", "restored")} <= outcomes
+
+
+def test_sessions_that_would_survive(seen):
+    shown = of_panel(seen, "Sessions by reason A", "reason")
+    assert {reason: number for reason, number in shown.items() if number} == {("none",): 1, ("temporary_table",): 1}
+    assert of_panel(seen, "What keeps the others from it A", "reason") == {("temporary_table",): 1}
+    assert of_panel(seen, "Sessions that would survive A")[()] == 0.5
 
 
 def test_leaks(seen):
