@@ -192,6 +192,7 @@ def _as_data(database: _Database) -> dict[str, Any]:
             "carried": tried.carried,
             "not_carried": [*tried.changed, *QUESTIONS[database.target.database].lost],
             "error": tried.error or None,
+            "options": tried.options,
         },
     }
 

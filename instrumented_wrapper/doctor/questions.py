@@ -32,14 +32,12 @@ class Questions:
         role: returns the kind of server, its version, and the number of the session that answers.
         changed: returns the settings that are not at their default; or two texts, whose answers are compared.
         trial: sets something harmless of this session only, which a switch must carry over.
-        tried: returns whether each of it is set.
         lost: what a session may have that no switch carries over, as `.not_restored` names it.
     """
 
     role: str
     changed: Sequence[str]
     trial: Sequence[str]
-    tried: str
     lost: Sequence[str]
 
     def settings(self, answers: Sequence[Iterable[Sequence[Any]]]) -> list[Setting]:
@@ -69,8 +67,6 @@ QUESTIONS: Final = {
             f" WHERE source IN ({_OF_SESSION}) AND setting IS DISTINCT FROM boot_val ORDER BY name",
         ),
         ("SET statement_timeout = 61003", "SET instrumented_wrapper.doctor = 'here'"),
-        "SELECT pg_catalog.current_setting('statement_timeout') = '61003ms',"
-        " pg_catalog.current_setting('instrumented_wrapper.doctor', true) = 'here'",
         (
             postgresql_state.TEMPORARY,
             postgresql_state.ADVISORY,
@@ -83,7 +79,6 @@ QUESTIONS: Final = {
         "SELECT IF(CONCAT(@@global.read_only) IN ('0', 'OFF'), 'writer', 'read-only'), VERSION(), CONNECTION_ID()",
         ("SHOW SESSION VARIABLES", "SHOW GLOBAL VARIABLES"),
         ("SET SESSION lock_wait_timeout = 61003", "SET @instrumented_wrapper_doctor = 'here'"),
-        "SELECT @@session.lock_wait_timeout = 61003, @instrumented_wrapper_doctor = 'here'",
         (
             mysql_state.TEMPORARY,
             mysql_state.LOCKS,

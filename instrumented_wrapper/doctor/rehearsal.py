@@ -1,4 +1,4 @@
-"""Rehearse a failover on a connection of the doctor's own: set something, switch, and compare what the server says."""
+"""Rehearse a failover on a connection of the doctor's own: set something, switch, and verify the new session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from instrumented_wrapper.doctor.questions import QUESTIONS, Setting
 from instrumented_wrapper.doctor.urls import Target
 from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.errors import Address, FailoverError
-from instrumented_wrapper.instrument import switch
+from instrumented_wrapper.instrument import session_state, switch
+from instrumented_wrapper.options import CONNECT
+from instrumented_wrapper.verification import verify_session
 
 _SECONDS: Final = 10
 
@@ -32,6 +34,7 @@ class Rehearsal:
         changed: names of those that had another value after it.
         carried: what the doctor had set was there after the switch.
         error: why the switch failed, without a password.
+        options: those that the environment gives to the connection, as texts.
     """
 
     tracked: bool = False
@@ -43,6 +46,7 @@ class Rehearsal:
     changed: list[str] = field(default_factory=list)
     carried: bool = False
     error: str = ""
+    options: dict[str, str] = field(default_factory=dict)
 
 
 def rehearse(target: Target, module: str, hosts: Sequence[Host], patched: bool) -> Rehearsal:
@@ -78,8 +82,10 @@ def _try(found: Rehearsal, target: Target, connection: object, shared: bool) -> 
     found.settings = questions.settings(ask(connection, *questions.changed))
     if (known := tracked(connection)) is None:
         return
-    found.tracked, found.transfer = True, known[1].options.transfer_session_state_on_switch
-    found.failover, found.switched_off = known[1].failover, known[1].options.failover == "off"
+    options = known[1].options
+    found.tracked, found.transfer = True, options.transfer_session_state_on_switch
+    found.failover, found.switched_off = known[1].failover, options.failover == "off"
+    found.options = {name: str(getattr(options, name)) for name, source in options.sources.items() if source != CONNECT}
     if shared:
         return
     ask(connection, *questions.trial)
@@ -89,8 +95,7 @@ def _try(found: Rehearsal, target: Target, connection: object, shared: bool) -> 
     except FailoverError as error:
         found.error = f"{type(error).__name__}: {target.hide(str(error))}"
         return
-    [[row]] = ask(connection, questions.tried)
-    found.carried = all(row)
+    found.carried = bool(session_state(connection)) and not verify_session(connection)
     after = {setting.name: setting.value for setting in questions.settings(ask(connection, *questions.changed))}
     found.changed = [setting.name for setting in found.settings if after.get(setting.name) != setting.value]
 
@@ -101,6 +106,8 @@ def judged(target: Target, module: str, found: Rehearsal, hosts: Sequence[Host])
         yield Finding("warning", "failover", target.shown, f"there is none: {module} is not patched")
         return
     at, others = target.shown, sum(not host.error for host in hosts) - 1
+    if found.options:
+        yield Finding("ok", "options", at, ", ".join(f"{name}={value}" for name, value in found.options.items()))
     if found.switched_off:
         yield Finding("ok", "failover", at, "is off, as configured: a loss is the driver's own error")
     elif not found.failover:

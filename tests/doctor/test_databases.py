@@ -60,6 +60,7 @@ def test_pair(pair: Any) -> None:
             "carried": True,
             "not_carried": database["failover"]["not_carried"],
             "error": None,
+            "options": {},
         }
         assert "temporary tables" in database["failover"]["not_carried"]
         assert all(setting["carried"] is True for setting in database["settings"])
