@@ -116,6 +116,7 @@ class Record(TrackedConnection):
     def begin(self, connection: object, hosts: tuple[Address, ...]) -> None:
         """Have `connection` be the one that is watched, at a server that was looked for on `hosts`."""
         self.hosts, self.failover = hosts, self.would_switch(hosts)
+        self.system = self.adapter.system(connection)
         self.track_physical(connection)
 
     def watch(self, connection: object) -> None:
@@ -153,7 +154,6 @@ class Record(TrackedConnection):
         self.seen, self.transaction_status = None, TransactionStatus.IDLE
         self.moved_to(self.adapter.socket(connection) if self.failover else None)
         self.used = self.begun = self.resync_next = self.loss_reported = self.is_prepared = False
-        self.system = self.adapter.system(connection)
         self.settings_client.moved()
         self.refresh()
 

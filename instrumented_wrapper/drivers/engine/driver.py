@@ -238,7 +238,7 @@ class AdaptedDriver(TrackedDriver):
                 drop_record(replacement.connection)
                 replacement.connection = old = self._adapter.swap(connection, replacement.connection)
             keep_record(old, other)
-            other.connection = ref(old)
+            other.connection, record.system = ref(old), other.system
             with exchanging(record, other):
                 record.track_physical(connection)
                 other.track_physical(old)

@@ -245,9 +245,9 @@ class MySQLClient(ForMySQL):
         bind(connection, other, [name for name in _METHODS if name not in _CLOSED_OVER])
         record = record_of(connection)
         if record is not None:
-            record.driver_state["version"] = C.get_server_info(
-                other
-            )  # now: the driver may close it before anybody asks
+            # Now: the driver may close it before anybody asks.
+            record.driver_state["version"] = C.get_server_info(other)
+            self.begins(connection)
             record.driver_state.pop("reading", None)
         return DetachedConnection(connection) if before is None else before
 

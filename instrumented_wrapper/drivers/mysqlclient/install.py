@@ -248,6 +248,7 @@ def _constructing(options: Options, spans: QuerySpans, flows: Flows, original: M
             connected(ADAPTER, flows, checked, lambda: asked_of_mysql(given, checked), attempt)
         record = Record(ADAPTER, self, checked, Arguments(args, dict(kwargs)))
         record.driver_state |= {"charset": C.character_set_name(self), "version": C.get_server_info(self)}
+        ADAPTER.begins(self)  # now: the driver may close it within its first statement
         record.attach(self, (ADAPTER.where(self),))
         spans.attend(record, checked)
 
