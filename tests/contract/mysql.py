@@ -35,6 +35,7 @@ class ForMySQL(Blocking):
     commit_sent, rollback_sent = b"COMMIT", b"ROLLBACK"
     autocommit_sent = b"autocommit"
     commands_at_once = 1  # of what several statements do
+    parameter_names = ("_0", "_1")  # how it ends the names of variables for the parameters of a procedure
     round_trips = 1
     takes_files: ClassVar[Mapping[str, Any]] = {"local_infile": True}  # keywords for LOAD DATA LOCAL INFILE
     no_tls: ClassVar[Mapping[str, Any]] = {"ssl_disabled": True}

@@ -17,7 +17,7 @@ class AsyncMy(ForAsyncMySQL):
     ended_error: ClassVar[type[Exception]] = asyncmy.OperationalError
     read_only_error = asyncmy.OperationalError
     closed_error: ClassVar[type[Exception]] = asyncmy.InterfaceError
-    lacks = ForAsyncMySQL.lacks | {"finaliser", "LOAD DATA LOCAL"}
+    lacks = ForAsyncMySQL.lacks | {"finaliser", "LOAD DATA LOCAL", "portions of batches"}
 
     def is_closed(self, connection: Any) -> bool:
         return bool(not connection.connected)

@@ -25,10 +25,10 @@ class MySQLConnector(ForMySQL):
     unknown_keyword_error = AttributeError
     own_keywords = frozenset({"failover"})
     takes_files: ClassVar = {"allow_local_infile": True}
+    parameter_names = ("_arg1", "_arg2")
     lacks = (ForMySQL.lacks - {"pools", "prepared cursors"}) | {
-        "text with its parameters",
-        "session reports",
-        "encrypted passwords",
+        *("text with its parameters", "session reports", "encrypted passwords"),
+        *("portions of batches", "results that are left unread"),
     }
     pool_timeout = mysql.connector.errors.PoolError
     pure = True

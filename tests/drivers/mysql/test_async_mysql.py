@@ -214,30 +214,6 @@ async def test_the_next_borrower_gets_a_clean_session(app, pair, waits: bool) ->
     await closed(pool)
 
 
-@pytest.mark.parametrize("option", ["off", "close"])
-async def test_reset_on_return(app, pair, option: str) -> None:
-    pool = await app.pool(options={"reset_on_return": option})
-    async with pool.acquire() as connection:
-        await ask(connection, "SET @tenant = 'acme'")
-    async with pool.acquire() as other:
-        assert (other is connection) is (option == "off")
-        assert await ask(other, "SELECT @tenant") == [("acme" if option == "off" else None,)]
-    await closed(pool)
-
-
-async def test_a_transaction_that_was_lost_reaches_no_other_borrower(app, pair) -> None:
-    pool = await app.pool()
-    connection = await pool.acquire()
-    await connection.begin()
-    await off(end, pair.primary, connection.thread_id())
-    with pytest.raises(FailoverSuccessError):
-        await ask(connection, "SELECT 1")
-    await pool.release(connection)
-    async with pool.acquire() as other:
-        assert await ask(other, "SELECT 1") == [(1,)]
-    await closed(pool)
-
-
 async def test_terminate_beside_a_statement_starts_no_switch(app, pair, spans) -> None:
     pool = await app.pool()
     connection = await pool.acquire()

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -201,13 +200,6 @@ def test_a_close_puts_all_of_it_back(connect, pair, state) -> None:
     assert reset_session(connection)
     assert ask(connection, state) == pristine
     assert (session_state(connection)["autocommit"].value, connection.get_autocommit()) == (True, True)
-
-
-def test_user_variables_keep_their_type(switching, server) -> None:
-    connection = switching()
-    ask(connection, "SET @n = 5, @d = 1.50, @s = '5', @nothing = NULL")
-    end(server, connection)
-    assert ask(connection, "SELECT @n, @d, @s, @nothing") == ((5, Decimal("1.50"), "5", None),)
 
 
 def test_a_whole_session_is_reset(connect, server, state) -> None:

@@ -21,7 +21,6 @@ from instrumented_wrapper import (  # noqa: E402
     session_state,
     switch,
 )
-from servers import Proxy  # noqa: E402
 
 from ..script import complete  # noqa: E402
 from .spelling import create, is_mysql, needs_mariadb, spelled  # noqa: E402
@@ -185,16 +184,6 @@ def test_a_value_that_is_too_long_to_be_carried_is_named(connect, server) -> Non
     assert caught.value.not_restored == ("@long",)
 
 
-def test_a_value_that_takes_several_packets_is_carried(connect, server, pair) -> None:
-    if not is_mysql(pair):
-        pytest.skip("MariaDB takes no more than 16 MB by default")
-    connection = connect()
-    ask(connection, "SET @long = REPEAT('x', 9000000), @after = 7")
-    ask(connection, "SELECT 1")
-    end(server, connection)
-    assert ask(connection, "SELECT LENGTH(@long), @after") == ((9000000, 7),)
-
-
 def test_what_is_of_one_statement_only(connect, pair) -> None:
     needs_mariadb(pair, "SET STATEMENT")
     connection = connect()
@@ -347,20 +336,6 @@ def test_what_a_statement_leaves_to_be_read(server) -> None:
     server.sql("SELECT 1")
     watched = json.loads(complete("import instrumented_wrapper; instrumented_wrapper.instrument()\n" + given))
     assert watched == bare
-
-
-def test_one_round_trip(connect, server) -> None:
-    """What is sent for a reset is sent in one go; a user variable that is set for the first time costs nothing."""
-    with Proxy(server.host, server.port) as proxy:
-        connection = connect(host=proxy.host, port=proxy.port)
-        connection.set_character_set("latin1")
-        ask(connection, "SET time_zone = '+01:00', @x = 1, autocommit = 0")
-        ask(connection, "USE other")
-        connection.rollback()
-        proxy.clear()
-        assert reset_session(connection)
-        sent = proxy.seen("client")
-        assert sent.count(b"\x03USE") + sent.count(b"\x03SET") == sent.count(b"\x00\x03") == 2
 
 
 def test_the_present_state_as_the_baseline(connect, server) -> None:
