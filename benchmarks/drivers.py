@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks import returns
 from benchmarks.pairs import Comparison
-from benchmarks.sides import OURS, PLAIN, SWITCHING
+from benchmarks.sides import OURS, PLAIN, RESOLVING, SWITCHING
 from benchmarks.statements import DRIVERS, OPERATIONS
 from benchmarks.table import Added
 from servers import Cluster, MariaDBCluster, mariadb
@@ -27,6 +27,7 @@ _GOALS: Final = {"transaction": 4.5, "iteration": 0.05, "set": 25.0}  # where an
 _OF_SQLITE: Final = 0.4  # times the goal: nothing is sent
 _TRACKING: Final = 10  # the server's own session tracking, which is switched on
 _WITH_SPANS: Final = {"none": 3, "off": 7, "on": 30, "metrics": 40}
+_READ: Final = 120  # a statement of the wrapper's before each COMMIT
 _ON_POSTGRESQL: Final = ("psycopg", "psycopg, async", "psycopg2", "asyncpg")
 
 
@@ -62,6 +63,9 @@ def _rows(driver: str, place: str) -> Iterator[Comparison]:
                 yield Comparison(
                     f"{driver}: {operation.name}, failover on", f"{driver} {name}", place, number, goal, SWITCHING
                 )
+    if driver in (*_ON_POSTGRESQL, "pg8000"):
+        name = f"{driver}: {OPERATIONS['transaction'].name}, resolve_commits"
+        yield Comparison(name, f"{driver} transaction", place, number, Added(_READ * US), RESOLVING)
     if driver == "pymysql":
         name = f"{driver}: a write, its answer with what has changed, wall"
         yield Comparison(name, "pymysql reported", place, number, Added(_TRACKING * US), PLAIN)

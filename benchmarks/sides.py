@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import psycopg
 
-__all__ = ["BARE", "FLOOR", "MODES", "OURS", "PEER", "PLAIN", "SESSION_SDK", "SWITCHING", "prepare"]
+__all__ = ["BARE", "FLOOR", "MODES", "OURS", "PEER", "PLAIN", "RESOLVING", "SESSION_SDK", "SWITCHING", "prepare"]
 
 BARE: Final = "bare"
 PLAIN: Final = "session"  # we look after the session only: no query spans
 SESSION_SDK: Final = "session/metrics"
 SWITCHING: Final = "switching"  # the same, failover on
+RESOLVING: Final = "resolving"  # the same, and COMMITs are resolved
 OURS: Final = "ours"
 PEER: Final = "peer"  # opentelemetry-instrumentation-psycopg
 FLOOR: Final = "floor"  # one span with eight attributes around each statement, and nothing else
@@ -82,6 +83,12 @@ def _switching(providers: Mapping[str, Any]) -> None:
     instrumented_wrapper.instrument(query_spans="off", failover="on", **providers)
 
 
+def _resolving(providers: Mapping[str, Any]) -> None:
+    import instrumented_wrapper
+
+    instrumented_wrapper.instrument(query_spans="off", failover="on", resolve_commits="on", **providers)
+
+
 def _ours(providers: Mapping[str, Any]) -> None:
     import instrumented_wrapper
 
@@ -134,6 +141,7 @@ _SIDES: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     BARE: _bare,
     PLAIN: _session,
     SWITCHING: _switching,
+    RESOLVING: _resolving,
     OURS: _ours,
     PEER: _peer,
     FLOOR: _floor,
