@@ -116,6 +116,7 @@ class Loss:
         probe: ask each new session something before it is taken; where it is given settings, that is question enough.
         resolve: returns a flow that finds out, on a new connection and before a deadline (monotonic seconds), what
             became of an ``unknown`` transaction: ``committed``, ``rolled_back`` or ``unknown``. None: nothing can.
+        begins: the statement that begins the transaction which its COMMIT would have begun, if any.
     """
 
     trigger: str = "connection_lost"
@@ -128,6 +129,7 @@ class Loss:
     hosts: tuple[Address, ...] = ()
     probe: bool = True
     resolve: Callable[[object, float], Any] | None = None
+    begins: str = ""
 
     def resolved(self, transaction: str) -> Loss:
         """Return the loss once it is known what became of its transaction.

@@ -163,6 +163,8 @@ def _try(this: Switch) -> Flow[Replacement | None]:
     try:
         yield from _resolve(this, new)
         yield from configure(this, new)
+        if this.loss.begins and this.resolved == "committed":
+            yield partial(driver.query, new.connection, this.loss.begins)
         if this.loss.refuse:
             yield partial(driver.abort_transaction, new)
         driver.graft(this.connection, new)
@@ -197,7 +199,7 @@ def _resolve(this: Switch, new: Replacement) -> Flow[None]:
 def _leave_transaction(this: Switch, transaction: str) -> None:
     session = this.session
     if transaction == "committed":
-        session.settle(for_good=True, idle=True)
+        session.settle(for_good=True, idle=not this.loss.begins)
         transaction = "none"
     this.not_restored = session.forget_residual(transaction)
     this.missing = session.refusal.found if session.options.transfer_session_state_on_switch else ()

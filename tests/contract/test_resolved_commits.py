@@ -22,7 +22,7 @@ pytestmark = pytest.mark.databases("postgresql")
 RESOLVING = {"failover": "on", "resolve_commits": "on"}
 OURS = "instrumented_wrapper."
 SECONDS = 20  # for what takes no time on an idle machine
-WAYS = ("method", "block", "text 0", "text 1")
+WAYS = ("method", "block", *(f"text {number}" for number in range(3)))
 lost_or_answered = pytest.mark.parametrize("forward", [False, True], ids=["lost", "answer lost"])
 by_every_way = pytest.mark.parametrize("way", WAYS)
 
@@ -100,6 +100,32 @@ def test_settings_are_those_after_it(driver: DriverUnderTest, proxied, site, tab
     shown = [driver.execute(connection, f"SHOW {name}")[0][0] for name in ("lock_timeout", "statement_timeout")]
     assert shown == ["2s" if forward else "1s", "0"]
     assert session_state(connection)["lock_timeout"].value == shown[0]
+
+
+def test_the_next_transaction_begins_alike(driver: DriverUnderTest, proxied, site, table, proxy: Proxy) -> None:
+    connection = proxied(autocommit=True)
+    driver.execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ DEFERRABLE")
+    driver.execute(connection, insert(table, 1))
+    proxy.cut_when(b"COMMIT AND CHAIN", forward=True)
+    driver.execute(connection, "COMMIT AND CHAIN")
+    assert driver.execute(connection, site.in_effect) == [("off", "repeatable read", "on")]
+    driver.execute(connection, insert(table, 2))
+    driver.execute(connection, "ROLLBACK")
+    assert site.ids(table) == [1]
+
+
+def test_state_that_cannot_be_carried_is_told_later(driver, proxied, site, table, proxy: Proxy) -> None:
+    connection = proxied()
+    driver.execute(connection, "CREATE TEMP TABLE scratch (id int)")
+    driver.execute(connection, insert(table, 1))
+    proxy.cut_when(driver.commit_sent, forward=True)
+    driver.commit(connection)
+    with pytest.raises(FailoverSuccessError) as caught:
+        driver.execute(connection, insert(table, 2))
+    error = caught.value
+    assert (error.transaction, error.may_have_run, error.not_restored) == ("none", False, ("temporary tables",))
+    usable(driver, connection)
+    assert site.ids(table) == [1]
 
 
 def test_off_by_default(driver: DriverUnderTest, connect, site, table, proxy: Proxy) -> None:

@@ -70,6 +70,10 @@ READ_POSITION: Final = (
     " pg_catalog.pg_my_temp_schema(), pg_catalog.pg_backend_pid(),"
     f" pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'execute') {_ROW}"
 )
+_CHARACTERISTICS: Final = "".join(
+    f", pg_catalog.current_setting('transaction_{name}')" for name in ("isolation", "read_only", "deferrable")
+)
+READ_CHAINED: Final = READ_POSITION.replace(f" {_ROW}", f"{_CHARACTERISTICS} {_ROW}")  # before COMMIT AND CHAIN
 READ_SERVER: Final = f"SELECT k, {_SERVER.format(timeline=_TIMELINE)} {_ROW}"  # where a position shows that it may
 
 
@@ -112,6 +116,7 @@ class Position:
         moment: when this was read, by the server's clock (microseconds).
         temporary: the session has temporary tables.
         process: of the session.
+        begins: the statement that begins the next transaction, where the COMMIT does so too.
         server: on which it ran.
     """
 
@@ -121,19 +126,30 @@ class Position:
     moment: int
     temporary: bool
     process: int
+    begins: str = ""
     server: ServerFacts | None = None
 
 
 def position(row: Sequence[str | None]) -> tuple[Position | None, bool, int]:
-    """Read the answer to `READ_POSITION`: the position, whether `READ_SERVER` may be asked, and the process.
+    """Return the position, whether `READ_SERVER` may be asked, and the process: the answer to what reads a position.
 
     The position is None where the transaction has no id: it has written nothing.
     """
-    _, xid, wal, seen, moment, temporary, process, may_read = row
+    _, xid, wal, seen, moment, temporary, process, may_read, *characteristics = row
     may, own = _true(may_read), int(process or 0)
     if xid is None or wal is None:
         return None, may, own
-    return Position(int(xid), int(wal), int(seen or 0), int(moment or 0), temporary != "0", own), may, own
+    ended = (int(xid), int(wal), int(seen or 0), int(moment or 0))
+    return Position(*ended, temporary != "0", own, _begins(characteristics)), may, own
+
+
+def _begins(characteristics: Sequence[str | None]) -> str:
+    """Return the BEGIN that a COMMIT AND CHAIN implies; nothing for another COMMIT."""
+    if not characteristics:
+        return ""
+    isolation, read_only, deferrable = (str(each) for each in characteristics)
+    access = "READ ONLY" if read_only == "on" else "READ WRITE"
+    return f"BEGIN ISOLATION LEVEL {isolation}, {access}, {'' if deferrable == 'on' else 'NOT '}DEFERRABLE"
 
 
 def server_facts(cells: Sequence[str | None]) -> ServerFacts:

@@ -13,9 +13,10 @@ from instrumented_wrapper import events
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
 from instrumented_wrapper.errors import FailoverError, again
-from instrumented_wrapper.statement import COMMIT, OF_TRANSACTIONS, Effects, Step
+from instrumented_wrapper.statement import BEGIN, COMMIT, OF_TRANSACTIONS, Effects, Step
 
-_COMMITS: Final = (Step(COMMIT),)
+_CHAINED: Final = (Step(COMMIT), Step(BEGIN))
+_COMMITS: Final = ((Step(COMMIT),), _CHAINED)
 _MAY_BE_STANDBY: Final = ("read-only", "standby", "prefer-standby")
 
 
@@ -94,7 +95,12 @@ def unread(record: TrackedConnection, steps: Sequence[Step]) -> tuple[str, ...]:
 
 def reads_position(record: TrackedConnection, effects: Effects) -> bool:
     """Return True if `effects` are a COMMIT alone, before which is read what its outcome is found out by."""
-    return record.resolves_commits and record.switchable and effects.steps == _COMMITS and not effects.several
+    return record.resolves_commits and record.switchable and effects.steps in _COMMITS and not effects.several
+
+
+def begins_next(effects: Effects) -> bool:
+    """Return True if a COMMIT begins the next transaction, too."""
+    return effects.steps == _CHAINED
 
 
 def note(record: TrackedConnection, effects: Effects) -> None:

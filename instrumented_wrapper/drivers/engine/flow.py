@@ -136,7 +136,9 @@ class StatementFlow:
         generation, caller_before = record.generation, record.active_caller
         record.active_caller = record.caller()
         try:
-            position = yield from commits.read_position(self._driver, connection, record)
+            position = yield from commits.read_position(
+                self._driver, connection, record, decisions.begins_next(effects)
+            )
         except self._adapter.raises as error:
             if not self._adapter.is_lost(connection, error):
                 raise  # interrupted or too late: the transaction has failed, and a COMMIT would hide that

@@ -39,7 +39,8 @@ def replace(
         FailoverError: what the app has to get, if there is something; kept for calls that go on with what is stale.
     """
     if loss.transaction == "unknown" and (position := position_sent(record)) is not None:
-        loss = dataclasses.replace(loss, resolve=partial(commits.resolve, driver, connection, position))
+        resolve = partial(commits.resolve, driver, connection, position)
+        loss = dataclasses.replace(loss, resolve=resolve, begins=position.begins)
     try:
         news = yield from flows.replace_lost(driver, connection, record, loss, seconds)
         replaced()

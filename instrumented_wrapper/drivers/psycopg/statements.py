@@ -57,7 +57,7 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
             if effects is not None and effects.outcome_unknown_if_lost and (record := record_of(self._conn)):
                 record.position = None
                 if decisions.reads_position(record, effects):
-                    return _position_first(driver, flows, self._conn, record, original(self, query))
+                    return _position_first(driver, flows, self._conn, record, effects, original(self, query))
             if effects is None or not effects.sets:
                 return original(self, query)
             given = sys._getframe(1).f_locals
@@ -68,17 +68,17 @@ def starting(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
     return make
 
 
-def _position_first(driver: Driver, flows: Flows, connection: Any, record: Record, go_on: Any) -> Any:
+def _position_first(driver: Driver, flows: Flows, connection: Any, record: Record, effects: Effects, go_on: Any) -> Any:
     """Read where the transaction is, by which the outcome of its COMMIT can be found out; then go on."""
-    record.position = yield from _position(driver, flows, connection, record)
+    record.position = yield from _position(driver, flows, connection, record, effects)
     return (yield from go_on)
 
 
-def _position(driver: Driver, flows: Flows, connection: Any, record: Record) -> Any:
+def _position(driver: Driver, flows: Flows, connection: Any, record: Record, effects: Effects) -> Any:
     """Return where the transaction is; None where none is open, or a pipeline brings the answer too late."""
     if connection._pipeline is not None or connection.pgconn.transaction_status != TransactionStatus.INTRANS:
         return None
-    flow = commits.read_position(driver.within, connection, record)
+    flow = commits.read_position(driver.within, connection, record, decisions.begins_next(effects))
     return (yield from _unless_interrupted(flows.run_within(flow)))
 
 
@@ -287,7 +287,7 @@ def commanding(driver: Driver, flows: Flows, spans: QuerySpans) -> Callable[[Met
 
 def _commit(driver: Driver, flows: Flows, connection: Any, record: Record, effects: Effects, sending: Any) -> Any:
     """Send a COMMIT of psycopg's own, with what its outcome can be found out by."""
-    position = yield from _position(driver, flows, connection, record)
+    position = yield from _position(driver, flows, connection, record, effects)
     steps.note(record, replace(effects, position=position))
     return (yield from sending)
 

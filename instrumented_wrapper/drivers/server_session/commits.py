@@ -18,13 +18,14 @@ from instrumented_wrapper.failover import backoff_delay
 _SHARE: Final = 0.5  # of the time that is left, the rest of which is for configuring the new session
 
 
-def read_position(driver: Driver, connection: object, session: Any) -> Flow[Position | None]:
+def read_position(driver: Driver, connection: object, session: Any, chained: bool) -> Flow[Position | None]:
     """Read where the app's transaction is, just before its COMMIT is sent; None where nothing could be proved later.
 
     Args:
         driver: of the connection.
         connection: in a transaction that has not failed.
         session: its record.
+        chained: the COMMIT begins the next transaction.
 
     Raises:
         Exception: the driver's; the transaction has failed then.
@@ -33,7 +34,8 @@ def read_position(driver: Driver, connection: object, session: Any) -> Flow[Posi
     if session.shared or client.version() < commits.OLDEST:
         session.resolves_commits = False
         return None
-    rows = yield partial(driver.query, connection, commits.READ_POSITION)
+    text = commits.READ_CHAINED if chained else commits.READ_POSITION
+    rows = yield partial(driver.query, connection, text)
     position, may_read, process = commits.position(rows[-1])
     if process != client.process() or not may_read:  # a pooler is in between, or no server could be told from another
         session.resolves_commits = False
