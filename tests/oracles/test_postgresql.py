@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from instrumented_wrapper.databases.postgresql import scan
 from instrumented_wrapper.databases.postgresql.summary import READING, words_of
 
 from .texts import Dialect, Texts, nothing_shown, targets_of
@@ -147,3 +148,38 @@ def test_what_the_scanner_calls_a_literal_is_never_shown(seed: int) -> None:
         shown += words.text is not None
         assert nothing_shown(words, hidden), text
     assert shown > judged / 5
+
+
+# What looks like a call and is none, beside calls that have to be seen.
+PARENTHESES = [
+    "CREATE INDEX i ON t USING btree (a)",
+    "CREATE INDEX i ON t USING btree (lower(a), my_f(b))",
+    "CREATE TABLE x (a int4range, EXCLUDE USING gist (a WITH &&))",
+    "SELECT * FROM t alias(col)",
+    "SELECT * FROM s.t alias (col) JOIN u x(y) ON my_f(x.y)",
+    "SELECT * FROM (SELECT my_f(1)) alias(col)",
+    "SELECT * FROM my_f(1) alias(col), other_f(2)",
+    'SELECT * FROM "T" "alias"(col) WHERE (a) = my_f(2)',
+    "SELECT * FROM ONLY t a(b) WHERE a.b IS DISTINCT FROM CASE my_f(1) WHEN 1 THEN other_f(2) END",
+    "SELECT * FROM t LEFT JOIN LATERAL my_f(t.a) z(b) ON true",
+    "SELECT * FROM ROWS FROM (my_f(1), other_f(2)) AS x(a, b)",
+    "MERGE INTO t USING u x(y) ON my_f(1) WHEN MATCHED THEN DO NOTHING",
+    "DELETE FROM t USING u x(y) WHERE a IS NOT DISTINCT FROM NOT my_f(1)",
+    "WITH c(a) AS (SELECT 1) SELECT * FROM c x(y)",
+    "SELECT extract(year FROM my_f(1)), substring(my_f(2) FROM other_f(1) FOR third_f(2))",
+    "SELECT (1, 2) OVERLAPS (my_f(1), other_f(2)), (1) IN (my_f(1))",
+    "ALTER TABLE t ALTER COLUMN a TYPE int USING my_f(a)",
+]
+
+
+@pytest.mark.parametrize("text", PARENTHESES)
+def test_calls_are_those_that_the_parser_sees(text):
+    found: set[str] = set()
+
+    class Calls(visitors.Visitor):
+        def visit_FuncCall(self, ancestors: Any, node: Any) -> None:
+            found.add(node.funcname[-1].sval)
+
+    Calls()(pglast.parse_sql(text))
+    effects = scan(text)
+    assert (effects.calls if effects else set()) == {name for name in found if name.endswith("_f")}

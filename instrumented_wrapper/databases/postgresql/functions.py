@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from instrumented_wrapper.databases.postgresql.config_calls import doubtful_calls
+from instrumented_wrapper.databases.postgresql.settings import RESERVED
 from instrumented_wrapper.databases.postgresql.tokens import Token, folded, tokens_of
 from instrumented_wrapper.databases.word_lists import words_in
 
@@ -29,6 +30,9 @@ _NOT_CALLED: Final = frozenset(
 _BEFORE_COLUMNS: Final = frozenset(
     "into table as references only update with recursive copy exists of view function procedure aggregate".split()
 )
+_OF_INDEX: Final = frozenset({"on", "using"})  # before the name of a table, or of an access method
+_LISTING: Final = frozenset({"from", "join", "using", "only"})  # before the name of a table in a query
+_NO_TABLE: Final = _NOT_CALLED | RESERVED  # no table is called so, unless it is quoted
 _QUERIES: Final = frozenset(
     "select with values insert update delete merge table explain copy declare create alter refresh set".split()
 )
@@ -65,9 +69,23 @@ def _is_called(statement: Sequence[Token], place: int) -> bool:
     while place > 1 and statement[place - 1].text == ".":
         place -= 2
     before = statement[place - 1] if place else None
+    if before is not None and _is_alias(statement, place - 1):
+        return False
     if before is None or before.kind != "word":
         return True
-    return before.text not in _BEFORE_COLUMNS and not (before.text == "on" and statement[0].text == "create")
+    return before.text not in _BEFORE_COLUMNS and not (before.text in _OF_INDEX and statement[0].text == "create")
+
+
+def _is_alias(statement: Sequence[Token], place: int) -> bool:
+    """Return True if the token at `place` ends what a FROM lists: a name that follows is its alias, with columns."""
+    before = statement[place]
+    if before.kind not in ("word", "name"):
+        return before.text == ")"  # no expression goes on with a name
+    if before.kind == "word" and before.text in _NO_TABLE:
+        return False
+    while place > 1 and statement[place - 1].text == ".":
+        place -= 2
+    return place > 0 and statement[place - 1].kind == "word" and statement[place - 1].text in _LISTING
 
 
 def _is_of_the_apps(statement: Sequence[Token], place: int) -> bool:

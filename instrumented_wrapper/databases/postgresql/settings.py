@@ -30,7 +30,7 @@ _LISTS: Final = frozenset(
 )
 _GREATEST_INTEGER: Final = 2**31 - 1
 _PLAIN: Final = re.compile(r"[a-z_][a-z0-9_]*")
-_RESERVED: Final = frozenset(
+RESERVED: Final = frozenset(
     "all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast"
     " char character check coalesce collate collation column concurrently constraint create cross current_catalog"
     " current_date current_role current_schema current_time current_timestamp current_user dec decimal default"
@@ -173,7 +173,7 @@ def _element(name: str, tokens: list[Token]) -> str:
     if len(tokens) != 1 or tokens[0].kind not in ("word", "name", "string", "number"):
         raise _UnreadableError
     text = _number(sign, tokens[0].text) if tokens[0].kind == "number" else tokens[0].text
-    is_plain = tokens[0].kind == "number" or (_PLAIN.fullmatch(text) and text not in _RESERVED)
+    is_plain = tokens[0].kind == "number" or (_PLAIN.fullmatch(text) and text not in RESERVED)
     return text if name not in _LISTS or is_plain else '"' + text.replace('"', '""') + '"'
 
 
