@@ -14,6 +14,7 @@ from instrumented_wrapper.errors import Address
 
 FIRST_PAUSE: Final = 0.01  # seconds; a promotion takes 0.1 s, so asking again soon costs little and wins much
 LONGEST_PAUSE: Final = 1.0
+HEAD_START: Final = 0.05  # seconds; a server that has ended one session takes a login in less, and a dead one refuses
 SHARE_OF_ELAPSED: Final = 0.1  # a search that lasts asks ever more rarely: back-off without a counter
 LAST_ANSWERS: Final = 0.3  # seconds left to attempts under way once one server gave an answer that will not change
 RESET_TIMEOUT: Final = 1.0  # seconds that a reset may take
@@ -181,6 +182,8 @@ class Search:
         hosts: the hosts to try.
         started: when the search began.
         deadline: when it ends in any case.
+        first: the host to ask before the others. They follow when it fails, or has not answered after `HEAD_START`: a
+            login to each of them would be work for nothing where this one is well.
         attempts: the number of connection attempts so far.
         permanent: a server refused us for good.
         answers: the last answer of each host.
@@ -191,6 +194,7 @@ class Search:
     hosts: Sequence[Address]
     started: float
     deadline: float
+    first: Address | None = None
     attempts: int = 0
     permanent: bool = False
     answers: dict[Address, str] = field(default_factory=dict)
@@ -200,7 +204,8 @@ class Search:
     _expected: dict[Address, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._due = dict.fromkeys(self.hosts, self.started)
+        later = self.started + (HEAD_START if self.first in self.hosts else 0.0)
+        self._due = {host: self.started if host == self.first else later for host in self.hosts}
 
     def take_due(self, now: float) -> list[Address]:
         """Return the hosts to try now. None of them is due again before all attempts at it have failed."""
@@ -237,6 +242,9 @@ class Search:
     def failed(self, host: Address, now: float, permanent: bool = False, answer: str = "failed") -> None:
         """Schedule the next attempt at `host` after one has failed (or its name has no address)."""
         self.answers[host] = answer
+        if host == self.first:
+            self._due = {other: min(due, now) for other, due in self._due.items()}
+            self.first = None
         if permanent and not self.permanent:
             self.permanent = True
             self.deadline = min(self.deadline, now + LAST_ANSWERS)

@@ -26,11 +26,19 @@ class Interrupted(Exception):
 
 
 class Flight(Future[Address]):
-    """A search that one connection leads, in which thread, and where."""
+    """A search that one connection leads, in which thread, and where.
+
+    Attributes:
+        followers: how many connections wait for what it finds, or connect to that now.
+    """
 
     def __init__(self, mark: object) -> None:
         super().__init__()
-        self.thread, self.mark = threading.get_ident(), mark
+        self.thread, self.mark, self.followers = threading.get_ident(), mark, 0
+
+    def has_found(self) -> bool:
+        """Return True if a server was found."""
+        return self.done() and self.exception() is None
 
 
 class Turn(Future[None]):
@@ -99,24 +107,38 @@ class SingleFlight:
         self._queues: dict[Address, _Queue] = {}
 
     def join(self, what: Hashable, mark: object = None) -> Flight | None:
-        """Return the search for `what` that is under way, or None: then the caller must be `leading` it.
+        """Return the search for `what` that others follow, or None: then the caller must be `leading` it.
 
-        `mark`: where it then is led, as telemetry marks it.
+        Whoever follows calls `leave` in the end. `mark`: where it then is led, as telemetry marks it.
         """
         with self._lock:
             if (search := self._searches.get(what)) is None:
                 self._searches[what] = Flight(mark)
+            else:
+                search.followers += 1
             return search
+
+    def leave(self, what: Hashable, search: Flight, in_vain: bool) -> None:
+        """Follow a search no more; `in_vain`: nothing was found there, so that nobody else follows it."""
+        with self._lock:
+            search.followers -= 1
+            if search.done() and (in_vain or not search.followers):
+                self._drop(what, search)
+
+    def _drop(self, what: Hashable, search: Flight) -> None:
+        if self._searches.get(what) is search:
+            del self._searches[what]
 
     def is_led_here(self, search: Flight) -> bool:
         """Return True if the calling thread leads `search`, so that it must not block until its end."""
-        return search.thread == threading.get_ident()
+        return search.thread == threading.get_ident() and not search.done()
 
     @contextmanager
     def leading(self, what: Hashable) -> Iterator[Callable[[Address], None]]:
         """Lead the search for `what`: yield the function to call with the result.
 
         Followers get a failure too. If it proves nothing about the servers, one of them leads the next search.
+        While some of them connect to the server that was found, connections that are lost then follow as well.
         """
         search = self._searches[what]
         try:
@@ -127,7 +149,8 @@ class SingleFlight:
             raise
         finally:
             with self._lock:
-                self._searches.pop(what, None)
+                if not (search.has_found() and search.followers):
+                    self._drop(what, search)
             if not search.done():
                 search.set_exception(Interrupted())
 

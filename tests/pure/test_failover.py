@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from instrumented_wrapper.failover import (
     FIRST_PAUSE,
+    HEAD_START,
     LAST_ANSWERS,
     LONGEST_PAUSE,
     Attempt,
@@ -64,6 +65,25 @@ def test_all_hosts_are_asked_at_once(search):
 
 def test_the_order_of_the_hosts_is_kept():
     assert Search([B, A], 0, 1).take_due(0) == [B, A]
+
+
+def test_the_lost_server_is_asked_first():
+    search = Search([A, B], 100.0, 115.0, first=B)
+    assert search.take_due(100.0) == [B]
+    assert search.seconds_to_wait(100.0) == pytest.approx(HEAD_START)
+    assert search.take_due(100.0 + HEAD_START) == [A], "it may have vanished"
+
+
+def test_the_others_do_not_wait_for_the_end_of_its_head_start(search):
+    search = Search([A, B], 100.0, 115.0, first=B)
+    search.take_due(100.0)
+    fail(search, B, 100.001)
+    assert search.take_due(100.001) == [A]
+
+
+@pytest.mark.parametrize("first", [None, ("c", 1)])
+def test_where_the_lost_server_is_none_of_the_hosts_all_are_asked_at_once(first):
+    assert Search([A, B], 100.0, 115.0, first=first).take_due(100.0) == [A, B]
 
 
 def test_a_host_that_failed_is_asked_again_after_a_pause(search):
@@ -176,6 +196,33 @@ def test_after_the_end_the_next_one_leads():
     with shared.leading("x") as tell:
         tell(A)
     assert shared.join("x") is None
+
+
+def test_while_some_connect_to_what_was_found_whoever_is_lost_follows_too():
+    shared = SingleFlight()
+    assert shared.join("x") is None
+    follower = shared.join("x")
+    with shared.leading("x") as tell:
+        tell(A)
+    late = shared.join("x")
+    assert late is follower
+    shared.leave("x", follower, in_vain=False)
+    assert shared.join("x") is late
+    shared.leave("x", late, in_vain=False)
+    shared.leave("x", late, in_vain=False)
+    assert shared.join("x") is None
+
+
+def test_whoever_follows_in_vain_is_the_last():
+    shared = SingleFlight()
+    shared.join("x")
+    followers = [shared.join("x") for _ in range(2)]
+    with shared.leading("x") as tell:
+        tell(A)
+    shared.leave("x", followers[0], in_vain=True)
+    assert shared.join("x") is None
+    shared.leave("x", followers[1], in_vain=False)
+    assert shared.join("x") is not None, "the next search is another one"
 
 
 def test_those_who_wait_hear_of_a_failure():

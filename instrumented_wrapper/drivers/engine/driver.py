@@ -158,7 +158,8 @@ class AdaptedDriver(TrackedDriver):
         """Find a server, together with the other connections that are lost now, and connect to it."""
         adapter, record = self._adapter, _record(connection)
         login = (self.name, *adapter.key(connection, record))
-        target = target_of(record, loss, record.hosts, adapter.requested_role(record), bool(record.was_standby), login)
+        role, before = adapter.requested_role(record), record.peer()
+        target = target_of(record, loss, record.hosts, role, bool(record.was_standby), login, before)
         new, found = yield from find(target, self._contest(connection, record, loss.probe), deadline)
         return candidate(new, _record(new), record, found, adapter.socket(new), deadline)
 

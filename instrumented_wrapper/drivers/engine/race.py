@@ -70,7 +70,7 @@ def race(attempts: Attempts, opening: Opening, target: Target, deadline: float) 
         NoServer: none did until `deadline` (monotonic seconds), or one refused the login for good.
         ClosedMeanwhile: the app has closed its connection.
     """
-    search = Search(target.hosts, time.monotonic(), deadline)
+    search = Search(target.hosts, time.monotonic(), deadline, target.first)
     try:
         while True:
             now = time.monotonic()

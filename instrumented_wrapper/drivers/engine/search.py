@@ -19,6 +19,7 @@ from instrumented_wrapper import events
 from instrumented_wrapper.drivers import Flow
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.errors import Address
+from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.failover import FOLLOW_TIMEOUT, Found, Loss, NoServer
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.single_flight import Flight, Interrupted, SingleFlight
@@ -43,12 +44,14 @@ class Target:
         role: ``primary``, ``standby`` or ``any``, or another value of libpq's ``target_session_attrs``.
         login: what a refused login depends on, without the password: only equal ones share a search.
         is_wanted: returns False as soon as the app has closed its connection.
+        first: the host that is asked first; None: all at once.
     """
 
     hosts: tuple[Address, ...]
     role: str
     login: Hashable = field(repr=False)
     is_wanted: Callable[[], bool] = field(repr=False, compare=False)
+    first: Address | None = None
 
 
 class Contest(NamedTuple):
@@ -72,6 +75,7 @@ def target_of(
     requested_role: str,
     was_standby: bool,
     login: Hashable,
+    before: ServerAddress,
 ) -> Target:
     """Return what the connection of `record` looks for.
 
@@ -82,9 +86,16 @@ def target_of(
         requested_role: the kind of server that the app asks for, as libpq names it; empty where it leaves that open.
         was_standby: the lost server was a standby.
         login: what a refused login depends on, without the password.
+        before: the lost server.
     """
-    role = _role_wanted(loss, requested_role, was_standby)
-    return Target(_hosts_to_ask(loss, record.options, own), role, login, lambda: not record.closed_by_app)
+    role, hosts = _role_wanted(loss, requested_role, was_standby), _hosts_to_ask(loss, record.options, own)
+    first = _same_host(hosts, before) if loss.trigger == "connection_lost" else None
+    return Target(hosts, role, login, lambda: not record.closed_by_app, first)
+
+
+def _same_host(hosts: tuple[Address, ...], before: ServerAddress) -> Address | None:
+    """Return the host that is the lost server; None where it is none of them."""
+    return next((host for host in hosts if host[0] == before.address and host[1] in (None, before.port)), None)
 
 
 def _hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tuple[Address, ...]:
@@ -136,12 +147,18 @@ def _find_together(target: Target, contest: Contest, deadline: float) -> Flow[Wi
     """Lead the search for `target`, or wait for the connection that leads it and connect to what it found."""
     key = target.hosts, target.role, target.login
     while (flight := FLIGHTS.join(key, events.origin())) is not None:
-        if contest.blocks and FLIGHTS.is_led_here(flight):  # by a task that waits for this thread: it would never end
-            return (yield from _race(target, contest, deadline))
+        in_vain = True
         try:
-            return (yield from _follow(flight, target, contest, deadline))
+            if contest.blocks and FLIGHTS.is_led_here(flight):  # by a task that waits for this thread: for ever
+                return (yield from _race(target, contest, deadline))
+            winner = yield from _follow(flight, target, contest, deadline)
+            in_vain = False
         except (Interrupted, NoServer, TimeoutError) as error:
             _raise_if_final(error, deadline)
+        else:
+            return winner
+        finally:
+            FLIGHTS.leave(key, flight, in_vain)
     with FLIGHTS.leading(key) as land:
         connection, found = yield from _race(target, contest, deadline)
         land(found.address)
@@ -152,7 +169,7 @@ def _follow(flight: Flight, target: Target, contest: Contest, deadline: float) -
     address = yield partial(contest.wait, flight, deadline, target.is_wanted)
     with FLIGHTS.following(address, contest.blocks) as permit:
         yield partial(contest.wait, permit, deadline, target.is_wanted)
-        only = replace(target, hosts=(address,))
+        only = replace(target, hosts=(address,), first=None)
         connection, found = yield from _race(only, contest, _soon(deadline))
     return connection, found._replace(led_by=flight.mark)
 

@@ -129,7 +129,8 @@ class Psycopg(SettingsQueries, TrackedDriver):
         parameters = yield partial(_parameters, connection, record)
         login = Login(parameters, loss.probe)
         own, asked = hosts_of(parameters, os.environ), requested_role(parameters, os.environ)
-        target = target_of(record, loss, own, asked, _was_standby(connection, record), login.identity)
+        was_standby, before = _was_standby(connection, record), self.peer(connection)
+        target = target_of(record, loss, own, asked, was_standby, login.identity, before)
         pgconn, found = yield from find(target, contest(login, self.is_async(connection)), deadline)
         return self._dressed(connection, record, pgconn, found, deadline)
 

@@ -29,6 +29,7 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.failover import A_WHILE, ATTEMPT_TIMEOUT, ClosedMeanwhile, Search, UnderWay
 
 _READING, _WRITING, _OK = pq.PollingStatus.READING, pq.PollingStatus.WRITING, pq.PollingStatus.OK
+_Selector: Final[Any] = getattr(selectors, "PollSelector", selectors.DefaultSelector)  # epoll takes three more calls
 _NAME_PERIOD: Final = 0.003  # seconds; a name that is being resolved is looked at this often
 Parameters = dict[str, Any]
 Waits = dict[int, bool]
@@ -124,7 +125,7 @@ class _Race:
 
     def __init__(self, login: Login, target: Target, deadline: float) -> None:
         self.login, self.target = login, target
-        self.search = Search(target.hosts, time.monotonic(), deadline)
+        self.search = Search(target.hosts, time.monotonic(), deadline, target.first)
         self.attempts: list[Attempt] = []
         self.names: dict[Address, _Resolution] = {}
         self.pinned = pinned(login.parameters)
@@ -253,7 +254,7 @@ def _race(login: Login, select: Callable[[Waits, float], Any], target: Target, d
 
 def select_ready(waits: Waits, seconds: float) -> set[int]:
     """Wait for descriptors, so many seconds; return those that are ready."""
-    with selectors.DefaultSelector() as selector:
+    with _Selector() as selector:
         for descriptor, writing in waits.items():
             selector.register(descriptor, selectors.EVENT_WRITE if writing else selectors.EVENT_READ)
         return {key.fd for key, _ in selector.select(seconds)}
