@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs bench mysql clean
+.PHONY: demo test check docs dist bench mysql clean
 
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
@@ -21,6 +21,15 @@ check: .venv/check
 # The documentation site, in site/: warnings, dead links among them, are errors.
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Wheel and sdist, their metadata checked; the wheel is installed elsewhere, and tried there.
+dist: .venv/dist
+	@rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	@rm -rf .venv/installed && $(PYTHON) -m venv .venv/installed
+	.venv/installed/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd .venv/installed && bin/python -P ../../tests/installed.py
 
 # A real MySQL for the tests, where Debian's packages can be had; without it they are skipped.
 mysql:
