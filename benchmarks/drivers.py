@@ -35,7 +35,11 @@ _ON_POSTGRESQL: Final = ("psycopg", "psycopg, async", "psycopg2", "asyncpg")
 def comparisons(cluster: Cluster) -> Iterator[list[Comparison]]:
     """Give what is compared; a MariaDB runs meanwhile."""
     with ExitStack() as stack:
-        places = {"sqlite3": ":memory:", **dict.fromkeys(_ON_POSTGRESQL, cluster.primary.dsn())}
+        places = {
+            "sqlite3": ":memory:",
+            "aiosqlite": ":memory:",
+            **dict.fromkeys(_ON_POSTGRESQL, cluster.primary.dsn()),
+        }
         primary = cluster.primary
         login = {"user": "app", "password": "app-secret", "database": "app", "ssl_context": False}
         places["pg8000"] = json.dumps({"host": primary.host, "port": primary.port, **login})
@@ -69,6 +73,10 @@ def _rows(driver: str, place: str) -> Iterator[Comparison]:
     if driver == "pymysql":
         name = f"{driver}: a write, its answer with what has changed, wall"
         yield Comparison(name, "pymysql reported", place, number, Added(_TRACKING * US), PLAIN)
+    if driver == "psycopg" and find_spec("django") is not None:
+        yield Comparison(
+            "Django on psycopg: a clean end of a request", "django end", place, number, Added(1 * US), PLAIN
+        )
     if driver in returns.DRIVERS:
         name = f"{driver}: a clean return to SQLAlchemy's pool"
         yield Comparison(name, f"{driver} return", place, number, Added(_GOAL * US), PLAIN)

@@ -1,4 +1,7 @@
-"""A clean return to SQLAlchemy's pool: a connection that has run a plain statement, outside a transaction."""
+"""A clean return to SQLAlchemy's pool, and the clean end of a request of Django's with a persistent connection.
+
+The connection has run a plain statement, outside a transaction.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from importlib import import_module
 from itertools import repeat
 from typing import Any, Final
 
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine
 
 __all__ = ["CASES", "DRIVERS"]
 
 DRIVERS: Final = ("psycopg", "psycopg2")
+_OF_DJANGO: Final = {"HOST": "host", "PORT": "port", "NAME": "dbname", "USER": "user", "PASSWORD": "password"}
 
 
 def _case(driver: str) -> Callable[[str], Any]:
@@ -42,4 +47,32 @@ def _case(driver: str) -> Callable[[str], Any]:
     return case
 
 
-CASES: Final[dict[str, Any]] = {f"{driver} return": _case(driver) for driver in DRIVERS}
+@contextmanager
+def _end_of_request(dsn: str) -> Iterator[Callable[[int], float]]:
+    from django.conf import settings  # not installed everywhere
+
+    given = conninfo_to_dict(dsn)
+    database = {"ENGINE": "django.db.backends.postgresql", "CONN_MAX_AGE": 3600}
+    database |= {name: str(given[_OF_DJANGO[name]]) for name in _OF_DJANGO}
+    if not settings.configured:
+        settings.configure(DATABASES={"default": database})
+    connection = import_module("django.db").connection
+
+    def run(number: int) -> float:
+        spent = 0.0
+        for _ in repeat(None, number):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            started = time.process_time()
+            connection.close_if_unusable_or_obsolete()
+            spent += time.process_time() - started
+        return spent / number
+
+    yield run
+    connection.close()
+
+
+CASES: Final[dict[str, Any]] = {
+    **{f"{driver} return": _case(driver) for driver in DRIVERS},
+    "django end": _end_of_request,
+}

@@ -52,6 +52,7 @@ class Access:
 
 DRIVERS: Final[Mapping[str, Access]] = {
     "sqlite3": Access("sqlite3", "PRAGMA cache_size = 1000", executes=True),
+    "aiosqlite": Access("aiosqlite", "PRAGMA cache_size = 1000", awaits=True),
     "psycopg": Access("psycopg", _SET_IN_POSTGRESQL, on_server=("rows",), executes=True),
     "psycopg, async": Access(
         "psycopg", _SET_IN_POSTGRESQL, {}, ("rows",), executes=True, connection="AsyncConnection", awaits=True
@@ -83,6 +84,8 @@ def _connected(access: Access, where: str, autocommit: bool) -> Any:
 
 async def _connected_async(access: Access, where: str, autocommit: bool) -> Any:
     module = import_module(access.module)
+    if access.module == "aiosqlite":
+        return await module.connect(where, isolation_level=None if autocommit else "")
     if where.startswith("{"):
         return await module.connect(**json.loads(where), **access.keywords, autocommit=autocommit)
     return await getattr(module, access.connection).connect(where, autocommit=autocommit)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from instrumented_wrapper.batches import first_taken
 from instrumented_wrapper.databases.mysql import tracking
@@ -25,7 +25,7 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_async_mysql import CLIENT_SESSION_TRACK, ForAsyncMySQL
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.for_pymysql import COM_QUERY
+from instrumented_wrapper.drivers.for_pymysql import COM_QUERY, querying
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import TRACKED
 from instrumented_wrapper.errors import Address
@@ -33,6 +33,10 @@ from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 
 Method = Callable[..., Any]
+
+
+def _as_it_is(original: Method) -> Method:
+    return original
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,18 @@ class Seams:
         """Replace a method of connections by the closure that `make` returns for it."""
         self.patches.close_over(self.adapter.kinds[0], name, make)
 
-    def connections(self, connect: str) -> None:
-        """Patch the connections; `connect` is the name of the method that connects one."""
+    def connections(self, connect: str, read: Callable[[Method], Method] = _as_it_is) -> None:
+        """Patch the connections.
+
+        Args:
+            connect: the name of the method that connects one.
+            read: makes what receives the answer that a method of connections has read, where only a cursor does it.
+        """
         calls, spans = self.calls, self.spans
         endings = AsyncEndWrappers(self.adapter, calls, spans)
         self.over("__init__", self._constructing)
         self.over(connect, self._connecting)
-        self.over("query", functools.partial(calls.within, named="sql"))
+        self.over("query", lambda original: coroutine_function(querying(calls.script(read(original), "sql"), original)))
         for what in (Request.COMMIT, Request.ROLLBACK):
             self.over(what.value, functools.partial(endings.ending, call=what))
         self._call("begin", functools.partial(spans.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
@@ -183,6 +192,19 @@ def methods_of_cursors(seams: Seams, connection: str) -> dict[str, Callable[[Met
     }
 
 
+class _NoOtherSet:
+    """What a ``nextset`` within ``execute`` waits for where there is none: no coroutine is made."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Iterator[None]:
+        return _NOTHING
+
+
+_NOTHING: Final[Iterator[None]] = iter(())
+_NO_OTHER_SET: Final = _NoOtherSet()
+
+
 def _nextset(calls: AsyncMethodWrappers, connection_of: Callable[[Any], Any], original: Method) -> Method:
     """``Cursor.nextset``, with which each ``execute`` begins: mostly there is nothing to be read."""
     reading = calls.fetch(of_the_rest(original), connection_of)
@@ -190,7 +212,11 @@ def _nextset(calls: AsyncMethodWrappers, connection_of: Callable[[Any], Any], or
     @functools.wraps(original)
     def nextset(self: Any) -> Any:
         result = self._result
-        return original(self) if result is None or not result.has_next else reading(self)
+        if result is not None and result.has_next:
+            return reading(self)
+        record = connection_of(self).__dict__.get(KEY)
+        is_within = record is not None and record.active_caller is True
+        return original(self) if not is_within or (result is not None and result.unbuffered_active) else _NO_OTHER_SET
 
     return coroutine_function(nextset)
 

@@ -5,13 +5,17 @@ They keep a connection's state in attributes of the same names.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.for_mysql import ForMySQL
+from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import TRACKED
 
+Method = Callable[..., Any]
 COM_QUERY: Final = 3
 COM_RESET_CONNECTION: Final = 0x1F
 ENCODED: Final = ("character_set_client", "character_set_connection")  # the settings by which a driver encodes
@@ -58,6 +62,25 @@ class ForPyMySQL(ForMySQL, Protocol):
             return self.text_of(cursor, cursor.mogrify(query, parameters))
         except Exception:  # noqa: BLE001 - the driver does the same again, and says what is wrong
             return None
+
+
+def querying(direct: Method, original: Method) -> Method:
+    """``Connection.query``: mostly a cursor calls it within its own call, and it is the driver's own there.
+
+    It has the driver's parameters: to pack them costs as much as all the rest.
+
+    Args:
+        direct: what it does where the app calls it.
+        original: the driver's.
+    """
+
+    @functools.wraps(original)
+    def query(self: Any, sql: Any, unbuffered: bool = False) -> Any:
+        record: Record | None = self.__dict__.get(KEY)
+        within = record is None or record.active_caller is True
+        return (original if within else direct)(self, sql, unbuffered)
+
+    return query
 
 
 def give_up_results(connection: Any, other: Any) -> None:

@@ -14,7 +14,7 @@ from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.registry import KEY
 
 Method = Callable[..., Any]
-_STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
+STATE_CHANGED: Final = 0x4000  # SERVER_SESSION_STATE_CHANGED
 TRACKED: Final = KEY + "_tracked"  # in a connection's `__dict__`, where the server reports what changes; False: it will
 _LAST: Final = KEY + "_last"  # in the connection's `__dict__`: the answer that follows the rows reports all there is
 
@@ -22,7 +22,7 @@ _LAST: Final = KEY + "_last"  # in the connection's `__dict__`: the answer that 
 def without_reports(connection: object, message: bytes, status: int) -> bytes:
     """Take out of an OK packet what the server reports; return what is left, as without."""
     if message:
-        message, state = tracking.parts(message, bool(status & _STATE_CHANGED))
+        message, state = tracking.parts(message, bool(status & STATE_CHANGED))
         if state:
             _receive(connection, state)
     if _LAST in connection.__dict__:
@@ -55,7 +55,11 @@ def reading_end(original: Method) -> Method:
         is_end = original(self, packet)
         if is_end and (connection := self.connection) is not None:
             data = packet._data
-            rows_ended(connection, data[3] | data[4] << 8, self.has_next)  # after its mark and the number of warnings
+            status = data[3] | data[4] << 8  # after its mark and the number of warnings
+            connection.server_status, known = status, connection.__dict__
+            record = known.get(KEY)
+            if record is not None and (status & STATE_CHANGED or record.settings_client.called) and TRACKED in known:
+                rows_ended(connection, status, self.has_next)
         return is_end
 
     return _check_packet_is_eof
@@ -66,7 +70,7 @@ def rows_ended(connection: Any, status: int, more: Any) -> None:
     connection.server_status, known = status, connection.__dict__
     if TRACKED in known and (record := known.get(KEY)) is not None:
         client = record.settings_client
-        if status & _STATE_CHANGED or client.called:
+        if status & STATE_CHANGED or client.called:
             _more_to_report(client, known, more)
 
 

@@ -63,6 +63,7 @@ PARTS: Final = {
     QueuePool: ["._max_overflow"],
 }
 _OTHER: Final = "opentelemetry.instrumentation.sqlalchemy"  # it listens to the pools of the engines that it traces
+_REPORTS: Final = ("auto", REPORT)  # what ``reset_on_return`` is where a return may only report
 _KEPT: Final = (NullPool, SingletonThreadPool, StaticPool)  # nobody else gets the connection, or everybody shares it
 _DROPPED: Final = "_instrumented_wrapper_dropped"  # in the record's ``__dict__``: nobody has closed the app's object
 
@@ -177,6 +178,9 @@ def _returning(flows: Flows, original: Method) -> Method:
     def _return_conn(self: Any, record: Any) -> None:
         dropped = record.__dict__.pop(_DROPPED, False)
         held = record.driver_connection
+        session = tracked_as(held)
+        if session is not None and session.options.reset_on_return in _REPORTS and session.is_clean():
+            return original(self, record)  # the frequent path, looked at here: each call costs as much as the rest
         connection = own(held)
         found = to_take_back(connection, REPORT)
         if found is None or (isinstance(self, _KEPT) and not must_end(found[1])):

@@ -18,7 +18,14 @@ from instrumented_wrapper.drivers.async_mysql_seams import Seams, methods_of_cur
 from instrumented_wrapper.drivers.asyncmy import prepared
 from instrumented_wrapper.drivers.asyncmy.adapter import AsyncMy
 from instrumented_wrapper.drivers.asyncmy.cursors import Cursors, reading_rest
-from instrumented_wrapper.drivers.asyncmy.session_reports import ending, reading_ok, reading_result, reading_statement
+from instrumented_wrapper.drivers.asyncmy.session_reports import (
+    ending,
+    reading_ok,
+    reading_result,
+    reading_statement,
+    receiving_result,
+    taking_result,
+)
 from instrumented_wrapper.drivers.engine.async_closing import closing_after_reset, closing_at_once
 from instrumented_wrapper.drivers.engine.async_driver import AsyncDriver
 from instrumented_wrapper.options import Options
@@ -27,8 +34,9 @@ from instrumented_wrapper.patching import Patches
 PARTS: Final = {
     module: ["_connect", "_ConnectionContextManager", "EOFPacketWrapper"],
     Connection: """_acquire_cached_statement _close_on_cancel _execute_command _read_ok_packet _read_query_result
-    _request_authentication _stream_broken connect cursor ping prepare query show_warnings _affected_rows _connected
-    _cursor_cls _deprecate_eof _encoding _next_seq_id _proto _result _stmt_cache _transport server_status""".split(),
+    _request_authentication _stream_broken connect cursor next_result ping prepare query show_warnings _affected_rows
+    _connected _cursor_cls _deprecate_eof _encoding _next_seq_id _proto _result _stmt_cache _transport
+    server_status""".split(),
     module._MySQLProtocol: "eof exc".split(),
     MySQLResult: """_read_rowdata_packet_unbuffered _take_pending_rows has_next message read rows server_status
     unbuffered_active""".split(),
@@ -36,7 +44,7 @@ PARTS: Final = {
     execute_bulk""".split(),
     protocol.EOFPacketWrapper: ["server_status"],
     protocol.OKPacketWrapper: ["message", "server_status"],
-    cursors.Cursor: "_result callproc connection execute executemany mogrify nextset".split(),
+    cursors.Cursor: "_do_get_result _result callproc connection execute executemany mogrify nextset".split(),
     cursors.SSCursor: "fetchone nextset read_next".split(),
 }
 _OURS: Final = str(Path(__file__).parents[1])  # the drivers: asyncmy is compiled, and calls `close` without a frame
@@ -49,7 +57,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
     seams = Seams.of(patches, ADAPTER, DRIVER, options, flows)
     for owner in (asyncmy, module, pool):
         patches.replace(owner, "connect", taking_keywords(module.connect, _connected))
-    seams.connections("connect")
+    seams.connections("connect", receiving_result)
     seams.over("_request_authentication", seams.authenticating)
     seams.over("close", closing_at_once(DRIVER, flows, _is_ours))
     seams.over("ensure_closed", closing_after_reset(ADAPTER, DRIVER, flows, ADAPTER.end, _is_ours))
@@ -68,12 +76,13 @@ def _is_ours(code: CodeType) -> bool:
 def _results(seams: Seams) -> None:
     seams.over("_read_ok_packet", reading_ok)
     seams.over("_read_query_result", reading_result)
+    seams.over("next_result", receiving_result)
     seams.patches.close_over(PreparedStatement, "_complete_result", reading_statement)
     seams.patches.close_over(module, "EOFPacketWrapper", ending)
 
 
 def _statements(seams: Seams) -> None:
-    methods = methods_of_cursors(seams, "connection")
+    methods = {**methods_of_cursors(seams, "connection"), "_do_get_result": taking_result}
     read = functools.partial(seams.calls.read, connection_of=attrgetter("connection"))
     unbuffered = {
         "read_next": lambda original: read(reading_rest(original)),

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from instrumented_wrapper.drivers.session_track import TRACKED, rows_ended, without_reports
+from instrumented_wrapper.drivers.engine.async_calls import coroutine_function
+from instrumented_wrapper.drivers.registry import KEY
+from instrumented_wrapper.drivers.session_track import STATE_CHANGED, TRACKED, rows_ended, without_reports
 
 Method = Callable[..., Any]
 
@@ -66,14 +68,51 @@ def reading_ok(original: Method) -> Method:
 
 
 def reading_result(original: Method) -> Method:
-    """``Connection._read_query_result``: the answer to a statement."""
+    """``Connection._read_query_result``: the answer to a statement.
+
+    On the frequent path it is that very coroutine of asyncmy, and whoever asked for the answer receives it.
+    """
+    receiving = receiving_result(original)
 
     @functools.wraps(original)
-    async def _read_query_result(self: Any, unbuffered: bool = False) -> None:
-        await original(self, unbuffered)
-        receive(self, self._result)
+    def _read_query_result(self: Any, unbuffered: bool = False) -> Any:
+        record = self.__dict__.get(KEY)
+        return (original if record is not None and record.active_caller is True else receiving)(self, unbuffered)
 
-    return _read_query_result
+    return coroutine_function(_read_query_result)
+
+
+def receiving_result(original: Method) -> Method:
+    """A method of connections that reads an answer with ``_read_query_result``. To receive it twice does no harm."""
+
+    @functools.wraps(original)
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = await original(self, *args, **kwargs)
+        receive(self, self._result)
+        return found
+
+    return method
+
+
+def taking_result(original: Method) -> Method:
+    """``Cursor._do_get_result``, which comes right after the answer: a coroutine less than around the reading."""
+
+    @functools.wraps(original)
+    def _do_get_result(self: Any) -> Any:
+        connection = self.connection
+        known = connection.__dict__
+        if (record := known.get(KEY)) is None or record.active_caller is not True:
+            return original(self)
+        result = connection._result
+        if result.message is not None or result.has_next or connection._deprecate_eof or result.unbuffered_active:
+            receive(connection, result)
+        else:  # rows, and nothing after them: as `rows_ended`, but each attribute of a compiled class is looked up once
+            connection.server_status = status = _last.status
+            if TRACKED in known and (status & STATE_CHANGED or record.settings_client.called):
+                rows_ended(connection, status, False)
+        return original(self)
+
+    return coroutine_function(_do_get_result)
 
 
 def reading_statement(original: Method) -> Method:

@@ -60,7 +60,7 @@ def statement(calls: AsyncPGCalls, spans: QuerySpans, begin: Method, original: M
         operation = begin(record, self, query, args) if record.operations_wanted and not nobody() else None
         generation, record.active_caller = record.generation, NOBODY
         try:
-            result = await original(self, query, *args, **kwargs)
+            result = await (original(self, query, *args, **kwargs) if args or kwargs else original(self, query))
         except BaseException as error:
             run = functools.partial(original, self, query, *args, **kwargs)
             sent = SentCall(self, record, Request.STATEMENT, effects, run, generation)
@@ -115,7 +115,7 @@ def prepared(calls: AsyncPGCalls, spans: QuerySpans, slowly: Method, original: M
         operation = begin(record, self, query, args) if record.operations_wanted and not nobody() else None
         record.active_caller = NOBODY
         try:
-            result = await original(self, *args, **kwargs)
+            result = await (original(self, *args, **kwargs) if kwargs else original(self, *args))
         except BaseException as error:
             run = functools.partial(slowly, self, *args, **kwargs)
             sent = SentCall(connection, record, Request.STATEMENT, None, run, 1)

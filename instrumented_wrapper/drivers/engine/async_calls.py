@@ -116,22 +116,9 @@ class AsyncMethodWrappers(CallEffects):
 
         return execute
 
-    def within(self, original: Method, named: str) -> Method:
-        """Make the closure of a connection's method that sends a text.
-
-        Mostly it is called within another call, and is that very coroutine of the driver there: each coroutine around
-        another costs at each of its steps.
-        """
-        direct = self.statement(original, _itself, named, self._spans.script)
-
-        @functools.wraps(original)
-        def method(this: Any, *args: Any, **kwargs: Any) -> Any:
-            record: AsyncRecord | None = this.__dict__.get(KEY)
-            if record is None or record.active_caller is True:
-                return original(this, *args, **kwargs) if kwargs else original(this, *args)
-            return direct(this, *args, **kwargs)
-
-        return coroutine_function(method)
+    def script(self, original: Method, named: str) -> Method:
+        """Make the closure of a connection's method that sends a text, where it is no part of another call."""
+        return self.statement(original, _itself, named, self._spans.script)
 
     async def failed_plainly(self, operation: Operation | None, sent: SentCall, error: BaseException) -> Any:
         """Return what the app gets where a statement of the frequent path raised, or `RERAISE`."""

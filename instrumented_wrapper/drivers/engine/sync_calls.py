@@ -113,16 +113,21 @@ class MethodWrappers(CallEffects):
 
         return execute
 
+    def script(self, original: Method, named: str) -> Method:
+        """Make the closure of a connection's method that sends a text, where it is no part of another call."""
+        return self.statement(original, _itself, named, self._spans.script)
+
     def within(self, original: Method, named: str) -> Method:
         """Make the closure of a connection's method that sends a text: mostly within another call, at no cost there."""
-        direct = self.statement(original, _itself, named, self._spans.script)
+        direct = self.script(original, named)
 
         @functools.wraps(original)
-        def method(this: Any, *args: Any, **kwargs: Any) -> Any:
+        def method(this: Any, text: Any = _NOT_GIVEN, /, *args: Any, **kwargs: Any) -> Any:
             record: Record | None = this.__dict__.get(KEY)
-            if record is None or record.active_caller is True:
-                return original(this, *args, **kwargs)
-            return direct(this, *args, **kwargs)
+            way = original if record is None or record.active_caller is True else direct
+            if args or kwargs or text is _NOT_GIVEN:
+                return way(this, *(() if text is _NOT_GIVEN else (text, *args)), **kwargs)
+            return way(this, text)  # nothing is packed: that costs as much as all the rest
 
         return method
 

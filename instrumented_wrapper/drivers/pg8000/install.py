@@ -38,7 +38,7 @@ from instrumented_wrapper.drivers.pg8000.prepared import preparing, running
 from instrumented_wrapper.drivers.pg8000.wire import leaves_unread
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
-from instrumented_wrapper.operations import Site
+from instrumented_wrapper.operations import Operation, Site
 from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 
@@ -64,7 +64,7 @@ _of_cursor: Final = attrgetter("_c")
 def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch pg8000's modules and classes."""
     spans = QuerySpans(ADAPTER, flows.operations)
-    calls = MethodWrappers(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
+    calls = _Calls(ADAPTER, StatementFlow(ADAPTER, DRIVER, flows), spans)
     for module in (pg8000, dbapi, legacy):
         patches.close_over(module, "connect", _asked)
     for kind in KINDS:
@@ -104,18 +104,20 @@ def _tell(owner: Any, error: BaseException) -> None:
         connection.__dict__[OUT_OF_STEP] = True
 
 
-def _told_of_cursor(original: Method) -> Method:
-    """Do as `_told` does for ``execute``, on the frequent path: to pack arguments costs as much as all the rest."""
+class _Calls(MethodWrappers):
+    """Makes the closures for pg8000; a plain statement is called without `_told`, which its failure is told of."""
 
-    @functools.wraps(original)
-    def execute(self: Any, operation: Any, args: Any = (), stream: Any = None) -> Any:
-        try:
-            return original(self, operation, args, stream)
-        except BaseException as error:
-            _tell(self, error)
-            raise
-
-    return execute
+    def _failed(
+        self,
+        operation: Operation | None,
+        connection: Any,
+        record: Record,
+        error: BaseException,
+        run: Callable[[], Any],
+        generation: int,
+    ) -> Any:
+        _tell(connection, error)
+        return super()._failed(operation, connection, record, error, run, generation)
 
 
 def _told_alone(original: Method) -> Method:
@@ -224,14 +226,17 @@ def _connections(
     over("tpc_rollback", lambda original: two_phase.rolling_back(_told(original), undo))
     over("tpc_recover", lambda original: calls.call(_told(original), Request.STATEMENT))
     change = setting(DRIVER, flows, lambda value: ("autocommit",), reentrant=False)(_keep_autocommit)
-    patches.replace(kind, "autocommit", property(_autocommit, change))
+    patches.replace(kind, "autocommit", _Changed(change))
 
 
-def _autocommit(self: Any) -> Any:
-    try:
-        return self.__dict__["autocommit"]
-    except KeyError:
-        raise AttributeError("autocommit") from None
+class _Changed:
+    """An attribute of objects that is read as ever: pg8000 reads it with each statement. `change` changes it."""
+
+    def __init__(self, change: Callable[[Any, Any], None]) -> None:
+        self._change = change
+
+    def __set__(self, connection: Any, value: Any) -> None:
+        self._change(connection, value)
 
 
 def _keep_autocommit(self: Any, value: Any) -> None:
@@ -254,7 +259,7 @@ def _unless_idle(endings: EndWrappers, original: Method, call: Request) -> Metho
 
 def _cursors(patches: Patches, kind: type[Any], calls: MethodWrappers, spans: QuerySpans) -> None:
     make = functools.partial(calls.statement, connection_of=_of_cursor, named="operation")
-    patches.close_over(kind, "execute", lambda original: make(_told_of_cursor(original)))
+    patches.close_over(kind, "execute", lambda original: make(_told(original), direct=original))
     patches.close_over(
         kind,
         "executemany",

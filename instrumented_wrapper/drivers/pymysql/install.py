@@ -27,6 +27,7 @@ from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
+from instrumented_wrapper.drivers.for_pymysql import querying
 from instrumented_wrapper.drivers.pymysql.adapter import PyMySQL, track
 from instrumented_wrapper.drivers.pymysql.session_reports import reading_ok, reading_result
 from instrumented_wrapper.drivers.registry import KEY
@@ -79,7 +80,7 @@ def _connections(
     over("_request_authentication", _authenticating)
     over("_read_ok_packet", reading_ok)
     over("_read_query_result", reading_result)
-    over("query", functools.partial(calls.within, named="sql"))
+    over("query", lambda original: querying(calls.script(original, "sql"), original))
     for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, functools.partial(ending, call=what))
     call(
