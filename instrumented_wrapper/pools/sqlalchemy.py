@@ -179,8 +179,9 @@ def _returning(flows: Flows, original: Method) -> Method:
         dropped = record.__dict__.pop(_DROPPED, False)
         held = record.driver_connection
         session = tracked_as(held)
+        # The frequent path, looked at here: each call costs as much as the rest.
         if session is not None and session.options.reset_on_return in _REPORTS and session.is_clean():
-            return original(self, record)  # the frequent path, looked at here: each call costs as much as the rest
+            return original(self, record)  # type: ignore[no-any-return]
         connection = own(held)
         found = to_take_back(connection, REPORT)
         if found is None or (isinstance(self, _KEPT) and not must_end(found[1])):

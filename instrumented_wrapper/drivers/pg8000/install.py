@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.engine.connect_search import connected
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, SentCall
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
@@ -107,17 +107,9 @@ def _tell(owner: Any, error: BaseException) -> None:
 class _Calls(MethodWrappers):
     """Makes the closures for pg8000; a plain statement is called without `_told`, which its failure is told of."""
 
-    def _failed(
-        self,
-        operation: Operation | None,
-        connection: Any,
-        record: Record,
-        error: BaseException,
-        run: Callable[[], Any],
-        generation: int,
-    ) -> Any:
-        _tell(connection, error)
-        return super()._failed(operation, connection, record, error, run, generation)
+    def _failed(self, operation: Operation | None, sent: SentCall, error: BaseException) -> Any:
+        _tell(sent.connection, error)
+        return super()._failed(operation, sent, error)
 
 
 def _told_alone(original: Method) -> Method:
