@@ -11,6 +11,7 @@ import pytest
 
 import instrumented_wrapper
 from instrumented_wrapper import FailoverSuccessError
+from instrumented_wrapper.drivers.engine.survival import survey
 from instrumented_wrapper.drivers.server_session import pooler as asking
 from servers import Cluster, PgBouncer, guard
 from servers.pgbouncer import available
@@ -214,3 +215,24 @@ def start_when_refused(cluster: Cluster, pooler: PgBouncer) -> bool:
     refused = guard.wait_until(lambda: pooler.refusals() > 8, 30)
     cluster.primary.start()
     return refused
+
+
+async def test_a_session_that_is_lent_cannot_be_verified(side: Side, cluster: Cluster) -> None:
+    """Nor would it survive: what is set there is not this connection's."""
+    with PgBouncer(cluster.primary, "transaction") as pooler:
+        ours = {"instrumented_wrapper": {"failover": "on"}}
+        connection = await side.connect(pooler.dsn(), autocommit=True, **ours)
+        await done(connection.execute("SET app.tenant = 'seven'"))
+        with pytest.raises(psycopg.OperationalError, match="a pooler lends"):
+            await done(verb(side, "verify_session")(connection))
+        assert [kind.reason for kind in survey() if kind.driver == "psycopg"] == ["pooler"]
+        await done(connection.close())
+
+
+async def test_a_session_that_is_kept_can_be_verified(side: Side, cluster: Cluster) -> None:
+    with PgBouncer(cluster.primary, "session") as pooler:
+        ours = {"instrumented_wrapper": {"pooler": "session"}}
+        connection = await side.connect(pooler.dsn(), autocommit=True, **ours)
+        await done(connection.execute("SET app.tenant = 'seven'"))
+        assert await done(verb(side, "verify_session")(connection)) == {}
+        await done(connection.close())
