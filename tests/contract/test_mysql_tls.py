@@ -13,6 +13,7 @@ from drivers.mysql.spelling import create, is_mysql
 
 from instrumented_wrapper import FailoverFailedError, FailoverSuccessError
 from servers import MariaDBCluster, MySQLCluster, certificates, guard, mariadb, mysql
+from servers.black_hole import POSSIBLE, black_hole
 from servers.certificates import Authority
 
 from .app import App
@@ -202,3 +203,29 @@ def test_a_password_that_the_new_server_has_not_seen(driver: DriverUnderTest, ap
     else:
         assert f"{cluster.primary.host}:{cluster.primary.port} refused the login" in str(fails(plain))
     assert cipher(secret)
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="needs iptables and root")
+def test_a_host_that_vanishes(app, cluster, background, site, verified) -> None:
+    """One connection waits for an answer, the other one is idle."""
+    idle, busy = (app(options={"detection_timeout": 1}, **verified) for _ in range(2))
+    call = background(busy.ask, site.slow)
+    site.wait_running()
+    with black_hole(cluster.primary.port):
+        cluster.standby.promote()
+        error = call.exception(SECONDS)
+        assert isinstance(error, FailoverSuccessError) and error.may_have_run
+        with suppress(FailoverSuccessError):  # it was sent before the kernel gave the connection up
+            idle.ask("SELECT 1")
+        assert all(map(cipher, (idle, busy)))
+
+
+def test_a_server_that_freezes(app, cluster, background, site, verified) -> None:
+    busy = app(options={"probe_after": 0.2}, **verified)
+    call = background(busy.ask, site.slow)
+    site.wait_running()
+    with site.frozen():
+        cluster.standby.promote()
+        error = call.exception(SECONDS)
+        assert isinstance(error, FailoverSuccessError) and error.may_have_run
+        assert cipher(busy)

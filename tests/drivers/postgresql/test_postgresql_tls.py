@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import psycopg
 import psycopg2
 import pytest
 
-from instrumented_wrapper import FailoverFailedError
+from instrumented_wrapper import FailoverFailedError, FailoverSuccessError
 from servers import Cluster, binaries, certificates, guard
+from servers.black_hole import POSSIBLE, black_hole
 from servers.certificates import Authority
 from servers.server import APP, conninfo
 
@@ -175,3 +177,48 @@ def test_a_server_that_is_another_one_is_not_gone_to(connect, secure: Secure, wr
         app.ask("SELECT 1")
     assert f"{standby.host}:{standby.port} has a certificate that is not trusted" in str(caught.value)
     assert standby.sql("SELECT 1 FROM pg_stat_activity WHERE usename = 'app'") == []
+
+
+@contextmanager
+def waiting(secure: Secure, app: App) -> Iterator[Future[Any]]:
+    """A statement of the app is under way, in a thread."""
+    text = "SELECT 1 FROM pg_stat_activity WHERE usename = 'app' AND query LIKE '%pg_sleep%' AND state = 'active'"
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(app.ask, "SELECT pg_sleep(60)")
+        assert guard.wait_until(lambda: bool(secure.cluster.primary.sql(text)), SECONDS)
+        yield call
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="needs iptables and root")
+def test_a_host_that_vanishes_under_a_statement(connect, secure: Secure) -> None:
+    app = connect(detection_timeout=1)
+    with waiting(secure, app) as call, black_hole(secure.cluster.primary.port):
+        secure.cluster.standby.promote()
+        error = call.exception(SECONDS)
+        assert isinstance(error, FailoverSuccessError) and error.may_have_run
+        assert app.ask(CIPHER)[0]
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="needs iptables and root")
+def test_a_host_that_vanishes_from_an_idle_connection(connect, secure: Secure) -> None:
+    app = connect(detection_timeout=1)
+    assert app.ask(CIPHER)[0]
+    with black_hole(secure.cluster.primary.port):
+        secure.cluster.standby.promote()
+        with suppress(FailoverSuccessError):  # it was sent before the kernel gave the connection up
+            app.ask("SELECT 1")
+        assert app.ask("SELECT pg_is_in_recovery()") == (False,)
+        assert app.ask(CIPHER)[0]
+
+
+def test_a_server_that_freezes(connect, secure: Secure) -> None:
+    app, primary = connect(probe_after=0.2), secure.cluster.primary
+    with waiting(secure, app) as call:
+        primary.freeze()
+        try:
+            secure.cluster.standby.promote()
+            error = call.exception(SECONDS)
+            assert isinstance(error, FailoverSuccessError) and error.may_have_run
+            assert app.ask(CIPHER)[0]
+        finally:
+            primary.thaw()
