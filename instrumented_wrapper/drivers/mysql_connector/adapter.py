@@ -77,9 +77,8 @@ class MySQLConnector(ForMySQL):
             return record.transaction_status
 
     def seems_open(self, connection: Any, record: Record) -> bool:
-        """Return the flag of the last response, where Python keeps it."""
-        known = connection.__dict__.get("_in_transaction")
-        return super().seems_open(connection, record) if known is None else bool(known)
+        """Return the flag of the last response: an attribute, in C a field of the struct that the object itself has."""
+        return self.transaction_status(connection, record) == TransactionStatus.INTRANS
 
     def begins(self, connection: Any) -> bool:
         """Return True outside autocommit, by what was set: the driver does not keep the server's flag."""
