@@ -3,8 +3,9 @@
 The C extension of mysql-connector brings an OpenSSL of its own. Where the system's is older, it can only be loaded
 before anything has loaded that one, and pytest does so (``hashlib``).
 
-Where no path is named, six parts run side by side, each with servers of its own: three of the contract suite, two of
-single drivers, and all others. A test waits for servers more than it computes. What all but the last print follows.
+Where no path is named, six parts run side by side, each with servers of its own: three of the contract suite, all that
+is about MySQL and MariaDB only, the other single drivers, and all others. A test waits for servers more than it
+computes. What all but the last print follows.
 """
 
 import contextlib
@@ -18,12 +19,15 @@ with contextlib.suppress(ImportError):  # not installed, or not for this machine
 
 import pytest
 
-CONTRACT = sorted(map(str, Path("tests/contract").glob("test_*.py")))
+MARK = 'pytestmark = pytest.mark.databases("mariadb", "mysql")'
+FILES = sorted(Path("tests/contract").glob("test_*.py"))
+OF_MYSQL = [str(path) for path in FILES if MARK in path.read_text()]
+CONTRACT = [str(path) for path in FILES if str(path) not in OF_MYSQL]
 PARTS = (
     CONTRACT[::3],
     CONTRACT[1::3],
     CONTRACT[2::3],
-    ["tests/drivers/mysql"],
+    ["tests/drivers/mysql", *OF_MYSQL],
     ["tests/drivers", "--ignore=tests/drivers/mysql"],
     ["tests", "--ignore=tests/contract", "--ignore=tests/drivers"],
 )
