@@ -25,7 +25,7 @@ from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.for_async_mysql import CLIENT_SESSION_TRACK, ForAsyncMySQL
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.for_pymysql import COM_QUERY, querying
+from instrumented_wrapper.drivers.for_pymysql import COM_QUERY, querying, shows_reconnect
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import TRACKED
 from instrumented_wrapper.errors import Address
@@ -93,6 +93,7 @@ class Seams:
         self._call("show_warnings", reads_last=True)
         self._call("kill")
         self.over("ping", lambda original: calls.call(_pinging(original), Request.STATEMENT))
+        self.over("ping", lambda original: coroutine_function(shows_reconnect(original)))
 
     def _call(self, name: str, begin: Method | None = None, effects: Any = None, reads_last: bool = False) -> None:
         make = functools.partial(self.calls.call, call=Request.STATEMENT, begin=begin, effects=effects)

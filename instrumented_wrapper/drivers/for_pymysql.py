@@ -6,6 +6,7 @@ They keep a connection's state in attributes of the same names.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -21,6 +22,21 @@ COM_RESET_CONNECTION: Final = 0x1F
 ENCODED: Final = ("character_set_client", "character_set_connection")  # the settings by which a driver encodes
 _STATUS_IN_TRANSACTION, _STATUS_AUTOCOMMIT = 1, 2
 _IDLE, _INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS  # to look into an enum costs as much as a call
+
+
+def shows_reconnect(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the code of ``Connection.ping`` its parameter.
+
+    SQLAlchemy reads in the code whether `reconnect` is there and what its default is, and passes False only then:
+    otherwise a check of its pool would connect anew, past the pool.
+    """
+
+    @functools.wraps(original)
+    def ping(self: Any, reconnect: Any = None) -> Any:
+        return original(self, reconnect)
+
+    ping.__defaults__ = (inspect.signature(original).parameters["reconnect"].default,)
+    return ping
 
 
 class ForPyMySQL(ForMySQL, Protocol):

@@ -27,7 +27,7 @@ from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
 from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
-from instrumented_wrapper.drivers.for_pymysql import querying
+from instrumented_wrapper.drivers.for_pymysql import querying, shows_reconnect
 from instrumented_wrapper.drivers.pymysql.adapter import PyMySQL, track
 from instrumented_wrapper.drivers.pymysql.session_reports import reading_ok, reading_result
 from instrumented_wrapper.drivers.registry import KEY
@@ -91,6 +91,7 @@ def _connections(
     call("set_character_set", Request.STATEMENT, None, sets_names)
     call("show_warnings", Request.STATEMENT, reads_last=True)
     call("ping", Request.STATEMENT)
+    over("ping", shows_reconnect)
     over("close", closing(ADAPTER, DRIVER, flows))
 
 

@@ -40,6 +40,23 @@ async def test_a_loss_in_the_pool_says_nothing(driver, pair, pings: bool) -> Non
             assert await ask(connection, NUMBER) != number
 
 
+async def test_a_ping_leaves_it_to_the_pool_to_connect_anew(driver, pair) -> None:
+    """With failover off, ``pool_pre_ping`` replaces a lost connection, as without the wrapper."""
+    async with asyncio_engine(f"mysql+{driver}", pair, ours={"failover": "off"}, pool_pre_ping=True) as pool:
+        made = []
+        sqlalchemy.event.listen(pool.sync_engine, "connect", lambda raw, _: made.append(raw))
+        async with pool.connect() as connection:
+            raw, number = await own(connection), await ask(connection, NUMBER)
+        await end(pair, number)
+        async with pool.connect() as connection:
+            assert await own(connection) is not raw
+        async with pool.connect() as connection:
+            (await own(connection)).close()
+        async with pool.connect() as connection:
+            assert await ask(connection, "SELECT 1") == 1
+    assert len(made) == 3
+
+
 async def test_a_transaction_that_is_lost_throws_no_pool_away(driver, pair) -> None:
     table = await asyncio.to_thread(make_table, pair)
     async with asyncio_engine(f"mysql+{driver}", pair) as pool:
