@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -40,6 +40,10 @@ class AsyncPGCalls(AsyncMethodWrappers):
         effects = self.effects_of(str(args[0])) if args else None
         if effects is None:
             return None
+        given = [*args[1:], *kwargs.values()]
+        rows = given[0] if len(given) == 1 else None
+        if isinstance(rows, (list, tuple)) and rows and all(isinstance(row, (list, tuple)) for row in rows):
+            return record.settings_client.with_functions(_of_many(effects, rows))
         return record.settings_client.with_functions(_with_parameters(effects, args[1:]))
 
     async def _slowly(
@@ -138,6 +142,14 @@ def _with_parameters(effects: Effects, parameters: tuple[Any, ...]) -> Effects:
     steps = tuple(_filled(step, parameters) for step in effects.steps)
     makes, ends = (tuple(_named(one, parameters) for one in each) for each in (effects.makes, effects.ends))
     return replace(effects, steps=steps, makes=makes, ends=ends)
+
+
+def _of_many(effects: Effects, rows: Sequence[Sequence[Any]]) -> Effects:
+    """Return what is in doubt once a statement has run for each set of parameters: each setting that one names."""
+    if not (effects.sets or effects.concerns_state):
+        return effects
+    names = dict.fromkeys(_filled(step, tuple(row)).name for step in effects.steps for row in rows)
+    return replace(effects, steps=tuple(Step(DOUBT, name, "executemany") for name in names))
 
 
 def _filled(step: Step, parameters: tuple[Any, ...]) -> Step:

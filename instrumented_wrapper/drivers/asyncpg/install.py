@@ -152,7 +152,13 @@ def _executed(spans: QuerySpans) -> Method:
 
 
 def _copying(calls: AsyncPGCalls, begin: Method, original: Method) -> Method:
-    return calls.call(original, Request.STATEMENT, lambda record, *args, **kwargs: begin(record))
+    asks = original.__name__ == "copy_from_query"
+
+    def effects(record: Any, query: Any = "", *args: Any, **kwargs: Any) -> Any:
+        found = calls.effects_of(f"COPY ({query}) TO STDOUT") if asks else None
+        return None if found is None else record.settings_client.with_functions(found)
+
+    return calls.call(original, Request.STATEMENT, lambda record, *args, **kwargs: begin(record), effects)
 
 
 def _noting_codec(original: Method) -> Method:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import pymysql
@@ -180,6 +181,12 @@ NAMELESS = ("CALL remembers()", "SELECT sets_user()")  # of what they set no nam
 class RandomApp:
     """One app with one connection. `dice` decides what it does."""
 
+    errors: Any = pymysql.Error  # what its driver raises
+    unbuffered_cursor: Any = SSCursor
+    verbs: Mapping[str, Any] = MappingProxyType(
+        {"reset_session": instrumented_wrapper.reset_session, "switch": instrumented_wrapper.switch}
+    )
+
     def __init__(self, connection: Any, kill: Callable[[int], object], mysql: bool = False) -> None:
         self.connection, self.kill = connection, kill
         self.theirs = THEIRS if mysql else {}
@@ -225,7 +232,14 @@ class RandomApp:
     def healthy(self) -> bool:
         result = self.connection._result
         reading = result is not None and (result.unbuffered_active or result.has_next)
-        return self.connection._sock is not None and not reading
+        return self.is_open() and not reading
+
+    def is_open(self) -> bool:
+        return self.connection._sock is not None
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the driver, or a verb of the package."""
+        return function(*arguments)
 
     @property
     def idle(self) -> bool:
@@ -238,7 +252,7 @@ class RandomApp:
         try:
             self.send("SELECT 'heard'")  # what was reported with a later result is taken then
             self.send("SELECT 'compared'")  # what is in doubt is asked before what comes next
-        except pymysql.Error:
+        except self.errors:
             return
         there, state = self.server(), instrumented_wrapper.session_state(self.connection)
         for name in ASKED:
@@ -256,7 +270,7 @@ class RandomApp:
     def do(self, thing: str, dice: Any) -> None:
         """Do one thing; errors are the app's own business."""
         self.dice = dice
-        with suppress(pymysql.Error):
+        with suppress(self.errors):
             getattr(self, thing)()
 
     def send(self, text: str, *args: Any, kind: Any = None) -> Any:
@@ -281,7 +295,7 @@ class RandomApp:
 
     def unbuffered(self) -> None:
         texts = ["SELECT sets_limit(44)", "CALL sets_and_shows()", "SELECT * FROM app.walked", "SELECT @a := 3"]
-        self.send(self.dice.choice(texts), kind=SSCursor)
+        self.send(self.dice.choice(texts), kind=self.unbuffered_cursor)
 
     def word(self) -> Any:
         return self.dice.choice(["a", "it's", "", 'quo"te', "back\\slash", "ü", "\x00\x1a", 5, 1.5, None, b"\xff'\x00"])
@@ -300,14 +314,17 @@ class RandomApp:
         ways: list[tuple[str, tuple[Any, ...]]] = [
             ("autocommit", (self.dice.random() < 0.5,)),
             ("select_db", (self.dice.choice(["app", "other", "nowhere"]),)),
-            ("set_character_set", (self.dice.choice(["latin1", "utf8mb4", "utf8mb3", "no_such_set"]),)),
-            ("set_character_set", ("utf8mb4", "utf8mb4_bin")),
+            *self.character_sets(),
             *((name, ()) for name in ("begin", "commit", "rollback", "show_warnings", "ping")),
         ]
         name, arguments = self.dice.choice(ways)
         self.log.append(f"{name}{arguments}")
         with suppress(KeyError, AttributeError):  # PyMySQL's own, for a character set that it does not know
-            getattr(self.connection, name)(*arguments)
+            self.call(getattr(self.connection, name), *arguments)
+
+    def character_sets(self) -> list[tuple[str, tuple[Any, ...]]]:
+        one = self.dice.choice(["latin1", "utf8mb4", "utf8mb3", "no_such_set"])
+        return [("set_character_set", (one,)), ("set_character_set", ("utf8mb4", "utf8mb4_bin"))]
 
     def procedure(self) -> None:
         name, arguments = self.dice.choice([("sets_zone", ()), ("gives", (0,)), ("sets_and_shows", ())])
@@ -316,15 +333,15 @@ class RandomApp:
             cursor.callproc(name, arguments)
 
     def reset(self) -> None:
-        self.connection.rollback()
+        self.call(self.connection.rollback)
         self.log.append("reset")
-        assert instrumented_wrapper.reset_session(self.connection), self.story()
+        assert self.call(self.verbs["reset_session"], self.connection), self.story()
         self.agrees(self.pristine)
 
     def switch(self) -> None:
-        self.connection.rollback()
+        self.call(self.connection.rollback)
         self.log.append("switch")
-        self.moved(lambda: instrumented_wrapper.switch(self.connection))
+        self.moved(lambda: self.call(self.verbs["switch"], self.connection))
 
     def lose(self) -> None:
         """The server ends the session, and the app goes on."""
@@ -335,8 +352,12 @@ class RandomApp:
 
     def lost_and_used(self) -> None:
         self.kill(self.connection.thread_id())
-        assert select.select([self.connection._sock], [], [], 10)[0]
+        self.wait_for_end()
         self.send("SELECT 1")
+
+    def wait_for_end(self) -> None:
+        """Wait until the end of the session has come to the driver."""
+        assert select.select([self.connection._sock], [], [], 10)[0]
 
     def moved(self, how: Callable[[], None]) -> None:
         """All that the old session had the new one has, or it is named."""
