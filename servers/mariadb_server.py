@@ -13,6 +13,7 @@ from servers.server import ServerError
 
 __all__ = ["MISSING", "MariaDBServer", "available"]
 
+FOR_EVER: Final = 3600000  # milliseconds
 MISSING: Final = "MariaDB is not installed: apt-get install mariadb-server-core mariadb-client-core"
 FOLDER: Final = "MARIADB_BINDIR"  # names a folder with the programs, before all others
 _PLACES: Final = "/usr/sbin:/usr/local/sbin:/usr/libexec:/usr/local/bin"
@@ -48,6 +49,8 @@ def _found(name: str) -> str:
 class MariaDBServer(ReplicatingServer):
     """One server in a folder of its own."""
 
+    replica = "SLAVE"
+
     @classmethod
     def require(cls) -> None:
         """Check that MariaDB is on this machine."""
@@ -80,10 +83,27 @@ class MariaDBServer(ReplicatingServer):
         self.sql(f"CHANGE MASTER TO {where}, MASTER_PASSWORD='{password}', {quick}; START SLAVE", "")
 
     def promote(self) -> None:
-        """Make this replica a primary."""
+        """Make this replica a primary, with all that the old one has sent."""
+        if self.source is not None:
+            self.apply_received()
         self.source = None
         self.sql("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=0", "")
 
     def position(self) -> str | None:
         """Return what it has, by its GTIDs."""
         return self.sql("SELECT @@gtid_current_pos", "")[0][0]
+
+    def synchronise(self, on: bool) -> None:
+        """Have commits wait for the replica from now on, or no longer: called on both, as primary and as replica."""
+        given = {"master_timeout": FOR_EVER, "master_enabled": int(on and self.source is None)}
+        given["slave_enabled"] = int(on and self.source is not None)
+        after = "SET GLOBAL rpl_semi_sync_master_wait_point=AFTER_SYNC"
+        self.sql("; ".join([after, *(f"SET GLOBAL rpl_semi_sync_{name}={value}" for name, value in given.items())]), "")
+        if self.source is not None:
+            self.sql("STOP SLAVE IO_THREAD; START SLAVE IO_THREAD", "")
+
+    def has_follower(self) -> bool:
+        """Return True if commits wait for a replica that confirms what it gets."""
+        return self.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'", "") == [
+            ("Rpl_semi_sync_master_clients", "1")
+        ]

@@ -31,6 +31,9 @@ replica-net-timeout=5
 relay-log-recovery=ON
 """.split()
 
+SIDES: Final = ("source", "replica")  # of semi-synchronous replication
+FOR_EVER: Final = 3600000  # milliseconds
+
 
 def available() -> bool:
     """Return True if all that is needed is on this machine."""
@@ -45,6 +48,8 @@ def _programs() -> tuple[str, str]:
 
 class MySQLServer(ReplicatingServer):
     """One server in a folder of its own."""
+
+    replica = "REPLICA"
 
     def __init__(self, folder: Path, name: str, number: int) -> None:
         """Set nothing up yet: see create() and copy()."""
@@ -123,13 +128,33 @@ class MySQLServer(ReplicatingServer):
         self.sql(f"CHANGE REPLICATION SOURCE TO {where}, SOURCE_PASSWORD='{password}', {quick}; START REPLICA", "")
 
     def promote(self) -> None:
-        """Make this replica a primary."""
+        """Make this replica a primary, with all that the old one has sent."""
+        if self.source is not None:
+            self.apply_received()
         self.source = None
         self.sql("STOP REPLICA; RESET REPLICA ALL; SET GLOBAL super_read_only=0; SET GLOBAL read_only=0", "")
 
     def position(self) -> str | None:
         """Return what it has, by its GTIDs."""
         return self.sql(r"SELECT REPLACE(@@global.gtid_executed, '\n', '')", "")[0][0]
+
+    def synchronise(self, on: bool) -> None:
+        """Have commits wait for the replica from now on, or no longer: called on both, as primary and as replica."""
+        if not self.sql("SHOW VARIABLES LIKE 'rpl_semi_sync_source_enabled'", ""):
+            read_only = int(self.source is not None)  # which refuses to install anything
+            install = (f"INSTALL PLUGIN rpl_semi_sync_{role} SONAME 'semisync_{role}.so'" for role in SIDES)
+            self.sql(f"SET GLOBAL super_read_only=0; {'; '.join(install)}; SET GLOBAL super_read_only={read_only}", "")
+        given = {"source_timeout": FOR_EVER, "source_enabled": int(on and self.source is None)}
+        given["replica_enabled"] = int(on and self.source is not None)
+        self.sql("; ".join(f"SET GLOBAL rpl_semi_sync_{name}={value}" for name, value in given.items()), "")
+        if self.source is not None:
+            self.sql("STOP REPLICA IO_THREAD; START REPLICA IO_THREAD", "")
+
+    def has_follower(self) -> bool:
+        """Return True if commits wait for a replica that confirms what it gets."""
+        return self.sql("SHOW STATUS LIKE 'Rpl_semi_sync_source_clients'", "") == [
+            ("Rpl_semi_sync_source_clients", "1")
+        ]
 
 
 @functools.cache

@@ -121,6 +121,16 @@ class Pair(Generic[S]):
         if not (self.standby.alive and self.standby.follows is self.primary and self._streams_within(3)):
             self.rejoin()
 
+    def synchronise(self, on: bool = True) -> None:
+        """Have commits of the primary wait until the replica has them, until the next failover, or no longer."""
+        for server in (self.primary, self.standby):  # which asks for it
+            if server.alive:
+                server.synchronise(on)
+        if on and not guard.wait_until(self.primary.has_follower, START_SECONDS):
+            raise ServerError(f"{self.standby!r} does not confirm what it gets: {self.standby.last_words()}")
+        if on:  # what was sent a moment before waits for a confirmation that only a later commit brings
+            self.primary.sql("DROP DATABASE IF EXISTS nothing_to_wait_for")
+
     def streaming(self) -> bool:
         """Return True if the replica has what the primary wrote, up to now."""
         return self.standby.position() == self.primary.position()

@@ -123,6 +123,18 @@ class Cluster:
     def _followed(self) -> bool:
         return self.standby.alive and self.standby.follows is self.primary and self.standby.in_recovery()
 
+    def synchronise(self, on: bool = True) -> None:
+        """Have commits of the primary wait until the standby has them, until the next failover, or no longer."""
+        names = "'*'" if on else "''"
+        self.primary.sql(f"ALTER SYSTEM SET synchronous_standby_names = {names}")
+        self.primary.sql("SELECT pg_reload_conf()")
+        state = [("sync",)] if on else [("async",)]
+        if not guard.wait_until(
+            lambda: self.primary.sql("SELECT sync_state FROM pg_stat_replication") == state, START_SECONDS
+        ):
+            raise ServerError(f"{self.standby!r} does not confirm what it gets: {self.standby.last_words()}")
+        self.primary.sql("CHECKPOINT")  # by the process that tells the sessions to wait: it has read the settings then
+
     def streaming(self) -> bool:
         """Tell whether the standby gets what the primary writes, up to now."""
         state = "SELECT state, replay_lsn >= pg_current_wal_lsn() FROM pg_stat_replication WHERE application_name = "

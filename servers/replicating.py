@@ -38,6 +38,7 @@ class ReplicatingServer:
 
     host = HOST
     settings: tuple[str, ...] = ()  # more options of the server's program
+    replica: str  # the word that its SQL has for one
 
     def __init__(self, folder: Path, name: str, number: int) -> None:
         """Set nothing up yet: see create() and copy()."""
@@ -88,11 +89,27 @@ class ReplicatingServer:
         """Return what it has, by its GTIDs."""
         raise NotImplementedError
 
+    def synchronise(self, on: bool) -> None:
+        """Have commits wait for the replica from now on, or no longer: called on both, as primary and as replica."""
+        raise NotImplementedError
+
+    def has_follower(self) -> bool:
+        """Return True if commits wait for a replica that confirms what it gets."""
+        raise NotImplementedError
+
     def remember(self, user: str, password: str) -> None:
         """Let an account log in without TLS, also after the next starts; MariaDB needs nothing for it."""
 
     def forget(self, user: str, changed: bool = False) -> None:
         """Do no longer so; `changed`: the account is another one by now, and would have to be remembered anew."""
+
+    def apply_received(self) -> None:
+        """Apply all that the source has sent, and take no more from it: it may be gone."""
+        self.sql(f"STOP {self.replica} IO_THREAD", "")
+        done = "has read all relay log"
+        show = f"SHOW {self.replica} STATUS"
+        if not guard.wait_until(lambda: any(done in (cell or "") for cell in self.sql(show, "")[0]), START_SECONDS):
+            raise ServerError(f"{self!r} does not apply what it has got: {self.last_words()}")
 
     # --- its life ---------------------------------------------------------------------------------------------------
 

@@ -106,3 +106,17 @@ def test_no_process_and_no_file_is_left(cluster: Any) -> None:
 )
 def test_a_mariadb_is_not_taken_for_mysql(words: str, is_mysql: bool) -> None:
     assert mysql_programs.is_mysql(words) is is_mysql
+
+
+def test_a_replica_that_is_waited_for_has_what_was_committed(cluster: Any) -> None:
+    cluster.synchronise()
+    for i in range(2, 50):
+        cluster.primary.sql(f"INSERT INTO rows_ VALUES ({i})")
+    cluster.failover()
+    assert cluster.primary.sql("SELECT COUNT(*) FROM rows_") == [("49",)]
+    cluster.primary.sql("INSERT INTO rows_ VALUES (50)")  # which waits for nobody
+    cluster.rejoin()
+    cluster.synchronise()
+    cluster.synchronise(False)
+    cluster.standby.kill()
+    cluster.primary.sql("INSERT INTO rows_ VALUES (51)")

