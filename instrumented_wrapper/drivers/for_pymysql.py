@@ -35,7 +35,7 @@ def shows_reconnect(original: Callable[..., Any]) -> Callable[..., Any]:
     def ping(self: Any, reconnect: Any = None) -> Any:
         return original(self, reconnect)
 
-    ping.__defaults__ = (inspect.signature(original).parameters["reconnect"].default,)
+    ping.__defaults__ = (inspect.signature(original).parameters["reconnect"].default,)  # type: ignore[attr-defined]
     return ping
 
 
