@@ -17,6 +17,13 @@ Handler = Callable[[Mapping[str, SettingState], Any], bool | Awaitable[bool | No
 class Logical(Protocol):
     """The app's connection in a package over a driver, which replaces the driver's connections beneath it."""
 
+    @property
+    def repairs_losses(self) -> bool:
+        """Return True if the package replaces a connection that is lost."""
+
+    def is_current(self, session: Any) -> bool:
+        """Return True if the app uses the connection of a session now; the package may keep others."""
+
     def keep(self, session: Any) -> None:
         """Keep what a session has: its connection is about to be reset and closed, by the app or by the package."""
 

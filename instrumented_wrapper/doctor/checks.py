@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -29,6 +30,9 @@ _OTEL: Final = "opentelemetry-instrumentation-"
 _ABOVE_DRIVERS: Final = {"sqlalchemy": True, "aiopg": False, "tortoiseorm": False}
 _DISABLED: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 _ALIKE: Final = 0.85
+_AWS: Final = "aws-advanced-python-wrapper"
+_AWS_FROM: Final = (3, 1)
+_NUMBERS: Final = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +114,14 @@ def _other_drivers(packages: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _aws(packages: Mapping[str, str]) -> Iterator[Finding]:
-    if version := packages.get("aws-advanced-python-wrapper"):
-        text = "replaces physical connections by itself: settings by SQL are not carried over on connections of it"
-        yield Finding("warning", "aws_driver", "aws-advanced-python-wrapper", f"{version} {text}")
+    if (version := packages.get(_AWS)) is None:
+        return
+    if tuple(map(int, _NUMBERS.findall(version)[:2])) < _AWS_FROM:
+        text = "is older than 3.1: settings by SQL are not carried over when it replaces a connection"
+        yield Finding("warning", "aws_driver", _AWS, f"{version} {text}")
+    else:
+        text = "finds the new server by itself, and the session follows; failover_hosts is not for its connections"
+        yield Finding("ok", "aws_driver", _AWS, f"{version} {text}")
 
 
 def _launcher(facts: Facts) -> Iterator[Finding]:

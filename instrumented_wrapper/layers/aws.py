@@ -28,6 +28,7 @@ from instrumented_wrapper.self_test import missing
 logger = logging.getLogger("instrumented_wrapper")
 Method = Callable[..., Any]
 _KEY: Final = "_instrumented_wrapper"
+_FAILOVER: Final = "Failover"  # is in the names of the classes of all its failover plugins
 _State = session_state_service.SessionStateServiceImpl
 _Handlers = session_state_service.SessionStateTransferHandlers
 ASKS: Final = ("get_host_role", "identify_connection", "fill_aliases")
@@ -37,10 +38,11 @@ _PARTS: Final[dict[Any, list[str]]] = {
         "current_connection",
         "session_state_service",
         "props",
+        "._container",
         "update_dialect",
         *ASKS,
     ],
-    PluginManager: ["execute", "._container"],
+    PluginManager: ["execute", "._container", "._plugins"],
     _State: ["apply_current_session_state", "apply_pristine_session_state", "._session_state"],
     _Handlers: ["get_reset_session_state_on_close_func", "get_transfer_session_state_on_switch_func"],
 }
@@ -86,6 +88,7 @@ def logical_of(options: Options, flows: Flows, handlers: Any, service: Any) -> L
             flows,
             lambda: _called_with(state, handlers.get_reset_session_state_on_close_func()),
             lambda: _called_with(state, handlers.get_transfer_session_state_on_switch_func()),
+            any(_FAILOVER in type(plugin).__name__ for plugin in plugins_of(service)),
         )
         setattr(service, _KEY, known)
     return known
@@ -110,6 +113,12 @@ def replacing(logical_of_service: Callable[[Any], LogicalConnection]) -> Callabl
             logical.arriving = False
 
     return as_flow(steps)
+
+
+def plugins_of(service: Any) -> list[Any]:
+    """Return the plugins of a plugin service, of either package."""
+    container = getattr(service, "_container", None)
+    return list((service if container is None else container).plugin_manager._plugins)
 
 
 def known_logical(service: Any) -> LogicalConnection | None:

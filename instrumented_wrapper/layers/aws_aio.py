@@ -44,10 +44,11 @@ _PARTS: Final[dict[Any, list[str]]] = {
         "current_connection",
         "session_state_service",
         "props",
+        "plugin_manager",
         "update_database_dialect",
         *ASKS,
     ],
-    _Manager: ["execute", "._plugin_service"],
+    _Manager: ["execute", "._plugin_service", "._plugins"],
     session_state.AsyncSessionStateServiceImpl: ["apply_pristine_session_state", "._session_state"],
     _Handlers: ["get_reset_session_state_on_close_func", "get_transfer_session_state_on_switch_func"],
 }

@@ -66,6 +66,7 @@ class LogicalConnection:
 
     Attributes:
         arriving: the package replaces the connection now, and the session is carried over already.
+        repairs_losses: the package replaces a connection that is lost.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class LogicalConnection:
         flows: Flows,
         reset_handler: Callable[[], Handler | None],
         transfer_handler: Callable[[], Handler | None],
+        repairs_losses: bool = False,
     ) -> None:
         """Know nothing of its connections yet.
 
@@ -82,22 +84,27 @@ class LogicalConnection:
             flows: the lifecycle's.
             reset_handler: returns the package's own reset function.
             transfer_handler: returns the package's own transfer function.
+            repairs_losses: the package replaces a connection that is lost.
         """
         self._options, self._flows = replace(options, failover="off"), flows
         self.reset_handler, self.transfer_handler = reset_handler, transfer_handler
-        self.arriving = False
+        self.arriving, self.repairs_losses = False, repairs_losses
         self._current: Callable[[], Session | None] = lambda: None  # of the connection that the app uses
         self._kept: Session | None = None
         self._lost: Any = None
 
+    def is_current(self, session: Session) -> bool:
+        """Return True if the app uses the connection of a session now."""
+        return session is self._current()
+
     def keep(self, session: Session) -> None:
         """Keep what a session has, which is about to be reset: its connection may be replaced after that."""
-        if session is self._current():
+        if self.is_current(session):
             self._kept = session.twin()
 
     def lose(self, driver: Driver, connection: object, session: Session, loss: Loss) -> None:
         """Keep what is known of a loss until the package has replaced the connection, or gives up."""
-        if session is self._current():
+        if self.is_current(session):
             self._lost = self._flows.lost_session(session, loss)
 
     def give_up(self, connection: object) -> None:

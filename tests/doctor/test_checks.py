@@ -88,7 +88,8 @@ def test_driver_that_is_left_out_as_configured() -> None:
 
 
 def test_aws_driver() -> None:
-    [finding] = found({"aws-advanced-python-wrapper": "3.1"})
+    assert found({"aws-advanced-python-wrapper": "3.1.0"}) == []
+    [finding] = found({"aws-advanced-python-wrapper": "2.4.0"})
     assert (finding.level, finding.check) == ("warning", "aws_driver")
 
 

@@ -28,12 +28,14 @@ def survey() -> Counter[Survival]:
 def _counts(record: TrackedConnection) -> bool:
     """Return True for a session of the app that has not ended, as far as is known."""
     ended = record.closed_by_app or record.failed is not None or record.loss_reported
+    if record.logical is not None and not record.logical.is_current(record):
+        return False
     return record.options.metrics and not (record.off or record.internal or ended) and record.connection() is not None
 
 
 def obstacle(record: TrackedConnection) -> str:
     """Return what would keep a session from surviving a loss at this moment."""
-    if not record.failover:
+    if not (record.failover or (record.logical is not None and record.logical.repairs_losses)):
         return OFF
     if record.shared:
         return POOLER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -99,3 +100,27 @@ async def test_connections_at_the_same_time_do_not_mix(app):
     for connection, name in zip(connections, [*app.settings, None], strict=True):
         wanted = before if name is None else {**before, **app.wanted(name)}
         assert await app.on_server(connection) == wanted
+
+
+async def test_the_metric_counts_the_apps_session_only(app, reader):
+    """Neither the monitors' connections, nor the one that the driver keeps for the way back."""
+    connection = await app.connect(SPLITTING)
+    before = restorable(reader)
+    await app.set_read_only(connection, True)
+    assert restorable(reader) == before
+    assert ("true", "none") in before
+    await app.execute(await app.connect(""), "SELECT 1")
+    assert ("false", "failover_off") in restorable(reader)
+
+
+def restorable(reader: Any) -> dict[tuple[str, str], int]:
+    data = reader.get_metrics_data()
+    metrics = [metric for scope in data.resource_metrics[0].scope_metrics for metric in scope.metrics]
+    (sessions,) = (metric for metric in metrics if metric.name == "instrumented_wrapper.sessions")
+    counted: Counter[tuple[str, str]] = Counter()
+    for point in sessions.data.data_points:
+        counted[point.attributes[f"{OURS}restorable"], point.attributes[f"{OURS}reason"]] += point.value
+    return {kind: number for kind, number in counted.items() if number}
+
+
+OURS = "instrumented_wrapper."
