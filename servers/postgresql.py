@@ -127,6 +127,7 @@ class Cluster:
         """Have commits of the primary wait until the standby has them, until the next failover, or no longer."""
         names = "'*'" if on else "''"
         self.primary.sql(f"ALTER SYSTEM SET synchronous_standby_names = {names}")
+        self.primary.sql("ALTER SYSTEM " + ("SET synchronous_commit = 'on'" if on else "RESET synchronous_commit"))
         self.primary.sql("SELECT pg_reload_conf()")
         state = [("sync",)] if on else [("async",)]
         if not guard.wait_until(
