@@ -1,6 +1,6 @@
-"""What we keep for each connection of a driver that blocks: its session, and what a switch has to know of it.
+"""The record of each connection of a driver with an adapter: its session, and what a switch needs to know about it.
 
-Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, kept up to date by
+Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, updated by
 `TrackedConnection.refresh`.
 """
 
@@ -22,7 +22,7 @@ from instrumented_wrapper.options import Options
 
 
 class Arguments(NamedTuple):
-    """How the app asked for the connection; used again for a new one."""
+    """The app's connect arguments, which are used again for a new connection."""
 
     positional: tuple[Any, ...]
     keywords: Mapping[str, Any]
@@ -65,7 +65,7 @@ class Record(TrackedConnection):
         self.settings_client = adapter.settings_client(connection, self)
 
     def is_within(self) -> bool:
-        """Tell whether a call now is part of the one that is under way, in this thread."""
+        """Return True if a call now is part of the call in progress, in this thread."""
         return self.active_caller is True or self.active_caller == threading.get_ident()
 
     def caller(self) -> object:
@@ -94,7 +94,7 @@ class Record(TrackedConnection):
         return False
 
     def keeps_changes(self) -> bool:
-        """Tell whether a change now is one of the app's."""
+        """Return True if a change now is the app's."""
         ours = self.off or self.configuring or (self.active_caller and self.is_within())
         return self.recording and not ours
 
@@ -114,13 +114,13 @@ class Record(TrackedConnection):
         self.watch(connection)
 
     def begin(self, connection: object, hosts: tuple[Address, ...]) -> None:
-        """Have `connection` be the one that is watched, at a server that was looked for on `hosts`."""
+        """Start tracking `connection`, on a server that was searched for on `hosts`."""
         self.hosts, self.failover = hosts, self.would_switch(hosts)
         self.system = self.adapter.system(connection)
         self.track_physical(connection)
 
     def watch(self, connection: object) -> None:
-        """Keep this record with `connection`, and tell it should this process become a forked child."""
+        """Attach this record to `connection`, and register it for the case that this process is forked."""
         keep_record(connection, self)
         watch(self)
 
@@ -188,7 +188,7 @@ class Record(TrackedConnection):
         return Site("", "", "", None) if watched is None else self.adapter.site(watched, self)
 
     def peer(self) -> ServerAddress:
-        """Return the server of the physical connection; also known after it was lost."""
+        """Return the server of the physical connection, also after its loss."""
         watched = self.connection()
         if self.seen is None and watched is not None:
             self.seen = self.adapter.peer(watched, self)

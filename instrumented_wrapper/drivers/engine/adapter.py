@@ -1,6 +1,6 @@
-"""What a driver's own file says of the driver: `DriverAdapter`. Knows no driver.
+"""`DriverAdapter`: the interface that each driver implements for the engine. Knows no driver.
 
-What may wait for the server returns a value where the driver blocks, else an awaitable.
+A method that may wait for the server returns a value if the driver blocks, else an awaitable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Room(Database, Protocol):
     """What drivers whose calls block need of a database's room, besides what a session needs."""
 
     def reads_last(self, text: str) -> bool:
-        """Return True if a text reads what the last statement left to be read: nothing may be asked in between."""
+        """Return True if a text reads diagnostics of the last statement: no query may be sent in between."""
 
     def scan(self, text: str) -> Effects | None:
         """Return what a text may do to the session."""
@@ -38,9 +38,9 @@ class Room(Database, Protocol):
 
 
 class DriverAdapter(Protocol):
-    """One driver, as a class that derives from this one; what has a body here is the same for most drivers.
+    """Base class of the adapters; the methods with a body are the same for most drivers.
 
-    `connection` is always the driver's own object, `record` what is kept for it.
+    `connection` is always the driver's own object, `record` its record.
     """
 
     name: str  # what telemetry calls it, and the option `drivers`
@@ -64,7 +64,7 @@ class DriverAdapter(Protocol):
         """Return what talks with the server about settings."""
 
     def transaction_status(self, connection: object, record: Record) -> TransactionStatus:
-        """Tell where the connection is. Sends nothing."""
+        """Return the transaction status. Sends nothing."""
 
     def seems_open(self, connection: object, record: Record) -> bool:
         """Return True if a transaction is open, as far as is known without the client library: any thread may ask."""
@@ -72,30 +72,30 @@ class DriverAdapter(Protocol):
         return known or record.begun or (record.used and self.begins(connection))
 
     def begins(self, connection: object) -> bool:
-        """Tell whether any statement opens a transaction (not in autocommit). Sends nothing."""
+        """Return True if any statement begins a transaction (outside autocommit). Sends nothing."""
 
     def is_streaming(self, connection: object) -> bool:
         """Return True if rows of an answer are still to be read from the server."""
         return False
 
     def is_closed(self, connection: object) -> bool:
-        """Tell whether the app has closed it."""
+        """Return True if the app has closed the connection."""
 
     def is_lost(self, connection: object, error: BaseException | None) -> bool:
-        """Tell whether the physical connection has ended, by its state and by what was just raised."""
+        """Return True if the physical connection has ended, by its state and by the error that was just raised."""
 
     def may_have_ended(self, error: BaseException) -> bool:
         """Return True if an error leaves open whether the session has ended, so that `is_alive` has to find out."""
         return False
 
     def is_alive(self, connection: object) -> Any:
-        """Look at what came unasked, or ask the server; never reconnect. May wait.
+        """Read unsolicited messages or send a query; never reconnect. May wait.
 
         Returns False if the physical connection has ended, which `is_lost` knows from then on.
         """
 
     def socket(self, connection: object) -> int | None:
-        """Return the descriptor of the physical connection, where the driver tells it."""
+        """Return the descriptor of the physical connection, if the driver exposes it."""
 
     def system(self, connection: object) -> str:
         """Return the database, as OpenTelemetry names it."""
@@ -124,7 +124,7 @@ class DriverAdapter(Protocol):
         """Return the text of a query."""
 
     def executed(self, cursor: object) -> str | None:
-        """Return the text whose results a cursor reads, where that matters and the driver keeps it."""
+        """Return the text whose results a cursor reads, if that matters and the driver keeps it."""
         return None
 
     def exact(self, cursor: object, query: object, parameters: object) -> str | None:
@@ -137,7 +137,7 @@ class DriverAdapter(Protocol):
         """Have the driver know that no transaction is open: the app has ended it in a call that met a loss."""
 
     def requested_role(self, record: Record) -> str:
-        """Return the kind of server that the app asks for, as libpq names it; empty where it leaves that open."""
+        """Return the kind of server that the app requests, in libpq's words; empty if it requests none."""
 
     def open(self, connection: object, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Return a new connection like `connection`, at its baseline; `role`: where the client library looks for it.
@@ -159,15 +159,15 @@ class DriverAdapter(Protocol):
     def checked(self, connection: object, role: str, asks: bool) -> Any:
         """Return whether the server of a new connection is a standby. May wait.
 
-        `asks`: it is asked something in any case, which only a server that works answers.
+        `asks`: a query is sent in any case, which only a working server answers.
 
         Raises:
-            WrongRole: it is another kind than the one that is wanted.
+            WrongRole: the server is of another kind than the requested one.
             Exception: the driver's.
         """
 
     def answer(self, error: BaseException) -> tuple[str, str, bool]:
-        """Return what came of an attempt, for telemetry and for the user, and whether asking again is useless."""
+        """Return the outcome of an attempt, for telemetry and for the user, and whether another attempt is useless."""
 
     def key(self, connection: object, record: Record) -> tuple[Any, ...]:
         """Return what makes two searches the same, without the password."""
@@ -176,10 +176,10 @@ class DriverAdapter(Protocol):
         """Give the app's object the physical connection of `other`; return what then has its former one."""
 
     def refuse(self, connection: object) -> Any:
-        """Leave the session in an aborted transaction, where the server knows such a thing. May wait."""
+        """Put the session into an aborted transaction, if the database has these. May wait."""
 
     def shut(self, connection: object, for_good: bool) -> None:
-        """End the physical connection; `for_good`: whoever uses the object is told that it is closed."""
+        """End the physical connection; `for_good`: later uses of the object raise that it is closed."""
 
     def two_phase_refusal(self, connection: object, effects: Effects | None, error: BaseException) -> str:
         """Return why a statement about a two-phase transaction fails on another session than that which began it.
@@ -192,17 +192,20 @@ class DriverAdapter(Protocol):
         """Return True if a write was refused because the server is not a primary any more. May wait."""
 
     def is_standby(self, connection: object) -> Any:
-        """Return True if the server is not a primary; None where that is not known. May wait."""
+        """Return True if the server is not a primary; None if unknown. May wait."""
 
 
 class AsyncAdapter(DriverAdapter, Protocol):
     """One driver whose calls are awaited, on asyncio."""
 
     def poll(self, connection: object) -> Callable[[int], Any]:
-        """Return a function that looks, without waiting, whether the server has sent something unasked, or has gone.
+        """Return a function that checks, without waiting, whether the server has sent something unsolicited, or has
+        gone.
 
-        The event loop may have read it already: what it has read is looked at first.
+        The event loop may have read it already, so its buffers are checked first.
         """
 
     def cutter(self, connection: object) -> Callable[[], None] | None:
-        """Return what ends the physical connection at once, so that whoever waits for it fails; None: there is none."""
+        """Return a function that ends the physical connection at once, so that waiting calls fail; None if there is
+        none.
+        """

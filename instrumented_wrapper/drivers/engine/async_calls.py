@@ -40,7 +40,7 @@ class AsyncMethodWrappers(CallEffects):
         self._flow, self._spans, self._run = flow, spans, flow.run
 
     async def answered(self, connection: Any, record: AsyncRecord) -> None:
-        """Keep what the statement did, and ask the server where only it can tell."""
+        """Record the effects of the statement, and query the server where only it can tell."""
         if self._flow.answered(connection, record):
             async with record.exclusive():
                 await self._run(self._flow.resync(connection, record))
@@ -140,7 +140,7 @@ class AsyncMethodWrappers(CallEffects):
         kwargs: dict[str, Any],
         effects: Any,
     ) -> Any:
-        """Do it step by step, as an operation if somebody listens."""
+        """Run the call step by step, as an operation if there is a listener."""
         async with record.exclusive():
             given = (original, cursor, connection, record, args, kwargs, effects)
             return await ended_async(operation, self._carry_out, *given)
@@ -223,7 +223,8 @@ class AsyncMethodWrappers(CallEffects):
         connection_of: Callable[[Any], Any] | None = None,
         reads_last: bool = False,
     ) -> Method:
-        """Make the closure of another method, of connections unless `connection_of` tells whose connection is meant.
+        """Return the closure of another method, of connections unless `connection_of` returns the connection of its
+        object.
 
         The arguments are those of `sync_calls.MethodWrappers.call`.
         """
@@ -268,7 +269,7 @@ def coroutine_function(function: Method) -> Method:
 async def ended_async(
     operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None
 ) -> Any:
-    """Await `function`, and tell how the operation ended that it is, if it is one: by `error`, if that passes."""
+    """Await `function` and end its operation, if there is one, with `error` if that is raised."""
     if operation is None:
         return await function(*arguments)
     try:

@@ -59,10 +59,11 @@ def closing_after_reset(
 def closing_at_once(
     driver: Driver, flows: Flows, internal: Callable[[CodeType], bool] = _nothing
 ) -> Callable[[Method], Method]:
-    """Make a plain method that closes keep that the app has done so. It cannot wait, so that nothing is reset.
+    """Wrap a plain method that closes: record that the app has closed. It cannot wait, so nothing is reset.
 
-    `internal`: returns True for the code of what calls it when the connection is lost or a task is cancelled: functions
-    of the driver; where those are compiled and have no frames, functions of ours that call the driver.
+    `internal`: returns True for the code of callers that close after a loss or a cancellation: functions of the driver;
+    if
+    those are compiled and have no frames, functions of ours that call the driver.
     """
 
     def make(original: Method) -> Method:

@@ -1,4 +1,4 @@
-"""What the lifecycle asks of a driver whose calls are awaited, on asyncio."""
+"""The engine's driver for asyncio: calls are awaited."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AsyncDriver(AdaptedDriver):
         return True
 
     def lock(self, connection: object) -> AbstractAsyncContextManager[Any]:
-        """Return what keeps another switch away."""
+        """Return the lock that excludes another switch."""
         record = record_of(connection)
         return record.exclusive() if isinstance(record, AsyncRecord) else asyncio.Lock()
 

@@ -1,4 +1,4 @@
-"""What we keep for each connection of an async driver: as for one that blocks, but a task uses it, not a thread."""
+"""The record of a connection of an async driver, which is used by a task instead of a thread."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class AsyncRecord(Record):
             return _NO_TASK
 
     def app_caller(self) -> object:
-        """Return what `active_caller` is while a call of the app goes the long way: the same."""
+        """Return the value of `active_caller` while a call of the app takes the slow path."""
         return self.caller()
 
     def is_within(self) -> bool:
-        """Return True if a call now is part of the one that is under way, in this task."""
+        """Return True if a call now is part of the call in progress, in this task."""
         return self.active_caller == self.caller()
 
     def goes_to_driver(self) -> bool:
-        """Return True if a call now goes to the driver as it is.
+        """Return True if a call now goes to the driver unchanged.
 
-        It is part of one that is under way, or beside one of another task: the driver then says what is wrong.
+        It is part of the call in progress, or concurrent with one of another task, which the driver reports.
         """
         return self.active_caller is True or self.active_caller == self.caller() or not self.task_lock.locked()
 

@@ -35,7 +35,7 @@ class CallEffects:
         return None if effects is None else record.settings_client.with_functions(effects)
 
     def reads_last(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Return True if a statement reads what the last one left to be read."""
+        """Return True if a statement reads diagnostics of the last one."""
         return self._adapter.room.reads_last(str([*args, *kwargs.values()][:1]))
 
 

@@ -1,6 +1,6 @@
-"""Close a connection: it stays closed from then on; a reset comes first, where there is something to reset.
+"""Close a connection: it stays closed from then on; a reset comes first, if there is something to reset.
 
-Decided here once for all drivers. The patched ``close`` itself is in a driver's room.
+These decisions hold for all drivers. The patched ``close`` itself is in a driver's room.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def closing_for_good(record: TrackedConnection) -> Iterator[None]:
 
 
 def _may_reset(driver: Driver, connection: object, record: TrackedConnection) -> bool:
-    """With a transaction open only the app's own handler may do something; with a statement under way nobody."""
+    """Return True if a reset may run: outside a transaction, or in one by the app's own handler."""
     if driver.is_idle(connection):
         return True
     handled = handlers.reset_handler(record.logical) is not None and not driver.is_lost(connection)

@@ -1,8 +1,8 @@
 """A new connection that cannot reach its own host joins the search for the server, on ``failover_hosts``.
 
-Without this option the search is on the connection's own hosts, where it names several.
+Without this option the search uses the connection's own hosts, if it names several.
 
-The app's own way to connect is tried on each host, so that it gets what it has asked for. Connections that look for the
+The app's own connect function is tried on each host, so the app gets what it requested. Connections that search for the
 same server at once share one search.
 """
 
@@ -33,14 +33,14 @@ _UNREACHABLE: Final = ("refused", "no_answer", "not_ready")  # outcomes; of othe
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """How the app asked for a connection.
+    """A connection that the app requests.
 
     Attributes:
-        site: where it leads.
-        options: of the connection.
-        login: who asks for which database, without the password.
-        role: the kind of server that the app asks for.
-        own: the hosts that the app itself names; they are looked on where they are several.
+        site: the requested address.
+        options: the options of the connection.
+        login: the user and the database, without the password.
+        role: the requested kind of server.
+        own: the hosts that the app itself names; they are searched if there are several.
     """
 
     site: Site
@@ -62,7 +62,7 @@ class Request:
 
 
 class Connecting(Protocol):
-    """What is asked of a driver here; a `DriverAdapter` has it."""
+    """The part of a `DriverAdapter` that a search needs."""
 
     name: str
     raises: tuple[type[Exception], ...]
@@ -71,7 +71,7 @@ class Connecting(Protocol):
         """Return what an error of a connect means."""
 
     def checked(self, connection: object, role: str, asks: bool) -> Any:
-        """Ask whether the server serves anybody, and of which kind it is. May wait."""
+        """Query whether the server serves anybody, and of which kind it is. May wait."""
 
     def shut(self, connection: object, for_good: bool) -> None:
         """End the connection."""
@@ -83,17 +83,17 @@ Attempt = Callable[[Address | None, float], Any]
 def connected(
     adapter: Connecting, flows: Flows, options: Options, request: Callable[[], Request], attempt: Attempt
 ) -> Any:
-    """Connect as the app has asked, and where its own host cannot be reached, to the server that took over.
+    """Connect as requested, or to the server that took over if the app's own host cannot be reached.
 
     Args:
-        adapter: what is asked of the driver.
-        flows: the search is one of them.
-        options: of the connection.
-        request: returns what the app has asked for.
-        attempt: connects to a host, within so many seconds; None: as the app has asked.
+        adapter: the driver's adapter.
+        flows: the flows to run.
+        options: the options of the connection.
+        request: returns the app's request.
+        attempt: connects to a host within a number of seconds; None: as the app requested.
 
     Raises:
-        Exception: the driver's own, of the app's host, where the search is off or finds nothing.
+        Exception: the driver's own, about the app's host, if the search is off or finds nothing.
     """
     opening = _opening(adapter, attempt, runners.run)
     contest = Contest(
@@ -142,10 +142,11 @@ def _opening(adapter: Connecting, attempt: Attempt, run: Callable[[Flow[Any]], A
 
 
 def _is_away(adapter: Connecting, error: Exception) -> bool:
-    """Tell whether a host could not be reached.
+    """Return True if a host could not be reached.
 
-    A failover may be under way where another one is a standby; where all hosts answer, they have the last word. Client
-    libraries name each host that was tried on a line of its own.
+    If a standby answered, a failover may be in progress; if all hosts answered, their answers are final. Client
+    libraries
+    name each host that was tried on a line of its own.
     """
     outcome = adapter.answer(error)[0]
     if outcome != "wrong_role":
@@ -161,7 +162,7 @@ def _joins(request: Request) -> bool:
 
 
 def _joined(adapter: Connecting, request: Request, contest: Contest, code: str) -> Flow[Winner | None]:
-    """Find the server, and have it observed; None where none is found in time."""
+    """Search for the server as an observed event; return None if none is found in time."""
     site, options = request.site, request.options
     target = Target(request.hosts, request.role, (adapter.name, "connect", request.login), lambda: True)
     at = ServerAddress(site.system, site.namespace, site.address, site.port)

@@ -88,13 +88,13 @@ def shut_if_same(descriptor: int, inode: int) -> None:
 
 
 def identity_of(descriptor: int | None) -> tuple[int, int] | None:
-    """Return the arguments of `shut_if_same` for a socket; None where there is none."""
+    """Return the arguments of `shut_if_same` for a socket; None without a socket."""
     inode = _inode(descriptor)
     return None if descriptor is None or inode is None else (descriptor, inode)
 
 
 def _inode(descriptor: int | None) -> int | None:
-    """Return the inode of a socket; None where there is none, or the system does not expose it (Windows)."""
+    """Return the inode of a socket; None without one, or if the system does not expose it (Windows)."""
     if descriptor is not None and descriptor >= 0:
         with contextlib.suppress(OSError):  # closed
             return os.fstat(descriptor).st_ino

@@ -104,7 +104,7 @@ def begins_next(effects: Effects) -> bool:
 
 
 def note(record: TrackedConnection, effects: Effects) -> None:
-    """Keep what a statement does to the session until it is answered."""
+    """Record a statement as in flight until it is answered."""
     if effects.defines and record.functions is not None:
         record.functions.forget()
     if effects.sets:
@@ -137,10 +137,10 @@ def note_status(record: TrackedConnection, status: TransactionStatus) -> None:
 
 
 def settle(record: TrackedConnection, status: TransactionStatus, certain: bool) -> None:
-    """Keep what the statements did that were sent.
+    """Record what the statements in flight have done.
 
     Args:
-        record: of the connection.
+        record: the record of the connection.
         status: the transaction status now.
         certain: the server has answered each of them.
     """
@@ -152,11 +152,11 @@ def settle(record: TrackedConnection, status: TransactionStatus, certain: bool) 
 
 
 def is_demoted(record: TrackedConnection, requested_role: str) -> bool:
-    """Return True if a server that refuses writes as a standby was demoted: the app did not ask for a standby.
+    """Return True if a server that refuses writes as a standby was demoted: the app did not request a standby.
 
     Args:
-        record: of the connection.
-        requested_role: the kind of server that the app asks for, as libpq names it.
+        record: the record of the connection.
+        requested_role: the kind of server that the app requests, in libpq's words.
     """
     accepted = requested_role in _MAY_BE_STANDBY or (requested_role == "any" and record.was_standby)
     return record.may_be_demoted() and not accepted
@@ -169,7 +169,7 @@ def _transaction_was_left(record: TrackedConnection) -> None:
 
 
 def may_resync(record: TrackedConnection) -> bool:
-    """Return True if the server has to be asked for settings in doubt, and this may be done for the app."""
+    """Return True if uncertain settings have to be queried, and the wrapper may do so now."""
     quiet = record.off or record.shared or record.internal or record.returning or not record.recording
     return record.on_server.has_doubts and not quiet
 

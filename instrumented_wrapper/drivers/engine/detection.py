@@ -57,7 +57,7 @@ def _set(borrowed: socket.socket, seconds: float) -> int:
 
 
 def _is_chosen(borrowed: socket.socket, alive_by_default: bool) -> bool:
-    """Tell whether the app has set one of these itself: they are neither those of a new socket nor set here before."""
+    """Return True if the app has set one of these itself: the value is neither a new socket's nor ours."""
     if alive_by_default and not borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
         return True
     present = _present(borrowed)
@@ -77,9 +77,9 @@ def wait_for_reader(descriptor: int, milliseconds: int) -> None:
 
 @contextlib.contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Lend a socket object for a descriptor that is another's.
+    """Yield a socket object for the descriptor of another one.
 
-    After ``socket.setdefaulttimeout`` Python makes the socket of each new object one that does not block.
+    After ``socket.setdefaulttimeout`` Python makes the socket of each new object non-blocking.
     """
     blocks = os.get_blocking(descriptor)
     borrowed = socket.socket(fileno=descriptor)

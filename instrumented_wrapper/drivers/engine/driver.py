@@ -1,6 +1,6 @@
-"""What the lifecycle asks of a driver: `Driver`, by what the driver's own file says of it.
+"""`Driver`: the lifecycle's view of a driver, implemented over its adapter.
 
-Shared by `sync_driver` and `async_driver`, which say how calls are carried out, bounded and raced.
+`sync_driver` and `async_driver` add how calls are carried out, bounded and raced.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class AdaptedDriver(TrackedDriver):
 
     @abstractmethod
     def lock(self, connection: object) -> Any:
-        """Return what keeps another switch away, for ``with`` or ``async with``."""
+        """Return the lock that excludes another switch, for ``with`` or ``async with``."""
 
     def read(self, connection: object, setting: str) -> Any:
-        """Return the value of a setting that the driver keeps."""
+        """Return the value of a setting that the driver stores."""
         return self._adapter.read(connection, setting)
 
     def write(self, connection: object, setting: str, value: object) -> None:
@@ -87,7 +87,7 @@ class AdaptedDriver(TrackedDriver):
             self._adapter.write(connection, setting, value)
 
     def reported(self, connection: object, names: Sequence[str]) -> dict[str, str]:
-        """Return what the server has told unasked."""
+        """Return the values that the server has reported."""
         return _record(connection).settings_client.reported(names)
 
     def apply_reports(self, connection: object, will_resync: bool = False) -> None:
@@ -296,6 +296,6 @@ def _used_by_wrapper(record: Record) -> Iterator[None]:
 
 
 def _record(connection: object) -> Record:
-    """Return the record of a connection that is known to be watched."""
+    """Return the record of a tracked connection."""
     record: Record = object.__getattribute__(connection, KEY)
     return record

@@ -57,9 +57,9 @@ class StatementFlow:
         run: Callable[[], Any],
         reads_last: bool = False,
     ) -> Flow[Any]:
-        """Do what the app calls, with all that may come before and after it.
+        """Run a call of the app with everything that may come before and after it.
 
-        `reads_last`: it reads what the last statement left to be read, so that nothing is asked in between.
+        `reads_last`: the call reads diagnostics of the last statement, so no query is sent in between.
         """
         done, record.end_unclear = effects or OF_REQUEST.get(call), True
         record.transaction_status, left_one = (
@@ -112,7 +112,7 @@ class StatementFlow:
     # --- before --------------------------------------------------------------------------------------------------
 
     def _read_first(self, connection: object, record: Record, call: Request, effects: Effects) -> Flow[None]:
-        """Read the pristine values of what will be changed. A value that cannot be read now is asked for later."""
+        """Read the pristine values of what is about to change. A value that cannot be read now is read later."""
         if not (names := decisions.unread(record, effects.steps)):
             return
         generation, caller_before = record.generation, record.active_caller
@@ -152,7 +152,7 @@ class StatementFlow:
     # --- after ---------------------------------------------------------------------------------------------------
 
     def answered(self, connection: object, record: Record) -> bool:
-        """It went well: keep what it did. Return True if the server has to be asked now, by `resync`."""
+        """Record a call that succeeded. Return True if the server has to be queried now, by `resync`."""
         record.last_response_at = time.monotonic()
         noted, client = record.in_flight, record.settings_client
         record.used = record.used or not self._only_sets(noted)
@@ -167,7 +167,7 @@ class StatementFlow:
         return resyncs
 
     def _only_sets(self, noted: Sequence[Effects]) -> bool:
-        """Tell whether nothing but SET was answered, where that is of no transaction and begins none."""
+        """Return True if only a SET was answered that is in no transaction and begins none."""
         if self._database.set_begins_transaction or not noted:
             return False
         return {step.kind for effects in noted for step in effects.steps} == {statement.SET}
@@ -179,7 +179,7 @@ class StatementFlow:
 
     @staticmethod
     def _follow(record: Record) -> None:
-        """Keep whether a transaction is open by the app's own words, for drivers that do not tell."""
+        """Track by the app's own statements whether a transaction is open, for drivers that do not expose it."""
         for effects in record.in_flight:
             if effects.only_sets:
                 continue
@@ -192,7 +192,7 @@ class StatementFlow:
                     record.begun = record.used = False
 
     def _resyncs_now(self, connection: object, record: Record) -> bool:
-        """Return True if the server is asked now, where that disturbs nothing; else the next statement asks first."""
+        """Return True if the server is queried now, without disturbing; otherwise before the next statement."""
         if not decisions.may_resync(record):
             record.needs_resync = False
         elif self._database.asking_disturbs_diagnostics:
@@ -203,14 +203,14 @@ class StatementFlow:
         return False
 
     def _resync_first(self, connection: object, record: Record) -> Flow[None]:
-        """Ask before the next statement, unless there is still something to be read."""
+        """Query the server before the next statement, unless rows remain to be read."""
         if not self._adapter.is_streaming(connection):
             record.resync_next = False
             record.refresh()
             yield from self.resync(connection, record)
 
     def resync(self, connection: object, record: Record) -> Flow[None]:
-        """Ask the server for what is in doubt; where it fails the doubts stay, and are told at a loss."""
+        """Query what is uncertain; if that fails it stays uncertain, and is reported at a loss."""
         caller_before, record.active_caller = record.active_caller, record.caller()
         try:
             yield from repair.resync(self._flows, self._driver, connection, record, (self._adapter.error, ValueError))
@@ -311,7 +311,7 @@ class StatementFlow:
             yield from self.resync(connection, record)
 
     def _repair(self, connection: object, record: Record, loss: Loss, generation: int) -> Flow[None]:
-        """Replace the physical connection; raise what the app must be told."""
+        """Replace the physical connection; raise the error that the app must get."""
         with record.use_lock:
             if record.generation != generation and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it

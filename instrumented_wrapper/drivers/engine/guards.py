@@ -1,4 +1,4 @@
-"""What keeps a request from being sent: an error that is pending, missing security state, a session that has ended."""
+"""Conditions that prevent a request: a pending error, missing security state, a session that has ended."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def raise_due(error: FailoverError | None) -> None:
 def refuse(
     adapter: DriverAdapter, connection: object, record: Record, request: Request, effects: Effects | None
 ) -> Flow[None]:
-    """Let nothing use a session without its role, tenant or schema; and no COMMIT pass for what was refused.
+    """Refuse the use of a session without its role, tenant or schema, and a COMMIT of what was refused.
 
-    Where the session has ended and is not replaced, the driver's own error says so.
+    If the session has ended and is not replaced, the driver's own error passes.
 
     Raises:
         FailoverSuccessError: again.

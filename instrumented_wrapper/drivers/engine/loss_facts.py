@@ -1,4 +1,4 @@
-"""What is known of a call of the app when its connection is lost, as `Facts` for ``engine/loss_rules.py``."""
+"""Collect the facts about a call whose connection was lost, as `Facts` for ``engine/loss_rules.py``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ends(call: Request, effects: Effects | None) -> bool:
 
 
 def facts_before(record: Record, request: Request, effects: Effects | None) -> Facts:
-    """Return what is known before the request sends anything."""
+    """Return the facts before the request sends anything."""
     return Facts(
         request,
         in_transaction=_in_transaction(record) and not record.is_prepared,
@@ -33,7 +33,7 @@ def facts_before(record: Record, request: Request, effects: Effects | None) -> F
 def facts_after(
     adapter: DriverAdapter, connection: object, record: Record, request: Request, effects: Effects | None, in_part: bool
 ) -> Facts:
-    """Return what is known after the request has sent something; `in_part`: the driver says that a part has run."""
+    """Return the facts after the request has sent something; `in_part`: the driver knows that a part has run."""
     sent, in_part = effects or _NOTHING, in_part or request is Request.READ
     several = sent.several or in_part
     only_ends = sent.outcome_unknown_if_lost and not several  # outside a transaction it begins none

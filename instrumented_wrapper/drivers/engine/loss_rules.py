@@ -13,22 +13,22 @@ from instrumented_wrapper.failover import Loss
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a request, of the transaction, and of what was sent and not answered.
+    """The facts about a request, the transaction, and what was sent without an answer.
 
     Attributes:
-        request: the kind of call.
-        in_transaction: a transaction was open after the last answer.
+        request: the kind of the call.
+        in_transaction: a transaction was open after the last response.
         aborted: that transaction had failed.
-        begins: what was sent opens a transaction, by its text or because the driver begins one for any statement.
-        outcome_unknown_if_lost: what was sent ends a transaction, and the outcome is unknown if the answer is lost.
+        begins: what was sent begins a transaction, by its text or because the driver begins one for any statement.
+        outcome_unknown_if_lost: what was sent ends a transaction, and its outcome is unknown if the response is lost.
         prepared: what was sent ends a prepared transaction, which belongs to no session.
         rolls_back: the request, or what was sent, rolls back the whole transaction and does nothing else.
-        goes_on: what was sent rolls back, and then does more, outside that transaction.
+        goes_on: what was sent rolls back, and then does more outside that transaction.
         several: more than one statement was sent in one text, or rows are read: a part may have run.
         atomic: the server runs the statements of one text as one transaction, unless the text ends it.
         alone: a single statement was sent.
         repeatable: the wrapper can send the request again.
-        pipelined: a pipeline is open; earlier statements may wait in it.
+        pipelined: a pipeline is open, in which earlier statements may wait.
         outermost: the request enters or leaves a block that is the whole transaction.
         unwinding: the request leaves a block that rolls back.
     """
@@ -53,7 +53,7 @@ class Facts:
     def rolling_back(self) -> bool:
         """Return True if the app gives the transaction up, which succeeds whatever happened to the connection.
 
-        Within a pipeline it does not: nobody would learn that the statements which wait in it are given up, too.
+        Within a pipeline it does not: the statements that wait in it would be dropped without an error.
         """
         by_request = self.request is Request.ROLLBACK or (self.unwinding and self.outermost)
         return not self.pipelined and (by_request or self.rolls_back)
@@ -126,6 +126,6 @@ def _given_up(in_transaction: bool, cause: BaseException | None = None) -> Loss:
 
 
 def _rolled_back(facts: Facts, cause: BaseException | None = None, trigger: str = "connection_lost") -> Loss:
-    """Return the loss of a transaction. Where a block was the whole transaction nobody is left to roll back."""
+    """Return the loss of a transaction. If a block was the whole transaction, nothing remains to be rolled back."""
     refuse = not facts.outermost
     return Loss(trigger, "rolled_back", refuse=refuse, later=facts.unwinding and refuse, cause=cause)

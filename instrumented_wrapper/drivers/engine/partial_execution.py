@@ -15,9 +15,9 @@ _MARK: Final = "_instrumented_wrapper_in_part"
 @around
 @contextmanager
 def in_parts(cursor: Any, *args: object, **kwargs: object) -> Iterator[None]:
-    """Have an ``executemany`` mark its error, if an ``execute`` within it has gone well.
+    """Wrap ``executemany``: mark its error if an ``execute`` within it has succeeded.
 
-    That one is seen in the cursor's ``__dict__``, and takes itself out of there: those after it cost nothing more.
+    The mark is a function in the cursor's ``__dict__`` that removes itself, so later calls cost nothing more.
     """
     execute, known, done = cursor.execute, cursor.__dict__, False
     before = {"execute": known["execute"]} if "execute" in known else {}
@@ -63,10 +63,10 @@ def of_the_rest(*args: object, **kwargs: object) -> Iterator[None]:
 
 
 def mark(error: BaseException) -> None:
-    """Keep that a statement has run before the one that failed."""
+    """Record that a statement has run before the one that failed."""
     setattr(error, _MARK, True)
 
 
 def has_run_in_part(error: BaseException) -> bool:
-    """Tell whether a call that sends several statements failed when some of them had run."""
+    """Return True if some statements of a failed call had run."""
     return getattr(error, _MARK, False)

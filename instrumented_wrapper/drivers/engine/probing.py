@@ -1,8 +1,8 @@
-"""Ask servers that statements wait for whether they still answer; where one does not, have its connections be lost.
+"""Probe servers for which statements wait; if one does not answer, treat its connections as lost.
 
-A server that is frozen leaves its kernel alive, which acknowledges all that is sent: only who waits for an answer
-notices. One thread for the whole process looks which calls are under way, and sends the probes. Calls themselves do
-nothing for it: a call that lasts is one that is seen under way again and again, with no answer in between.
+A frozen server has a live kernel, which acknowledges everything that is sent: only a missing response shows it. One
+thread for the whole process samples the calls in flight and sends the probes. Calls themselves do nothing for it: a
+long call is one that is seen in flight again and again, without a response in between.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LATE: Final = 0.1  # seconds: this process itself does not get to run
 
 
 class _Seen(NamedTuple):
-    """A call that was under way when the connections were looked at."""
+    """A call that was in flight when the connections were sampled."""
 
     mark: tuple[int, float]
     since: float
@@ -56,7 +56,7 @@ class _Server:
 
 
 class Prober:
-    """The connections that are watched, and what is known of their servers."""
+    """The watched connections, and what is known about their servers."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -104,7 +104,7 @@ class Prober:
                 self._report(type(error).__name__)
 
     def _is_done(self) -> bool:
-        """Wait until the connections are to be looked at; return True if there are none left."""
+        """Wait for the next sample; return True if no connection is left."""
         with self._changed:
             shortest = min((record.options.probe_after for record in self._watched), default=0.0)
             began, tick = time.monotonic(), min(INTERVAL, max(_SHORTEST, shortest / 2))
@@ -176,10 +176,10 @@ class Prober:
             self._give_up(server, waiting)
 
     def _probe(self, server: _Server, record: TrackedConnection) -> None:
-        """Ask a server, in the session that there is, or by logging in as one of those that wait.
+        """Probe a server, in the existing session or by a login with the arguments of a waiting connection.
 
         Raises:
-            NoAnswer: it does not answer.
+            NoAnswer: the server does not answer.
         """
         if server.probe is not None and server.driver is not None:
             self._carry_out(server, server.driver.ask_probe(server.probe, PROBE_TIMEOUT))
@@ -240,7 +240,7 @@ def _is_gone(record: TrackedConnection) -> bool:
 
 
 def _is_starved() -> bool:
-    """Return True if this process hardly runs, so that an answer may be there that nobody has read."""
+    """Return True if this process gets so little CPU time that a response may be waiting to be read."""
     began = time.monotonic()
     time.sleep(0.001)
     return time.monotonic() - began > _LATE

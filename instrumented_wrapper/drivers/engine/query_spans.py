@@ -46,7 +46,7 @@ class DatabaseTexts(Protocol):
 
 
 class DriverTexts(Protocol):
-    """What a driver says of itself and of its queries."""
+    """The driver's name and its way to get the text of a query."""
 
     @property
     def name(self) -> str:
@@ -61,13 +61,13 @@ class DriverTexts(Protocol):
 
 
 class QuerySpans:
-    """Begin the operations of one driver, where somebody listens and the connection's options want it.
+    """Begin the operations of one driver, if there is a listener and the connection's options want it.
 
-    Callers look at `TrackedConnection.operations_wanted` first. Each method returns None for what is not recorded.
+    Callers check `TrackedConnection.operations_wanted` first. Each method returns None for what is not recorded.
 
     Attributes:
-        nobody: returns True if nobody ever listens, for all that is known now. Costs next to nothing.
-        listens: returns True if somebody listens, here and now.
+        nobody: returns True if there is no listener at all. Cheap.
+        listens: returns True if there is a listener here and now.
         within_recorded: returns True if the current span is recorded.
     """
 
@@ -145,7 +145,7 @@ class QuerySpans:
 
     @contextmanager
     def connect(self, options: Options, site: Callable[[], Site]) -> Iterator[None]:
-        """While inside, a connection is made; recorded where the option asks for it."""
+        """Context of a connect, recorded if the option requests it."""
         operation = unless_it_fails(self._connect, options, site) if options.connect_spans else None
         try:
             yield

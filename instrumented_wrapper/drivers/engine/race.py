@@ -29,9 +29,9 @@ class Opening(NamedTuple):
     """How a driver connects to one host.
 
     Attributes:
-        open: connects to a host, for a role, within so many seconds. May wait.
-        answer: returns what an error means: its outcome, in words too, and whether asking again is useless.
-        close: closes a connection that nobody wants, without waiting.
+        open: connects to a host, for a role, within a number of seconds. May wait.
+        answer: returns the meaning of an error: its outcome, a text, and whether another attempt is useless.
+        close: closes an unwanted connection without waiting.
     """
 
     open: Callable[[Address, str, float], Any]
@@ -57,10 +57,10 @@ class Attempts(Protocol):
         """Begin to connect; give up after so many seconds."""
 
     def next(self, seconds: float) -> Any:
-        """Return the next attempt that has `Ended`, None if there is none within so many seconds. May wait."""
+        """Return the next attempt that has `Ended`, or None after so many seconds. May wait."""
 
     def close(self) -> None:
-        """Have each connection closed that nobody has taken, also those that are still to come."""
+        """Close every connection that was not taken, including those still to come."""
 
 
 def race(attempts: Attempts, opening: Opening, target: Target, deadline: float) -> Flow[Winner]:

@@ -1,6 +1,6 @@
-"""Connect to several hosts at once in tasks of asyncio, and wait for another connection that does.
+"""Connect to several hosts at once in asyncio tasks, and wait for another connection that does.
 
-The event loop goes on meanwhile. A task that nobody waits for any more is cancelled, and closes what it gets.
+The event loop is not blocked. A task that nobody waits for any more is cancelled, and closes its connection.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ async def once(opening: Opening, address: Address, role: str, seconds: float) ->
 
 
 async def wait_while_wanted(future: Future[Result], deadline: float, is_wanted: Callable[[], bool]) -> Result:
-    """Do as in `race_threads`. Whoever waits may be cancelled; what is waited for goes on."""
+    """Do as in `race_threads`. The waiting task may be cancelled; the search continues."""
     waiting = asyncio.wrap_future(future)
     waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
     while is_wanted():

@@ -1,6 +1,6 @@
 """Connect to several hosts at once in threads, and wait for another thread that does: for drivers whose calls block.
 
-A thread that nobody waits for any more closes what it gets.
+A thread that nobody waits for any more closes its connection.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Threads:
             return None
 
     def close(self) -> None:
-        """Have each thread close what it gets from now on, and close what nobody has taken."""
+        """Let each thread close its connection from now on, and close those that were not taken."""
         with self._lock:
             self._over, self._opening = True, self._opening._replace(open=_too_late)
         while (ended := self.next(0)) is not None:
@@ -68,10 +68,11 @@ class _Threads:
 
 
 def _too_late(host: Address, role: str, seconds: float) -> Any:
-    """Stand in for what opens connections, which has the app's: frames of an error may keep the race.
+    """Replace the function that opens connections, which holds the app's connection: frames of an error may keep the
+    race.
 
     Raises:
-        ClosedMeanwhile: nobody wants one any more.
+        ClosedMeanwhile: the connection is no longer wanted.
     """
     raise ClosedMeanwhile
 

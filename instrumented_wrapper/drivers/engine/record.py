@@ -1,6 +1,6 @@
-"""What is kept for each connection, whatever its driver: its session, and what a switch has to know of it.
+"""The record of a connection, whatever its driver: its session, and what a switch needs to know about it.
 
-Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, kept up to date by
+Knows nothing of the order of steps. The flags that the frequent path reads are plain attributes, updated by
 `TrackedConnection.refresh`.
 """
 
@@ -121,7 +121,7 @@ class TrackedConnection(Session, ABC):
 
     @abstractmethod
     def seems_open(self) -> bool:
-        """Return True if a transaction is open, as far as is known without the driver: any thread may ask."""
+        """Return True if a transaction is open, as far as any thread can tell without the driver."""
 
     @abstractmethod
     def take_reported(self) -> None:
@@ -180,9 +180,9 @@ class TrackedConnection(Session, ABC):
         return self.options.failover == "on" or (self.options.failover == "auto" and several)
 
     def may_be_demoted(self) -> bool:
-        """Return True if its server may have been demoted, and another one is known.
+        """Return True if the server may have been demoted, and another one is known.
 
-        One that was a standby before was demoted if the app came to it by chance, as after a failover.
+        A server that was a standby before was demoted if the app reached it by chance, as after a failover.
         """
         by_chance = not self.chosen and len({*self.hosts, *self.options.failover_hosts}) > 1
         return not self.was_standby or by_chance

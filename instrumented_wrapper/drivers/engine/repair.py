@@ -62,7 +62,7 @@ def position_sent(record: TrackedConnection) -> Any:
 def to_repair(
     flows: Flows, driver: Driver, connection: object, record: TrackedConnection, loss: Loss | None
 ) -> Loss | None:
-    """Return a loss that is to be repaired; one that is not is observed, once, and the driver's own error passes."""
+    """Return a loss to repair. Any other is observed, once, and the driver's own error passes."""
     if loss is not None and record.switchable:
         return loss
     if loss is not None and decisions.may_observe_loss(record):
@@ -73,7 +73,7 @@ def to_repair(
 def resync(
     flows: Flows, driver: Driver, connection: object, record: TrackedConnection, errors: tuple[type[Exception], ...]
 ) -> Flow[None]:
-    """Ask the server for what is in doubt; where that fails with `errors` the doubts stay, and a loss reports them."""
+    """Query what is uncertain; if that fails with `errors` it stays uncertain, and is reported at a loss."""
     try:
         yield from flows.settle_doubts(driver, connection, record)
     except errors:  # the server is not asked again after each statement, only when more is in doubt

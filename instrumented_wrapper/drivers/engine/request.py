@@ -1,4 +1,4 @@
-"""What the app asks of a connection, and what state its transaction is in, in terms that all drivers share."""
+"""Kinds of requests and transaction statuses, in terms that all drivers share."""
 
 from __future__ import annotations
 

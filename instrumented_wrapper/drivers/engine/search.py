@@ -1,7 +1,7 @@
 """Find a server for a lost connection: of which kind, on which hosts, and together with the connections lost with it.
 
-Decided here once for all drivers. `failover.Search` decides when to ask which host again; `race_threads`, `race_tasks`
-or a driver's own client library connect to the hosts.
+These decisions hold for all drivers. `failover.Search` decides when to try which host; `race_threads`, `race_tasks` or
+a driver's own client library connect.
 """
 
 from __future__ import annotations
@@ -37,14 +37,13 @@ Winner: TypeAlias = tuple[Any, Found]  # a driver's new connection, and the serv
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a lost connection looks for.
+    """What a lost connection searches for.
 
     Attributes:
-        hosts: the servers to ask.
+        hosts: the servers to try.
         role: ``primary``, ``standby`` or ``any``, or another value of libpq's ``target_session_attrs``.
         login: what a refused login depends on, without the password: only equal ones share a search.
         is_wanted: returns False as soon as the app has closed its connection.
-        first: the host that is asked first; None: all at once.
     """
 
     hosts: tuple[Address, ...]
@@ -59,8 +58,8 @@ class Contest(NamedTuple):
 
     Attributes:
         race: connects to the hosts of a `Target` until a moment (monotonic seconds).
-        wait: waits for a future until a moment, while somebody wants it. May wait.
-        blocks: waiting blocks the thread, so that it must not wait for a task of an event loop there.
+        wait: waits for a future until a moment, while it is wanted. May wait.
+        blocks: waiting blocks the thread, so it must not wait for a task of an event loop there.
     """
 
     race: Callable[[Target, float], Flow[Winner]]
@@ -77,16 +76,15 @@ def target_of(
     login: Hashable,
     before: ServerAddress,
 ) -> Target:
-    """Return what the connection of `record` looks for.
+    """Return what the connection of `record` searches for.
 
     Args:
-        record: of the lost connection.
-        loss: what the loss means.
+        record: the record of the lost connection.
+        loss: the meaning of the loss.
         own: the hosts of the connection.
-        requested_role: the kind of server that the app asks for, as libpq names it; empty where it leaves that open.
+        requested_role: the kind of server that the app requests, in libpq's words; empty if it requests none.
         was_standby: the lost server was a standby.
         login: what a refused login depends on, without the password.
-        before: the lost server.
     """
     role, hosts = _role_wanted(loss, requested_role, was_standby), _hosts_to_ask(loss, record.options, own)
     first = _same_host(hosts, before) if loss.trigger == "connection_lost" else None
@@ -99,9 +97,9 @@ def _same_host(hosts: tuple[Address, ...], before: ServerAddress) -> Address | N
 
 
 def _hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tuple[Address, ...]:
-    """Return where to look: where the app has said, else on `own`, the hosts of its connection.
+    """Return the hosts to search: the app's option, else `own`, the hosts of its connection.
 
-    A host without a port has the one that all `own` hosts have. Where none is known, the client library finds one.
+    A host without a port gets the one that all `own` hosts share. If none is known, the client library chooses.
     """
     ports = {port for _, port in own}
     common = ports.pop() if len(ports) == 1 else None
@@ -110,7 +108,7 @@ def _hosts_to_ask(loss: Loss, options: Options, own: tuple[Address, ...]) -> tup
 
 
 def _role_wanted(loss: Loss, requested_role: str, was_standby: bool) -> str:
-    """Return the kind of server to look for: the one that the app asks for, else the kind that it had."""
+    """Return the kind of server to search for: the requested one, else the kind that the lost server had."""
     if loss.trigger == "demoted":
         return PRIMARY
     if requested_role:
@@ -144,7 +142,7 @@ def find(target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
 
 
 def _find_together(target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
-    """Lead the search for `target`, or wait for the connection that leads it and connect to what it found."""
+    """Lead the search for `target`, or wait for its leader and connect to the server that it found."""
     key = target.hosts, target.role, target.login
     while (flight := FLIGHTS.join(key, events.origin())) is not None:
         in_vain = True
@@ -180,15 +178,15 @@ def _race(target: Target, contest: Contest, deadline: float) -> Flow[Winner]:
 
 
 def _soon(deadline: float) -> float:
-    """Return when to stop asking a server that may be gone again, or for a kind that need not be there."""
+    """Return when to give up a server that may be gone again, or a kind that need not exist."""
     return min(deadline, time.monotonic() + FOLLOW_TIMEOUT)
 
 
 def _raise_if_final(error: Exception, deadline: float) -> None:
-    """Return if it may help to look again, perhaps as the leader.
+    """Return if another search may help, perhaps as its leader.
 
     Raises:
-        NoServer: it does not; a copy, because `error` keeps the frames of whoever raised it.
+        NoServer: it cannot help; a copy, because `error` keeps the frames of its raiser.
     """
     known = error if isinstance(error, NoServer) else NoServer(0)
     if known.permanent or time.monotonic() >= deadline:
@@ -196,7 +194,7 @@ def _raise_if_final(error: Exception, deadline: float) -> None:
 
 
 def pause(wait: Wait, seconds: float, is_wanted: Callable[[], bool]) -> Flow[None]:
-    """Wait before a server is asked again.
+    """Wait before the next attempt at a server.
 
     Raises:
         ClosedMeanwhile: the app has closed its connection.

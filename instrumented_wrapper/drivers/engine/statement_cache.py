@@ -1,4 +1,4 @@
-"""Remember what a statement's text says, for texts that are sent again and again: one bounded memo for all drivers."""
+"""Cache the effects of statements by their text: one bounded memo for all drivers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MOST, _LONG, _MOST_LONG = 4096, 4096, 64  # texts that are remembered; characte
 
 
 class StatementCache(Generic[Text, Value]):
-    """Remember what `read` returns for a text.
+    """Cache the results of `read` by text.
 
     Attributes:
-        known: values of texts that are not long. The frequent path looks there by itself, and changes nothing.
+        known: results of short texts. The frequent path reads this directly, and never writes it.
     """
 
     __slots__ = ("_known_of_long", "_read", "known")

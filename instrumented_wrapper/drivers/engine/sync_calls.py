@@ -1,7 +1,7 @@
-"""Around each call of the app: the frequent path, a plain statement on a healthy connection, and nothing else.
+"""Closures around each call of the app: the frequent path, a plain statement on a healthy connection, and nothing else.
 
-One closure per method of the driver. It looks up what the text does to the session, and whether the server has said
-something unasked; all that is rare is a flow, in `flow`.
+There is one closure per method of the driver. It looks up the effects of the text and unsolicited messages of the
+server; everything rare is a flow, in `flow`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MethodWrappers(CallEffects):
         self._flow, self._spans, self._run = flow, spans, flow.run
 
     def answered(self, connection: Any, record: Record) -> None:
-        """Keep what the statement did, and ask the server where only it can tell."""
+        """Record the effects of the statement, and query the server where only it can tell."""
         if self._flow.answered(connection, record):
             self._run(self._flow.resync(connection, record))
 
@@ -54,9 +54,9 @@ class MethodWrappers(CallEffects):
         begin: Method | None = None,
         direct: Method | None = None,
     ) -> Method:
-        """Make the closure of a method of cursors whose first argument, called `named`, is a statement.
+        """Return the closure of a cursor method whose first argument, called `named`, is a statement.
 
-        `direct` is the same as `original`, for a cursor whose connection was asked for just now.
+        `direct` equals `original`, for a cursor whose connection was checked just now.
         """
         known, nobody, begin = self.effects.known.get, self._spans.nobody, begin or self._spans.statement
         slow, failed, reentrant, at_once = self._slowly, self._failed, self._adapter.reentrant, direct or original
@@ -194,7 +194,7 @@ class MethodWrappers(CallEffects):
         kwargs: dict[str, Any],
         effects: Any,
     ) -> Any:
-        """Do it step by step, as an operation if somebody listens."""
+        """Run the call step by step, as an operation if there is a listener."""
         connection = record.connection() or connection
         return ended(operation, self._carry_out, original, cursor, connection, record, args, kwargs, effects)
 
@@ -226,10 +226,12 @@ class MethodWrappers(CallEffects):
         connection_of: Callable[[Any], Any] | None = None,
         reads_last: bool = False,
     ) -> Method:
-        """Make the closure of another method, of connections unless `connection_of` tells whose connection is meant.
+        """Return the closure of another method, of connections unless `connection_of` returns the connection of its
+        object.
 
-        `begin` begins an operation, and `effects` tells what the call does: both are given the record and the
-        arguments of the method. `reads_last`: it reads what the last statement left to be read.
+        `begin` begins an operation, and `effects` returns the effects of the call: both get the record and the
+        arguments of the
+        method. `reads_last`: it reads diagnostics of the last statement.
         """
         nobody, carry_out = self._spans.nobody, self._carried_out
 
@@ -259,7 +261,7 @@ def _itself(connection: Any) -> Any:
 
 
 def ended(operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None) -> Any:
-    """Call `function`, and tell how the operation ended that it is, if it is one: by `error`, if that passes."""
+    """Call `function` and end its operation, if there is one, with `error` if that is raised."""
     if operation is None:
         return function(*arguments)
     try:

@@ -62,9 +62,9 @@ def _close_quietly(adapter: DriverAdapter, original: Method, connection: object)
 def setting(
     driver: Driver, flows: Flows, names_of: Callable[..., Sequence[str]], reentrant: bool = True
 ) -> Callable[[Method], Method]:
-    """Make what changes settings of the driver's own keep what they were, and what they are then.
+    """Wrap what changes settings of the driver's own: record their values before and after.
 
-    `names_of` tells by the arguments which settings are changed; `reentrant`: what is called within is part of it.
+    `names_of` returns the settings that the arguments change; `reentrant`: calls within belong to this one.
     """
 
     def make(original: Method) -> Method:

@@ -1,4 +1,4 @@
-"""What the lifecycle asks of a driver that blocks."""
+"""The engine's driver for blocking calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SyncDriver(AdaptedDriver):
         return False
 
     def lock(self, connection: object) -> AbstractContextManager[Any]:
-        """Return what keeps another switch away."""
+        """Return the lock that excludes another switch."""
         record = record_of(connection)
         return threading.RLock() if record is None else record.use_lock
 

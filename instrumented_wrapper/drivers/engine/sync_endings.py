@@ -44,7 +44,7 @@ class EndWrappers:
         return self._calls.effects_of(call.name) or OF_REQUEST[call]
 
     def ending(self, original: Method, call: Request, slowly: Method | None = None) -> Method:
-        """Make the closure of ``commit`` or ``rollback``; `slowly` is taken where something is to be looked at."""
+        """Return the closure of ``commit`` or ``rollback``; `slowly` is called if anything has to be examined."""
         begin, done = functools.partial(self._spans.command, call.name), self._done(call)
         slowly = slowly or self.slow(original, call)
         clears, adapter, nobody, failed = bool(done.clears), self._adapter, self._spans.nobody, self._failed

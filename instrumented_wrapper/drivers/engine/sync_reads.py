@@ -119,7 +119,7 @@ def _nothing(cursor: Any) -> None:
 
 
 def _record_of_caller(connection_of: Callable[[Any], Any], cursor: Any) -> Record | None:
-    """Return the record of a cursor's connection, if a call now is the app's own and looked after."""
+    """Return the record of a cursor's connection, if a call now is the app's own and tracked."""
     try:
         connection = connection_of(cursor)
         record: Record | None = None if connection is None else connection.__dict__.get(KEY)

@@ -1,6 +1,6 @@
-"""Put a new physical connection in the place of a lost one: what its record says, and the moment of the change.
+"""Replace a lost physical connection by a new one: the record's part, and the moment of the change.
 
-Decided here once for all drivers. How a driver exchanges the two is in its room.
+These decisions hold for all drivers. How a driver exchanges the two is in its room.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class TrackedDriver(ABC):
         return nullcontext()
 
     def is_shared(self, connection: object) -> bool:
-        """Return True if a pooler is known to be in between, which lends the server session to others."""
+        """Return True if a pooler is known that lends the server session to others."""
         record = tracked_as(connection)
         return record is not None and record.shared
 
@@ -59,6 +59,6 @@ class TrackedDriver(ABC):
 
 
 def _record(connection: object) -> TrackedConnection:
-    """Return the record of a connection that is known to be tracked."""
+    """Return the record of a tracked connection."""
     record: TrackedConnection = getattr(connection, KEY)
     return record
