@@ -323,8 +323,7 @@ class Session:
 
         Args:
             transaction: the outcome of the transaction: ``none``, ``rolled_back`` or ``unknown``; with the last one,
-                what
-                it set is uncertain.
+                what it set is uncertain.
         """
         undone = transaction == "rolled_back" and self._database.CAPABILITIES.rollback_undoes_set
         under_way: dict[str, str] = {}

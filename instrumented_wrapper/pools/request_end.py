@@ -22,8 +22,7 @@ def end_request(flows: Flows, wrapper: Any) -> None:
     Args:
         flows: the flows to run.
         wrapper: Django's ``DatabaseWrapper``. If its connection must not be used again, its own ``close()`` closes it,
-            so
-            that the layers above forget the session.
+            so that the layers above forget the session.
     """
     if not wrapper.in_atomic_block:
         end_use(flows, wrapper.connection, wrapper.close, wrapper.alias)
@@ -33,8 +32,7 @@ def end_use(flows: Flows, connection: object, close: Callable[[], object], pool:
     """Apply ``reset_on_return`` to a session, ``report`` by default.
 
     An open transaction belongs to the app, which may continue it: the session is left alone, unless it is to be reset
-    or
-    closed.
+    or closed.
 
     Args:
         flows: the flows to run.

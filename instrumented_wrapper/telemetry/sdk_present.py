@@ -16,8 +16,7 @@ def nobody_listens(*sources: trace.Tracer | metrics.Meter) -> Callable[[], bool]
     """Return a function that returns True if nothing that `sources` create is recorded.
 
     Without an SDK the API returns proxies, which keep looking for a global provider; so does this function. If the API
-    has
-    changed and the answer is unknown, it returns False.
+    has changed and the answer is unknown, it returns False.
     """
     active = [source for source in sources if not isinstance(source, trace.NoOpTracer | metrics.NoOpMeter)]
     places = [_global_provider(source) for source in active]

@@ -42,7 +42,9 @@ class SessionMetrics:
 def _counts(_: CallbackOptions) -> Iterable[Observation]:
     """Observe all kinds that were seen."""
     for survey in list(_surveys):
-        found: Mapping[Survival, int] = never_raise(survey) or {}
+        found: Mapping[Survival, int] | None = never_raise(survey)
+        if found is None:  # nothing is known: not that there is none
+            continue
         _known.update(dict.fromkeys(found))
         for kind in list(_known):
             yield Observation(found.get(kind, 0), _attributes(kind))

@@ -173,8 +173,7 @@ def assign(assignments: Sequence[Assignment], dialect: Dialect) -> dict[str, tup
     """Return the statements that apply settings, each with the names that it sets: one SET, and what cannot join it.
 
     The role comes first, since the right to use a database may depend on it. A setting that no statement can apply is
-    in
-    none of them.
+    in none of them.
     """
     given = sorted(assignments, key=lambda assignment: assignment.name in _LEAST_LAST)
     texts = {f"SET ROLE {_role_list(a.text, dialect)}": (a.name,) for a in given if a.name == "role"}

@@ -91,10 +91,10 @@ def query_settings(names: Sequence[str]) -> str:
 
 
 def show(names: Sequence[str], defaults: Iterable[str]) -> str:
-    """Return the statements that read values within the app's transaction. They take no snapshot and leave nothing
-    behind.
+    """Return the statements that read values within the app's transaction.
 
-    A setting in `defaults` has not been set by this session yet, or is hidden by SET LOCAL: its default is read.
+    They take no snapshot and leave nothing behind. A setting in `defaults` has not been set by this session yet, or is
+    hidden by SET LOCAL: its default is read.
     """
     return "; ".join(showing(names, defaults))
 
@@ -116,8 +116,7 @@ def assign(assignments: Sequence[Assignment], clears: Sequence[str], process: in
     """Return one text that clears state and applies settings in the server session `process`: place, value before.
 
     If another process answers, as behind a pooler, nothing changes: there is no row, or `ELSEWHERE`. With None, any
-    process
-    may answer.
+    process may answer.
     """
     here = f"pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) {process}"
     guard = [f"SELECT 1 OPERATOR(pg_catalog./) ({here})::pg_catalog.int4"] if clears and process is not None else []

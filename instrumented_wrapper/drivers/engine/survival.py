@@ -28,14 +28,16 @@ def survey() -> Counter[Survival]:
 def _counts(record: TrackedConnection) -> bool:
     """Return True for a session of the app that has not ended, as far as is known."""
     ended = record.closed_by_app or record.failed is not None or record.loss_reported
-    if record.logical is not None and not record.logical.is_current(record):
+    logical = record.logical  # read once: another thread may take it away
+    if logical is not None and not logical.is_current(record):
         return False
     return record.options.metrics and not (record.off or record.internal or ended) and record.connection() is not None
 
 
 def obstacle(record: TrackedConnection) -> str:
     """Return what would keep a session from surviving a loss at this moment."""
-    if not (record.failover or (record.logical is not None and record.logical.repairs_losses)):
+    logical = record.logical
+    if not (record.failover or (logical is not None and logical.repairs_losses)):
         return OFF
     if record.shared:
         return POOLER

@@ -138,12 +138,10 @@ def closing(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
 
 
 def giving_up(original: Method) -> Method:
-    """Wrap ``AsyncConnection._try_cancel``, called when a task is cancelled: the wrapper's own queries are not
-    cancelled.
+    """Wrap ``AsyncConnection._try_cancel``, for a cancelled task: the wrapper's own queries are not cancelled.
 
     A server that does not answer would block the wait for the cancellation's outcome. The connection is closed; the
-    sync
-    counterpart is in `limits.until`.
+    sync counterpart is in `limits.until`.
 
     Raises:
         CancelledError: the one that psycopg handles.

@@ -188,8 +188,7 @@ class MySQLSettings(Reports):
         return tuple(Difference(n, shown(n, text), shown(n, actual[n])) for n, text, _ in found)
 
     def with_functions(self, effects: Effects) -> Effects | None:
-        """Add what has to be read: texts in another collation and, if anything may have been set, everything that
-        matters.
+        """Add what has to be read: texts in another collation, and everything if anything may have been set.
 
         If the server reports changes, nothing has to be read.
         """
