@@ -105,10 +105,11 @@ def package_version(name: str) -> str | None:
 def _options(options: Options) -> Iterator[str]:
     for name in OPTION_NAMES:
         if name not in _NEVER_SHOWN:
-            yield f"{name:34} {_shown(getattr(options, name)):12} {options.sources.get(name, 'default')}"
+            yield f"{name:34} {shown(getattr(options, name)):12} {options.sources.get(name, 'default')}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return the value of an option as its environment variable spells it; ``-`` for an empty list."""
     if isinstance(value, float) and not value:
         return "off"
     return ",".join(map(_word, value)) or "-" if isinstance(value, tuple) else str(value).lower()
@@ -119,8 +120,8 @@ def _word(item: str | Address) -> str:
     if isinstance(item, str):
         return item
     host, port = item
-    shown = f"[{host}]" if ":" in host and port else host
-    return f"{shown}:{port}" if port else shown
+    name = f"[{host}]" if ":" in host and port else host
+    return f"{name}:{port}" if port else name
 
 
 def _otel() -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from instrumented_wrapper.doctor.connecting import ask, connect
 from instrumented_wrapper.doctor.findings import Finding
 from instrumented_wrapper.doctor.hosts import Host, first_line
+from instrumented_wrapper.doctor.overview import shown
 from instrumented_wrapper.doctor.questions import QUESTIONS, Setting
 from instrumented_wrapper.doctor.urls import Target
 from instrumented_wrapper.drivers.registry import tracked
@@ -85,7 +86,8 @@ def _try(found: Rehearsal, target: Target, connection: object, shared: bool) -> 
     options = known[1].options
     found.tracked, found.transfer = True, options.transfer_session_state_on_switch
     found.failover, found.switched_off = known[1].failover, options.failover == "off"
-    found.options = {name: str(getattr(options, name)) for name, source in options.sources.items() if source != CONNECT}
+    given = [name for name, source in options.sources.items() if source != CONNECT]
+    found.options = {name: shown(getattr(options, name)) for name in given}
     if shared:
         return
     ask(connection, *questions.trial)
