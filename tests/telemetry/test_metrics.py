@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry.metrics import CallbackOptions
 
 from instrumented_wrapper.events import (
     Failover,
@@ -18,6 +19,8 @@ from instrumented_wrapper.events import (
     Transfer,
     observe,
 )
+from instrumented_wrapper.operations import Survival
+from instrumented_wrapper.telemetry import sessions
 
 O = "instrumented_wrapper."  # noqa: E741 - it stands before every name
 PEER = ServerAddress("postgresql", "app", "10.0.0.1", 5432)
@@ -162,3 +165,12 @@ def test_many_names_of_the_app_make_one_series(recorder):
         happen(PristineFetch(**WHERE, setting=f"app.s{number}", source="server"), Fetched(1))
     (point,) = recorder.points(O + "pristine_fetch.duration")
     assert point.count == 100
+
+
+def test_a_survey_of_sessions_that_fails_is_no_count_of_zero(monkeypatch):
+    kind = Survival("postgresql", "psycopg", "none")
+    answers = iter([{kind: 2}, {}])
+    monkeypatch.setattr(sessions, "_known", {})
+    monkeypatch.setattr(sessions, "_surveys", [lambda: next(answers)])  # the third call raises
+    collected = [[one.value for one in sessions._counts(CallbackOptions())] for _ in range(3)]
+    assert collected == [[2], [0], []]
