@@ -108,7 +108,7 @@ def test_a_switch_that_is_cancelled_anywhere_leaves_no_session(driver: DriverUnd
         if not was_cancelled:
             break
     assert number < 99
-    assert closed > 5
+    assert closed > 3
 
 
 def test_a_planned_switch_that_is_cancelled_anywhere_leaves_one_session_at_most(
