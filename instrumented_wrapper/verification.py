@@ -64,9 +64,14 @@ def _verify(driver: Driver, connection: object, session: Session, verb: str) -> 
         raise driver.operational_error(f"{verb}: {_LOST}")
     driver.apply_reports(connection, will_resync=True)
     deadline = time.monotonic() + VERIFY_TIMEOUT
-    on_server = yield from _asked(driver, connection, session, deadline)
-    if on_server is None and (yield from driver.detect_pooler(connection, connection, deadline)):
+    try:
         on_server = yield from _asked(driver, connection, session, deadline)
+        if on_server is None and (yield from driver.detect_pooler(connection, connection, deadline)):
+            on_server = yield from _asked(driver, connection, session, deadline)
+    except driver.raises as error:
+        if driver.is_lost(connection, error):  # not every driver raises an OperationalError of its own here
+            raise driver.operational_error(f"{verb}: {_LOST}") from error
+        raise
     if on_server is None:
         driver.check_outside_transaction(connection, verb)
         raise driver.operational_error(f"{verb}: {_SHARED if session.shared else _IN_USE}")

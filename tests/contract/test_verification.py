@@ -144,7 +144,7 @@ def test_in_a_transaction(driver: DriverUnderTest, connect: Any, site: Any, tabl
 def test_a_closed_connection(driver: DriverUnderTest, connect: Any) -> None:
     connection = connect()
     driver.close(connection)
-    with pytest.raises((driver.operational_error, driver.closed_error)):
+    with pytest.raises((driver.operational_error, driver.closed_error, ValueError)):  # the last is aiosqlite's own
         driver.verb("verify_session")(connection)
 
 
@@ -154,7 +154,7 @@ def test_a_session_that_has_ended(driver: DriverUnderTest, connect: Any, site: A
     driver.execute(connection, site.setting)
     driver.commit(connection)
     site.end_sessions()
-    with pytest.raises((driver.operational_error, driver.ended_error)):
+    with pytest.raises(driver.operational_error):
         driver.verb("verify_session")(connection)
     driver.execute(connection, "SELECT 1")
     driver.commit(connection)

@@ -103,7 +103,6 @@ def test_at_a_glance(seen):
 def test_statements(seen):
     assert shown(seen, "Most frequent", SUMMARY)["SELECT pg_class",] == 6
     slowest = shown(seen, "Slowest, p95", SUMMARY)
-    assert max(slowest, key=slowest.__getitem__) == ("SELECT pg_am",)
     assert slowest["SELECT pg_am",] >= 0.09
     assert shown(seen, "Most time in total", SUMMARY)["SELECT pg_am",] >= 0.06
     assert shown(seen, "Failed most often", SUMMARY, "error_type") == {("SELECT nowhere", "42P01"): 1}
