@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs dist bench mysql clean
+.PHONY: demo test check docs dist bench matrix mysql clean
 
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
@@ -17,6 +17,11 @@ check: .venv/check
 	$(BIN)/mypy
 	$(BIN)/mypy examples/*.py examples/drivers/*.py
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# Oldest and newest version of each driver and framework, each Python that is here: all cells, or those that are named,
+# as in make matrix CELL="oldest-psycopg newest-pg8000-3.13"; make matrix ARGS=--list names them.
+matrix: .venv/matrix
+	$(BIN)/nox $(if $(CELL),--session $(CELL)) $(ARGS)
 
 # The documentation site, in site/: warnings, dead links among them, are errors.
 docs: .venv/docs

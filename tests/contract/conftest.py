@@ -1,6 +1,7 @@
 """Fixtures of the contract suite: each driver, its servers, connections that are closed in the end."""
 
 import copy
+import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,9 @@ from .measured import Measured
 
 NUMBERS = count(1)
 READY = pytest.StashKey[set[type[Any]]]()
-MODULES = [f"{drivers.__name__}.{module.name}" for module in pkgutil.iter_modules(drivers.__path__)]
+CHOSEN = os.environ.get("CONTRACT_DRIVERS", "").replace(",", " ").split()  # files in drivers/; none named: all
+NAMES = [module.name for module in pkgutil.iter_modules(drivers.__path__)]
+MODULES = [f"{drivers.__name__}.{name}" for name in NAMES if name in CHOSEN or not CHOSEN]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
