@@ -118,6 +118,7 @@ class Loss:
         resolve: returns a flow that finds out, on a new connection and before a deadline (monotonic seconds), what
             became of an ``unknown`` transaction: ``committed``, ``rolled_back`` or ``unknown``. None: nothing can.
         begins: the statement that begins the transaction which its COMMIT would have begun, if any.
+        since: when the first loss of the same call was found (monotonic seconds); None where this is the first.
     """
 
     trigger: str = "connection_lost"
@@ -131,6 +132,7 @@ class Loss:
     probe: bool = True
     resolve: Callable[[object, float], Any] | None = None
     begins: str = ""
+    since: float | None = None
 
     def resolved(self, transaction: str) -> Loss:
         """Return the loss once it is known what became of its transaction.

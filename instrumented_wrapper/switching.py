@@ -127,10 +127,12 @@ def _begin(
     driver: Driver, connection: object, session: Session, loss: Loss, left: tuple[str, ...], seconds: float | None
 ) -> Switch:
     now = time.monotonic()
-    limit = session.options.failover_timeout
-    deadline = now + (limit if seconds is None else min(limit, seconds))
+    started = now if loss.since is None else loss.since
+    deadline = started + session.options.failover_timeout
+    if seconds is not None:
+        deadline = min(deadline, now + seconds)
     missing = session.refusal.found if session.options.transfer_session_state_on_switch else ()
-    return Switch(driver, connection, session, loss, left, now, deadline, missing=missing)
+    return Switch(driver, connection, session, loss, left, started, deadline, missing=missing)
 
 
 def _failover(this: Switch) -> Failover:
@@ -142,6 +144,8 @@ def _failover(this: Switch) -> Failover:
 def _switch(this: Switch) -> Flow[Replacement]:
     """Open, configure, graft. What is returned has the old physical connection."""
     session, new = this.session, None
+    if this.loss.since is not None:
+        yield from _wait_for_next(this)
     while new is None:
         new = yield from _try(this)
     if this.resolved is not None:
@@ -150,6 +154,19 @@ def _switch(this: Switch) -> Flow[Replacement]:
         session.forget()
     session.refresh_changed()
     return new
+
+
+def _wait_for_next(this: Switch) -> Flow[None]:
+    """Wait before another search, because the server that the last one found refused the same call.
+
+    Raises:
+        NoServer: the time for all searches of the call is over.
+    """
+    seconds = backoff_delay(this.seconds())
+    if time.monotonic() + seconds >= this.deadline:
+        here = this.driver.peer(this.connection)
+        raise NoServer(0, answers={(here.address or "the last server", here.port): "refused the statement again"})
+    yield from this.driver.pause(this.connection, seconds)
 
 
 def _try(this: Switch) -> Flow[Replacement | None]:

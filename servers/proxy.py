@@ -42,6 +42,7 @@ class Trigger:
     forward: bool
     answered: int
     strands: bool = False
+    answer: bytes = b""  # what the client gets in the server's place; the connection lives on
 
 
 class Link:
@@ -97,6 +98,9 @@ class Link:
             self.end(gently=self.client if self.answered else self.server)
             return False
         trigger = self.proxy._pull(direction, chunk, tail)
+        if trigger and trigger.answer:
+            self.client.sendall(trigger.answer)
+            return True
         if trigger and trigger.strands:
             self.client.shutdown(socket.SHUT_RDWR)
             return False

@@ -1,4 +1,4 @@
-"""A proxy that ends connections, or holds all of them, as soon as a client sends certain bytes, so many times."""
+"""Proxies that act as soon as a client sends certain bytes: end or hold connections, demote the server."""
 
 from typing import Any
 
@@ -23,4 +23,23 @@ class Endpoint(Proxy):
                 if self.ends_at:
                     return Trigger(wanted, "client", forward=False, answered=0)
                 self.hold()
+        return super()._pull(direction, chunk, tail)
+
+
+class DemotedAtEachWrite(Proxy):
+    """One before a server that is a primary to each new connection, and is demoted when that one writes."""
+
+    def __init__(self, site: Any) -> None:
+        super().__init__(site.cluster.primary.host, site.cluster.primary.port)
+        self._site, self._promoted, self.writes = site, 0, 0
+
+    def _pull(self, direction: Any, chunk: bytes, tail: bytes) -> Trigger | None:
+        if direction == "client" and self.connections > self._promoted:
+            self._promoted = self.connections
+            self._site.takes_writes(True)
+        if direction == "client" and b"INSERT INTO" in chunk:
+            self.writes += 1
+            self._site.takes_writes(False)
+            if refusal := self._site.refusal:
+                return Trigger(b"", "client", forward=False, answered=0, answer=refusal)
         return super()._pull(direction, chunk, tail)

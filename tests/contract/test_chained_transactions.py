@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from instrumented_wrapper import FailoverSuccessError, TransactionResolutionUnknownError
+from instrumented_wrapper import FailoverFailedError, FailoverSuccessError, TransactionResolutionUnknownError
 from servers import Proxy
 
 from .app import App
@@ -101,6 +101,18 @@ def test_a_silent_rollback_begins_the_next_transaction(
     chained.rollback()
     is_in_transaction(chained, site, table)
     assert site.ids(table) == []
+
+
+def test_a_rollback_that_is_lost_on_each_server_gives_up(driver: DriverUnderTest, app, table, endpoint) -> None:
+    first, second = endpoint(), endpoint()
+    connection = app(first, second, options={"failover_timeout": 0.5})
+    for text in ("SET completion_type = CHAIN", "BEGIN", insert(table, 1)):
+        connection.ask(text)
+    first.ends_at = second.ends_at = driver.rollback_sent
+    with pytest.raises(FailoverFailedError):
+        connection.rollback()
+    assert first.hits + second.hits > 2
+    assert driver.is_closed(connection.connection)
 
 
 @pytest.mark.parametrize("how", ["commit()", "rollback()", "COMMIT", "ROLLBACK"])

@@ -1,12 +1,14 @@
 """Section 4, the row of a demoted server: a write that a standby refuses moves the connection to a primary."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from instrumented_wrapper import FailoverSuccessError
+from instrumented_wrapper import FailoverFailedError, FailoverSuccessError
 
 from .driver import DriverUnderTest
+from .endpoint import DemotedAtEachWrite
 from .rows import insert, refuses_until_rollback, rolled_back, session
 
 IS_ABOUT_SERVERS = True
@@ -85,6 +87,32 @@ def test_the_primary_is_lost_while_the_write_runs_there(
     assert site.ids(table) == [1] * forward
     driver.execute(connection, insert(table, 2))
     assert site.ids(table) == [*[1] * forward, 2]
+
+
+@pytest.fixture
+def demoted(site: Any) -> Iterator[DemotedAtEachWrite]:
+    with DemotedAtEachWrite(site) as proxy:
+        yield proxy
+    site.takes_writes(True)
+
+
+def test_each_server_that_takes_over_is_demoted_at_once(
+    driver: DriverUnderTest, connect, site, table, demoted: DemotedAtEachWrite, spans
+) -> None:
+    """All attempts at one statement together have the time of one failover."""
+    connection = connect(
+        site.dsn(demoted, site.cluster.standby), autocommit=True, instrumented_wrapper={"failover_timeout": 0.5}
+    )
+    with pytest.raises(FailoverFailedError, match="no server took over") as caught:
+        driver.execute(connection, insert(table, 1))
+    assert (caught.value.transaction, caught.value.may_have_run, caught.value.server) == ("none", False, None)
+    assert isinstance(caught.value, driver.operational_error)
+    assert driver.is_closed(connection)
+    *moved, last = spans.named("failover")
+    assert demoted.writes == len(moved) + 1 > 2
+    assert {span.attributes["instrumented_wrapper.outcome"] for span in moved} == {"success"}
+    assert last.attributes["instrumented_wrapper.outcome"] == "failed"
+    assert site.ids(table) == []
 
 
 @pytest.mark.parametrize("how", ["setting", "text", "session", "attrs"])

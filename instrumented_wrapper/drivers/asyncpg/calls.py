@@ -70,7 +70,7 @@ class AsyncPGCalls(AsyncMethodWrappers):
         """Handle an error as for every driver; a call that asyncpg refused on a lost connection has sent nothing, and
         continues.
         """
-        connection, record, request, effects, run, _ = sent
+        connection, record, request, effects, run, *_ = sent
         _note(connection, error)
         if request is Request.STATEMENT and await self._was_not_sent(connection, record, error):
             async with record.exclusive():

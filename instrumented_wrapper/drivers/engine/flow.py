@@ -32,6 +32,7 @@ from instrumented_wrapper.statement import Effects
 _PREPARE: Final = statement.Step(statement.COMMIT, statement.OUTLIVES)
 _NOTHING: Final = Effects()
 RERAISE: Final = object()  # instead of a result: the error that was raised is the app's
+_REPEAT: Final = object()  # instead of a result: the call has not run, and is sent to the server that took over
 
 
 class StatementFlow:
@@ -56,10 +57,12 @@ class StatementFlow:
         effects: Effects | None,
         run: Callable[[], Any],
         reads_last: bool = False,
+        since: float | None = None,
     ) -> Flow[Any]:
         """Run a call of the app with everything that may come before and after it.
 
         `reads_last`: the call reads diagnostics of the last statement, so no query is sent in between.
+        `since`: when the first loss of this call was found (monotonic seconds), if it is sent again after one.
         """
         done, record.end_unclear = effects or OF_REQUEST.get(call), True
         record.transaction_status, left_one = (
@@ -70,7 +73,7 @@ class StatementFlow:
             guards.raise_due(decisions.due_error(record, call, done))
         first = generation = record.generation
         if loss := (yield from guards.found_dead(self._adapter, connection, record, call, done)):
-            yield from self._repair(connection, record, loss, generation)
+            yield from self._repair(connection, record, replace(loss, since=since), generation)
         if record.needs_slow_path:
             yield from guards.refuse(self._adapter, connection, record, call, done)
         if record.resync_next and call is Request.STATEMENT and not reads_last:
@@ -94,7 +97,7 @@ class StatementFlow:
                 result = yield run
         except BaseException as error:
             record.active_caller = False
-            sent = SentCall(connection, record, call, done, run, generation)
+            sent = SentCall(connection, record, call, done, run, generation, since)
             lost = left_one or record.generation != first
             instead = yield from self._failed_elsewhere(sent, error, lost)
             if instead is RERAISE:
@@ -223,7 +226,25 @@ class StatementFlow:
         Returns what the app gets instead, or `RERAISE`: an error that is raised here would be kept by this very frame,
         and the connection with it, until a garbage collection.
         """
-        connection, record, call, effects, run, generation = sent
+        started = time.monotonic()
+        instead = yield from self._settled_failure(sent, error)
+        if instead is not _REPEAT or sent.since is not None:  # `_repeated` is what called
+            return instead
+        return (yield from self._repeated(sent._replace(since=started)))
+
+    def _repeated(self, sent: SentCall) -> Flow[Any]:
+        """Send a call that has not run to the server that took over, which may be lost or demoted as well.
+
+        All repetitions together have the time of one failover.
+        """
+        connection, record, call, effects, run, _, since = sent
+        result: Any = _REPEAT
+        while result is _REPEAT:
+            result = yield from self.carry_out(connection, record, call, effects, run, since=since)
+        return result
+
+    def _settled_failure(self, sent: SentCall, error: BaseException) -> Flow[Any]:
+        connection, record, call, effects, _, generation, since = sent
         adapter, record.used = self._adapter, True
         ours = isinstance(error, FailoverError) or not isinstance(error, (*adapter.raises, OSError))
         if ours:  # or the app was interrupted: nobody knows how far it came
@@ -240,10 +261,8 @@ class StatementFlow:
                 return RERAISE
             if ends(call, effects):
                 adapter.ended(connection, record)
-            yield from self._repair(connection, record, loss, generation)
-            if call is Request.ROLLBACK and record.chains:  # it begins the next transaction, too
-                return (yield from self.carry_out(connection, record, call, effects, run))
-            return None
+            yield from self._repair(connection, record, replace(loss, since=since), generation)
+            return _REPEAT if call is Request.ROLLBACK and record.chains else None  # it begins the next one, too
         doubtful = facts.outcome_unknown_if_lost and facts.in_transaction and self._database.commits_implicitly
         if doubtful and not adapter.is_streaming(connection):
             yield partial(adapter.is_alive, connection)  # it may have committed before it failed: this answer tells
@@ -251,15 +270,16 @@ class StatementFlow:
         yield from self._refused(connection, record)
         if not demoted:
             return RERAISE
-        yield from self._repair(connection, record, loss_rules.found_demoted(facts, error), generation)
-        return (yield from self.carry_out(connection, record, call, effects, run))  # the new one may be lost as well
+        loss = replace(loss_rules.found_demoted(facts, error), since=since)
+        yield from self._repair(connection, record, loss, generation)
+        return _REPEAT
 
     def _failed_elsewhere(self, sent: SentCall, error: BaseException, lost: bool) -> Flow[Any]:
         """End a two-phase transaction that another session has begun; `lost`: that one was lost with it.
 
         Returns `RERAISE` where the error is about something else.
         """
-        adapter, (connection, record, _, effects, run, _) = self._adapter, sent
+        adapter, (connection, record, _, effects, run, _, _) = self._adapter, sent
         why = adapter.two_phase_refusal(connection, effects, error) if record.generation > 1 else ""
         if why == "gone" and lost:  # it is rolled back already
             return (yield from self._refused(connection, record))

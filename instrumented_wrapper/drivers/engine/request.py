@@ -39,6 +39,7 @@ class SentCall(NamedTuple):
         effects: what it does, as far as its text tells; None: nothing that matters.
         run: sends it once more.
         generation: that of the physical connection it was sent on.
+        since: when its first loss was found (monotonic seconds), if it was sent again after one.
     """
 
     connection: Any
@@ -47,6 +48,7 @@ class SentCall(NamedTuple):
     effects: Effects | None
     run: Callable[[], Any]
     generation: int
+    since: float | None = None
 
 
 def effects_of_call(

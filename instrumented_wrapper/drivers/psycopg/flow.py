@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import psycopg
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
+from instrumented_wrapper.drivers.engine import repair
 from instrumented_wrapper.drivers.engine.flow import RERAISE
-from instrumented_wrapper.drivers.engine.repair import replace
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
@@ -53,26 +54,33 @@ class StepFlow:
         Raises:
             FailoverError: the app gets it instead.
         """
+        started = time.monotonic()
+        rest = yield from self._settled_failure(connection, record, step, error, None)
+        while rest is not None and rest is not RERAISE:  # it has certainly not run
+            try:
+                return (yield partial(self._wait, connection, rest))
+            except psycopg.Error as later:  # the new server may be lost or demoted as well
+                rest = yield from self._settled_failure(connection, record, step, later, started)
+                if rest is RERAISE:
+                    raise
+        return rest
+
+    def _settled_failure(
+        self, connection: object, record: Record, step: str, error: psycopg.Error, since: float | None
+    ) -> Flow[Any]:
+        """Return what has to be sent to the server that took over; None: nothing; `RERAISE`: the error is the app's.
+
+        `since`: when the first loss of the same step was found (monotonic seconds).
+        """
         with record.failing():
             if loss := steps.after(self._driver, self._flows, connection, record, step, error):
-                yield from self._repair(connection, record, loss)
+                yield from self._repair(connection, record, replace(loss, since=since))
                 if loss.transaction == "unknown":  # and nothing was raised: it was committed
                     return None
-            else:
-                yield from self.resync(connection, record)
-                record.finish(error)
-                return RERAISE
-        rest = steps.once_more(step, error)
-        return None if rest is None else (yield from self._again(connection, record, step, rest))
-
-    def _again(self, connection: object, record: Record, step: str, rest: object) -> Flow[Any]:
-        """Send what has certainly not run to the new server, which may be lost as well."""
-        try:
-            return (yield partial(self._wait, connection, rest))
-        except psycopg.Error as error:
-            if (instead := (yield from self.failed(connection, record, step, error))) is RERAISE:
-                raise
-            return instead
+                return steps.once_more(step, error)
+            yield from self.resync(connection, record)
+            record.finish(error)
+            return RERAISE
 
     def answered(self, connection: object, record: Record, step: str) -> Flow[None]:
         """Settle a step that was answered, and repair the loss that it hid."""
@@ -91,7 +99,7 @@ class StepFlow:
         record.settings_client.lost(loss.transaction)
         with record.resumed():
             replaced = partial(_replaced, connection, record, loss.transaction)
-            yield from replace(self._flows, self._driver, connection, record, loss, _seconds_left(), replaced)
+            yield from repair.replace(self._flows, self._driver, connection, record, loss, _seconds_left(), replaced)
 
 
 def _replaced(connection: Any, record: Record, transaction: str) -> None:

@@ -32,6 +32,7 @@ class MariaDB:
     secret_setting = "SET @tenant = 'literal-secret'"
     suicide_state = "70100"
     is_standby = "SELECT @@global.read_only"
+    refusal = b""  # of a write, in the server's place: it refuses by itself once it is demoted
     begin, begin_read_only = "BEGIN", "START TRANSACTION READ ONLY"
     read_only_session = "SET SESSION TRANSACTION READ ONLY"
     asked: Mapping[str, str] = MappingProxyType(
@@ -177,6 +178,10 @@ class MariaDB:
         alive = primary.alive and standby.alive
         if not (alive and primary.follows is None and standby.follows is primary):
             cluster.restore()
+
+    def takes_writes(self, yes: bool) -> None:
+        """Promote or demote the primary, as a cluster manager does; its sessions stay."""
+        self.cluster.primary.sql(f"SET GLOBAL read_only={int(not yes)}", "")
 
     def remember(self, user: str, password: str) -> None:
         """Let an account log in on both servers."""

@@ -28,6 +28,12 @@ class PostgreSQL:
     secret_setting = "SET my.tenant = 'literal-secret'"
     suicide_state = "57P01"
     is_standby = "SELECT pg_is_in_recovery()"
+    # No session outlives its server's demotion, so only this is what a standby would answer to a write.
+    refusal = (
+        b"S\x00\x00\x00\x16in_hot_standby\x00on\x00"
+        b"E\x00\x00\x00\x1cSERROR\x00C25006\x00Mrefused\x00\x00"
+        b"Z\x00\x00\x00\x05I"
+    )
     begin, begin_read_only = "BEGIN", "BEGIN READ ONLY"
     read_only_session = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
     in_effect = (
@@ -223,6 +229,9 @@ class PostgreSQL:
     def address(self) -> dict[str, Any]:
         """Where the primary is, as telemetry tells it."""
         return {"server.address": self.cluster.primary.host, "server.port": self.cluster.primary.port}
+
+    def takes_writes(self, yes: bool) -> None:
+        """Do nothing: see `refusal`."""
 
     def sql(self, text: str, server: Server | None = None) -> list[tuple[str | None, ...]]:
         return (server or self.cluster.primary).sql(text, "app")
