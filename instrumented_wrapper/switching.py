@@ -20,12 +20,7 @@ from instrumented_wrapper.errors import (
     driver_error,
     remembered,
 )
-from instrumented_wrapper.events import (
-    Failover,
-    FailoverEnd,
-    error_type,
-    observe,
-)
+from instrumented_wrapper.events import Failover, FailoverEnd, error_type, observe
 from instrumented_wrapper.failover import ClosedMeanwhile, Loss, NoServer, Tried, backoff_delay
 from instrumented_wrapper.lifecycle import settle_doubts, where
 from instrumented_wrapper.resets import reset
@@ -246,10 +241,7 @@ def _failed_end(this: Switch, error: BaseException) -> FailoverEnd:
 
 
 def _failure(this: Switch, error: Exception) -> FailoverError:
-    what, then = (
-        "failover",
-        f"{_OF_TRANSACTION[this.loss.transaction]}; the connection is closed: make a new one",
-    )
+    what, then = "failover", f"{_OF_TRANSACTION[this.loss.transaction]}; the connection is closed: make a new one"
     if this.loss.trigger == "requested":
         what, then = ("switch", "the session stays where it was")
     message = f"{what} failed after {this.seconds():.2f} s: {_why(this, error)}; {then}"
