@@ -3,7 +3,7 @@
 Knows nothing of the library that is tested with them.
 """
 
-from servers.galera import GaleraNode, GaleraNodes
+from servers.galera import GaleraCluster, GaleraNode
 from servers.mariadb import MariaDBCluster, MariaDBServer
 from servers.mysql import MySQLCluster, MySQLServer
 from servers.pgbouncer import PgBouncer
@@ -13,8 +13,8 @@ from servers.server import Server
 
 __all__ = [
     "Cluster",
+    "GaleraCluster",
     "GaleraNode",
-    "GaleraNodes",
     "MariaDBCluster",
     "MariaDBServer",
     "MySQLCluster",

@@ -265,8 +265,8 @@ class ReplicatingServer:
         texts += [f"CREATE USER {user}@'%' IDENTIFIED BY '{password}'", f"GRANT REPLICATION SLAVE ON *.* TO {user}@'%'"]
         self.sql("; ".join(texts), "")
 
-    def run(self, command: list[str]) -> None:
-        """Run a program that sets something up, as the user that runs the server.
+    def run(self, command: list[str]) -> str:
+        """Run a program that sets something up, as the user that runs the server; return what it prints.
 
         Raises:
             ServerError: the program failed; with the end of what it printed.
@@ -275,5 +275,7 @@ class ReplicatingServer:
         ended = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False, **where
         )
+        printed: str = ended.stdout.decode(errors="replace")
         if ended.returncode:
-            raise ServerError(f"{Path(command[0]).name} failed: {ended.stdout.decode(errors='replace')[-500:]}")
+            raise ServerError(f"{Path(command[0]).name} failed: {printed[-500:]}")
+        return printed

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import instrumented_wrapper
 from instrumented_wrapper import SessionStateTransferHandlers
-from servers import Cluster, GaleraNodes, MariaDBCluster, MySQLCluster, galera, mariadb, mysql
+from servers import Cluster, GaleraCluster, MariaDBCluster, MySQLCluster, galera, mariadb, mysql
 
 # Started in the background, we would be deaf to Ctrl-C, and so would the programs that we start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -111,8 +111,8 @@ def no_handlers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def running_galera() -> Iterator[GaleraNodes]:
+def running_galera() -> Iterator[GaleraCluster]:
     if not galera.available():
         pytest.skip(galera.MISSING)
-    with GaleraNodes() as nodes:
-        yield nodes
+    with GaleraCluster() as cluster:
+        yield cluster

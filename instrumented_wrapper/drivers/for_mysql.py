@@ -296,10 +296,15 @@ class ForMySQL(DriverAdapter, Protocol):
         """
         return self.run(self._demoted(connection, record, error))
 
+    def leaves_in_doubt(self, error: BaseException) -> bool:
+        """Return True for an error within a commit."""
+        return code_of(error) in mysql.IN_DOUBT_ERRORS
+
     def _demoted(self, connection: Any, record: Record, error: BaseException) -> Flow[bool]:
-        if (code := code_of(error)) in mysql.NOT_SERVING:
-            return not (yield from self._serves(connection))
-        refused = code in mysql.READ_ONLY_ERRORS and not record.asked_read_only
+        in_doubt = (code := code_of(error)) in mysql.IN_DOUBT_ERRORS
+        if (in_doubt or code in mysql.NOT_SERVING) and not (yield from self._serves(connection)):
+            return True
+        refused = in_doubt or (code in mysql.READ_ONLY_ERRORS and not record.asked_read_only)
         return refused and record.may_be_demoted() and bool((yield partial(self.is_standby, connection)))
 
     def _serves(self, connection: Any) -> Flow[bool]:

@@ -8,7 +8,7 @@ import pytest
 
 from instrumented_wrapper import FailoverSuccessError
 from servers import guard
-from servers.galera import GaleraNode, GaleraNodes
+from servers.galera import GaleraCluster, GaleraNode
 
 from .driver import DriverUnderTest
 from .mysql import connected
@@ -20,9 +20,10 @@ NUMBERS = count(1)
 
 
 @pytest.fixture
-def nodes(running_galera: GaleraNodes) -> Iterator[GaleraNodes]:
-    running_galera.restore()
-    yield running_galera
+def nodes(running_galera: GaleraCluster) -> Iterator[tuple[GaleraNode, ...]]:
+    if not running_galera.together():
+        running_galera.restore()
+    yield running_galera.nodes
     running_galera.restore()
 
 
@@ -33,38 +34,39 @@ def connect(driver: DriverUnderTest) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def table(nodes: GaleraNodes) -> str:
+def table(nodes: tuple[GaleraNode, ...]) -> str:
     name = f"rows_{next(NUMBERS)}"
-    for node in (nodes.first, nodes.second):
-        node.sql(f"CREATE TABLE {name} (id int PRIMARY KEY)")
+    nodes[0].sql(f"CREATE TABLE {name} (id int PRIMARY KEY)")
     return name
-
-
-def ids(node: GaleraNode, table: str) -> list[str | None]:
-    return [number for (number,) in node.sql(f"SELECT id FROM {table} ORDER BY id")]
 
 
 def left(node: GaleraNode) -> list[Any]:
     return node.sql("SELECT id FROM information_schema.processlist WHERE user = 'app'")
 
 
-def test_a_node_that_begins_to_refuse_is_left(driver: DriverUnderTest, connect, nodes, table: str) -> None:
-    connection = connect(nodes.first, nodes.second)
+def port(driver: DriverUnderTest, connection: Any) -> int:
+    return int(driver.execute(connection, "SELECT @@port")[0][0])
+
+
+def test_a_node_that_begins_to_refuse_is_left(driver: DriverUnderTest, connect, running_galera, nodes, table) -> None:
+    connection = connect(*nodes[:2])
     driver.execute(connection, "SET @tenant = 7")
-    nodes.first.refuse()
+    nodes[0].refuse()
     driver.execute(connection, insert(table, 1))
     (row,) = driver.execute(connection, "SELECT @@port, @tenant")
-    assert [*map(int, row)] == [nodes.second.port, 7]
-    nodes.restore()
-    assert (ids(nodes.first, table), ids(nodes.second, table)) == ([], ["1"])
-    assert guard.wait_until(lambda: not left(nodes.first), PATIENCE)
+    assert [*map(int, row)] == [nodes[1].port, 7]
+    running_galera.restore()
+    assert running_galera.rows(f"SELECT id FROM {table}") == [("1",)]
+    assert guard.wait_until(lambda: not left(nodes[0]), PATIENCE)
 
 
 @pytest.mark.parametrize("end", ["statement", "commit"])
-def test_a_transaction_on_a_node_that_begins_to_refuse_is_lost(driver, connect, nodes, table: str, end: str) -> None:
-    connection = connect(nodes.first, nodes.second, autocommit=False)
+def test_a_transaction_on_a_node_that_begins_to_refuse_is_lost(
+    driver: DriverUnderTest, connect, running_galera, nodes, table: str, end: str
+) -> None:
+    connection = connect(*nodes[:2], autocommit=False)
     driver.execute(connection, insert(table, 1))
-    nodes.first.refuse()
+    nodes[0].refuse()
     with pytest.raises(FailoverSuccessError) as caught:
         driver.commit(connection) if end == "commit" else driver.execute(connection, insert(table, 2))
     assert (caught.value.transaction, caught.value.may_have_run) == ("rolled_back", False)
@@ -73,16 +75,19 @@ def test_a_transaction_on_a_node_that_begins_to_refuse_is_lost(driver, connect, 
     driver.rollback(connection)
     driver.execute(connection, insert(table, 4))
     driver.commit(connection)
-    nodes.restore()
-    assert (ids(nodes.first, table), ids(nodes.second, table)) == ([], ["4"])
+    assert port(driver, connection) == nodes[1].port
+    running_galera.restore()
+    assert running_galera.rows(f"SELECT id FROM {table}") == [("4",)]
 
 
-def test_a_node_that_refuses_is_no_server_to_go_to(driver: DriverUnderTest, connect, nodes, table: str) -> None:
-    connection = connect(nodes.second, nodes.first)
-    for (session,) in left(nodes.second):
-        nodes.second.sql(f"KILL {session}")
-    nodes.second.refuse()  # and reports all the same that it is not read-only
+def test_a_node_that_refuses_is_no_server_to_go_to(
+    driver: DriverUnderTest, connect, running_galera, nodes, table: str
+) -> None:
+    connection = connect(nodes[1], nodes[0])
+    for (session,) in left(nodes[1]):
+        nodes[1].sql(f"KILL {session}")
+    nodes[1].refuse()  # and reports all the same that it is not read-only
     driver.execute(connection, insert(table, 1))
-    assert [int(port) for (port,) in driver.execute(connection, "SELECT @@port")] == [nodes.first.port]
-    nodes.restore()
-    assert (ids(nodes.first, table), ids(nodes.second, table)) == (["1"], [])
+    assert port(driver, connection) == nodes[0].port
+    running_galera.restore()
+    assert running_galera.rows(f"SELECT id FROM {table}") == [("1",)]

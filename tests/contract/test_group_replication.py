@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from servers import Proxy, guard
-from servers.group import Group, available, missing
+from servers.group import Group, GroupMember, available, missing
 
 from .driver import DriverUnderTest
 from .mysql import connected
@@ -22,11 +22,21 @@ def group() -> Iterator[Group]:
         yield group
 
 
-def test_a_member_outside_its_group_is_no_primary(driver: DriverUnderTest, group: Group, background) -> None:
-    assert group.outsider.writable()
+@pytest.fixture(scope="module")
+def outsider(group: Group) -> GroupMember:
+    """A member that has been restarted, and has not joined its group since."""
+    outsider, *_ = group.others(group.primary)
+    outsider.kill()
+    outsider.start()
+    return outsider
+
+
+def test_a_member_outside_its_group_is_no_primary(driver: DriverUnderTest, group: Group, outsider, background) -> None:
+    assert outsider.writable()
+    primary = group.primary
     with (
-        Proxy(group.member.host, group.member.port) as home,
-        Proxy(group.outsider.host, group.outsider.port) as outside,
+        Proxy(primary.host, primary.port) as home,
+        Proxy(outsider.host, outsider.port) as outside,
         connected(driver) as connect,
     ):
         connection = connect(home, outside)
@@ -36,4 +46,4 @@ def test_a_member_outside_its_group_is_no_primary(driver: DriverUnderTest, group
         assert guard.wait_until(lambda: outside.connections >= 3, PATIENCE)
         home.accept()
         ((port,),) = asking.result(PATIENCE)
-        assert int(port) == group.member.port
+        assert int(port) == primary.port

@@ -131,6 +131,18 @@ def test_found_demoted(facts, expected):
     assert found_demoted(facts, CAUSE) == meaning(expected, "demoted", CAUSE)
 
 
+IN_DOUBT = [
+    ("a COMMIT", Facts(COMMIT, True, outcome_unknown_if_lost=True), "unknown"),
+    ("a statement in autocommit", Facts(STATEMENT), Loss("demoted", may_have_run=True, cause=CAUSE)),
+    ("a statement in a transaction", Facts(STATEMENT, True), "refused"),
+]
+
+
+@pytest.mark.parametrize(("facts", "expected"), rows(IN_DOUBT))
+def test_found_demoted_within_a_commit(facts, expected):
+    assert found_demoted(facts, CAUSE, in_doubt=True) == meaning(expected, "demoted", CAUSE)
+
+
 def test_a_request_that_only_listens_never_starts_a_switch():
     for in_transaction in (False, True):
         assert found_before_sending(Facts(LISTEN, in_transaction)) is None

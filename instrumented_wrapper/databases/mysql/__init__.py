@@ -14,6 +14,7 @@ from instrumented_wrapper.databases import Capabilities
 from instrumented_wrapper.databases.mysql.connect_errors import (
     CANNOT_LOG_IN,
     CLIENT_ERRORS,
+    IN_DOUBT_ERRORS,
     INTERRUPTED,
     LOST_ERRORS,
     NOT_SERVING,
@@ -42,6 +43,7 @@ __all__ = [
     "CAPABILITIES",
     "CLIENT_ERRORS",
     "INTERRUPTED",
+    "IN_DOUBT_ERRORS",
     "LOST_ERRORS",
     "NOT_CARRIED",
     "NOT_SERVING",

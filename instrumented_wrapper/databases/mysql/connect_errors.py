@@ -23,6 +23,9 @@ XA_UNKNOWN, XA_OUTSIDE = 1397, 1400  # XAER_NOTA; XAER_OUTSIDE: not within a tra
 TLS_FAILED: Final = "tls_failed"  # an outcome
 # The session goes on, and the server does nothing for it: a node of Galera that is not ready (ER_UNKNOWN_COM_ERROR).
 NOT_SERVING: Final = (1047,)
+# The server failed within a commit: a node that left its cluster meanwhile cannot tell whether the others have the
+# transaction (ER_ERROR_DURING_COMMIT of Galera, ER_RUN_HOOK_ERROR of Group Replication).
+IN_DOUBT_ERRORS: Final = (1180, 3100)
 CANNOT_LOG_IN: Final = 2061  # CR_AUTH_PLUGIN_ERR, for drivers that raise something without a number
 
 

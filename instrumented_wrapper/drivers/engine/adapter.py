@@ -191,6 +191,10 @@ class DriverAdapter(Protocol):
     def demoted(self, connection: object, record: Record, error: BaseException) -> Any:
         """Return True if a write was refused because the server is not a primary any more. May wait."""
 
+    def leaves_in_doubt(self, error: BaseException) -> bool:
+        """Return True if a server that raises this and is demoted may have carried out the statement."""
+        return False
+
     def is_standby(self, connection: object) -> Any:
         """Return True if the server is not a primary; None if unknown. May wait."""
 

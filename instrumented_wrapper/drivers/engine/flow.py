@@ -270,8 +270,8 @@ class StatementFlow:
         yield from self._refused(connection, record)
         if not demoted:
             return RERAISE
-        loss = replace(loss_rules.found_demoted(facts, error), since=since)
-        yield from self._repair(connection, record, loss, generation)
+        loss = loss_rules.found_demoted(facts, error, in_doubt=adapter.leaves_in_doubt(error))
+        yield from self._repair(connection, record, replace(loss, since=since), generation)
         return _REPEAT
 
     def _failed_elsewhere(self, sent: SentCall, error: BaseException, lost: bool) -> Flow[Any]:

@@ -5,7 +5,7 @@ Pure: facts in, a `Loss` or None out. With None the driver's own error passes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.failover import Loss
@@ -111,8 +111,13 @@ def found_while_under_way(facts: Facts, cause: BaseException | None) -> Loss | N
     return Loss(may_have_run=True, cause=cause)
 
 
-def found_demoted(facts: Facts, cause: BaseException) -> Loss:
-    """Return the loss if the server refused a write because it is a standby now: that statement has not run."""
+def found_demoted(facts: Facts, cause: BaseException, in_doubt: bool = False) -> Loss:
+    """Return the loss if the server refused a write because it is a standby now: that statement has not run.
+
+    `in_doubt`: the server failed while it carried the statement out, and the rest of its cluster may have it.
+    """
+    if in_doubt and (loss := found_while_under_way(facts, cause)) is not None:
+        return replace(loss, trigger="demoted")
     if facts.may_have_run_in_part and facts.outcome_unknown_if_lost and (facts.in_transaction or facts.begins):
         return Loss("demoted", "unknown", may_have_run=True, cause=cause)  # a COMMIT may have come before it
     if facts.in_transaction or (facts.begins and facts.several):
