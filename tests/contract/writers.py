@@ -1,0 +1,162 @@
+"""Writers: users of an app who write rows, each with a number of its own, while servers fail, and what they are told.
+
+A test over clusters starts them, does something to the servers, and compares the rows with what the writers were
+told: no row is lost or doubled, none exists that was said not to, and each was written in the right session.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from threading import Event
+from typing import Any
+
+from instrumented_wrapper import FailoverSuccessError, TransactionResolutionUnknownError
+from servers import guard
+
+from .driver import DriverUnderTest
+from .rows import PATIENCE
+
+STEPS = 6  # of each worker between two failures
+NUMBERS = count(1)
+
+
+@dataclass
+class Outcomes:
+    """What the app was told of the rows that it wrote, in one transaction or alone."""
+
+    written: list[tuple[int, ...]] = field(default_factory=list)
+    doubtful: list[tuple[int, ...]] = field(default_factory=list)
+    absent: list[tuple[int, ...]] = field(default_factory=list)
+    not_restored: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def of(self, rollback: Callable[[], None], *numbers: int) -> Iterator[None]:
+        """Note what comes of these rows; roll back what was lost."""
+        try:
+            yield
+        except (FailoverSuccessError, TransactionResolutionUnknownError) as error:
+            self.not_restored.update(error.not_restored)
+            (self.doubtful if error.may_have_run else self.absent).append(numbers)
+            if error.transaction == "rolled_back":
+                rollback()
+        else:
+            self.written.append(numbers)
+
+    def check(self, found: Counter[int]) -> None:
+        """Compare with the rows that there are."""
+        assert self.not_restored == set()
+        assert [numbers for numbers in self.written if any(found[number] != 1 for number in numbers)] == [], "lost"
+        assert [numbers for numbers in self.absent if any(found[number] for number in numbers)] == [], (
+            "was said not to be"
+        )
+        halves = [numbers for numbers in self.doubtful if len({found[number] for number in numbers}) > 1]
+        assert halves == [], "half a transaction"
+        assert [number for number, times in found.items() if times > 1] == [], "doubled"
+
+
+class Worker:
+    """One user of the app, with one session after the other, and what it must be."""
+
+    def __init__(self, driver: DriverUnderTest, site: Any, table: str, name: str) -> None:
+        self.driver, self.site, self.table, self.name = driver, site, table, name
+        self.outcomes, self.steps, self.stops = Outcomes(), 0, False
+        self.may_go_on = Event()
+        self.may_go_on.set()
+        self.tenant = site.shows_tenant.removeprefix("SELECT ")
+
+    def begin(self, connection: Any) -> None:
+        """Say whose session it is: again where the connection is lost in the middle of that."""
+        for _ in range(3):
+            try:
+                self.driver.execute(connection, self.site.sets_tenant.replace("acme", self.name))
+            except FailoverSuccessError:
+                self.driver.rollback(connection)
+            else:
+                return
+
+    def step(self, connection: Any) -> None:
+        """Write a row alone, then two in a transaction, and look at the session."""
+        number, first, second = next(NUMBERS), next(NUMBERS), next(NUMBERS)
+        of = partial(self.outcomes.of, partial(self.driver.rollback, connection))
+        self.may_go_on.wait()
+        with of(number):
+            self._insert(connection, number)
+        with of(first, second), self.driver.block(connection):
+            self._insert(connection, first)
+            self._insert(connection, second)
+        with of():
+            assert self.driver.execute(connection, self.site.shows_tenant) == [(self.name,)]
+        self.steps += 1
+
+    def _insert(self, connection: Any, number: int) -> None:
+        self.driver.execute(connection, f"INSERT INTO {self.table} VALUES ({number}, {self.tenant})")
+
+    def hold(self, connection: Any) -> None:
+        """Have one connection all the time."""
+        self.begin(connection)
+        while not self.stops:
+            self.step(connection)
+
+    def borrow(self, pool: Any) -> None:
+        """Take a connection from a pool for a step or two, and give it back."""
+        while not self.stops:
+            connection = self.driver.take(pool)
+            of = partial(self.outcomes.of, partial(self.driver.rollback, connection))
+            try:
+                with of():
+                    self.driver.set(connection, "autocommit", True)
+                with of():
+                    assert self.driver.execute(connection, self.site.shows_tenant) != [(self.name,)], "of the last one"
+                with of():
+                    self.begin(connection)
+                    self.step(connection)
+                    self.step(connection)
+            finally:
+                self.driver.give_back(pool, connection)
+
+
+@contextmanager
+def paused(workers: list[Worker]) -> Iterator[None]:
+    """While inside, the workers write nothing."""
+    for worker in workers:
+        worker.may_go_on.clear()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.may_go_on.set()
+
+
+def go_on(workers: list[Worker], running: list[Any]) -> None:
+    """Wait until each worker has made some steps more."""
+    before = [worker.steps for worker in workers]
+
+    def moved() -> bool:
+        ended = any(each.done() for each in running)
+        return ended or all(worker.steps >= was + STEPS for worker, was in zip(workers, before, strict=True))
+
+    assert guard.wait_until(moved, PATIENCE)
+    for each in running:
+        if each.done():
+            each.result()
+
+
+def compare(workers: list[Worker], site: Any, table: str) -> dict[str, int]:
+    """Compare all rows with what the workers were told; return how many groups of rows had which outcome."""
+    rows = [(int(number or 0), tenant) for number, tenant in site.sql(f"SELECT id, tenant FROM {table}")]
+    found = Counter(number for number, _ in rows)
+    for worker in workers:
+        worker.outcomes.check(found)
+        mine = {number for numbers in (*worker.outcomes.written, *worker.outcomes.doubtful) for number in numbers}
+        assert {tenant for number, tenant in rows if number in mine} == {worker.name}, "wrong session"
+    return {name: sum(len(getattr(w.outcomes, name)) for w in workers) for name in ("written", "doubtful", "absent")}
+
+
+def make_table(site: Any) -> str:
+    """Make a table for rows that say what the session was."""
+    table: str = site.make_table()
+    site.sql(f"ALTER TABLE {table} ADD COLUMN tenant varchar(40)")
+    return table
