@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs dist bench matrix mysql clean
+.PHONY: demo test test-clusters check docs dist bench matrix mysql clean
 
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
@@ -10,6 +10,10 @@ demo: .venv/demo
 
 test: .venv/test
 	$(BIN)/python -m tests
+
+# Real clusters of several machines' programs, which fail over while all drivers write; those not installed are skipped.
+test-clusters: .venv/test
+	$(BIN)/python -m tests tests/clusters
 
 check: .venv/check
 	$(BIN)/ruff check .

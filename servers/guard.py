@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, cast
 
 # The last one is the loader that runs a program with libraries which come with it.
-TOOLS = ("postgres", "initdb", "pg_", "pgbouncer", "mariadb", "mysqld", "ld-linux")
+TOOLS = ("postgres", "initdb", "pg_", "pgbouncer", "mariadb", "mysqld", "patroni", "etcd", "haproxy", "ld-linux")
 POLL = 0.01
 
 
@@ -90,7 +90,8 @@ def marked(marker: str) -> list[int]:
 
 
 def _is_tool(line: str) -> bool:
-    return line.split(maxsplit=1)[0].rpartition("/")[2].startswith(TOOLS)
+    first, second, *_ = (word.rpartition("/")[2] for word in (*line.split(maxsplit=2), "", ""))
+    return (second if first.startswith("python") else first).startswith(TOOLS)
 
 
 def _processes() -> Iterator[tuple[int, str]]:

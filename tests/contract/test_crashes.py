@@ -8,7 +8,6 @@ it these tests are skipped.
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from servers import guard
 from .driver import DriverUnderTest
 from .rows import PATIENCE, no_attempt_is_under_way
 from .test_resources import tally
-from .writers import Worker, compare, go_on, make_table, paused
+from .writers import Worker, at_work, compare, make_table, paused
 
 IS_ABOUT_SERVERS = True
 CRASHES = int(os.environ.get("CRASHES", "0"))
@@ -43,22 +42,15 @@ def test_crashes_under_load(driver: DriverUnderTest, connect, pool, site, synchr
     jobs: list[tuple[Callable[[Any], None], Any]] = []
     jobs += [(worker.hold, connection) for worker, connection in zip(workers, held, strict=False)]
     jobs += [(worker.borrow, pool) for worker, pool in zip(workers[len(held) :], pools, strict=True)]
-    with ThreadPoolExecutor(len(jobs)) as threads:
-        running = [threads.submit(job, what) for job, what in jobs]
-        try:
-            go_on(workers, running)
-            tallied = tally(driver, site)
-            for _ in range(CRASHES):
-                synchronous.failover()
-                go_on(workers, running)
-                with paused(workers):  # a copy of the files takes MySQL down once more, which answers cold then
-                    synchronous.rejoin()
-                    synchronous.synchronise()
-        finally:
-            for worker in workers:
-                worker.stops = True
-        for each in running:
-            each.result(PATIENCE)
+    with at_work(workers, jobs) as go_on:
+        go_on()
+        tallied = tally(driver, site)
+        for _ in range(CRASHES):
+            synchronous.failover()
+            go_on()
+            with paused(workers):  # a copy of the files takes MySQL down once more, which answers cold then
+                synchronous.rejoin()
+                synchronous.synchronise()
     outcomes = compare(workers, site, table)
     assert not any(driver.is_closed(connection) for connection in held)
     assert guard.wait_until(no_attempt_is_under_way, PATIENCE)

@@ -5,7 +5,8 @@ told: no row is lost or doubled, none exists that was said not to, and each was 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -130,18 +131,32 @@ def paused(workers: list[Worker]) -> Iterator[None]:
             worker.may_go_on.set()
 
 
-def go_on(workers: list[Worker], running: list[Any]) -> None:
+@contextmanager
+def at_work(workers: list[Worker], jobs: Sequence[tuple[Callable[[Any], None], Any]]) -> Iterator[Callable[[], None]]:
+    """Run a job of each worker in a thread of its own; yield what waits until each has made some steps more."""
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        running = [threads.submit(job, what) for job, what in jobs]
+        try:
+            yield partial(go_on, workers, running)
+        finally:
+            for worker in workers:
+                worker.stops = True
+        for each in running:
+            each.result(PATIENCE)
+
+
+def go_on(workers: list[Worker], running: Sequence["Future[None]"]) -> None:
     """Wait until each worker has made some steps more."""
     before = [worker.steps for worker in workers]
 
-    def moved() -> bool:
-        ended = any(each.done() for each in running)
-        return ended or all(worker.steps >= was + STEPS for worker, was in zip(workers, before, strict=True))
+    def behind() -> list[str]:
+        return [worker.name for worker, was in zip(workers, before, strict=True) if worker.steps < was + STEPS]
 
-    assert guard.wait_until(moved, PATIENCE)
+    moved = guard.wait_until(lambda: any(each.done() for each in running) or not behind(), PATIENCE)
     for each in running:
         if each.done():
             each.result()
+    assert moved, f"do not go on: {behind()}"
 
 
 def compare(workers: list[Worker], site: Any, table: str) -> dict[str, int]:

@@ -1,0 +1,50 @@
+"""Patroni: its leader is switched, killed and frozen while all drivers write, through HAProxy and by a list of hosts.
+
+Replication is synchronous, so that a commit that was answered is on the next leader.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from contract.sites import PostgreSQL
+
+from servers.patroni import PatroniCluster
+
+from .crew import Crew
+
+Way = Callable[..., Crew]
+
+
+@pytest.fixture
+def writers(patroni_cluster: PatroniCluster, drivers_of: Any, crew: Any) -> Way:
+    """Make writers of every driver, each through HAProxy and by a list of hosts."""
+
+    def writers(**options: Any) -> Crew:
+        made: Crew = crew(PostgreSQL, patroni_cluster)
+        leader = patroni_cluster.primary
+        hosts = sorted(patroni_cluster.nodes, key=lambda node: node is not leader)  # pg8000 connects to the first one
+        through = {"failover": "on", "failover_hosts": f"{patroni_cluster.host}:{patroni_cluster.port}"}
+        for driver in drivers_of("postgresql"):
+            made.both(driver, "haproxy", made.site.dsn(patroni_cluster), {**through, **options})
+            made.both(driver, "hosts", made.site.dsn(*hosts, target_session_attrs="read-write"), options)
+        return made
+
+    return writers
+
+
+def test_switchover(patroni_cluster: PatroniCluster, writers: Way) -> None:
+    with writers().at_work() as go_on:
+        patroni_cluster.switchover()
+        go_on()
+
+
+def test_crash_of_the_leader(patroni_cluster: PatroniCluster, writers: Way) -> None:
+    with writers().at_work() as go_on:
+        patroni_cluster.crash()
+        go_on()
+
+
+def test_frozen_leader(patroni_cluster: PatroniCluster, writers: Way) -> None:
+    with writers(probe_after=1).at_work() as go_on, patroni_cluster.frozen():
+        go_on()
