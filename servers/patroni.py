@@ -24,6 +24,7 @@ __all__ = ["MISSING", "Node", "PatroniCluster", "available"]
 MISSING: Final = "Patroni, etcd, HAProxy or PostgreSQL is not installed: apt-get install patroni etcd-server haproxy"
 SECONDS: Final = 90  # for what takes Patroni 20 s or less on an idle machine
 TTL: Final = 20  # seconds without a sign of life after which a leader is replaced; Patroni takes no less
+NODES: Final = ("one", "two", "three")
 _PLACES: Final = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
 
 PARAMETERS: Final = {
@@ -45,7 +46,7 @@ DYNAMIC: Final = {
     "synchronous_mode_strict": True,
     "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": PARAMETERS},
 }
-ACCESS: Final = [f"host {where} 127.0.0.1/32 {how}" for where, how in (
+ACCESS: Final = [f"host {where} 127.0.0.0/8 {how}" for where, how in (
     ("replication postgres", "trust"), ("all postgres", "trust"), ("all all", "scram-sha-256"))]  # fmt: skip
 
 # What Patroni's documentation gives, with shorter intervals: a session whose server is not the primary is ended.
@@ -127,16 +128,17 @@ class Daemon:
 class Node(Server):
     """One Patroni with its PostgreSQL. `alive` is whether Patroni runs."""
 
-    def __init__(self, folder: Path, name: str, etcd: int) -> None:
+    def __init__(self, folder: Path, name: str, address: str, port: int, etcd: int) -> None:
         """Set nothing up yet."""
         super().__init__(folder, name)
+        self.host, self.port = address, port
         self.rest, self._folder = free_port(), folder
         self._configuration = folder / f"patroni-{name}.json"
         self._patroni = Daemon(folder, f"patroni-{name}", str(program("patroni")), str(self._configuration))
         self._configuration.write_text(json.dumps(self._settings(etcd)))  # JSON is YAML
 
     def _settings(self, etcd: int) -> dict[str, Any]:
-        rest, listen = f"{HOST}:{self.rest}", f"{HOST}:{self.port}"
+        rest, listen = f"{HOST}:{self.rest}", f"{self.host}:{self.port}"
         account = {"username": "postgres"}
         return {
             "scope": self._folder.name,  # the name of all its processes, by which the guard knows them
@@ -227,7 +229,8 @@ class PatroniCluster:
         binaries.own(folder)
         client, peer, self.port, self.host = free_port(), free_port(), free_port(), HOST
         self.etcd = Daemon(folder, "etcd", str(program("etcd")), *_etcd_options(folder, client, peer))
-        self.nodes = [Node(folder, name, client) for name in ("one", "two", "three")]
+        at = free_port()  # the same for all, each has an address of its own: a name can lead to any of them
+        self.nodes = [Node(folder, name, f"127.0.0.{n}", at, client) for n, name in enumerate(NODES, 2)]
         (folder / "haproxy.cfg").write_text(self._haproxy_configuration())
         self.haproxy = Daemon(folder, "haproxy", str(program("haproxy")), "-db", "-f", str(folder / "haproxy.cfg"))
         try:

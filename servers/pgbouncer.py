@@ -7,13 +7,12 @@ with the owner's process (guard.py).
 import shutil
 import subprocess
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 from psycopg import pq
 
 from servers import binaries, guard
-from servers.proxy import Proxy
-from servers.server import APP, HOST, START_SECONDS, Server, ServerError, conninfo, free_port
+from servers.server import APP, HOST, START_SECONDS, ServerError, conninfo, free_port
 
 PoolMode = Literal["session", "transaction", "statement"]
 
@@ -42,6 +41,18 @@ def available() -> bool:
     return path() is not None
 
 
+class Target(Protocol):
+    """A server, or a proxy before one."""
+
+    @property
+    def host(self) -> str:
+        """Where it is."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+
+
 class PgBouncer:
     """A pooler on a port of its own in front of a running server, or of a proxy before one."""
 
@@ -49,7 +60,7 @@ class PgBouncer:
 
     def __init__(
         self,
-        target: Server | Proxy,
+        target: Target,
         pool_mode: PoolMode = "transaction",
         default_pool_size: int = 1,
         **settings: object,

@@ -8,12 +8,14 @@ import pytest
 from contract.conftest import MODULES, variants
 from contract.driver import DriverUnderTest
 
-from servers import patroni
+from servers import names, patroni
+from servers.names import Names
 from servers.patroni import PatroniCluster
 
 from .crew import Crew, driver_of
 
 NUMBERS = count(1)
+names.isolate()  # before any thread starts
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +31,15 @@ def patroni_cluster(running_patroni: PatroniCluster) -> PatroniCluster:
     """A leader and two standbys, one of them synchronous, whatever the test before did to them."""
     running_patroni.restore()
     return running_patroni
+
+
+@pytest.fixture
+def host_names() -> Iterator[Names]:
+    """Names of hosts that the test moves."""
+    if not names.isolate():
+        pytest.skip(names.MISSING)
+    with Names() as table:
+        yield table
 
 
 @pytest.fixture(scope="session")

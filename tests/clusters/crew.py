@@ -21,35 +21,40 @@ def driver_of(module: str, number: int) -> DriverUnderTest | None:
     return driver
 
 
+Options = Mapping[str, Any]
+NONE: Options = MappingProxyType({})
+
+
 class Crew:
     """The writers of one test, and the table into which they write."""
 
     def __init__(self, site: Any) -> None:
         self.site, self.table = site, make_table(site)
+        self.worker: type[Worker] = Worker  # of those who are added next
         self.workers: list[Worker] = []
         self.jobs: list[tuple[Callable[[Any], None], Any]] = []
         self._ends = ExitStack()
 
-    def hold(self, driver: DriverUnderTest, name: str, dsn: Any, **options: Any) -> None:
+    def hold(self, driver: DriverUnderTest, name: str, dsn: Any, options: Options = NONE, **keywords: Any) -> None:
         """Add a writer who has one connection all the time."""
-        connection = driver.connect(dsn, autocommit=True, instrumented_wrapper=options)
+        connection = driver.connect(dsn, autocommit=True, instrumented_wrapper={**options}, **keywords)
         self._ends.callback(driver.close, connection)
-        self._add(driver, name, Worker.hold, connection)
+        self._add(driver, name, self.worker.hold, connection)
 
-    def borrow(self, driver: DriverUnderTest, name: str, dsn: Any, **options: Any) -> None:
+    def borrow(self, driver: DriverUnderTest, name: str, dsn: Any, options: Options = NONE, **keywords: Any) -> None:
         """Add a writer who takes a connection from a pool for each two steps."""
-        pool = driver.pool(dsn, kwargs={"instrumented_wrapper": options})
+        pool = driver.pool(dsn, kwargs={"instrumented_wrapper": {**options}, **keywords})
         self._ends.callback(driver.close_pool, pool)
-        self._add(driver, name, Worker.borrow, pool)
+        self._add(driver, f"{name}_pool", self.worker.borrow, pool)
 
-    def both(self, driver: DriverUnderTest, name: str, dsn: Any, options: Mapping[str, Any] = MappingProxyType({})):
+    def both(self, driver: DriverUnderTest, name: str, dsn: Any, options: Options = NONE, **keywords: Any) -> None:
         """Add one of each; the second only where the driver has pools."""
-        self.hold(driver, name, dsn, **options)
+        self.hold(driver, name, dsn, options, **keywords)
         if driver.has("pools"):
-            self.borrow(driver, f"{name}_pool", dsn, **options)
+            self.borrow(driver, name, dsn, options, **keywords)
 
     def _add(self, driver: DriverUnderTest, name: str, job: Callable[[Worker, Any], None], what: Any) -> None:
-        worker = Worker(driver, self.site, self.table, f"{type(driver).__name__}_{name}".lower())
+        worker = self.worker(driver, self.site, self.table, f"{type(driver).__name__}_{name}".lower())
         self.workers.append(worker)
         self.jobs.append((lambda what: job(worker, what), what))
 

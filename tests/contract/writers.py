@@ -89,8 +89,12 @@ class Worker:
             self._insert(connection, first)
             self._insert(connection, second)
         with of():
-            assert self.driver.execute(connection, self.site.shows_tenant) == [(self.name,)]
+            self.look(connection)
         self.steps += 1
+
+    def look(self, connection: Any) -> None:
+        """Check that the session is this user's."""
+        assert self.driver.execute(connection, self.site.shows_tenant) == [(self.name,)]
 
     def _insert(self, connection: Any, number: int) -> None:
         self.driver.execute(connection, f"INSERT INTO {self.table} VALUES ({number}, {self.tenant})")
@@ -117,6 +121,21 @@ class Worker:
                     self.step(connection)
             finally:
                 self.driver.give_back(pool, connection)
+
+
+class LocalWorker(Worker):
+    """One who says in each transaction whose it is, as behind a pooler that lends a session for a transaction."""
+
+    def begin(self, connection: Any) -> None:
+        """Say nothing: the next transaction may be in another session."""
+
+    def look(self, connection: Any) -> None:
+        """Check that nothing of a transaction is left in the session."""
+        assert self.driver.execute(connection, self.site.shows_tenant) != [(self.name,)]
+
+    def _insert(self, connection: Any, number: int) -> None:
+        local = f"set_config('{self.site.tenant}', '{self.name}', true)"
+        self.driver.execute(connection, f"INSERT INTO {self.table} VALUES ({number}, {local})")
 
 
 @contextmanager
