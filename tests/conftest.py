@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import instrumented_wrapper
 from instrumented_wrapper import SessionStateTransferHandlers
 from servers import Cluster, GaleraCluster, MariaDBCluster, MySQLCluster, galera, mariadb, mysql
+from tests import selection
 
 # Started in the background, we would be deaf to Ctrl-C, and so would the programs that we start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,6 +44,14 @@ class Spans:
 
     def clear(self) -> None:
         EXPORTER.clear()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    selection.add_option(parser)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    selection.select(config, items)
 
 
 def pytest_collection_finish() -> None:

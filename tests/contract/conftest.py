@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -37,27 +37,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("databases")
         systems = marker.args if marker else ()
         found = [each for name in MODULES for each in variants(name, about_servers, systems)]
-        metafunc.parametrize("driver", [each[:2] for each in found], ids=[each[2] for each in found], indirect=True)
+        metafunc.parametrize("driver", found, ids=[each.name for each in found], indirect=True)
 
 
-def variants(module: str, about_servers: bool, systems: Sequence[str]) -> Iterator[tuple[str, int, str]]:
-    """Yield the driver with each of its databases: the module, the number of the site, a name for the test."""
+class Variant(NamedTuple):
+    """A driver with one of its databases."""
+
+    module: str
+    number: int  # of the site
+    name: str  # in the names of tests
+
+
+def variants(module: str, about_servers: bool, systems: Sequence[str]) -> Iterator[Variant]:
+    """Yield the driver with each of its databases."""
     name = module.rpartition(".")[2]
     try:
         driver = import_module(module).DRIVER
     except ImportError:  # its tests are skipped, and counted
-        yield module, 0, name
+        yield Variant(module, 0, name)
         return
     if not about_servers or driver.has("server"):
         for number, site in enumerate(driver.sites):
             if not systems or site.system in systems:
-                yield module, number, f"{name} on {site.__name__}" if number else name
+                yield Variant(module, number, f"{name} on {site.__name__}" if number else name)
 
 
 @pytest.fixture
 def driver(request: pytest.FixtureRequest) -> DriverUnderTest:
     try:
-        module, number = request.param
+        module, number, _ = request.param
         driver = copy.copy(import_module(module).DRIVER)
         driver.site = driver.sites[number]
         return driver  # type: ignore[no-any-return]
