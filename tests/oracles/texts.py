@@ -57,7 +57,6 @@ class Dialect:
     )
     comments: Sequence[str] = ("/* {} */", "-- {}\n", "/* '{} */")
     joins: Sequence[str] = (", ", " JOIN ", " LEFT JOIN ", " CROSS JOIN ")
-    prefixes: Sequence[str] = ("",)
     rows: str = "({})"
     extras: Sequence[str] = ()
 

@@ -121,8 +121,8 @@ class AdaptedDriver(TrackedDriver):
             return (yield partial(call, record))
 
     def detect_pooler(self, connection: object, like: object, deadline: float) -> Flow[bool]:
+        yield from ()  # a flow, without a step
         return False
-        yield  # a flow, without a step
 
     def is_idle(self, connection: object) -> bool:
         adapter, record = self._adapter, _record(connection)

@@ -16,7 +16,7 @@ from instrumented_wrapper.errors import Address
 
 LOST: Final = "_instrumented_wrapper_lost"  # in a connection's ``__dict__``: its physical connection has ended
 PLACE: Final = "_instrumented_wrapper_place"  # the address of the physical connection
-IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"  # as the server reports them
+IDLE, FAILED = b"I", b"E"  # as the server reports them
 _send: Final[Any] = CoreConnection.send_QUERY
 _receive: Final[Any] = CoreConnection.handle_messages
 _PROCESS: Final = slice(0, 4)  # of the key for cancel requests
@@ -94,8 +94,8 @@ class Channel:
 
     def send(self, text: str) -> Generator[Any, Any, Rows]:
         """Send a text and return the rows of its answers."""
+        yield from ()  # a generator, which never waits
         return send(self._of(), text)
-        yield  # a generator, which never waits
 
     def is_idle(self) -> bool:
         """Return True if no transaction is open."""

@@ -42,6 +42,7 @@ def _blocking(gen: Any, pgconn: Any, deadline: float) -> Generator[Any, Any, Any
     Raises:
         OperationalError: the time is up.
     """
+    yield from ()  # a generator, as psycopg expects
     descriptor = pgconn.socket
     try:
         wanted = next(gen)
@@ -57,7 +58,6 @@ def _blocking(gen: Any, pgconn: Any, deadline: float) -> Generator[Any, Any, Any
     except (KeyboardInterrupt, SystemExit):
         pgconn.finish()
         raise
-    yield  # a generator, as psycopg expects
 
 
 def _bounded(gen: Any, deadline: float) -> Generator[Any, Any, Any]:

@@ -51,9 +51,9 @@ class Channel:
 
     def send(self, text: str) -> Generator[Any, Any, Rows]:
         """Send a text and return the rows of its answers."""
+        yield from ()  # a generator, which never waits
         rows: Rows = self._adapter.query(self._of(), text)
         return rows
-        yield  # a generator, which never waits
 
     def _is(self, status: TransactionStatus) -> bool:
         return self._adapter.transaction_status(self._of(), self.record) == status

@@ -186,8 +186,8 @@ class Files(SyncDriver):
 
     def replacement(self, connection: object, loss: Loss, deadline: float) -> Flow[Replacement]:
         """Raise: a file has no server that could take over."""
+        yield from ()  # a flow, without a step
         raise NoServer(0, True, {("sqlite3", None): "has none, a database is a file"})
-        yield  # a flow, without a step
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,6 @@ from servers.guard import wait_until
 from .serving import TABLES, documented, locked, started, synchronous, waiting
 
 celery = pytest.importorskip("celery")
-Call = Callable[..., None]
 
 
 class Worker:
