@@ -138,7 +138,7 @@ class Node(Server):
         self._configuration.write_text(json.dumps(self._settings(etcd)))  # JSON is YAML
 
     def _settings(self, etcd: int) -> dict[str, Any]:
-        rest, listen = f"{HOST}:{self.rest}", f"{self.host}:{self.port}"
+        rest, listen = f"{self.host}:{self.rest}", f"{self.host}:{self.port}"
         account = {"username": "postgres"}
         return {
             "scope": self._folder.name,  # the name of all its processes, by which the guard knows them
@@ -197,7 +197,7 @@ class Node(Server):
     def ask(self, path: str, **body: str) -> tuple[int, Any]:
         """Ask Patroni's REST API; return the status and the answer. Status 0: nobody answers."""
         data = json.dumps(body).encode() if body else None
-        request = urllib.request.Request(f"http://{HOST}:{self.rest}{path}", data)
+        request = urllib.request.Request(f"http://{self.host}:{self.rest}{path}", data)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.read()
