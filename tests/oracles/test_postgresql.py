@@ -169,6 +169,24 @@ PARENTHESES = [
     "SELECT extract(year FROM my_f(1)), substring(my_f(2) FROM other_f(1) FOR third_f(2))",
     "SELECT (1, 2) OVERLAPS (my_f(1), other_f(2)), (1) IN (my_f(1))",
     "ALTER TABLE t ALTER COLUMN a TYPE int USING my_f(a)",
+    "ALTER TABLE t ADD EXCLUDE USING gist (my_f(a) WITH &&)",
+    "CREATE STATISTICS st(ndistinct) ON a, b FROM t",
+    "CREATE STATISTICS IF NOT EXISTS s.st (mcv) ON (my_f(a)), b FROM t",
+    "CREATE TABLE t (a int) PARTITION BY range(a)",
+    "CREATE TABLE t (a int CHECK (my_f(a))) PARTITION BY hash (a, my_f(b))",
+    "CREATE TABLE t PARTITION OF u FOR VALUES FROM (1) TO (2) PARTITION BY list (a)",
+    "CREATE TABLE t AS SELECT my_f(a) OVER (PARTITION BY range_f(a)) FROM u",
+    "UPDATE t SET (a, b) = (1, my_f(2))",
+    "UPDATE t AS x SET (a, b) = (SELECT 1, my_f(2)), (c) = ROW(3)",
+    "INSERT INTO t(a) VALUES (my_f(1)) ON CONFLICT (a) DO UPDATE SET (b, c) = (my_f(2), 3)",
+    "MERGE INTO t USING u ON my_f(1) WHEN MATCHED THEN UPDATE SET (a) = ROW(2)"
+    " WHEN NOT MATCHED THEN INSERT (a) VALUES (1)",
+    "WITH RECURSIVE c(a) AS (SELECT my_f(1)), d(b, c) AS NOT MATERIALIZED (VALUES (1, 2)) SELECT * FROM c, d x(y)",
+    "SELECT * FROM c, my_f(1) AS (a int, b text), other_f(2) AS x(y int)",
+    "SELECT * FROM t x(y), u z(w), my_f(1) v(u), LATERAL other_f(2) r(s)",
+    "SELECT a::my_type(3), my_f(b::my_type(1))::other_type(2)",
+    "SELECT xmlparse(document my_f(1)), json_object('a': 1, 'b' VALUE my_f(1))",
+    "SELECT a, NOT my_f(1), DISTINCT_f(2), count(DISTINCT other_f(3)) FROM t GROUP BY a, GROUPING SETS (my_f(1), (b))",
 ]
 
 

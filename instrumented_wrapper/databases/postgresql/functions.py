@@ -28,14 +28,17 @@ _NOT_CALLED: Final = frozenset(
 )
 # What may stand before the name of a table, a CTE or an alias that has a list of columns, and of a new function.
 _BEFORE_COLUMNS: Final = frozenset(
-    "into table as references only update with recursive copy exists of view function procedure aggregate".split()
+    "into table as references only update with recursive copy exists of view function procedure aggregate"
+    " statistics".split()
 )
 _OF_INDEX: Final = frozenset({"on", "using"})  # before the name of a table, or of an access method
-_LISTING: Final = frozenset({"from", "join", "using", "only"})  # before the name of a table in a query
-_NO_TABLE: Final = _NOT_CALLED | RESERVED  # no table is called so, unless it is quoted
+_LISTING: Final = frozenset({"from", "join", "using", "only", ","})  # before the name of a table in a query
+_NO_TABLE: Final = _NOT_CALLED | RESERVED | {"content", "document", "value"}  # no table is called so, unless quoted
+_PARTITIONED: Final = [Token("mark", ")"), Token("word", "partition"), Token("word", "by")]
 _QUERIES: Final = frozenset(
     "select with values insert update delete merge table explain copy declare create alter refresh set".split()
 )
+_WITHIN_WITH: Final = frozenset("( select with values insert update delete merge table".split())
 # A name after a dot is known to nobody.
 _CALLED: Final = re.compile(r"((?<![\w$])[\w$]++|\.[\w$]++|\")\s*+(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*\(", re.DOTALL)
 _INTO: Final = re.compile(r"\s*insert\s+into\s+[\w$.\"]+(?:\s+as\s+\w+)?\s*\(", re.IGNORECASE)
@@ -68,12 +71,39 @@ def _is_called(statement: Sequence[Token], place: int) -> bool:
         return False
     while place > 1 and statement[place - 1].text == ".":
         place -= 2
-    before = statement[place - 1] if place else None
-    if before is not None and _is_alias(statement, place - 1):
-        return False
-    if before is None or before.kind != "word":
+    if not place:
         return True
-    return before.text not in _BEFORE_COLUMNS and not (before.text in _OF_INDEX and statement[0].text == "create")
+    before, is_create = statement[place - 1], statement[0].text == "create"
+    if _is_alias(statement, place - 1) or before.text == "::" or _is_clause(statement, place):
+        return False
+    if before.kind != "word":
+        return not _is_query_name(statement, place)
+    return before.text not in _BEFORE_COLUMNS and not (before.text in _OF_INDEX and is_create)
+
+
+def _is_clause(statement: Sequence[Token], place: int) -> bool:
+    """Return True if a list in parentheses follows a word of a clause: no function is called."""
+    token, before = statement[place], statement[place - 1]
+    if token.text == "set":  # UPDATE t SET (a, b) = ...
+        return before.kind == "name" or (before.kind == "word" and before.text not in _NO_TABLE)
+    if token.text == "insert":  # MERGE ... THEN INSERT (a) VALUES ...
+        return before.text == "then" and Token("word", "merge") in statement
+    if token.text in ("hash", "list", "range"):
+        return statement[0].text == "create" and statement[max(place - 3, 0) : place] == _PARTITIONED
+    if token.text == "sets":
+        return before.text == "grouping"
+    return before.text == "using" and statement[place - 2].text == "exclude"
+
+
+def _is_query_name(statement: Sequence[Token], place: int) -> bool:
+    """Return True if a query of a WITH has the name at `place`, and columns: ``, name(a) AS (SELECT ...``."""
+    if statement[place - 1].text != ",":
+        return False
+    end = place + 2
+    while end < len(statement) and (statement[end].kind in ("word", "name") or statement[end].text == ","):
+        end += 1
+    after = [token.text for token in statement[end : end + 6] if token.text not in ("not", "materialized")]
+    return after[:3] == [")", "as", "("] and not _WITHIN_WITH.isdisjoint(after[3:4])
 
 
 def _is_alias(statement: Sequence[Token], place: int) -> bool:
@@ -85,7 +115,7 @@ def _is_alias(statement: Sequence[Token], place: int) -> bool:
         return False
     while place > 1 and statement[place - 1].text == ".":
         place -= 2
-    return place > 0 and statement[place - 1].kind == "word" and statement[place - 1].text in _LISTING
+    return place > 0 and statement[place - 1].kind in ("word", "mark") and statement[place - 1].text in _LISTING
 
 
 def _is_of_the_apps(statement: Sequence[Token], place: int) -> bool:
