@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_LONG: Final = 1000  # characters; longer texts are mostly data
+_NUMBERS: Final = re.compile(r"(?<![\w$.])\d++(?:\.\d++)?")
+# The same in parentheses, again and again, as rows without their literals are; with parentheses in it, one level deep.
+_ROWS: Final = re.compile(r"(\((?:[^()]++|\([^()]*+\))*+\))(?:\s*+,\s*+\1)++")
 
 
 class Piece(NamedTuple):
@@ -67,3 +73,17 @@ def split(pieces: Sequence[Piece]) -> Iterator[Statement]:
         if piece.raw == ";" or end == len(pieces):
             yield Statement(pieces[start:end])
             start = end
+
+
+def without_data(text: str, strings: re.Pattern[str], uncertain: re.Pattern[str]) -> str:
+    """Return a long text without literals and repeated rows: what else is in it takes little time to look through.
+
+    Args:
+        text: one or several statements; a short one is returned as it is.
+        strings: a string without escapes.
+        uncertain: what makes it uncertain where strings end; if it occurs outside `strings`, `text` is returned.
+    """
+    if len(text) <= _LONG:
+        return text
+    rest = _ROWS.sub(r"\1", _NUMBERS.sub("0", strings.sub("''", text)))
+    return text if uncertain.search(rest) else rest

@@ -19,7 +19,7 @@ _QUERY: Final = re.compile(
 )
 # Quoted names; strings, and comments that are not executed, hints among them.
 _NO_CODE: Final = re.compile(
-    r"(`[^`]*+`)|'(?:[^'\\]|\\.|'')*+'|\"(?:[^\"\\]|\\.|\"\")*+\""
+    r"(`[^`]*+`)|'(?:[^'\\]++|\\.|'')*+'|\"(?:[^\"\\]++|\\.|\"\")*+\""
     r"|/\*(?!M?!).*?(?:\*/|\Z)|(?:--(?=\s|\Z)|\#)[^\n]*+",
     re.DOTALL,
 )

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
+from instrumented_wrapper.databases.lexer import without_data
 from instrumented_wrapper.databases.mysql.functions import calls
 from instrumented_wrapper.databases.mysql.named_state import deallocated, lock_of, temporary
 from instrumented_wrapper.databases.mysql.settings import HIDDEN, is_of_next_transaction, set_steps
@@ -53,6 +54,9 @@ _INTO: Final = r"\binto(?:\s|/\*.{0,200}?\*/)*+@"
 _TRIGGERS: Final = re.compile(
     rf"{_BEGINNINGS}|:=|{_INTO}|\bget_lock\b|\brelease_(?:all_)?locks?\b", re.IGNORECASE | re.DOTALL
 )
+# Without escapes, whose meaning depends on the session, and without what may be a name or a comment.
+_LITERALS: Final = re.compile(r"'(?:[^'\\]++|'')*+'")
+_NOT_PLAIN: Final = re.compile(r"""--|/\*|\#|["`\\]|\$\$""")
 _COMMENTED: Final = re.compile(r"(?:\A|;)\s*(?:/\*|--|\#)")
 _VERSIONS: Final = re.compile(r"/\*M?!(\d{5,6})")
 _SURE: Final = 50700  # MariaDB leaves out what is for MySQL from here on, and each server what is for newer ones
@@ -70,8 +74,9 @@ _COMMITS: Final = frozenset(
 
 def scan(text: str) -> Effects | None:
     """Return what `text`, one or several statements, may do to the session; None where it is nothing that matters."""
-    called = calls(text)
-    if not (_TRIGGERS.search(text) or _COMMENTED.search(text)):
+    rest = without_data(text, _LITERALS, _NOT_PLAIN)
+    called = calls(rest)
+    if not (_TRIGGERS.search(rest) or _COMMENTED.search(rest)):
         return Effects(calls=called) if called else None
     statements = [statement for statement in _statements(text) if statement]
     each = [tuple(_effects_of(statement)) for statement in statements]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
+from instrumented_wrapper.databases.lexer import without_data
 from instrumented_wrapper.databases.postgresql.config_calls import config_steps, view_steps
 from instrumented_wrapper.databases.postgresql.functions import calls_of, judge, may_call
 from instrumented_wrapper.databases.postgresql.locks import lock_of
@@ -45,7 +46,6 @@ _TRIGGERS: Final = re.compile(
 _LITERALS: Final = re.compile(r"'(?:[^']+|'')*+'")
 # Comments, other kinds of quotes, escapes: where none is left without the literals, these were taken out rightly.
 _NOT_PLAIN: Final = re.compile(r"""--|/\*|\$(?!\d)|["\\]|[eE]'""")
-_LONG: Final = 1000  # characters; long texts are mostly data, which is taken out before a second, cheap look
 _ROUTINE_WORDS: Final = ("function", "procedure", "routine")
 _RUN_TEXT: Final = frozenset(  # functions of PostgreSQL's own that run a text which they are given
     "query_to_xml query_to_xmlschema query_to_xml_and_xmlschema ts_stat ts_rewrite".split()
@@ -66,11 +66,8 @@ def scan(text: str) -> Effects | None:
 
 
 def _may_matter(text: str) -> bool:
-    """Return True if a text has to be read. This check is cheap; the literals of a long text are removed first."""
-    if len(text) > _LONG:
-        rest = _LITERALS.sub("''", text)
-        if not _NOT_PLAIN.search(rest):
-            text = rest
+    """Return True if a text has to be read. This check is cheap; the data of a long text is removed first."""
+    text = without_data(text, _LITERALS, _NOT_PLAIN)
     return bool(_TRIGGERS.search(text)) or may_call(text)
 
 
