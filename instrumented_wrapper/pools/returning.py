@@ -88,11 +88,11 @@ def take_back(
 
     Returns:
         False if the pool must discard the connection: a session that is refused, a reset that failed, a statement in
-        flight, a changed session where the option is ``close``.
+        flight, a changed session where the option is ``close``, a connection that is out of step.
     """
     if session.foreign and must_end(session):  # in a forked child: the session goes on in the parent
         driver.silence(connection)
-    if is_refused(session, logger) or driver.is_closed(connection):
+    if is_refused(session, logger) or driver.is_closed(connection) or session.out_of_step:
         return False
     try:
         with driver.returning(connection, time.monotonic() + RESET_TIMEOUT):

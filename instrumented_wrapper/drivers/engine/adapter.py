@@ -88,6 +88,10 @@ class DriverAdapter(Protocol):
         """Return True if an error leaves open whether the session has ended, so that `is_alive` has to find out."""
         return False
 
+    def leaves_unread(self, connection: object, error: BaseException) -> bool:
+        """Return True if a call ended with `error` before its answer was read, which the driver goes on with."""
+        return False
+
     def is_alive(self, connection: object) -> Any:
         """Read unsolicited messages or send a query; never reconnect. May wait.
 

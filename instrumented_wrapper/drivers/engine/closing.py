@@ -61,8 +61,8 @@ def closing_for_good(record: TrackedConnection) -> Iterator[None]:
 
 def _may_reset(driver: Driver, connection: object, record: TrackedConnection) -> bool:
     """Return True if a reset may run: outside a transaction, or in one by the app's own handler."""
-    if driver.is_idle(connection):
-        return True
+    if driver.is_idle(connection) or record.out_of_step:
+        return not record.out_of_step
     handled = handlers.reset_handler(record.logical) is not None and not driver.is_lost(connection)
     return handled and driver.is_in_transaction(connection)
 

@@ -42,6 +42,7 @@ from instrumented_wrapper.failover import Loss
 from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.session import Session
 
+_OUT_OF_STEP: Final = "a call on this connection was interrupted before its answer was read: close it"
 _QUESTION: Final = "SELECT 1"  # of a probe: any answer will do
 
 
@@ -118,6 +119,8 @@ class AdaptedDriver(TrackedDriver):
     def _internal(self, connection: object, call: Callable[[Record], Any]) -> Flow[Any]:
         """Do something that is ours."""
         with self._internal_call(connection) as record:
+            if record.out_of_step:  # the answer would be another statement's
+                raise self.operational_error(_OUT_OF_STEP)
             return (yield partial(call, record))
 
     def detect_pooler(self, connection: object, like: object, deadline: float) -> Flow[bool]:
@@ -127,6 +130,8 @@ class AdaptedDriver(TrackedDriver):
     def is_idle(self, connection: object) -> bool:
         adapter, record = self._adapter, _record(connection)
         if adapter.is_closed(connection) or adapter.is_lost(connection, None) or adapter.is_streaming(connection):
+            return False
+        if record.out_of_step:
             return False
         return adapter.transaction_status(connection, record) == TransactionStatus.IDLE
 
@@ -267,6 +272,8 @@ class AdaptedDriver(TrackedDriver):
             raise adapter.operational_error(f"{verb} needs an open connection")
         if record is not None and not (self.is_idle(connection) or adapter.is_lost(connection, None)):
             state, remedy = "has an open transaction", "commit or roll back"
+            if record.out_of_step:
+                raise adapter.programming_error(f"{verb} needs a connection that is in step: {_OUT_OF_STEP}")
             if (
                 adapter.is_streaming(connection)
                 or adapter.transaction_status(connection, record) == TransactionStatus.ACTIVE

@@ -249,6 +249,7 @@ class StatementFlow:
         ours = isinstance(error, FailoverError) or not isinstance(error, (*adapter.raises, OSError))
         if ours:  # or the app was interrupted: nobody knows how far it came
             self._settle(connection, record, certain=False)
+            self._look_for_step(record, connection, error)
             return RERAISE
         facts = facts_after(adapter, connection, record, call, effects, in_part=has_run_in_part(error))
         if adapter.may_have_ended(error):
@@ -263,6 +264,9 @@ class StatementFlow:
                 adapter.ended(connection, record)
             yield from self._repair(connection, record, replace(loss, since=since), generation)
             return _REPEAT if call is Request.ROLLBACK and record.chains else None  # it begins the next one, too
+        if self._look_for_step(record, connection, error):
+            self._settle(connection, record, certain=False)
+            return RERAISE
         doubtful = facts.outcome_unknown_if_lost and facts.in_transaction and self._database.commits_implicitly
         if doubtful and not adapter.is_streaming(connection):
             yield partial(adapter.is_alive, connection)  # it may have committed before it failed: this answer tells
@@ -273,6 +277,13 @@ class StatementFlow:
         loss = loss_rules.found_demoted(facts, error, in_doubt=adapter.leaves_in_doubt(error))
         yield from self._repair(connection, record, replace(loss, since=since), generation)
         return _REPEAT
+
+    def _look_for_step(self, record: Record, connection: object, error: BaseException) -> bool:
+        """Return True, and leave the connection to the driver, if an answer was not read to its end."""
+        lost_step = self._adapter.leaves_unread(connection, error) and not self._adapter.is_lost(connection, None)
+        if lost_step:
+            record.lose_step()
+        return lost_step
 
     def _failed_elsewhere(self, sent: SentCall, error: BaseException, lost: bool) -> Flow[Any]:
         """End a two-phase transaction that another session has begun; `lost`: that one was lost with it.

@@ -1,10 +1,11 @@
-"""Calls of the app that send several statements: whether some had run when one of them failed."""
+"""Calls of the app that end before all of them is done: some statements have run, or an answer is not read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, unwrap
+from types import CodeType, FrameType
 from typing import Any, Final
 
 from instrumented_wrapper.patching import around
@@ -70,3 +71,16 @@ def mark(error: BaseException) -> None:
 def has_run_in_part(error: BaseException) -> bool:
     """Return True if some statements of a failed call had run."""
     return getattr(error, _MARK, False)
+
+
+def frames_of(error: BaseException) -> Iterator[FrameType]:
+    """Yield the frames that an error has passed, the outermost first."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        yield traceback.tb_frame
+        traceback = traceback.tb_next
+
+
+def codes_of(functions: Collection[Callable[..., Any]]) -> frozenset[CodeType]:
+    """Return what the frames of functions have, also of those that others wrap."""
+    return frozenset(unwrap(function).__code__ for function in functions)

@@ -6,11 +6,13 @@ Knows nothing of the order of steps. The flags that the frequent path reads are 
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Final
 from weakref import ReferenceType, ref
 
 from instrumented_wrapper.databases import Database
@@ -25,6 +27,11 @@ from instrumented_wrapper.operations import Site, SpanTemplates
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.session import Session
 
+logger = logging.getLogger("instrumented_wrapper")
+_OUT_OF_STEP: Final = (
+    "%s: a call was interrupted before its answer was read: the driver gives that answer to a later statement, and the "
+    "wrapper sends nothing on this connection any more: close it"
+)
 _ENDING = frozenset({"on", "close"})  # what `reset_on_return` may be where no change may go on to the next user
 
 
@@ -37,7 +44,8 @@ class TrackedConnection(Session, ABC):
         arguments: how the app asked for it.
         hosts: where its server was looked for.
         mutex: held while flags and the physical connection are exchanged, which takes no time.
-        off: nothing is looked at (a forked child).
+        off: nothing is looked at (a forked child, or a connection that is out of step).
+        out_of_step: an answer was not read to its end: the driver takes the rest for answers to later statements.
         needs_slow_path: the frequent path must take the long way.
         end_unclear: more than plain statements may have to be looked at when the transaction ends. True from a
             statement that is not plain, or a change of what the frequent path reads, until that was looked at.
@@ -94,6 +102,7 @@ class TrackedConnection(Session, ABC):
         self.hosts, self.failover = hosts, False
         self.mutex: AbstractContextManager[Any] = threading.RLock()
         self.off = self.needs_slow_path = self.internal = self.foreign = self.switchable = False
+        self.out_of_step = False
         self.end_unclear = True
         self.recording, self.returning, self.returned = True, False, False
         self.loss_reported = self.resync_next = self.chosen = False
@@ -144,8 +153,10 @@ class TrackedConnection(Session, ABC):
 
     def wants_reset(self) -> bool:
         """Return True if a close or a return to a pool has something to reset. Sends nothing."""
-        if not self.options.reset_session_state_on_close or self.off or self.internal:
+        if not self.options.reset_session_state_on_close or self.foreign or self.internal:
             return False
+        if self.out_of_step:
+            return True
         self.take_reported()
         return self.changed or reset_handler(self.logical) is not None
 
@@ -193,7 +204,7 @@ class TrackedConnection(Session, ABC):
         self.templates, self.process = None, None
         self.shared = self.options.pooler == "transaction"
         self.poll, self.user_timeout, self.streams, self.socket = never, 0, 0, None
-        self.commit_server = None
+        self.commit_server, self.out_of_step = None, False
         self.resolves_commits = (
             self.options.resolve_commits and self.failover and self.can.keeps_outcomes and not self.internal
         )
@@ -258,6 +269,12 @@ class TrackedConnection(Session, ABC):
         super().refresh_changed()
         self.templates, self.end_unclear = None, True
 
+    def lose_step(self) -> None:
+        """Leave the connection to the driver, which reads wrong answers from now on. Warn once of each driver."""
+        self.out_of_step = True
+        self.refresh()
+        _warn_out_of_step(self.driver_name)
+
     def set_pending_error(self, error: FailoverError | None) -> None:
         """Do as any session does, and have the next statement look."""
         super().set_pending_error(error)
@@ -293,14 +310,20 @@ class TrackedConnection(Session, ABC):
     def may_switch(self, *, returning: bool) -> None:
         """Have a loss start no switch while a pool takes the connection back. Cheap."""
         self.returning = returning
-        self.switchable = self.failover and not (returning or self.foreign or self.closed_by_app or self.internal)
+        wanted = not (returning or self.foreign or self.closed_by_app or self.internal or self.out_of_step)
+        self.switchable = self.failover and wanted
 
     def refresh(self) -> None:
         """Compute anew the flags that the frequent path reads."""
-        self.off, self.end_unclear = self.foreign, True
+        self.off, self.end_unclear = self.foreign or self.out_of_step, True
         self.may_switch(returning=self.returning)
         self.needs_slow_path = self.off or self.resync_next or any(trouble is not None for trouble in self.troubles())
 
     def troubles(self) -> tuple[object, ...]:
         """Return what makes the frequent path take the long way, where it is not None."""
         return (self.lost, self.pending_error, self.failed, self.refusal.error)
+
+
+@functools.cache
+def _warn_out_of_step(driver_name: str) -> None:
+    logger.warning(_OUT_OF_STEP, driver_name)

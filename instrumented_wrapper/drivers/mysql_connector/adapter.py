@@ -17,6 +17,7 @@ from mysql.connector.constants import ClientFlag
 
 from instrumented_wrapper.databases import mysql
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.partial_execution import codes_of, frames_of
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.for_mysql import STALE, ForMySQL, cell_text, code_of
 from instrumented_wrapper.drivers.mysql_connector import driver_defaults, sockets
@@ -40,6 +41,12 @@ _PHYSICAL: Final = (
     *"_socket _protocol _cmysql _handshake _server_version _unread_result _have_next_result _columns_desc".split(),
     *"_columns _in_transaction _host _port _unix_socket _ssl_active _query_attrs_supported _client_flags".split(),
     sockets.NAME,
+)
+_EXCHANGES: Final = codes_of(
+    [
+        getattr(MySQLConnection, name)
+        for name in ("_send_cmd", "_send_data", "_handle_result", "_handle_binary_result", "cmd_query_iter", "get_rows")
+    ]
 )
 _SENDING: Final = ("__init__", "cmd_change_user", "cmd_ping", "cmd_reset_connection")
 # The methods that the wrapper uses itself, as they are before they are patched.
@@ -116,6 +123,10 @@ class MySQLConnector(ForMySQL):
             return True
         unnumbered = isinstance(error, self.operational_error) and code_of(error) < 0
         return unnumbered and not (self.is_closed(connection) or self.is_alive(connection))
+
+    def leaves_unread(self, connection: object, error: BaseException) -> bool:
+        """Return True for an interruption of the pure driver: in C, nothing interrupts an exchange."""
+        return not isinstance(error, self.raises) and any(frame.f_code in _EXCHANGES for frame in frames_of(error))
 
     def is_alive(self, connection: Any) -> bool:
         try:
@@ -223,8 +234,7 @@ class MySQLConnector(ForMySQL):
 
     def shut(self, connection: Any, for_good: bool) -> None:
         """Close without a word where it is lost."""
-        if for_good:
-            self.mark_closed(connection)
+        self.mark_closed(connection) if for_good else self.mark_lost(connection)
         with contextlib.suppress(Exception):  # it has ended, or it ends now
             if getattr(connection, "_cmysql", None) is not None:
                 connection._cmysql.close()

@@ -22,14 +22,13 @@ from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.engine.search import ANY, STANDBY
 from instrumented_wrapper.drivers.pg8000.arguments import in_libpq_words, place_of, redirected
 from instrumented_wrapper.drivers.pg8000.channel import LOST, PLACE, Channel, database_of, fields_of, send
-from instrumented_wrapper.drivers.pg8000.wire import GOODBYE, has_message, is_of_the_socket, read_message
+from instrumented_wrapper.drivers.pg8000.wire import GOODBYE, has_message, is_of_the_socket, leaves_unread, read_message
 from instrumented_wrapper.drivers.server_session import Rows, SettingsClient
 from instrumented_wrapper.drivers.server_session.postgresql import PostgreSQLSettings
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 
 KINDS: Final[tuple[type[Any], ...]] = (dbapi.Connection, legacy.Connection, native.Connection)
-OUT_OF_STEP: Final = "_instrumented_wrapper_out_of_step"  # in a connection's: an answer was not read to its end
 _STATUSES: Final = {
     None: TransactionStatus.IDLE,  # it has just connected
     b"I": TransactionStatus.IDLE,
@@ -40,7 +39,7 @@ _INITS: Final = {kind: kind.__init__ for kind in KINDS}
 # What belongs to the physical connection, and what a new one was given.
 _PHYSICAL: Final = (
     "autocommit _usock _sock channel_binding _backend_key_data parameter_statuses _transaction_status"
-    f" _caches _statement_nums _client_encoding {LOST} {OUT_OF_STEP} {PLACE}"
+    f" _caches _statement_nums _client_encoding {LOST} {PLACE}"
 ).split()
 _IS_STANDBY: Final = "SELECT pg_is_in_recovery()"
 
@@ -82,10 +81,6 @@ class PG8000(DriverAdapter):
         """Return True outside autocommit, where pg8000 begins a transaction; ``native`` knows only autocommit."""
         return connection.__dict__.get("autocommit") is False
 
-    def is_streaming(self, connection: Any) -> bool:
-        """Return True after an interruption, when unread data may remain; otherwise all rows are read at once."""
-        return OUT_OF_STEP in connection.__dict__
-
     def is_closed(self, connection: Any) -> bool:
         return connection._usock is None
 
@@ -95,6 +90,9 @@ class PG8000(DriverAdapter):
         if error is not None and LOST not in known and is_of_the_socket(error):
             known[LOST] = True
         return LOST in known and connection._usock is not None
+
+    def leaves_unread(self, connection: Any, error: BaseException) -> bool:
+        return leaves_unread(error)
 
     def is_alive(self, connection: Any) -> bool:
         """Read what came unasked: notifications, notices, or the server's last words."""

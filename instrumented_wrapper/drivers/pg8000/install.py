@@ -29,13 +29,11 @@ from instrumented_wrapper.drivers.pg8000 import two_phase
 from instrumented_wrapper.drivers.pg8000.adapter import (
     ADAPTER,
     KINDS,
-    OUT_OF_STEP,
 )
 from instrumented_wrapper.drivers.pg8000.arguments import arguments_of, place_of, redirected
 from instrumented_wrapper.drivers.pg8000.channel import PLACE, database_of, with_state
 from instrumented_wrapper.drivers.pg8000.prepared import closing as closing_statement
 from instrumented_wrapper.drivers.pg8000.prepared import preparing, running
-from instrumented_wrapper.drivers.pg8000.wire import leaves_unread
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.operations import Operation, Site
@@ -83,32 +81,24 @@ def _itself(connection: Any) -> Any:
 
 
 def _told(original: Method) -> Method:
-    """Add the SQLSTATE to errors of the server, and record whether a response was left unread."""
+    """Add the SQLSTATE to errors of the server."""
 
     @functools.wraps(original)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(self, *args, **kwargs)
         except BaseException as error:
-            _tell(self, error)
+            with_state(error)
             raise
 
     return call
-
-
-def _tell(owner: Any, error: BaseException) -> None:
-    """Do so for an error that `owner` raises: a connection, or what has one."""
-    with_state(error)
-    connection = owner if isinstance(owner, KINDS) else getattr(owner, "_c", None) or getattr(owner, "con", None)
-    if connection is not None and leaves_unread(error):
-        connection.__dict__[OUT_OF_STEP] = True
 
 
 class _Calls(MethodWrappers):
     """Makes the closures for pg8000; a plain statement is called without `_told`, which its failure is told of."""
 
     def _failed(self, operation: Operation | None, sent: SentCall, error: BaseException) -> Any:
-        _tell(sent.connection, error)
+        with_state(error)
         return super()._failed(operation, sent, error)
 
 
@@ -120,7 +110,7 @@ def _told_alone(original: Method) -> Method:
         try:
             return original(self)
         except BaseException as error:
-            _tell(self, error)
+            with_state(error)
             raise
 
     return end

@@ -9,6 +9,7 @@ from pg8000 import core
 from pg8000.core import CoreConnection
 from pg8000.exceptions import Error, InterfaceError
 
+from instrumented_wrapper.drivers.engine.partial_execution import frames_of
 from instrumented_wrapper.drivers.registry import poll_of
 
 _ON_THE_WIRE: Final = frozenset(
@@ -29,11 +30,7 @@ def is_of_the_socket(error: BaseException) -> bool:
         return "network error" in str(error)
     if not isinstance(error, OSError):
         return False
-    frames, traceback = set(), error.__traceback__
-    while traceback is not None:
-        frames.add(traceback.tb_frame.f_code)
-        traceback = traceback.tb_next
-    return bool(frames & _ON_THE_WIRE)
+    return any(frame.f_code in _ON_THE_WIRE for frame in frames_of(error))
 
 
 def has_message(connection: Any) -> bool:
@@ -71,9 +68,8 @@ def leaves_unread(error: BaseException) -> bool:
 
     An interruption does that, or a value that cannot be converted: pg8000 does not read on.
     """
-    within, traceback = False, error.__traceback__
-    while traceback is not None:
-        frame, traceback = traceback.tb_frame, traceback.tb_next
+    within = False
+    for frame in frames_of(error):
         within = within or frame.f_code in _EXCHANGES
         if frame.f_code is _RECEIVING:
             return bool(frame.f_locals.get("code") != core.READY_FOR_QUERY)

@@ -231,7 +231,7 @@ def test_after_an_answer_that_was_left_unread_nothing_is_asked(connect, spans) -
     connection.register_in_adapter(23, lambda text: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cursor.execute("SELECT 1")
-    with pytest.raises(dbapi.DatabaseError, match="not read"):
+    with pytest.raises(dbapi.DatabaseError, match="before its answer was read"):
         reset_session(connection)
     connection.close()
     assert not spans.named("session_state.reset")
