@@ -65,10 +65,8 @@ class StatementFlow:
         `since`: when the first loss of this call was found (monotonic seconds), if it is sent again after one.
         """
         done, record.end_unclear = effects or OF_REQUEST.get(call), True
-        record.transaction_status, left_one = (
-            self._adapter.transaction_status(connection, record),
-            record.lost is not None,
-        )
+        record.transaction_status = self._adapter.transaction_status(connection, record)
+        left_one = record.lost is not None
         if record.needs_slow_path:
             guards.raise_due(decisions.due_error(record, call, done))
         first = generation = record.generation
@@ -171,9 +169,8 @@ class StatementFlow:
 
     def _only_sets(self, noted: Sequence[Effects]) -> bool:
         """Return True if only a SET was answered that is in no transaction and begins none."""
-        if self._database.set_begins_transaction or not noted:
-            return False
-        return {step.kind for effects in noted for step in effects.steps} == {statement.SET}
+        kinds = {step.kind for effects in noted for step in effects.steps}
+        return kinds == {statement.SET} and not self._database.set_begins_transaction
 
     def _settle(self, connection: object, record: Record, certain: bool) -> None:
         self._follow(record)
@@ -249,7 +246,7 @@ class StatementFlow:
         ours = isinstance(error, FailoverError) or not isinstance(error, (*adapter.raises, OSError))
         if ours:  # or the app was interrupted: nobody knows how far it came
             self._settle(connection, record, certain=False)
-            self._look_for_step(record, connection, error)
+            guards.lost_step(adapter, connection, record, error)
             return RERAISE
         facts = facts_after(adapter, connection, record, call, effects, in_part=has_run_in_part(error))
         if adapter.may_have_ended(error):
@@ -264,7 +261,7 @@ class StatementFlow:
                 adapter.ended(connection, record)
             yield from self._repair(connection, record, replace(loss, since=since), generation)
             return _REPEAT if call is Request.ROLLBACK and record.chains else None  # it begins the next one, too
-        if self._look_for_step(record, connection, error):
+        if guards.lost_step(adapter, connection, record, error):
             self._settle(connection, record, certain=False)
             return RERAISE
         doubtful = facts.outcome_unknown_if_lost and facts.in_transaction and self._database.commits_implicitly
@@ -277,13 +274,6 @@ class StatementFlow:
         loss = loss_rules.found_demoted(facts, error, in_doubt=adapter.leaves_in_doubt(error))
         yield from self._repair(connection, record, replace(loss, since=since), generation)
         return _REPEAT
-
-    def _look_for_step(self, record: Record, connection: object, error: BaseException) -> bool:
-        """Return True, and leave the connection to the driver, if an answer was not read to its end."""
-        lost_step = self._adapter.leaves_unread(connection, error) and not self._adapter.is_lost(connection, None)
-        if lost_step:
-            record.lose_step()
-        return lost_step
 
     def _failed_elsewhere(self, sent: SentCall, error: BaseException, lost: bool) -> Flow[Any]:
         """End a two-phase transaction that another session has begun; `lost`: that one was lost with it.

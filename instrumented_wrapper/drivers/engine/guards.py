@@ -60,3 +60,11 @@ def has_ended(adapter: DriverAdapter, connection: object, record: Record) -> Flo
     is_quiet = record.transaction_status != TransactionStatus.ACTIVE and not adapter.is_streaming(connection)
     poll = record.poll if record.refusal.error is None else record.poll_for(connection)  # with failover off, too
     return is_quiet and bool(poll(0)) and not (yield partial(adapter.is_alive, connection))
+
+
+def lost_step(adapter: DriverAdapter, connection: object, record: Record, error: BaseException) -> bool:
+    """Return True, and leave the connection to the driver, if a call ended before its answer was read."""
+    found = adapter.leaves_unread(connection, error) and not adapter.is_lost(connection, None)
+    if found:
+        record.lose_step()
+    return found
