@@ -15,7 +15,7 @@ from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.telemetry.attributes import POOL_NAME as NAME
 from instrumented_wrapper.telemetry.never_raise import never_raise
 from instrumented_wrapper.telemetry.operations import SECONDS
-from instrumented_wrapper.telemetry.sdk_present import is_enabled, nobody_listens
+from instrumented_wrapper.telemetry.sdk_present import is_enabled, is_new, nobody_listens
 
 CONNECTION: Final = "db.client.connection."
 STATE: Final = CONNECTION + "state"
@@ -37,8 +37,7 @@ class PoolMetrics:
         self._timeouts = meter.create_counter(
             CONNECTION + "timeouts", "{timeout}", "Requests for a connection that timed out."
         )
-        if meter not in _observed:
-            _observed.add(meter)
+        if is_new(meter, _observed):
             _observe(meter)
 
     def listens(self) -> bool:

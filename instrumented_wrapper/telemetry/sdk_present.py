@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
+from weakref import WeakSet
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.instrumentation import utils
@@ -26,6 +27,17 @@ def nobody_listens(*sources: trace.Tracer | metrics.Meter) -> Callable[[], bool]
         return lambda: True
     (at, name), (other, other_name) = places[0], places[-1]  # one or two: without a loop, this is asked often
     return lambda: at[name] is None and other[other_name] is None
+
+
+def is_new(meter: metrics.Meter, known: WeakSet[metrics.Meter]) -> bool:
+    """Return True once for each meter. All proxies that the API hands out before a provider is set lead to one."""
+    is_known = any(_behind(one) is _behind(meter) for one in known)
+    known.add(meter)
+    return not is_known
+
+
+def _behind(meter: metrics.Meter) -> object:
+    return getattr(meter, "_real_meter", meter)
 
 
 def _enabled() -> Callable[[], bool]:

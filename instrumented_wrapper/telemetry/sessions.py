@@ -11,6 +11,7 @@ from opentelemetry.semconv.attributes.db_attributes import DB_SYSTEM_NAME
 from instrumented_wrapper.operations import Survival
 from instrumented_wrapper.telemetry.attributes import OURS
 from instrumented_wrapper.telemetry.never_raise import never_raise
+from instrumented_wrapper.telemetry.sdk_present import is_new
 
 Survey = Callable[[], Mapping[Survival, int]]
 
@@ -24,8 +25,7 @@ class SessionMetrics:
     """Counts sessions by a survey, until it is to forget it."""
 
     def __init__(self, meter: Meter) -> None:
-        if meter not in _observed:
-            _observed.add(meter)
+        if is_new(meter, _observed):
             name, text = f"{OURS}sessions", "Sessions that would survive a loss now, or the reason why not."
             meter.create_observable_up_down_counter(name, [_counts], "{session}", text)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from opentelemetry.metrics import CallbackOptions
 
@@ -174,3 +177,35 @@ def test_a_survey_of_sessions_that_fails_is_no_count_of_zero(monkeypatch):
     monkeypatch.setattr(sessions, "_surveys", [lambda: next(answers)])  # the third call raises
     collected = [[one.value for one in sessions._counts(CallbackOptions())] for _ in range(3)]
     assert collected == [[2], [0], []]
+
+
+INSTRUMENTED_AGAIN = """
+import sqlite3
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+import instrumented_wrapper as wrapper
+
+reader = InMemoryMetricReader()
+for times in range(4):
+    wrapper.instrument()
+    if times == 1:
+        metrics.set_meter_provider(MeterProvider([reader]))
+    if times < 3:
+        wrapper.uninstrument()
+connection = sqlite3.connect(":memory:")
+found = [
+    metric
+    for resource in reader.get_metrics_data().resource_metrics
+    for scope in resource.scope_metrics
+    for metric in scope.metrics
+]
+print([[point.value for point in metric.data.data_points] for metric in found if metric.name.endswith(".sessions")])
+"""
+
+
+def test_sessions_are_observed_once_whenever_the_provider_is_set():
+    done = subprocess.run(
+        [sys.executable, "-c", INSTRUMENTED_AGAIN], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[[1]]", "")

@@ -12,6 +12,7 @@ from MySQLdb.constants import CLIENT
 
 from instrumented_wrapper.databases.mysql import questions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
+from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.for_mysql import ForMySQL, cell_text
 from instrumented_wrapper.drivers.registry import wait_for
 from instrumented_wrapper.drivers.server_session import Rows
@@ -90,6 +91,13 @@ class MySQLClient(ForMySQL):
             None if record is None else record.driver_state.get("version")
         )  # a connection on its way in has none yet
         return str(known or C.get_server_info(physical(connection)))
+
+    def seems_open(self, connection: object, record: Record) -> bool:
+        """Return True if a transaction is open, by what Python keeps: the C struct may be in use by another thread."""
+        value = record.on_server.of("autocommit")[0]
+        autocommits = physical(connection).__dict__.get(_AUTOCOMMITS, False) if value is None else value == "1"
+        known = record.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+        return known or record.begun or (record.used and not autocommits)
 
     def begins(self, connection: object) -> bool:
         """Return the autocommit flag of the server's last response, negated."""

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from instrumented_wrapper import reset_session
+from instrumented_wrapper.drivers.engine.adapted_record import record_of
+from instrumented_wrapper.drivers.engine.survival import obstacle
 
 from .conftest import close
 from .server_session import ask, end, make_table, other_account, session
 
 MySQLdb = pytest.importorskip("MySQLdb")
 cursors = pytest.importorskip("MySQLdb.cursors")
+adapter = pytest.importorskip("instrumented_wrapper.drivers.mysqlclient.adapter")
 
 
 @pytest.fixture
@@ -119,3 +122,16 @@ def test_another_user_over_a_switch(connect, cluster) -> None:
     who = ask(connection, "SELECT CURRENT_USER(), DATABASE()")
     assert who == [("other@%", "other")]
     assert ask(moved(connection, cluster), "SELECT CURRENT_USER(), DATABASE()") == who
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_the_metric_of_sessions_leaves_the_struct_alone(
+    connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, autocommit: bool
+) -> None:
+    """A thread that collects metrics reads it while the app's thread may be within the library."""
+    connection = connect(autocommit=True)
+    connection.autocommit(autocommit)
+    ask(connection, "SELECT 1")
+    record = record_of(connection)
+    monkeypatch.setattr(adapter, "C", None)
+    assert obstacle(record) == ("none" if autocommit else "transaction")
