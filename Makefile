@@ -8,13 +8,13 @@ demo: .venv/demo
 	@$(BIN)/python examples/demo.py
 	@$(BIN)/python examples/tenants.py
 
-# Each test of the contract suite runs over every third driver, another third for each.
+# Each test on servers runs over every third driver, or with every third of its parameters (tests/selection.py).
 test: .venv/test
-	$(BIN)/python -m tests --drivers=third
+	$(BIN)/python -m tests --parameters=third
 
-# The same tests over the drivers that `make test` leaves out.
+# The same tests over the drivers and with the parameters that `make test` leaves out.
 test-others: .venv/test
-	$(BIN)/python -m tests --drivers=others
+	$(BIN)/python -m tests --parameters=others
 
 # Real clusters of several machines' programs, which fail over while all drivers write; those not installed are skipped.
 test-clusters: .venv/test
