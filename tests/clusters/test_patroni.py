@@ -26,8 +26,9 @@ def writers(patroni_cluster: PatroniCluster, drivers_of: Any, crew: Any) -> Way:
         hosts = sorted(patroni_cluster.nodes, key=lambda node: node is not leader)  # pg8000 connects to the first one
         through = {"failover": "on", "failover_hosts": f"{patroni_cluster.host}:{patroni_cluster.port}"}
         for driver in drivers_of("postgresql"):
-            made.both(driver, "haproxy", made.site.dsn(patroni_cluster), {**through, **options})
-            made.both(driver, "hosts", made.site.dsn(*hosts, target_session_attrs="read-write"), options)
+            limit = {} if driver.name == "pg8000" else {"connect_timeout": 3}  # pg8000's is one of each statement, too
+            made.both(driver, "haproxy", made.site.dsn(patroni_cluster, **limit), {**through, **options})
+            made.both(driver, "hosts", made.site.dsn(*hosts, target_session_attrs="read-write", **limit), options)
         return made
 
     return writers

@@ -10,7 +10,7 @@ from instrumented_wrapper.drivers.engine import probing
 from servers import Proxy, guard
 
 from .driver import DriverUnderTest
-from .rows import error_of, insert, session, told, usable
+from .rows import PATIENCE, error_of, insert, session, told, usable
 
 IS_ABOUT_SERVERS = True
 SECONDS = 20
@@ -44,6 +44,22 @@ def test_a_statement_under_way(driver: DriverUnderTest, probed, site, table, bac
         usable(driver, connection)
         driver.execute(connection, insert(table, 1))
         assert site.cluster.standby.sql(f"SELECT id FROM {table}", "app") == [("1",)]
+
+
+def test_a_call_is_taken_for_lost_once(driver: DriverUnderTest, connect, site, cluster, background, caplog) -> None:
+    """The failover that follows may last long: nothing is reported of it, and no server is probed for it."""
+    with Proxy(cluster.standby.host, cluster.standby.port) as standby:
+        connection = connect(site.dsn(cluster.primary, standby), autocommit=True, instrumented_wrapper=PROBED)
+        cluster.wait_streaming()
+        call = background(driver.execute, connection, site.slow)
+        site.wait_running()
+        with site.frozen():
+            assert guard.wait_until(lambda: "taken for lost" in caplog.text, SECONDS)
+            searched = standby.connections
+            assert guard.wait_until(lambda: standby.connections > searched + 12, PATIENCE)  # it has lasted long
+            cluster.standby.promote()
+            told(error_of(call), FailoverSuccessError, driver)
+    assert caplog.text.count("taken for lost") == 1
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ A test over clusters starts them, does something to the servers, and compares th
 told: no row is lost or doubled, none exists that was said not to, and each was written in the right session.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -108,7 +109,7 @@ class Worker:
     def borrow(self, pool: Any) -> None:
         """Take a connection from a pool for a step or two, and give it back."""
         while not self.stops:
-            connection = self.driver.take(pool)
+            connection = self._taken(pool)
             of = partial(self.outcomes.of, partial(self.driver.rollback, connection))
             try:
                 with of():
@@ -121,6 +122,16 @@ class Worker:
                     self.step(connection)
             finally:
                 self.driver.give_back(pool, connection)
+
+    def _taken(self, pool: Any) -> Any:
+        """Take a connection, again where the pool gives up: psycopg2's does while it holds its lock."""
+        driver, end = self.driver, time.monotonic() + PATIENCE
+        while True:
+            try:
+                return driver.take(pool)
+            except (driver.operational_error, driver.pool_timeout):
+                if time.monotonic() > end:
+                    raise
 
 
 class LocalWorker(Worker):

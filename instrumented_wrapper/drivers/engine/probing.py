@@ -15,7 +15,8 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from instrumented_wrapper import runners
@@ -37,11 +38,13 @@ _SHORTEST: Final = 0.05  # seconds between two looks at the calls
 _LATE: Final = 0.1  # seconds: this process itself does not get to run
 
 
-class _Seen(NamedTuple):
-    """A call that was in flight when the connections were sampled."""
+@dataclass(slots=True)
+class _Seen:
+    """A call that was in flight when the connections were sampled. A lost one is the failover's, until that ends."""
 
     mark: tuple[int, float]
     since: float
+    is_lost: bool = False
 
 
 class _Server:
@@ -155,7 +158,7 @@ class Prober:
         mark, seen = _mark(record), self._seen.get(record)
         if seen is None or seen.mark != mark:
             self._seen[record] = seen = _Seen(mark, now)
-        return now - seen.since >= record.options.probe_after
+        return not seen.is_lost and now - seen.since >= record.options.probe_after
 
     # --- the servers ---------------------------------------------------------------------------------------------
 
@@ -210,6 +213,7 @@ class Prober:
         """Shut the sockets of those that still wait: their calls fail, as those of any lost connection."""
         still = [record for record in waiting if _is_waiting(record) and self._seen[record].mark == _mark(record)]
         for record in still:
+            self._seen[record].is_lost = True
             if record.socket is not None:
                 shut_if_same(*record.socket)
         if still:
