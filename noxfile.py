@@ -35,22 +35,29 @@ class Cell:
         packages: the packages that have their oldest or newest version.
         tests: the paths of tests, besides the contract suite.
         contract: the drivers of the contract suite: files in tests/contract/drivers. Empty: it is not run.
-        beside: extras of the project that the tests need in any version.
+        beside: other packages that the tests need, in any version.
+        everything: True to install all that the project's tests need beside these.
     """
 
     packages: tuple[str, ...]
     tests: tuple[str, ...]
     contract: str = ""
     beside: tuple[str, ...] = ()
+    everything: bool = False
 
 
 def framework(*packages: str, tests: str) -> Cell:
     """Return a cell that runs tests of frameworks, which need all drivers."""
-    return Cell(packages, tuple(f"tests/drivers/{path}" for path in tests.split()), beside=("test",))
+    return Cell(packages, tuple(f"tests/drivers/{path}" for path in tests.split()), everything=True)
 
 
 CELLS = {
-    "psycopg": Cell(("psycopg", "psycopg-pool"), ("tests/drivers/psycopg",), "psycopg_sync,psycopg_async"),
+    "psycopg": Cell(
+        ("psycopg", "psycopg-pool"),
+        ("tests/drivers/psycopg",),
+        "psycopg_sync,psycopg_async",
+        beside=("psycopg2-binary", "SQLAlchemy"),
+    ),
     "psycopg2": Cell(("psycopg2-binary",), ("tests/drivers/psycopg2",), "psycopg2"),
     "asyncpg": Cell(("asyncpg",), ("tests/drivers/asyncpg",), "asyncpg"),
     "pg8000": Cell(("pg8000",), ("tests/drivers/postgresql/test_pg8000.py",), "pg8000"),
@@ -78,7 +85,7 @@ CELLS = {
             "opentelemetry-instrumentation-psycopg", "opentelemetry-instrumentation-sqlalchemy",
         ),
         ("tests/telemetry", "tests/pure"),
-        beside=("test",),
+        everything=True,
     ),
 }  # fmt: skip
 
@@ -102,9 +109,8 @@ def installed(cell: Cell, edge: str) -> Iterator[str]:
     """Yield what pip installs for a cell."""
     known = requirements()
     yield from (pinned(known[canonicalize_name(name)], edge) for name in cell.packages)
-    yield from (str(known[name]) for name in TOOLS if name not in cell.packages)
-    extras = f"[{','.join(cell.beside)}]" if cell.beside else ""
-    yield from ("--editable", f".{extras}")
+    yield from (str(known[canonicalize_name(name)]) for name in (*TOOLS, *cell.beside) if name not in cell.packages)
+    yield from ("--editable", ".[test]" if cell.everything else ".")
 
 
 def add(name: str, cell: Cell, edge: str, pythons: list[str]) -> None:
