@@ -120,8 +120,10 @@ def add(name: str, cell: Cell, edge: str, pythons: list[str]) -> None:
     def run(session: nox.Session) -> None:
         session.install("--quiet", "--upgrade", *installed(cell, edge))
         session.run("python", "-m", "pip", "list", "--format=freeze", silent=False)
-        paths = (*cell.tests, *(["tests/contract"] if cell.contract else []))
-        session.run("python", "-m", "tests", "-q", *paths, *session.posargs, env={"CONTRACT_DRIVERS": cell.contract})
+        for paths in cell.tests, ("tests/contract",) if cell.contract else ():  # two runs: of one, metrics overflow
+            if paths:
+                env = {"CONTRACT_DRIVERS": cell.contract}
+                session.run("python", "-m", "tests", "-q", *paths, *session.posargs, env=env)
 
 
 for name, cell in CELLS.items():

@@ -62,6 +62,8 @@ def _taking_back(flows: Flows, original: Method) -> Method:
         unfit: list[bool] = []
         if not close_conn and self.conn_key(conn) in self._in_use:
             end_use(flows, conn, functools.partial(unfit.append, True))
+        if unfit:  # peewee 3.17 does not forget a connection that it is asked to close
+            self._in_use.pop(self.conn_key(conn), None)
         return original(self, conn, close_conn or bool(unfit))
 
     return _close

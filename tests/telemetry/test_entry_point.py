@@ -10,11 +10,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from receiver import Receiver
+
+OLD_LAUNCHER = version("opentelemetry-instrumentation").startswith("0.55")
 
 APP = """
 import json, os, select, psycopg
@@ -105,7 +108,7 @@ def test_the_session_is_looked_after_without_any_sdk(cluster):
     assert ran.log == ""
 
 
-@pytest.mark.parametrize("disabled", ["requests,instrumented_wrapper", "*"])
+@pytest.mark.parametrize("disabled", ["requests,instrumented_wrapper", *([] if OLD_LAUNCHER else ["*"])])
 def test_disabled_like_any_other_instrumentation(cluster, disabled):
     assert run(cluster, AGENT, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=disabled).told == LEFT_ALONE
 
@@ -131,6 +134,7 @@ def test_a_bad_option_raises_where_the_app_instruments_by_hand(cluster):
     assert run(cluster, app=tried, INSTRUMENTED_WRAPPER_FAILOVER="maybe").told == "ConfigurationError"
 
 
+@pytest.mark.skipif(OLD_LAUNCHER, reason="opentelemetry-instrument 0.55 leaves child processes alone")
 def test_a_child_process_is_looked_after_too(cluster):
     parent = f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {APP!r}], text=True))"
     assert run(cluster, AGENT, app=parent).told == LOOKED_AFTER

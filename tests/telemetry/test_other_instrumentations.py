@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from importlib.metadata import version
 
 import pytest
 
@@ -96,7 +97,8 @@ def test_each_statement_is_told_of_once_and_measured_once(driver, opted_in, firs
     command = [sys.executable, "-c", APP_OF_TWO, driver, module, name, place, first]
     done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=True)
     theirs = f"opentelemetry.instrumentation.{module}"
-    measured = theirs if opted_in and "database" in opted_in else OURS
+    measures = not version("opentelemetry-instrumentation").startswith("0.55")  # which has no metrics of databases
+    measured = theirs if measures and opted_in and "database" in opted_in else OURS
     assert Counter(done.stdout.splitlines()) == {f"span {theirs}": 1, f"durations {measured} 1": 1}
 
 

@@ -245,7 +245,8 @@ def database(site: Site, request: pytest.FixtureRequest) -> Iterator[Any]:
 
     def database(chosen: str, configured: bool = False) -> Any:
         given = {name: value for name, value in site.given(chosen).items() if name not in ("dbname", "database")}
-        more = {"prefer_psycopg3": False} if site.kind == "pg" else {}
+        old = not hasattr(pytest.importorskip("peewee"), "Psycopg3Adapter")  # it knows psycopg2 only
+        more = {} if old or site.kind != "pg" else {"prefer_psycopg3": False}
         made.append((Configured if configured else kind)("app", max_connections=1, **more, **given))
         return made[-1]
 

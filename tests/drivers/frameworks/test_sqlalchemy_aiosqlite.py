@@ -24,7 +24,13 @@ asyncio_of_sqlalchemy = pytest.importorskip("sqlalchemy.ext.asyncio")
 async def engine(path: Path, chosen: str = "auto", **given: Any) -> AsyncIterator[Any]:
     ours = {"instrumented_wrapper": {"reset_on_return": chosen}}
     url = f"sqlite+aiosqlite:///{path / 'app.db'}"
-    one = {"pool_size": 1, "max_overflow": 0, "connect_args": ours, **given}
+    one = {
+        "poolclass": sqlalchemy.AsyncAdaptedQueuePool,
+        "pool_size": 1,
+        "max_overflow": 0,
+        "connect_args": ours,
+        **given,
+    }
     made = asyncio_of_sqlalchemy.create_async_engine(url, **one)
 
     @sqlalchemy.event.listens_for(made.sync_engine, "connect")

@@ -12,7 +12,7 @@ import pytest
 
 from instrumented_wrapper import SessionStateTransferHandlers, mark_pristine, reset_session, session_state, switch
 
-from .test_sqlalchemy import ask, cluster, end, engine, kind, own  # noqa: F401 - fixtures
+from .test_sqlalchemy import ask, cluster, end, engine, kind, needs_autocommit, own  # noqa: F401 - fixtures
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 
@@ -155,6 +155,7 @@ def test_what_a_connect_listener_sets_stays(kind, engine) -> None:  # noqa: F811
 @pytest.mark.parametrize("chosen", ["on", "close", "report"])
 def test_the_isolation_level_of_an_execution_option_is_no_change(kind, engine, spans, level, chosen) -> None:  # noqa: F811
     pool = engine({"reset_on_return": chosen})
+    needs_autocommit(pool)
     with pool.connect() as connection:
         before, number = connection.get_isolation_level(), ask(connection, kind.number)
     for _ in range(2):
