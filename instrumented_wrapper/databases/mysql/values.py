@@ -150,11 +150,9 @@ def _readable(data: str) -> str:
 def kind_of_number(variable: str, mariadb: bool) -> str:
     """Return the query for the type of a value that has no character set.
 
-    MySQL reports the type in JSON. MariaDB does not: a number has the coercibility of numbers (5, in newer versions 7),
-    a
-    double loses the smallest digit of a decimal, and a decimal's quotient has more digits after its point than that of
-    an
-    integer, which has ``div_precision_increment``.
+    MySQL reports the type in JSON. MariaDB does not: a number has the coercibility of numbers (5, in newer versions
+    7), a double loses the smallest digit of a decimal, and a decimal's quotient has more digits after its point than
+    that of an integer, which has ``div_precision_increment``.
     """
     if not mariadb:
         return (

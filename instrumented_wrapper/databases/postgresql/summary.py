@@ -12,8 +12,7 @@ def _is_ambiguous(piece: Piece) -> bool:
     """Return True at a backslash before a quote, from which on the meaning of the text is uncertain.
 
     Under ``standard_conforming_strings = off``, and in a string that continues one that began with E on the line
-    before,
-    the string does not end there.
+    before, the string does not end there.
     """
     return piece.kind == "string" and piece.raw[0] not in "eE" and "\\'" in piece.raw
 

@@ -61,9 +61,8 @@ def closing_at_once(
 ) -> Callable[[Method], Method]:
     """Wrap a plain method that closes: record that the app has closed. It cannot wait, so nothing is reset.
 
-    `internal`: returns True for the code of callers that close after a loss or a cancellation: functions of the driver;
-    if
-    those are compiled and have no frames, functions of ours that call the driver.
+    `internal`: returns True for the code of callers that close after a loss or a cancellation: functions of the
+    driver; if those are compiled and have no frames, functions of ours that call the driver.
     """
 
     def make(original: Method) -> Method:

@@ -145,8 +145,7 @@ def _is_away(adapter: Connecting, error: Exception) -> bool:
     """Return True if a host could not be reached.
 
     If a standby answered, a failover may be in progress; if all hosts answered, their answers are final. Client
-    libraries
-    name each host that was tried on a line of its own.
+    libraries name each host that was tried on a line of its own.
     """
     outcome = adapter.answer(error)[0]
     if outcome != "wrong_role":

@@ -230,8 +230,7 @@ class MethodWrappers(CallEffects):
         object.
 
         `begin` begins an operation, and `effects` returns the effects of the call: both get the record and the
-        arguments of the
-        method. `reads_last`: it reads diagnostics of the last statement.
+        arguments of the method. `reads_last`: it reads diagnostics of the last statement.
         """
         nobody, carry_out = self._spans.nobody, self._carried_out
 

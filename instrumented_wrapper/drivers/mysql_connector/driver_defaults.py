@@ -69,8 +69,7 @@ def keep_context(connection: Any, knows: bool) -> None:
     """Prevent the driver from sending the current span, which may be ours, where this would break statements.
 
     The driver sends the span with each statement as a query attribute. A server that `knows` none takes it for a
-    parameter,
-    and a pure connection raises LookupError if Python has no codec of the character set's name.
+    parameter, and a pure connection raises LookupError if Python has no codec of the character set's name.
     """
     if not (knows and _writes_attributes(connection)):
         connection.__dict__.setdefault(_OFF, connection.otel_context_propagation)

@@ -58,8 +58,7 @@ def before(connection: Any, record: Record, gen: object, step: str, status: Tran
     """Decide before anything is sent: raise the app's error, or return the loss if the session has ended.
 
     A session that has ended is replaced first: the switch then reports what is missing. Only a COMMIT without a
-    transaction,
-    which would replace nothing, is refused in any case.
+    transaction, which would replace nothing, is refused in any case.
     """
     ended = has_ended(connection, record, step, status)
     if status != TransactionStatus.UNKNOWN:

@@ -38,9 +38,8 @@ class SettingsClient(Protocol):
         tells.
 
         Args:
-            transaction: the outcome of the transaction, as in `FailoverError.transaction`. What was reported since the
-                last
-                `apply_reports` belongs to a transaction that is lost or that was committed.
+            transaction: the outcome of the transaction, as in `FailoverError.transaction`. What was reported since
+                the last `apply_reports` belongs to a transaction that is lost or that was committed.
         """
 
     def refused(self) -> None:

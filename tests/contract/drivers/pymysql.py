@@ -24,7 +24,7 @@ class PyMySQL(ForMySQL):
     commands_at_once = 2  # one for each; it reads the answers then
     autocommit_sent = b"AUTOCOMMIT"
     for_several: ClassVar = {"client_flag": CLIENT.MULTI_STATEMENTS}
-    lacks = ForMySQL.lacks | {"COM_CHANGE_USER"}
+    lacks = ForMySQL.lacks | {"COM_CHANGE_USER"} | ({"codes"} if pymysql.VERSION < (1, 2) else set())
 
     def open(self, **keywords: Any) -> Any:
         return pymysql.connect(**keywords)
