@@ -194,7 +194,7 @@ register(
         "psycopg2",
         _DRIVERS + "psycopg2.install",
         project="psycopg2",
-        oldest=(2, 9, 5),  # the first for Python 3.11
+        oldest=(2, 9, 2),  # the first that Python 3.11 can import
         instrumentor=(_OTEL + "psycopg2", "Psycopg2Instrumentor"),
     ),
     DriverEntry(

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from inspect import signature
 from typing import Any, ClassVar
 
 import pg8000.dbapi
+import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from instrumented_wrapper import session_state
@@ -73,6 +75,8 @@ class PG8000(Blocking):
             every = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
             keywords["instrumented_wrapper"] = {"failover_hosts": every, **options}
         if startup:
+            if "startup_params" not in signature(pg8000.dbapi.connect).parameters:
+                pytest.skip("this pg8000 has no startup parameters")
             rest["startup_params"] = startup
         return {"host": hosts[0], "port": int(ports[0]), **rest, **keywords}
 
