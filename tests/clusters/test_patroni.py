@@ -4,12 +4,13 @@ Replication is synchronous, so that a commit that was answered is on the next le
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from contract.sites import PostgreSQL
 
-from servers.patroni import PatroniCluster
+from servers.patroni import HAPROXY, PatroniCluster
 
 from .crew import Crew
 
@@ -34,6 +35,12 @@ def writers(patroni_cluster: PatroniCluster, drivers_of: Any, crew: Any) -> Way:
     return writers
 
 
+def test_the_how_to_shows_this_configuration() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/patroni.md").read_text()
+    after = HAPROXY.partition("bind")[2].splitlines()[1:]
+    assert [line for line in after if line.strip() != "{servers}" and line not in page] == []
+
+
 def test_switchover(patroni_cluster: PatroniCluster, writers: Way) -> None:
     with writers().at_work() as go_on:
         patroni_cluster.switchover()
@@ -41,7 +48,7 @@ def test_switchover(patroni_cluster: PatroniCluster, writers: Way) -> None:
 
 
 def test_crash_of_the_leader(patroni_cluster: PatroniCluster, writers: Way) -> None:
-    with writers().at_work() as go_on:
+    with writers(resolve_commits="on").at_work() as go_on:
         patroni_cluster.crash()
         go_on()
 
