@@ -176,6 +176,10 @@ class Node(Server):
     def kill(self) -> None:
         """Kill Patroni and PostgreSQL with SIGKILL, as a machine that loses its power."""
         self._patroni.kill()
+        self.kill_postgresql()
+
+    def kill_postgresql(self) -> None:
+        """Kill PostgreSQL's processes only. Patroni starts it again, as the leader that it was."""
         self.freeze()  # first, so that no more children come
         guard.send(signal.SIGKILL, *reversed(self._processes()))
         if not guard.wait_until(lambda: not self._processes(), SECONDS):
@@ -309,6 +313,11 @@ class PatroniCluster:
         leader = self.primary
         leader.kill()
         self.wait_for_another(leader)
+
+    def crash_postgresql(self) -> None:
+        """Kill the primary's PostgreSQL only, and wait until there is a primary, the same one or another."""
+        self.primary.kill_postgresql()
+        self.wait(lambda: self.leader() is not None)
 
     @contextmanager
     def frozen(self) -> Iterator[Node]:

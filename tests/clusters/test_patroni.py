@@ -14,6 +14,7 @@ from servers.patroni import HAPROXY, PatroniCluster
 
 from .crew import Crew
 
+RESTARTS = 5
 Way = Callable[..., Crew]
 
 
@@ -51,6 +52,23 @@ def test_crash_of_the_leader(patroni_cluster: PatroniCluster, writers: Way) -> N
     with writers(resolve_commits="on").at_work() as go_on:
         patroni_cluster.crash()
         go_on()
+
+
+def test_crash_of_postgresql_alone(patroni_cluster: PatroniCluster, writers: Way) -> None:
+    """Patroni starts it again on the same node: what was committed there is there."""
+    with writers(resolve_commits="on").at_work() as go_on:
+        patroni_cluster.crash_postgresql()
+        go_on()
+
+
+@pytest.mark.parametrize("resolve_commits", ["off", "on"])
+def test_haproxy_restarts(patroni_cluster: PatroniCluster, writers: Way, resolve_commits: str) -> None:
+    """Its connections are cut while the leader is well: a COMMIT on its way is carried out, or not."""
+    with writers(resolve_commits=resolve_commits).at_work() as go_on:
+        for _ in range(RESTARTS):
+            patroni_cluster.haproxy.kill()
+            patroni_cluster.haproxy.start()
+            go_on()
 
 
 def test_frozen_leader(patroni_cluster: PatroniCluster, writers: Way) -> None:

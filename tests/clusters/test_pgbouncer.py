@@ -17,6 +17,7 @@ from .crew import Crew
 
 # A server that cannot be reached is asked again after a second, not after 15.
 SETTINGS: dict[str, Any] = {"server_login_retry": 1, "query_wait_timeout": 60, "default_pool_size": 40}
+RESTARTS = 3
 # A named statement of one transaction is not in the session of the next.
 UNPREPARED: dict[str, dict[str, Any]] = {"psycopg": {"prepare_threshold": None}, "asyncpg": {"statement_cache_size": 0}}
 
@@ -57,3 +58,13 @@ def test_crash_of_the_leader(patroni_cluster: PatroniCluster, writers: Crew) -> 
     with writers.at_work() as go_on:
         patroni_cluster.crash()
         go_on()
+
+
+def test_the_pooler_restarts(poolers: dict[str, PgBouncer], writers: Crew) -> None:
+    """Its connections are cut while the leader is well: a COMMIT on its way is carried out, or not."""
+    with writers.at_work() as go_on:
+        for _ in range(RESTARTS):
+            for pooler in poolers.values():
+                pooler.close()
+                pooler.start()
+            go_on()
