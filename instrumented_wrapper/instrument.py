@@ -168,8 +168,9 @@ def _patch(entry: supported.Entry, module: Any, patches: Patches) -> str:
             text = "%s %s is not supported, %s or newer is: it is left alone"
             logger.warning(text, entry.project, version, oldest)
             return f"left alone: older than {oldest}"
-        know(import_module(entry.room).DRIVER)
         chosen = chosen if entry.has_server else replace(chosen, failover="off")
+    if module.__name__ in supported.driver_rooms():
+        know(import_module(entry.room).DRIVER)
     room = import_module(entry.room)
     if lacking := ", ".join(missing(getattr(room, "PARTS", {}))):
         logger.warning("%s lacks %s: it is left alone", entry.module, lacking)
@@ -193,7 +194,7 @@ def uninstrument() -> None:
         for patches in reversed(patched.values()):
             patches.undo()
         for name in patched:
-            if name in supported.driver_names() and (room := sys.modules.get(supported.entries()[name].room)):
+            if (room := sys.modules.get(supported.driver_rooms().get(name, ""))) is not None:
                 getattr(room, "uninstall", partial(drop_all, name))()
 
 

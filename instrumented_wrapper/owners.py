@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from instrumented_wrapper.drivers import Driver
 from instrumented_wrapper.session import Session
-from instrumented_wrapper.supported import driver_entries, driver_names, holders, thread_calls
+from instrumented_wrapper.supported import driver_names, driver_rooms, holders, thread_calls
 
 logger = logging.getLogger("instrumented_wrapper")
 _OF_CONNECTIONS: Final = ("cursor", "commit", "rollback", "close")  # PEP 249
@@ -58,8 +58,8 @@ def driver_of(connection: object) -> Driver | None:
     Raises:
         TypeError: not a connection.
     """
-    for name, entry in driver_entries().items():
-        driver = _driver_in(entry.room) if name in sys.modules else None
+    for name, room in driver_rooms().items():
+        driver = _driver_in(room) if name in sys.modules else None
         if driver is not None and driver.owns(connection):
             return driver
     if _is_like_a_connection(connection):

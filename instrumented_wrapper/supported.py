@@ -93,13 +93,13 @@ class ThreadEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class ObservedEntry:
-    """A part of a driver whose statements are recorded, but whose sessions are not looked after.
+class PartEntry:
+    """A part of a driver that has a `Driver` of its own, without failover.
 
     Attributes:
         module: the module that the app imports.
-        room: the module that patches it, with ``install(patches, options, flows)``.
-        driver: the driver that it is a part of.
+        room: the module that patches it, with ``install(patches, options, flows)`` and ``DRIVER``.
+        driver: the driver that it is a part of, which the option `drivers` names.
         holders: none.
     """
 
@@ -127,7 +127,7 @@ class LayerEntry:
     driver: str = ""
 
 
-Entry: TypeAlias = DriverEntry | PoolEntry | ThreadEntry | ObservedEntry | LayerEntry
+Entry: TypeAlias = DriverEntry | PoolEntry | ThreadEntry | PartEntry | LayerEntry
 _entries: dict[str, Entry] = {}
 
 
@@ -170,6 +170,11 @@ def entries() -> Mapping[str, Entry]:
 def driver_entries() -> dict[str, DriverEntry]:
     """Return the entries of drivers, by name."""
     return {name: entry for name, entry in _entries.items() if isinstance(entry, DriverEntry)}
+
+
+def driver_rooms() -> dict[str, str]:
+    """Return the rooms of drivers, and of parts with a driver of their own, by module."""
+    return {name: entry.room for name, entry in _entries.items() if isinstance(entry, DriverEntry | PartEntry)}
 
 
 def driver_names() -> tuple[str, ...]:
@@ -256,7 +261,7 @@ register(
         holders={"aiosqlite.core.Connection": "_connection"},
         calls="_execute",
     ),
-    ObservedEntry("mysql.connector.aio", _DRIVERS + "mysql_connector_aio", driver="mysql.connector"),
+    PartEntry("mysql.connector.aio", _DRIVERS + "mysql_connector_aio.install", driver="mysql.connector"),
     PoolEntry("psycopg_pool", _POOLS + "psycopg_pool", driver="psycopg"),
     PoolEntry("psycopg2.pool", _POOLS + "psycopg2", driver="psycopg2"),
     PoolEntry(
@@ -264,6 +269,12 @@ register(
         _POOLS + "mysql_connector",
         driver="mysql.connector",
         holders={"mysql.connector.pooling.PooledMySQLConnection": "_cnx"},
+    ),
+    PoolEntry(
+        "mysql.connector.aio.pooling",
+        _POOLS + "mysql_connector_aio",
+        driver="mysql.connector",
+        holders={"mysql.connector.aio.pooling.PooledMySQLConnection": "_cnx"},
     ),
     PoolEntry("aiomysql.pool", _POOLS + "aiomysql", driver="aiomysql"),
     PoolEntry("asyncmy.pool", _POOLS + "asyncmy", driver="asyncmy"),

@@ -23,6 +23,8 @@ _DBAPI: Final = "opentelemetry.instrumentation.dbapi"  # all of OpenTelemetry's 
 
 def is_instrumented(driver: str) -> bool:
     """Return True if another instrumentation of `driver` is active: OpenTelemetry's own, the driver's, or Datadog's."""
+    if driver not in driver_entries():  # a part of one, which nobody else instruments
+        return False
     active = never_raise(_has_instrumentor, driver) or never_raise(_traces_itself, driver)
     return bool(active or getattr(sys.modules.get(driver), "_datadog_patch", False))
 

@@ -58,7 +58,9 @@ class ForAsyncMySQL(ForMySQL):
         return self.call(connect)
 
     def close(self, connection: Any) -> None:
-        with suppress(self.error, OSError):  # bare as well: the server has gone
+        with suppress(
+            self.error, OSError, RuntimeError
+        ):  # bare as well: the server has gone; RuntimeError is of uvloop
             self.call(connection.ensure_closed)
 
     def tls(self, authority: Path, certificate: Path | None = None, key: Path | None = None) -> dict[str, Any]:

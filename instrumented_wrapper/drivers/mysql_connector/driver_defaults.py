@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from mysql.connector import __version_info__
@@ -44,22 +44,30 @@ def _choose(connection: Any, charset: str, collation: str) -> None:
         connection.set_character_set_name(name)  # of the C extension, in those versions
 
 
-def _kept(connection: Any) -> Iterator[tuple[str, str]]:
+def kept_settings(connection: Any) -> Iterator[tuple[str, str]]:
+    """Yield the settings but the character sets, which sync and async connections keep alike."""
     yield "autocommit", str(int(connection._autocommit))
     if connection._time_zone:
         yield "time_zone", connection._time_zone
     if connection._sql_mode:
         yield "sql_mode", connection._sql_mode
+
+
+def _kept(connection: Any) -> Iterator[tuple[str, str]]:
+    yield from kept_settings(connection)
     charset, collation = connection._character_set.get_info(connection._charset_id)
     yield from ((name, charset) for name in _CHARACTER_SETS)
     yield "collation_connection", collation
 
 
-def begin_anew(connection: object, record: Record) -> None:
-    """Record that the driver has begun a new session with the settings that it keeps: all others are gone."""
+def begin_anew(connection: object, record: Record, kept: Iterable[tuple[str, str]] | None = None) -> None:
+    """Record that the driver has begun a new session with the settings that it keeps: all others are gone.
+
+    `kept`: these settings, where the connection is not a sync one.
+    """
     pristine = {name: before for name, (_, before) in record.on_server.shown.items()}
     record.session_restarted(connection)
-    for name, value in _kept(connection):
+    for name, value in _kept(connection) if kept is None else kept:
         if (before := pristine.get(name)) is not None:
             record.on_server.apply_report(name, before, value)
     record.refresh_changed()
