@@ -23,6 +23,7 @@ def answer(
     return ["k", primary, status, promoted, promoted, seen, unlogged, *cells]
 
 
+ELSEWHERE = replace(PRIMARY, address=("10.9.9.9", "5432"))
 RESTARTED = replace(PRIMARY, started=9_000, recovered=None)
 CRASHED = replace(PRIMARY, started=9_000, recovered=120)
 PROMOTED = ServerFacts("7", timeline=3, started=900, recovered=120, address=("10.0.0.2", "5432"))
@@ -32,6 +33,9 @@ CASES: dict[str, tuple[list[str | None], Outcome]] = {
     "the same server": (answer("committed"), COMMITTED),
     "the same server, rolled back": (answer("aborted"), ROLLED_BACK),
     "the same server, still running": (answer("in progress"), Outcome.IN_PROGRESS),
+    "the same server, by another address": (answer("committed", ELSEWHERE), COMMITTED),
+    "the same server, by another address, rolled back": (answer("aborted", ELSEWHERE), ROLLED_BACK),
+    "the same server, by another address, still running": (answer("in progress", ELSEWHERE), Outcome.IN_PROGRESS),
     "too old": (answer(None), UNKNOWN),
     "in recovery": (answer("committed", primary="f"), UNKNOWN),
     "another system": (answer("aborted", replace(PRIMARY, identifier="8")), UNKNOWN),
@@ -56,7 +60,7 @@ CASES: dict[str, tuple[list[str | None], Outcome]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_outcome(name: str) -> None:
+def test_an_answer_proves_this_outcome(name: str) -> None:
     row, expected = CASES[name]
     assert outcome(LOST, row) is expected
 
@@ -70,11 +74,11 @@ def test_what_was_read_before(known: dict[str, Any], expected: Outcome) -> None:
     assert outcome(replace(LOST, **known), answer("committed", PROMOTED, replayed=5_001)) is expected
 
 
-def test_position_of_a_transaction_without_an_id() -> None:
+def test_a_transaction_without_an_id_has_no_position() -> None:
     assert position(["k", None, None, "700", "5000", "0", "42", "t"]) == (None, True, 42)
 
 
-def test_position() -> None:
+def test_the_position_of_a_commit_is_read_from_its_row() -> None:
     found, may_read, process = position(["k", "700", "100", "700", "5000", "16400", "42", "f"])
     assert found == replace(LOST, temporary=True, server=None)
     assert (may_read, process) == (False, 42)
