@@ -37,15 +37,15 @@ _NUMBERS: Final = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is installed and configured here.
+    """The installed packages and the configuration of this environment.
 
     Attributes:
         environ: environment variables.
         packages: versions of the installed packages, by their normalised names.
-        drivers: for each supported module its version, if it is installed, and what was done with it.
+        drivers: for each supported module its version, if it is installed, and what the wrapper did with it.
         missing_exporters: exporters that are configured and not installed, by the variable that names them.
-        detects: the system lets a socket be told when to give a vanished host up.
-        with_databases: databases are checked too, with their own hosts.
+        detects: True if the system lets the wrapper set when a socket gives a vanished host up.
+        with_databases: True if databases are checked too, with their own hosts.
     """
 
     environ: Mapping[str, str]
@@ -57,7 +57,7 @@ class Facts:
 
 
 def all_checks(facts: Facts, options: Options | None) -> Iterator[Finding]:
-    """Yield all findings; `options` is None where the configuration cannot be used."""
+    """Yield all findings; `options` is None if the configuration cannot be used."""
     yield from variables(facts.environ)
     yield from _patched(facts, options)
     yield from _other_drivers(facts.packages)
@@ -77,7 +77,7 @@ def all_checks(facts: Facts, options: Options | None) -> Iterator[Finding]:
 
 
 def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Check each variable by itself, and names that resemble one of ours."""
+    """Check each environment variable, and names that resemble one of the wrapper's."""
     known = {f"{PREFIX}{name.upper()}" for name in OPTION_NAMES}
     wrong = False
     for name, value in environ.items():
@@ -151,7 +151,7 @@ def _switched_off(options: Options) -> Iterator[Finding]:
 
 
 def _doubled(facts: Facts, options: Options) -> Iterator[Finding]:
-    """Others that make a span for each statement; `query_spans=off` leaves these to them."""
+    """Report other instrumentations that record a span for each statement; `query_spans=off` leaves these to them."""
     if options.query_spans == "off" or not options.traces:
         return
     disabled = _disabled(facts.environ)

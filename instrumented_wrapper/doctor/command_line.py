@@ -31,10 +31,10 @@ _SECONDS: Final = 10.0
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument that is not understood may be a URL: no error shows its password."""
+    """Parse arguments without a password in any error: an unknown argument may be a URL."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with 2."""
+        """Print the error and exit with code 2."""
         super().error(masked(message))
 
 
@@ -65,7 +65,7 @@ def _positive(text: str) -> float:
 
 @dataclass(slots=True)
 class _Database:
-    """What was found out about one URL."""
+    """The results for one URL."""
 
     target: Target
     driver: str = ""
@@ -116,7 +116,7 @@ def _normalised(name: str) -> str:
 
 
 def _examined(targets: Sequence[Target], options: Options | None) -> list[_Database]:
-    """Look at each database, with the drivers patched as they are in the app."""
+    """Check each database, with the drivers patched as in the app."""
     by_us = options is not None and options.enabled and not report().active
     if by_us and targets:
         instrument()
@@ -148,7 +148,7 @@ def _examine(found: _Database, options: Options) -> _Database:
 
 
 def _known(at: Target, options: Options) -> Sequence[Address | None]:
-    """Return the hosts of a URL and of the options; one without a port has that of the URL."""
+    """Return the hosts of a URL and of the options; a host without a port has the port of the URL."""
     common = at.hosts[0][1] if at.hosts else None
     return list(dict.fromkeys((host, port or common) for host, port in (*at.hosts, *options.failover_hosts))) or [None]
 
@@ -204,7 +204,7 @@ def _host(host: hosts.Host) -> dict[str, Any]:
 
 
 def _setting(setting: Setting, tried: rehearsal.Rehearsal | None) -> dict[str, Any]:
-    """Show one setting; a value whose name has a dot is the app's own, and hidden as telemetry hides it."""
+    """Show one setting. A name with a dot belongs to the app: its value is hidden, as in telemetry."""
     carried = setting.name not in tried.changed if tried and tried.tried and not tried.error else None
     hidden: Mapping[str, str] = {"value": "<hidden>", "default": "<hidden>"} if "." in setting.name else {}
     return {**asdict(setting), **hidden, "carried": carried}

@@ -1,4 +1,4 @@
-"""Connect to one database of a URL with an installed driver, and ask it. Knows no question."""
+"""Connect to one database of a URL with an installed driver, and run statements. Has no statements of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def available(target: Target) -> str:
 
 
 def connect(target: Target, module: str, hosts: Sequence[Address], given: Mapping[str, Any]) -> Any:
-    """Return a connection to one of `hosts`, or to where the driver connects by itself if there are none.
+    """Return a connection to one of `hosts`, or to the default host of the driver if there are none.
 
     Raises:
         Exception: the driver's, also for arguments that it does not know.
@@ -72,7 +72,7 @@ def _of_hosts(database: str, hosts: Sequence[Address]) -> dict[str, Any]:
 
 
 def ask(connection: Any, *texts: str) -> list[Any]:
-    """Run statements in a transaction of their own; return the rows of each, none for those that return none.
+    """Run statements in a transaction of their own; return the rows of each, an empty list if it returns none.
 
     Raises:
         Exception: the driver's.

@@ -1,4 +1,4 @@
-"""Look at a database of SQLite: whether the file can be opened and written, and what is not at its default."""
+"""Check a database of SQLite: whether its file can be opened and written, and which PRAGMAs are changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MEMORY: Final = ":memory:"
 
 
 def look_at(at: Target, module: str) -> tuple[Host, list[Setting]]:
-    """Open one file, which is not created; return how it answers and its PRAGMAs that are not at their default."""
+    """Open one file without creating it; return the result and the PRAGMAs that are not at their default."""
     found = Host(at.path or _MEMORY, None)
     try:
         version, values = _asked(at, module)
@@ -43,7 +43,7 @@ def _asked(at: Target, module: str) -> tuple[str, dict[str, Any]]:
 
 
 def _is_writable(connection: object) -> bool:
-    """Return True if the file accepts writes; what is written is rolled back, and a lock is not waited for."""
+    """Return True if the file accepts writes. The write is rolled back; a lock is not waited for."""
     [[(number,)]] = ask(connection, "PRAGMA user_version")
     try:
         ask(connection, "PRAGMA busy_timeout = 0", "BEGIN", f"PRAGMA user_version = {number}", "ROLLBACK")

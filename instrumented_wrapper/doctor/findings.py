@@ -1,4 +1,4 @@
-"""What the doctor found, as data: one finding for each check, and the exit code that they add up to. Pure."""
+"""Findings of the doctor as data, one for each check, and their exit code. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Finding:
         level: ``ok``, ``warning`` or ``broken``.
         check: the name of the check, for programs.
         about: what was checked: a variable, a package, a database, a host.
-        message: what was found and what to do.
+        message: the result and what to do.
     """
 
     level: Level
@@ -28,5 +28,5 @@ class Finding:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Return 0 where all is well, 1 for warnings, 2 where something is broken."""
+    """Return 0 if all checks pass, 1 if there are warnings, 2 if something is broken."""
     return max((LEVELS.index(finding.level) for finding in findings), default=0)

@@ -1,4 +1,4 @@
-"""Ask each host of a database by itself: whether it answers, what it is, how long that takes, who is in between."""
+"""Check each host of a database: whether it answers, its role, its round-trip time, and a pooler before it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LONGEST: Final = 2.0  # seconds that the doctor looks for what a pooler does
 
 @dataclass(slots=True)
 class Host:
-    """One host, and what it answered.
+    """One host and its answer.
 
     Attributes:
-        role: ``writer``, ``standby`` or ``read-only``; empty where it did not answer.
+        role: ``writer``, ``standby`` or ``read-only``; empty if it did not answer.
         round_trip: in milliseconds.
         pooler: ``none``, ``session``, ``transaction`` (or what lends sessions more often), ``unknown``.
         error: why it did not answer, without a password.
@@ -85,7 +85,7 @@ def _ask(found: Host, target: Target, connection: Any) -> None:
 
 
 def _pooler(connection: object) -> str:
-    """Return what a pooler does with a session, as the wrapper finds it out."""
+    """Return the mode of a pooler, detected as the wrapper does it."""
     if (known := tracked(connection)) is None:
         return "unknown"
     driver, record = known

@@ -29,7 +29,7 @@ _MOST: Final = 20  # log lines that one process reports
 
 
 class _Kept(logging.Handler):
-    """Keeps the warnings and errors of a few loggers; what another instrumentation lacks is a warning here."""
+    """Collect warnings and errors of some loggers. An error of another instrumentation is a warning here."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -43,7 +43,7 @@ class _Kept(logging.Handler):
 
 
 class _Noted(dict[str, str]):
-    """What was done with each module, which writes a report whenever that is more."""
+    """What the wrapper did with each module; writes a report after each addition."""
 
     def __init__(self, done: Mapping[str, str], write: Callable[[], None]) -> None:
         super().__init__(done)

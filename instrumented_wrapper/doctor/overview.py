@@ -21,7 +21,7 @@ _BY_PROTOCOL: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_h
 
 
 def main() -> int:
-    """Print the report; 1 where the configuration cannot be used."""
+    """Print the report; return 1 if the configuration cannot be used, else 0."""
     print(f"instrumented-wrapper {__version__}, Python {sys.version.split()[0]}")
     try:
         options = from_environment(os.environ)
@@ -46,7 +46,7 @@ def _drivers(options: Options) -> Iterator[str]:
 
 
 def tried() -> dict[str, tuple[str | None, str]]:
-    """Return the version of each supported driver and pool, and what was done with it when it was imported.
+    """Import each supported driver and pool; return its version and what the wrapper did with it.
 
     Raises:
         ConfigurationError: the configuration cannot be used.
@@ -58,7 +58,7 @@ def tried() -> dict[str, tuple[str | None, str]]:
 
 
 def _patched(modules: list[str]) -> Mapping[str, str]:
-    """Import the drivers and return what was done with each; under ``opentelemetry-instrument`` it is done already."""
+    """Import the drivers; return what the wrapper did with each, here or earlier under ``opentelemetry-instrument``."""
     by_us = not report().active
     if by_us:
         instrument()
@@ -70,7 +70,7 @@ def _patched(modules: list[str]) -> Mapping[str, str]:
 
 
 def _imported(module: str) -> str:
-    """Import a module; return why that is not possible."""
+    """Import a module; return the reason if that fails."""
     try:
         import_module(module)
     except Exception as error:  # noqa: BLE001 - one whose C library is missing, or another one, say
@@ -79,7 +79,7 @@ def _imported(module: str) -> str:
 
 
 def _version_of(module: str, packages: Mapping[str, list[str]]) -> str | None:
-    """Return the version of the package that a module is from, which may have another name."""
+    """Return the version of the package of a module; the two may have different names."""
     package = module.partition(".")[0]
     if package in sys.stdlib_module_names:
         return sys.version.split()[0]
@@ -139,7 +139,7 @@ def _otel() -> Iterator[str]:
 
 
 def _verdict() -> str:
-    """Tell what OpenTelemetry's launcher would do with us; it loads nothing where it does not find an exporter."""
+    """Return what OpenTelemetry's launcher would do with the package. It loads nothing if an exporter is missing."""
     if package_version("opentelemetry_distro") is None and package_version("opentelemetry_sdk") is None:
         return "patched (no SDK: spans and metrics go nowhere)"
     disabled = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}

@@ -34,11 +34,11 @@ _BETWEEN: Final = 0.1  # seconds between two looks at it
 
 @dataclass(slots=True)
 class Program:
-    """What was run.
+    """A program that the doctor ran.
 
     Attributes:
         name: of the program, without its arguments, which may have a password.
-        exit_code: None where it was stopped when its time was up.
+        exit_code: None if the doctor stopped it when the time limit passed.
         processes: the report of each of its Python processes.
     """
 
@@ -48,7 +48,7 @@ class Program:
 
 
 def run(command: Sequence[str], seconds: float, by_itself: bool) -> Program:
-    """Run a command, for at most so many seconds; what it prints goes to our stderr.
+    """Run a command for a limited number of seconds; its output goes to stderr.
 
     Raises:
         UsageError: the command cannot be run.
@@ -69,7 +69,7 @@ def run(command: Sequence[str], seconds: float, by_itself: bool) -> Program:
 
 
 def _ended(command: list[str], environ: Mapping[str, str], reports: Path, seconds: float) -> int | None:
-    """Wait for the end of a program, and stop it with its children when the time is up."""
+    """Wait for the end of a program; stop it and its children when the time limit passes."""
     with subprocess.Popen(command, env=environ, stdout=sys.stderr, start_new_session=True) as process:
         try:
             return _waited(process, reports, seconds)
@@ -78,7 +78,7 @@ def _ended(command: list[str], environ: Mapping[str, str], reports: Path, second
 
 
 def _waited(process: subprocess.Popen[bytes], reports: Path, seconds: float) -> int | None:
-    """Return the exit code; None where the time is up, which begins with the first report."""
+    """Return the exit code, or None if the time limit passed; the time starts at the first report."""
     until, has_begun = time.monotonic() + max(seconds, _START), False
     while time.monotonic() < until:
         with suppress(subprocess.TimeoutExpired):
@@ -89,7 +89,7 @@ def _waited(process: subprocess.Popen[bytes], reports: Path, seconds: float) -> 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask first: a program that is interrupted reports what it had; one that is killed does not."""
+    """Interrupt, then kill: an interrupted program still writes its report, a killed one does not."""
     if process.returncode is None:
         _interrupt(process)
     with suppress(ProcessLookupError):  # what it has started, and left
@@ -106,7 +106,7 @@ def _interrupt(process: subprocess.Popen[bytes]) -> None:
 
 
 def judged(program: Program) -> Iterator[Finding]:
-    """Judge what ran."""
+    """Return the findings about a program."""
     if program.exit_code:
         yield Finding("broken", "program", program.name, f"ended with exit code {program.exit_code}")
     if not program.processes:

@@ -1,4 +1,4 @@
-"""What the doctor asks a database, and how the answers are read. Pure: texts out, rows in; nothing is changed there.
+"""Statements of the doctor for each database, and how to read their answers. Pure; the statements change nothing.
 
 The default of a setting is PostgreSQL's built-in one, MySQL's and MariaDB's global value, or that of an empty database
 of SQLite in memory.

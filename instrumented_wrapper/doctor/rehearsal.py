@@ -23,19 +23,19 @@ _SECONDS: Final = 10
 
 @dataclass(slots=True)
 class Rehearsal:
-    """What a switch did to a session.
+    """The effect of a switch on a session.
 
     Attributes:
-        tracked: the wrapper looks after such a connection.
-        failover: whether a loss leads to a switch on such a connection.
-        switched_off: the option `failover` is off.
-        tried: a switch was tried.
-        settings: those of the session that were not at their default before the switch.
+        tracked: True if the wrapper tracks such a connection.
+        failover: True if a loss of such a connection starts a switch.
+        switched_off: True if the option `failover` is off.
+        tried: True if the doctor tried a switch.
+        settings: settings of the session that were not at their default before the switch.
         transfer: the option `transfer_session_state_on_switch`.
-        changed: names of those that had another value after it.
-        carried: what the doctor had set was there after the switch.
+        changed: names of the settings that had another value after the switch.
+        carried: True if the new session had the setting of the doctor.
         error: why the switch failed, without a password.
-        options: those that the environment gives to the connection, as texts.
+        options: options of the connection that the environment sets, as texts.
     """
 
     tracked: bool = False
@@ -51,7 +51,7 @@ class Rehearsal:
 
 
 def rehearse(target: Target, module: str, hosts: Sequence[Host], patched: bool) -> Rehearsal:
-    """Connect as the app would, to a host that answers, and switch; through a pooler nothing is set."""
+    """Connect as the app would, to a host that answers, and switch. Through a pooler, set nothing."""
     found = Rehearsal()
     answering = sorted((host for host in hosts if not host.error), key=lambda host: host.role != "writer")
     try:
@@ -66,7 +66,7 @@ def rehearse(target: Target, module: str, hosts: Sequence[Host], patched: bool) 
 
 
 def _addresses(answering: Sequence[Host], hosts: Sequence[Host]) -> list[Address]:
-    """Return all hosts, those first that answer."""
+    """Return all hosts; those that answer come first."""
     ordered = [*answering, *(host for host in hosts if host.error)]
     return [(host.host, host.port) for host in ordered if host.host]
 
@@ -103,7 +103,7 @@ def _try(found: Rehearsal, target: Target, connection: object, shared: bool) -> 
 
 
 def judged(target: Target, module: str, found: Rehearsal, hosts: Sequence[Host]) -> Iterator[Finding]:
-    """Judge whether a failover happens on such a connection, and carries its state."""
+    """Return the findings: whether a failover happens on such a connection, and carries its state."""
     if not found.tracked and not found.error:
         yield Finding("warning", "failover", target.shown, f"there is none: {module} is not patched")
         return

@@ -1,4 +1,4 @@
-"""Database URLs as the doctor takes them, and how to show one without its password. Pure.
+"""Read database URLs for the doctor, and show them without their password. Pure.
 
 ``scheme[+driver]://user:password@host:port,host:port/database?name=value``, as libpq and SQLAlchemy read them.
 """
@@ -44,7 +44,7 @@ _ACCEPTED: Final = ", ".join(f"{scheme}://" for scheme in _DATABASES)
 
 
 class UsageError(ValueError):
-    """A command line that cannot be used; its text never has a password."""
+    """The command line cannot be used. The text of the error never has a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Target:
         database: ``postgresql``, ``mysql`` or ``sqlite``.
         named: the driver that the scheme names, as a module; empty if it names none.
         drivers: modules to connect with, the best first.
-        hosts: in their order; empty where the client library finds one by itself.
+        hosts: in the order of the URL; empty if the client library finds one by itself.
         user, password, path, query: the other parts, decoded.
     """
 
@@ -79,7 +79,7 @@ class Target:
 
 
 def masked(text: str) -> str:
-    """Return a text without what looks like the password of a URL or of a connection string."""
+    """Return a text without anything that looks like the password of a URL or of a connection string."""
     return _IN_TEXT.sub("***", text)
 
 
@@ -87,7 +87,7 @@ def target(url: str) -> Target:
     """Read one URL.
 
     Raises:
-        UsageError: it is none, or its scheme or a host cannot be used.
+        UsageError: the text is not a URL, or its scheme or a host cannot be used.
     """
     found = _URL.fullmatch(url.strip())
     if found is None:

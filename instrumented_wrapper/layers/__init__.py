@@ -1,1 +1,1 @@
-"""One room per package that lies over any driver and replaces the driver's connections itself."""
+"""Packages that lie over any driver and replace its connections themselves, one room each."""

@@ -49,7 +49,7 @@ _PARTS: Final[dict[Any, list[str]]] = {
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch its plugin service; return a word on what was done, for the user."""
+    """Patch the plugin service; return a note for the user."""
     for name in ("connect", "force_connect"):
         patches.close_over(PluginManager, name, around(opened))
     if lacking := ", ".join(missing(_PARTS)):
@@ -66,17 +66,17 @@ def install(patches: Patches, options: Options, flows: Flows) -> str:
 
 
 def opened(*args: object, **kwargs: object) -> AbstractContextManager[None]:
-    """Return what is entered while the driver opens a connection."""
+    """Return the context in which the driver opens a connection."""
     return opening()
 
 
 def asked(service: Any, connection: object = None, *args: object, **kwargs: object) -> AbstractContextManager[None]:
-    """Return what is entered while a plugin service asks a connection, its current one by default."""
+    """Return the context in which a plugin service queries a connection, its current one by default."""
     return asking(service.current_connection if connection is None else connection)
 
 
 def logical_of(options: Options, flows: Flows, handlers: Any, service: Any) -> LogicalConnection:
-    """Return what is kept for a plugin service, which belongs to one connection of the app."""
+    """Return the logical connection of a plugin service; each service belongs to one connection of the app."""
     known = known_logical(service)
     if known is None:
         given = dict(service.props)
@@ -95,7 +95,7 @@ def logical_of(options: Options, flows: Flows, handlers: Any, service: Any) -> L
 
 
 def _called_with(state: ref[Any], func: Callable[..., Any] | None) -> Handler | None:
-    """Have a handler that was set on the driver's own class get the driver's own session state."""
+    """Call a handler of the driver's own class with the driver's own session state."""
     if func is None:
         return None
     return lambda session_state, connection: func(getattr(state(), "_session_state", None), connection)
@@ -122,7 +122,7 @@ def plugins_of(service: Any) -> list[Any]:
 
 
 def known_logical(service: Any) -> LogicalConnection | None:
-    """Return what is kept for a plugin service; None if nothing is: its connection was made uninstrumented."""
+    """Return the logical connection of a plugin service, or None if its connection was made while uninstrumented."""
     known: LogicalConnection | None = vars(service).get(_KEY)
     return known
 

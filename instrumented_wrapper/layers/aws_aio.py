@@ -55,7 +55,7 @@ _PARTS: Final[dict[Any, list[str]]] = {
 
 
 def install(patches: Patches, options: Options, flows: Flows) -> str:
-    """Patch its plugin service; return a word on what was done, for the user."""
+    """Patch the plugin service; return a note for the user."""
     for kind in (AsyncDriverDialect, AsyncPsycopgDriverDialect, AsyncAiomysqlDriverDialect):
         if "execute_connect" in vars(kind):
             patches.close_over(kind, "execute_connect", around(opened))  # the monitors connect past the manager

@@ -40,14 +40,14 @@ _QUIET: Final[Mapping[str, Any]] = MappingProxyType(
 
 @contextmanager
 def opening() -> Iterator[None]:
-    """While inside, the package opens connections."""
+    """Mark the connections that the package opens inside this context."""
     with imposing(_QUIET), opened_by_package():
         yield
 
 
 @contextmanager
 def asking(connection: object) -> Iterator[None]:
-    """While inside, the package sends statements of its own on a connection."""
+    """Mark the statements that the package itself sends inside this context."""
     found = None if connection is None else tracked(unwrapped(connection))
     if found is None:
         yield
@@ -65,8 +65,8 @@ class LogicalConnection:
     """`handlers.Logical`, for one connection of the app.
 
     Attributes:
-        arriving: the package replaces the connection now, and the session is carried over already.
-        repairs_losses: the package replaces a connection that is lost.
+        arriving: True while the package replaces the connection and the session is carried over already.
+        repairs_losses: True if the package replaces a lost connection.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class LogicalConnection:
         transfer_handler: Callable[[], Handler | None],
         repairs_losses: bool = False,
     ) -> None:
-        """Know nothing of its connections yet.
+        """Create it before its first connection is known.
 
         Args:
             options: of the app's connection.
             flows: the lifecycle's.
             reset_handler: returns the package's own reset function.
             transfer_handler: returns the package's own transfer function.
-            repairs_losses: the package replaces a connection that is lost.
+            repairs_losses: True if the package replaces a lost connection.
         """
         self._options, self._flows = replace(options, failover="off"), flows
         self.reset_handler, self.transfer_handler = reset_handler, transfer_handler
@@ -98,17 +98,17 @@ class LogicalConnection:
         return session is self._current()
 
     def keep(self, session: Session) -> None:
-        """Keep what a session has, which is about to be reset: its connection may be replaced after that."""
+        """Save the state of a session before its reset: its connection may be replaced after that."""
         if self.is_current(session):
             self._kept = session.twin()
 
     def lose(self, driver: Driver, connection: object, session: Session, loss: Loss) -> None:
-        """Keep what is known of a loss until the package has replaced the connection, or gives up."""
+        """Save a loss until the package has replaced the connection, or gives up."""
         if self.is_current(session):
             self._lost = self._flows.lost_session(session, loss)
 
     def give_up(self, connection: object) -> None:
-        """Report a loss that was not repaired: the app gets an error now."""
+        """Report a loss that the package did not repair: the app gets an error."""
         if self._lost is None or (found := tracked(unwrapped(connection))) is None:
             return
         lost, self._lost = self._lost, None
@@ -116,7 +116,7 @@ class LogicalConnection:
         self._flows.observe_unrepaired(driver, unwrapped(connection), record, lost)
 
     def arrive(self, old: object, new: object) -> Flow[None]:
-        """Have a connection become the app's: carry the session of the old one to it; None: it is the first one."""
+        """Make a connection the app's, and carry over the session of the old one; None if it is the first one."""
         self.arriving = False
         found = tracked(unwrapped(new))
         if found is None or old is new:
@@ -136,7 +136,7 @@ class LogicalConnection:
         record.refresh()
 
     def _refuse(self, driver: Driver, connection: Any, record: TrackedConnection, is_new: bool) -> None:
-        """Keep the app from a connection that is half configured: a new one is closed, as not every plugin does."""
+        """Refuse a connection that is half configured. A new one is closed here, because not every plugin does so."""
         self._lost = self._kept = None
         record.options = replace(record.options, reset_session_state_on_close=False)
         if is_new:
@@ -144,7 +144,7 @@ class LogicalConnection:
             driver.end(connection)
 
     def reset_before_close(self, connection: Any) -> Flow[None]:
-        """Reset the session where the driver's own ``close`` cannot wait, and so does not."""
+        """Reset the session here, because the driver's own ``close`` cannot wait."""
         connection = unwrapped(connection)
         if iscoroutinefunction(type(connection).close) or (found := tracked(connection)) is None:
             return

@@ -1,4 +1,4 @@
-"""Python imports this at its start in the programs that the doctor runs."""
+"""Start the doctor's reports: Python imports this module when a program starts that the doctor runs."""
 
 from instrumented_wrapper.doctor.inside import begin
 
