@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [--drivers] [--against TREE]``: start servers, compare, print a table.
+"""``python -m benchmarks [--quick] [--drivers] [--loop] [--against TREE]``: start servers, compare, print a table.
 
 For people: it is no gate.
 """
@@ -21,6 +21,7 @@ from benchmarks.carrying import carrying_rows
 from benchmarks.cases import CASES
 from benchmarks.failing import failover_rows
 from benchmarks.importing import import_rows
+from benchmarks.loops import loop_rows
 from benchmarks.pairs import Comparison, compare, compare_trees, one_core
 from benchmarks.peers import peer_lines
 from benchmarks.sides import BARE, SESSION_SDK
@@ -100,6 +101,11 @@ def measure_drivers(amount: Amount) -> Iterator[Row | str]:
         yield from _of_drivers(cluster, amount)
 
 
+def measure_loops(amount: Amount) -> Iterator[Row | str]:
+    """Yield the lines of the event loop alone."""
+    yield from loop_rows(amount.failovers)
+
+
 def measure_trees(amount: Amount, tree: Path) -> Iterator[Row | str]:
     """Yield a line for each operation of each driver: another work tree, and this one."""
     with one_core(), Cluster() as cluster, drivers.comparisons(cluster) as rows:
@@ -116,16 +122,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look, in half a minute")
     parser.add_argument("--drivers", action="store_true", help="only the rows of the drivers besides psycopg")
+    parser.add_argument("--loop", action="store_true", help="only how long failovers block an event loop")
     parser.add_argument("--against", type=Path, metavar="TREE", help="a work tree of another commit, instead of bare")
     asked = parser.parse_args()
     amount = QUICK if asked.quick else FULL
     measured = measure_trees(amount, asked.against) if asked.against else None
+    chosen = measure_loops if asked.loop else measure_drivers if asked.drivers else measure
     started = time.monotonic()
     implementation = f"psycopg {psycopg.__version__} ({psycopg.pq.__impl__})"
     print(f"{implementation}, Python {platform.python_version()}, {os.cpu_count()} cores; CPU time, except wall")
     print("medians of interleaved rounds; added: between the lower quartiles, as other work on the machine only adds")
     print(line(*(HEADINGS if measured is None else BETWEEN_TREES)), flush=True)
-    for row in measured or (measure_drivers if asked.drivers else measure)(amount):
+    for row in measured or chosen(amount):
         print(row, flush=True)
     print(f"{len(CASES)} cases in {time.monotonic() - started:.0f} s")
 

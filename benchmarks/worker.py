@@ -15,12 +15,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from benchmarks import cases, herd, losses, returns, statements
+from benchmarks import cases, heartbeats, herd, losses, returns, statements
 from benchmarks.sides import prepare
 
 __all__ = ["Worker"]
 
-CASES: Final = {"herd": herd.herd, **losses.LOSSES, **cases.CASES, **statements.CASES, **returns.CASES}
+CASES: Final = {
+    "herd": herd.herd,
+    **losses.LOSSES,
+    **heartbeats.CASES,
+    **cases.CASES,
+    **statements.CASES,
+    **returns.CASES,
+}
 _SPAWN: Final = get_context("spawn")  # nothing inherited: each side imports for itself
 
 
