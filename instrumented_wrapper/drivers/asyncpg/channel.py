@@ -16,6 +16,7 @@ from asyncpg import exceptions
 from asyncpg.protocol import NO_TIMEOUT, Protocol, Record
 
 from instrumented_wrapper.databases.postgresql import questions
+from instrumented_wrapper.databases.postgresql.state import LISTEN
 from instrumented_wrapper.drivers import Assigned
 from instrumented_wrapper.drivers.engine.adapted_record import Record as Session
 from instrumented_wrapper.drivers.server_session import Rows, Values
@@ -217,8 +218,14 @@ class AsyncTalking(PostgreSQLSettings):
 
     def assign(self, assignments: Sequence[Assignment], clears: Sequence[str], back: bool) -> Any:
         """Clear state and give settings, in one round trip."""
-        given: Generator[Any, Any, Assigned | None] = assign_settings(self._asyncpg, assignments, clears, back)
-        return _driven(given)
+        return self._assign(_driven(assign_settings(self._asyncpg, assignments, clears, back)))
+
+    async def _assign(self, assigned: Awaitable[Assigned | None]) -> Assigned | None:
+        done = await assigned
+        connection: Any = self._asyncpg.record.connection()
+        if done is not None and LISTEN in done.done and connection is not None:
+            connection._listeners.clear()  # as asyncpg's own reset does
+        return done
 
     def resync(self) -> Any:
         """Query everything uncertain and update the session."""

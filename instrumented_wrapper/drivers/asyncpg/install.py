@@ -34,10 +34,10 @@ from instrumented_wrapper.drivers.asyncpg.adapter import (
 from instrumented_wrapper.drivers.asyncpg.blocks import COMMIT, ROLLBACK, blocks
 from instrumented_wrapper.drivers.asyncpg.calls import AsyncPGCalls, streaming
 from instrumented_wrapper.drivers.asyncpg.endings import ends
+from instrumented_wrapper.drivers.asyncpg.listeners import ListeningRecord, listening
 from instrumented_wrapper.drivers.asyncpg.prepared import preparing, statements
 from instrumented_wrapper.drivers.engine.adapted_record import Arguments, record_of
 from instrumented_wrapper.drivers.engine.async_driver import AsyncDriver
-from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.connect_search import Request as ConnectRequest
 from instrumented_wrapper.drivers.engine.connect_search import connected_async
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
@@ -186,7 +186,7 @@ def _listening(calls: AsyncPGCalls, spans: QuerySpans, command: str, original: M
         others = {*record.connection()._listeners.get(channel, ())} - {_Callback.from_callable(callback)}
         return None if others else spans.part(words, record)
 
-    return calls.call(original, Request.STATEMENT, begin)
+    return calls.call(listening(original), Request.STATEMENT, begin)
 
 
 def _taking_keywords(original: Method) -> Method:
@@ -236,7 +236,7 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
         finally:
             _hosts.reset(token)
         given = Arguments((), {name: value for name, value in kwargs.items() if name != "connection_class"})
-        record = AsyncRecord(ADAPTER, connection, checked, given)
+        record = ListeningRecord(ADAPTER, connection, checked, given)
         record.driver_state["port"] = address_of(connection._addr)[1]
         await record.attach_async(connection, tuple(address_of(one) for one in hosts or [connection._addr]))
         record.keep_reported()

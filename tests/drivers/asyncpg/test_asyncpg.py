@@ -13,11 +13,12 @@ import pytest
 
 asyncpg = pytest.importorskip("asyncpg")
 
-from instrumented_wrapper import (  # noqa: E402
+from instrumented_wrapper import (  # noqa: E402, reset_session_async
     FailoverFailedError,
     FailoverSuccessError,
     SessionStateTransferHandlers,
     TransactionResolutionUnknownError,
+    reset_session_async,
     session_state,
     switch_async,
 )
@@ -172,6 +173,40 @@ async def test_listeners_hear_what_comes_after_a_switch(app: App, spans) -> None
     await app.end(connection)
     assert await connection.fetch("SELECT pg_listening_channels()") == [('of "app"',)]
     assert [span.name for span in spans.all()].count("LISTEN") == 2
+    await connection.close()
+
+
+@pytest.mark.parametrize("scope", ["settings", "session"])
+async def test_a_reset_of_the_session_ends_listeners(app: App, spans, scope: str) -> None:
+    connection = await app.connect(options={"reset_scope": scope})
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    def listener(*given: Any) -> None:
+        heard.put_nowait(given[-1])
+
+    await connection.add_listener("news", listener)
+    assert await reset_session_async(connection)
+    ends = scope == "session"
+    assert await connection.fetch("SELECT pg_listening_channels()") == ([] if ends else [("news",)])
+    assert bool(connection._listeners) is not ends
+    assert len(spans.named("session_state.reset")) == ends
+    await connection.add_listener("news", listener)  # anew, where asyncpg knows that it has to listen
+    await connection.fetchval("SELECT pg_notify('news', 'after')")
+    assert await asyncio.wait_for(heard.get(), 30) == "after"
+    await connection.remove_listener("news", listener)
+    spans.clear()
+    await connection.close()
+    assert not spans.named("session_state.reset")
+
+
+async def test_an_end_of_all_channels_takes_listeners_along(app: App) -> None:
+    """A LISTEN by SQL has the reset send UNLISTEN *: asyncpg would never listen to its own channels again."""
+    connection = await app.connect(options={"reset_scope": "session"})
+    await connection.execute("LISTEN others")
+    await connection.add_listener("news", print)
+    assert await reset_session_async(connection)
+    await connection.add_listener("news", print)
+    assert await connection.fetch("SELECT pg_listening_channels()") == [("news",)]
     await connection.close()
 
 
