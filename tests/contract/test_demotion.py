@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from instrumented_wrapper import FailoverFailedError, FailoverSuccessError
+from servers import guard
 
 from .driver import DriverUnderTest
 from .endpoint import DemotedAtEachWrite
-from .rows import insert, refuses_until_rollback, rolled_back, session
+from .rows import PATIENCE, error_of, insert, refuses_until_rollback, rolled_back, session
 
 IS_ABOUT_SERVERS = True
 
@@ -168,6 +169,26 @@ def test_write_on_the_only_server_that_is_known(driver: DriverUnderTest, connect
         driver.execute(connection, insert(table, 1))
     assert site.sessions(site.cluster.standby) == [before]
     assert spans.named("failover") == []
+
+
+def test_write_through_an_address_that_leads_to_a_standby_for_now(
+    driver: DriverUnderTest, connect, site, table, proxy, background, spans
+) -> None:
+    """A proxy, or a name that moves: the app names it as the place where to look for the server."""
+    site.cluster.wait_streaming()
+    primary, standby = site.cluster.primary, site.cluster.standby
+    proxy.retarget(standby.host, standby.port)
+    options = {"failover": "on", "failover_hosts": f"{proxy.host}:{proxy.port}"}
+    connection = connect(site.dsn(proxy), autocommit=True, instrumented_wrapper=options)
+    assert driver.execute(connection, site.is_standby) == [(True,)]
+    proxy.clear()
+    call = background(driver.execute, connection, insert(table, 1))
+    assert guard.wait_until(lambda: proxy.connections > 0, PATIENCE)
+    proxy.retarget(primary.host, primary.port)
+    assert error_of(call) is None
+    assert site.ids(table) == [1]
+    (span,) = spans.named("failover")
+    assert span.attributes["instrumented_wrapper.trigger"] == "demoted"
 
 
 def test_write_on_a_standby_that_the_app_has_moved_to(driver: DriverUnderTest, connect, site, table) -> None:

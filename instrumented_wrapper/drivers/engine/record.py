@@ -191,11 +191,12 @@ class TrackedConnection(Session, ABC):
         return self.options.failover == "on" or (self.options.failover == "auto" and several)
 
     def may_be_demoted(self) -> bool:
-        """Return True if the server may have been demoted, and another one is known.
+        """Return True if the server may have been demoted, and the app says where another one is.
 
-        A server that was a standby before was demoted if the app reached it by chance, as after a failover.
+        A server that was a standby before was demoted if the app reached it by chance, as after a failover. A single
+        address in ``failover_hosts`` may be a proxy, or a name that moves: it leads to another server later.
         """
-        by_chance = not self.chosen and len({*self.hosts, *self.options.failover_hosts}) > 1
+        by_chance = not self.chosen and (bool(self.options.failover_hosts) or len({*self.hosts}) > 1)
         return not self.was_standby or by_chance
 
     def moved_to(self, descriptor: int | None) -> None:
