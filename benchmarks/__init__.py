@@ -1,4 +1,4 @@
-"""What instrumentation costs: ``python -m benchmarks`` compares bare psycopg with psycopg under us, in one run."""
+"""Measure the cost of instrumentation: ``python -m benchmarks`` compares bare and instrumented psycopg in one run."""
 
 import contextlib
 

@@ -1,6 +1,6 @@
 """``python -m benchmarks [--quick] [--drivers] [--loop] [--against TREE]``: start servers, compare, print a table.
 
-For people: it is no gate.
+The result is for people; it is not a gate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ROW: Final = Added(0.01 * US)  # nothing; this is what can be measured
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much is measured."""
+    """The amount of measuring: rounds, operations, generations."""
 
     rounds: int
     generations: int
@@ -51,7 +51,7 @@ QUICK: Final = Amount(rounds=30, generations=2, imports=4, failovers=2)
 
 
 def comparisons(cluster: Cluster) -> list[Comparison]:
-    """Return what is compared, in the order of the table."""
+    """Return the comparisons, in the order of the table."""
     one, two = cluster.primary.dsn(), cluster.dsn()
     trusted = cluster.primary.dsn(user="postgres")  # a password's hashing would hide what connect() costs by itself
     return [
@@ -79,7 +79,7 @@ def comparisons(cluster: Cluster) -> list[Comparison]:
 
 
 def measure(amount: Amount) -> Iterator[Row | str]:
-    """Yield the lines of the table as they are known."""
+    """Yield the lines of the table, each when it is measured."""
     with one_core(), Cluster() as cluster:  # the servers stay on that core too, whoever asks them
         one, trusted = cluster.primary.dsn(), cluster.primary.dsn(user="postgres")
         yield from compare(comparisons(cluster), amount.rounds, amount.generations)
@@ -96,7 +96,7 @@ def measure(amount: Amount) -> Iterator[Row | str]:
 
 
 def measure_drivers(amount: Amount) -> Iterator[Row | str]:
-    """Yield the lines of the other drivers alone."""
+    """Yield the lines of the other drivers only."""
     with one_core(), Cluster() as cluster:
         yield from _of_drivers(cluster, amount)
 
@@ -107,7 +107,7 @@ def measure_loops(amount: Amount) -> Iterator[Row | str]:
 
 
 def measure_trees(amount: Amount, tree: Path) -> Iterator[Row | str]:
-    """Yield a line for each operation of each driver: another work tree, and this one."""
+    """Yield a line for each operation of each driver, for another work tree and this one."""
     with one_core(), Cluster() as cluster, drivers.comparisons(cluster) as rows:
         yield from compare_trees(rows, tree, amount.rounds, max(1, amount.generations // 2))
 

@@ -1,4 +1,4 @@
-"""A session with many settings on a new physical connection: by a switch of ours, or by an app that sets one by one."""
+"""Carry a session with many settings to a new physical connection: by a switch, or by an app that sets each one."""
 
 from __future__ import annotations
 

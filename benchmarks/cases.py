@@ -1,4 +1,4 @@
-"""What is measured: each case sets something up and yields a function that runs one round of it.
+"""The cases: each sets something up and yields a function that runs one round.
 
 A round of `number` operations returns the seconds that one of them took: of CPU where our cost is CPU, because other
 work on the machine does not count there. Whether psycopg is instrumented is the worker's affair.
@@ -223,7 +223,7 @@ def _configured(count: int, dsn: str) -> psycopg.Connection[Any]:
 
 
 def _one_by_one(count: int) -> Case:
-    """An app that connects anew and configures its session with a statement for each setting."""
+    """Connect anew as an app does that configures its session with a statement for each setting."""
 
     @contextmanager
     def configure(dsn: str) -> Iterator[Run]:
@@ -233,7 +233,7 @@ def _one_by_one(count: int) -> Case:
 
 
 def _switch(count: int) -> Case:
-    """An app that asks us to move such a session."""
+    """Move such a session by `switch()`."""
 
     @contextmanager
     def move(dsn: str) -> Iterator[Run]:

@@ -1,6 +1,6 @@
 """The frequent operations on each driver: session only, with failover on, and with query spans.
 
-Where a server is needed, the MariaDB one of the tests serves; where it is not installed, its drivers are left out.
+The MariaDB server is that of the tests; if it is not installed, its drivers are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ON_POSTGRESQL: Final = ("psycopg", "psycopg, async", "psycopg2", "asyncpg")
 
 @contextmanager
 def comparisons(cluster: Cluster) -> Iterator[list[Comparison]]:
-    """Give what is compared; a MariaDB runs meanwhile."""
+    """Yield the comparisons while a MariaDB server runs."""
     with ExitStack() as stack:
         places = {
             "sqlite3": ":memory:",

@@ -1,6 +1,6 @@
-"""The primary is killed and the standby promoted: how long until the app writes again, with and without us.
+"""Kill the primary, promote the standby, and measure the time until the app writes again, bare and instrumented.
 
-Knows the servers and the two sides; what the app does meanwhile is in ``losses.py``.
+Knows the servers and the two sides; ``losses.py`` has what the app does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _row(name: str, cluster: Cluster, sides: list[Worker], number: int, rounds: 
 
 
 def _round(cluster: Cluster, sides: list[Worker], number: int, turned: bool) -> list[float]:
-    """Run a failover for each side; who goes first changes, so that each meets both directions."""
+    """Run a failover for each side. The first side changes, so that each meets both directions."""
     order = reversed(sides) if turned else sides
     seconds = {side.kind: _seconds(cluster, side, number) for side in order}
     return [seconds[side.kind] for side in sides]

@@ -1,7 +1,7 @@
-"""What a pool does whose connections are lost together: clients that wait for answers, are cut off and ask again.
+"""Lose all connections of a pool together: clients that wait for answers are cut off and ask again.
 
-A bare pool has three workers that connect anew; under us each connection comes back in the thread of the client that
-has it.
+A bare pool has three workers that connect anew; with the wrapper each connection comes back in the thread
+of the client that has it.
 """
 
 from __future__ import annotations

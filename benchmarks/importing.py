@@ -1,4 +1,4 @@
-"""What the first second costs: importing the package and `instrument()`, each time in a fresh interpreter.
+"""Measure the start: the import of the package and `instrument()`, each time in a new interpreter.
 
 Both sides import the driver and OpenTelemetry's API first, as the app does anyway.
 """

@@ -1,6 +1,6 @@
-"""What an app does when its server dies: connections that wait for an answer, are lost, and write again.
+"""The app of the failover benchmark: connections that wait for an answer, are lost, and write again.
 
-The same code for both sides. Without us it is the reconnect loop that libpq's list of hosts makes possible; under us
+The same code for both sides. Bare, it is the reconnect loop that libpq's list of hosts makes possible; instrumented,
 the connection comes back by itself and the loop is never entered twice.
 """
 

@@ -1,6 +1,7 @@
-"""Two sides, in turn: many short rounds, so that whatever else the machine does meets both alike.
+"""Run two sides in turn, in many short rounds, so that other load of the machine affects both alike.
 
-Each generation has new processes: where a process happens to lie in memory costs or saves it some per cent for life.
+Each generation has new processes: its memory layout makes a process some per cent faster or slower
+for all its life.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Comparison:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Keep what is started inside on one core: wandering between cores disturbs more than our whole cost."""
+    """Keep processes that are started inside on one core: moving between cores disturbs more than the whole cost."""
     if not hasattr(os, "sched_setaffinity"):  # not Linux: more noise
         yield
         return
@@ -93,7 +94,7 @@ def _pairs(comparison: Comparison, bare: Worker, ours: Worker, rounds: int) -> l
 
 
 def _pair(bare: Worker, ours: Worker, number: int, turned: bool) -> tuple[float, float]:
-    """Run a round of each; who goes first changes, as the first may warm the server for the second."""
+    """Run a round of each. The first side changes, because the first may warm the server for the second."""
     if turned:
         measured = ours.round(number)
         return bare.round(number), measured

@@ -1,6 +1,6 @@
-"""Ours beside its peer and beside the floor, each with no SDK, with its sampler off, on, and on with metrics.
+"""Compare the package with its peer and with the floor: without an SDK, sampler off, on, and on with metrics.
 
-All sides of a row run in the same rounds, in turn, so that whatever else the machine does meets all of them alike.
+All sides of a row run in turn in the same rounds, so that other load of the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SIDES: Final = (BARE, FLOOR, PEER, OURS)
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """A case that all sides run; `goals` are for the time that we may add."""
+    """A case that all sides run; `goals` bound the time that the package may add."""
 
     name: str
     case: str

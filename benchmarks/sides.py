@@ -1,4 +1,4 @@
-"""What a worker process is before it runs a case: bare, under us, under a peer, or under the least that a span costs.
+"""Prepare a worker process: bare, instrumented by the package or by a peer, or with one bare span.
 
 A kind is the name of a side and, after a slash, how much of OpenTelemetry's SDK is there.
 """
@@ -46,7 +46,7 @@ def prepare(kind: str) -> None:
 
 
 def _providers(mode: str) -> dict[str, Any]:
-    """Return what the sides are given as SDK: spans go through a batch to an exporter that does nothing."""
+    """Return the providers of a side: spans go through a batch to an exporter that does nothing."""
     if mode == "none":
         return {}
     from opentelemetry.sdk.metrics import MeterProvider
@@ -55,10 +55,10 @@ def _providers(mode: str) -> dict[str, Any]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
     class Nowhere(SpanExporter):
-        """Takes all spans and keeps none."""
+        """Discards all spans."""
 
         def export(self, spans: Any) -> SpanExportResult:
-            """Say that all went well."""
+            """Return success."""
             return SpanExportResult.SUCCESS
 
     tracers = TracerProvider(sampler=sampling.ALWAYS_OFF if mode == "off" else sampling.ALWAYS_ON)
@@ -68,7 +68,7 @@ def _providers(mode: str) -> dict[str, Any]:
 
 
 def _bare(providers: Mapping[str, Any]) -> None:
-    """psycopg as it is."""
+    """Leave psycopg bare."""
 
 
 def _session(providers: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""The frequent operations on each driver: what each is given is a table, and what is done with it is a short function.
+"""The frequent operations on each driver: a table of arguments, and a short function for each operation.
 
-The drivers are told apart by the tables alone. Async connections have the same operations, awaited.
+Drivers differ in the tables only. Async connections have the same operations, awaited.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SET_IN_POSTGRESQL: Final = "SET work_mem = '5MB'"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a driver is used.
+    """The arguments that a driver needs.
 
     Attributes:
         module: what is imported.

@@ -1,4 +1,4 @@
-"""A comparison as a line that people can read. Knows figures and targets, not where they come from."""
+"""Print a comparison as a line. Knows figures and targets, not their sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A target: at most so many seconds more than bare."""
+    """A target: a maximum of seconds more than bare."""
 
     limit: float
 
@@ -27,7 +27,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A target: at most so many times as much as bare."""
+    """A target: a maximum ratio to bare."""
 
     limit: float
 
@@ -46,17 +46,17 @@ class Row:
 
     @property
     def added(self) -> float:
-        """The distance of the lower quartiles: other work on the machine only adds, so that these are the steadier."""
+        """Return the difference of the lower quartiles, which other load of the machine affects least."""
         return lower_quartile(self.ours) - lower_quartile(self.bare)
 
     @property
     def ratio(self) -> float:
-        """How many times as much as bare."""
+        """Return the ratio to bare."""
         return median(self.ours) / median(self.bare)
 
     @property
     def verdict(self) -> str:
-        """``ok`` or ``over``; nothing where there is no target."""
+        """Return ``ok`` or ``over``, or an empty text if there is no target."""
         if self.target is None:
             return ""
         found = self.added if isinstance(self.target, Added) else self.ratio
@@ -81,7 +81,7 @@ def lower_quartile(values: Sequence[float]) -> float:
 
 
 def in_unit(seconds: float) -> str:
-    """Return so many seconds with the unit that reads best."""
+    """Return a number of seconds with the unit that reads best."""
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), _UNITS[-1])
     return f"{_three_digits(seconds / size)} {unit}"
 

@@ -1,4 +1,4 @@
-"""What a clean checkout and return of a pool sends: counted by a proxy between the pool and the server."""
+"""Count, with a proxy, the bytes that a clean checkout and return of a pool sends."""
 
 from __future__ import annotations
 

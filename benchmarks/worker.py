@@ -1,7 +1,7 @@
-"""A process of its own in which one side of a comparison runs: bare psycopg, or psycopg under us.
+"""A process of its own in which one side of a comparison runs: bare or instrumented psycopg.
 
-Patches are process-wide, so that the two sides cannot share a process. It knows how to run a case when it is told to;
-it does not know what is compared with what.
+Patches are process-wide, so the two sides cannot share a process. It runs a case on request;
+it does not know the comparison.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Drop all packets from and to a port of this host: whoever is connected to it hears nothing any more, not even an end.
+"""Drop all packets from and to a port of this host: a client that is connected gets nothing any more, not even a FIN.
 
 It takes iptables and the rights to use it.
 """
@@ -23,7 +23,7 @@ POSSIBLE = _is_possible()
 
 @contextlib.contextmanager
 def black_hole(port: int) -> Iterator[None]:
-    """While inside, the port has vanished from the network."""
+    """Make the port vanish from the network inside this context."""
     with contextlib.ExitStack() as stack:
         for side in ("--dport", "--sport"):
             _rule("-I", side, port)

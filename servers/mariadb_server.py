@@ -36,7 +36,7 @@ def program(name: str) -> str | None:
 
 
 def available() -> bool:
-    """Tell whether all that is needed is on this machine."""
+    """Return True if all that is needed is on this machine."""
     return all(map(program, ("mariadbd", "mariadb-install-db", "mariadb")))
 
 

@@ -52,7 +52,7 @@ class MySQLServer(ReplicatingServer):
     replica = "REPLICA"
 
     def __init__(self, folder: Path, name: str, number: int) -> None:
-        """Set nothing up yet: see create() and copy()."""
+        """Start nothing: create() or copy() sets the server up."""
         super().__init__(folder, name, number)
         self._accounts: dict[str, str] = {}
         self._warm: set[tuple[str, str]] = set()

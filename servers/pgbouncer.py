@@ -37,7 +37,7 @@ def path() -> str | None:
 
 
 def available() -> bool:
-    """Tell whether PgBouncer is on this machine."""
+    """Return True if PgBouncer is on this machine."""
     return path() is not None
 
 
@@ -131,7 +131,7 @@ class PgBouncer:
         return "\n".join(["[databases]", target, "[pgbouncer]", *lines, ""])
 
     def _ready(self) -> bool:
-        """Tell whether the pooler answers, and its own log says so: asking the port could reach another program."""
+        """Return True if the pooler answers, and its own log says so: asking the port could reach another program."""
         return "process up" in (self._files / "log").read_text(errors="replace") and self.answers()
 
     def last_words(self) -> str:
@@ -139,7 +139,7 @@ class PgBouncer:
         return " / ".join((self._files / "log").read_text(errors="replace").splitlines()[-5:])
 
     def refusals(self) -> int:
-        """Tell how many clients it has sent away because its server is down."""
+        """Return how many clients it has sent away because its server is down."""
         return (self._files / "log").read_text(errors="replace").count("server_login_retry")
 
     @property
@@ -148,7 +148,7 @@ class PgBouncer:
         return self._process is not None and self._process.poll() is None
 
     def answers(self) -> bool:
-        """Tell whether the pooler accepts connections to itself, whatever the server does."""
+        """Return True if the pooler accepts connections to itself, whatever the server does."""
         return pq.PGconn.ping(self.dsn(dbname="pgbouncer", connect_timeout=5).encode()) == pq.Ping.OK
 
     def close(self) -> None:

@@ -137,7 +137,7 @@ class Cluster:
         self.primary.sql("CHECKPOINT")  # by the process that tells the sessions to wait: it has read the settings then
 
     def streaming(self) -> bool:
-        """Tell whether the standby gets what the primary writes, up to now."""
+        """Return True if the standby gets what the primary writes, up to now."""
         state = "SELECT state, replay_lsn >= pg_current_wal_lsn() FROM pg_stat_replication WHERE application_name = "
         return ("streaming", "t") in self.primary.sql(f"{state}'{self.standby.name}'")
 

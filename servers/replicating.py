@@ -41,7 +41,7 @@ class ReplicatingServer:
     replica: str  # the word that its SQL has for one
 
     def __init__(self, folder: Path, name: str, number: int) -> None:
-        """Set nothing up yet: see create() and copy()."""
+        """Start nothing: create() or copy() sets the server up."""
         self.name, self.number, self.port = name, number, free_port()
         self.data, self.log = folder / name, folder / f"{name}.log"
         self.socket, self.tmp = folder / f"{name}.sock", folder / f"{name}.tmp"

@@ -81,7 +81,7 @@ class Server:
     host = HOST
 
     def __init__(self, folder: Path, name: str) -> None:
-        """Set nothing up yet: see create() and copy()."""
+        """Start nothing: create() or copy() sets the server up."""
         self.name, self.data, self.log = name, folder / name, folder / f"{name}.log"
         self.port = free_port()
         self.source: Server | None = None
@@ -164,7 +164,7 @@ class Server:
         return guard.wait_until(lambda: self._ready() or not self.alive, START_SECONDS) and self.alive
 
     def _ready(self) -> bool:
-        """Tell whether the server's own file says so: asking the port could reach another server."""
+        """Return True if the server's own file says so: asking the port could reach another server."""
         path = self.data / "postmaster.pid"
         lines = path.read_text().splitlines() if path.exists() else []
         return len(lines) > 7 and lines[0] == str(self._pid) and lines[7].strip() == "ready"
@@ -178,7 +178,7 @@ class Server:
         return self._process.pid if self._process else 0
 
     def answers(self) -> bool:
-        """Tell whether the server accepts connections."""
+        """Return True if the server accepts connections."""
         return pq.PGconn.ping(self._superuser(dbname="postgres").encode()) == pq.Ping.OK
 
     @property
@@ -221,11 +221,11 @@ class Server:
             raise ServerError(f"{self!r} was not promoted: {self.last_words()}")
 
     def in_recovery(self) -> bool:
-        """Tell whether the server is a standby."""
+        """Return True if the server is a standby."""
         return self.sql("SELECT pg_is_in_recovery()") == [("t",)]
 
     def writable(self) -> bool:
-        """Tell whether the server runs as a primary."""
+        """Return True if the server runs as a primary."""
         return self.alive and not self.in_recovery()
 
     def dsn(self, **extra: object) -> str:
