@@ -91,7 +91,9 @@ def test_pristine_fetch(driver: DriverUnderTest, connect, site, spans, measured)
 
 
 @pytest.mark.parametrize("trigger", ["close", "pool_return", "requested"])
-def test_reset(driver: DriverUnderTest, connect, pool, site, spans, measured, trigger: str) -> None:
+def test_a_reset_has_one_span_and_one_measurement(
+    driver: DriverUnderTest, connect, pool, site, spans, measured, trigger: str
+) -> None:
     opened = pool() if trigger == "pool_return" else None
     connection = driver.take(opened) if opened else connect()
     for setting, value in driver.changed.items():

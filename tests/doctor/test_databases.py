@@ -211,7 +211,7 @@ def test_pooler(cluster: Cluster, scheme: str, mode: Any, level: str) -> None:
     )
 
 
-def test_sqlite(tmp_path: Path) -> None:
+def test_a_sqlite_file_is_opened_and_not_created(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     assert levels(data("--dsn", f"sqlite:///{path}"), "host") == ["broken"]
     assert not path.exists(), "looking at a file does not create it"

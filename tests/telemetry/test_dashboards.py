@@ -341,7 +341,7 @@ def test_leaks(seen):
     assert over_time == pytest.approx({("search_path",): 2, ("custom",): 1}, abs=0.5)
 
 
-def test_errors(seen):
+def test_errors_are_shown_by_their_type(seen):
     told = [set(of_panel(seen, f"Errors by type {ref}", "error_type")) for ref in "ABC"]
     assert told == [{("LookupError",)}] * 3
 

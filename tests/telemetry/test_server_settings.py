@@ -48,7 +48,7 @@ def test_where_a_pristine_value_comes_from(cluster, recorder):
 
 
 @pytest.mark.parametrize("shown", [False, True])
-def test_values(cluster, recorder, shown):
+def test_values_are_hidden_unless_they_are_captured(cluster, recorder, shown):
     options = {"capture_values": shown}
     with psycopg.connect(cluster.primary.dsn(), autocommit=True, instrumented_wrapper=options) as connection:
         connection.execute("SET work_mem = '5MB'")

@@ -146,7 +146,9 @@ def test_an_open_transaction_of_the_app_is_left_alone(cluster, autocommit: bool)
         ("off", ["50", "50", "50"], []),
     ],
 )
-def test_sqlite(tmp_path: Path, chosen: str, seen: list[str], spans: list[str]) -> None:
+def test_the_end_of_a_request_on_sqlite_does_what_the_option_says(
+    tmp_path: Path, chosen: str, seen: list[str], spans: list[str]
+) -> None:
     database = {"NAME": str(tmp_path / "app.sqlite"), "OPTIONS": {"init_command": "PRAGMA busy_timeout = 700"}}
     site = Site(None, "sqlite3", sets="PRAGMA busy_timeout = {}", shows="PRAGMA busy_timeout", number="SELECT 0")
     told, complaints = site.run("tenant=50", "", "", database=database, options={"reset_on_return": chosen})

@@ -264,7 +264,9 @@ def within(database: Any, use: Any) -> Any:
     ("chosen", "inherits", "stays"),
     [("auto", True, True), ("on", False, True), ("close", False, False), ("off", True, True)],
 )
-def test_peewee(site: Site, database, spans, chosen: str, inherits: bool, stays: bool) -> None:
+def test_peewees_pool_does_what_the_option_says(
+    site: Site, database, spans, chosen: str, inherits: bool, stays: bool
+) -> None:
     pool = database(chosen)
     _, first = within(pool, site.leave_tenant)
     tenant, second = within(pool, site.look)

@@ -73,7 +73,7 @@ async def left_and_returned(pool: Any, *texts: str) -> None:
 
 
 @pytest.mark.parametrize("row", SETTINGS, ids=names(SETTINGS))
-async def test_settings(side: Side, superuser: str, row: tuple[str, str, str]) -> None:
+async def test_no_setting_reaches_the_next_borrower(side: Side, superuser: str, row: tuple[str, str, str]) -> None:
     pool = await side.pool(superuser)
     async with inside(pool.connection()) as connection:
         first = connection.info.backend_pid

@@ -245,7 +245,7 @@ async def test_rolled_back(side: Side, superuser: str, row: Row) -> None:
 
 
 @everything
-async def test_reset(superuser: str, row: Row) -> None:
+async def test_a_reset_restores_what_the_server_shows(superuser: str, row: Row) -> None:
     connection = psycopg.connect(superuser)
     await say(connection, row)
     connection.commit()

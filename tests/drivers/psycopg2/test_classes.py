@@ -258,7 +258,7 @@ def test_rows_that_a_cursor_has_are_given_up_by_psycopg2_where_a_statement_runs_
     assert cursor.fetchall() == [(4,)]
 
 
-def test_closed(connect, watch: Watch) -> None:
+def test_closed_is_that_of_the_present_connection(connect, watch: Watch) -> None:
     connection = connect()
     assert connection.closed == 0
     connection.autocommit = True

@@ -66,7 +66,7 @@ def test_set_isolation_level(connect, watch: Watch) -> None:
     assert watch.words() == ["kept"]
 
 
-def test_reset(connect, watch: Watch) -> None:
+def test_psycopg2s_own_reset_leaves_each_setting_pristine(connect, watch: Watch) -> None:
     connection = connect()
     connection.readonly = True
     connection.autocommit = True
