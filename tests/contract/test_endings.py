@@ -26,7 +26,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("ending", "moment"), CASES)
-def test_end(driver: DriverUnderTest, connect, site, table, proxy: Proxy, ending: Ending, moment: str) -> None:
+def test_an_end_that_is_cut_has_the_outcome_of_its_moment(
+    driver: DriverUnderTest, connect, site, table, proxy: Proxy, ending: Ending, moment: str
+) -> None:
     for what in ending.needs:
         driver.needs(what)
     connection = connect(site.dsn(proxy, site.cluster.primary), autocommit=ending.autocommit)

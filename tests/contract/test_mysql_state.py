@@ -258,7 +258,7 @@ SEVERAL_ROLES = ("ALL", "ALL EXCEPT reader", 'reader, `odd "one`')  # MariaDB ha
 
 
 @pytest.mark.parametrize("mode", ["", "ANSI_QUOTES"])
-def test_roles(app, site, roles, mode: str) -> None:
+def test_roles_are_restored_and_carried_over(app, site, roles, mode: str) -> None:
     connection = app()
     connection.ask(f"SET sql_mode = '{mode}'")
     pristine = connection.ask(ROLES)
@@ -511,7 +511,7 @@ def test_settings_are_known_and_put_back(driver: DriverUnderTest, app, state: st
     assert connection.ask(state) == pristine
 
 
-def test_parameters(app) -> None:
+def test_values_set_by_parameters_are_carried_over(app) -> None:
     connection = app()
     connection.ask("SET @x = %s, time_zone = %s", "it's \"é\\", "-03:00")
     connection.ask("SELECT 1")

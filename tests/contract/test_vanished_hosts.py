@@ -20,7 +20,7 @@ def far(connect, site, proxy):
     return lambda **more: connect(site.dsn(proxy), autocommit=True, instrumented_wrapper={**options, **more})
 
 
-def test_idle(driver: DriverUnderTest, far, site, proxy, table) -> None:
+def test_a_host_that_vanishes_while_idle_is_found(driver: DriverUnderTest, far, site, proxy, table) -> None:
     connection = far()
     driver.execute(connection, insert(table, 1))
     with black_hole(proxy.port):

@@ -22,7 +22,7 @@ def ran(text: str, *arguments: str, **environment: str) -> dict[str, Any]:
     return data("--dsn", "sqlite://", *arguments, "--", *PROGRAM, text, **environment)
 
 
-def test_fields() -> None:
+def test_the_json_has_the_fields_that_the_page_names() -> None:
     found = data("--dsn", "sqlite://")
     assert list(found) == ["version", "python", "exit_code", "findings", "drivers", "databases", "program"]
     assert found["version"] == instrumented_wrapper.__version__

@@ -80,5 +80,5 @@ def test_what_a_driver_says_is_hidden() -> None:
         "password='my secret' host=h",
     ],
 )
-def test_masked(text: str) -> None:
+def test_no_password_is_left_in_a_masked_text(text: str) -> None:
     assert "secret" not in masked(text)

@@ -115,7 +115,7 @@ def test_attributes_that_the_app_adds_are_its_own():
     assert not hasattr(make(), "seen")
 
 
-def test_siblings():
+def test_the_errors_are_siblings_under_failover_error():
     assert all(kind.__bases__ == (FailoverError,) for kind in KINDS)
     assert FailoverError.__bases__ == (Exception,)
 

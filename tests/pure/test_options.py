@@ -208,7 +208,7 @@ def test_every_option_is_tried_here():
     assert tried == {option.name for option in fields(Options)} - {"sources", "enabled"}
 
 
-def test_defaults():
+def test_an_empty_environment_has_the_documented_defaults():
     options = from_environment({})
     assert options == Options()
     assert options.sources == {}

@@ -178,7 +178,7 @@ def named(step: Step) -> str:
 
 
 @pytest.mark.parametrize(("text", "names"), LEAVES)
-def test_leaves(text, names):
+def test_state_that_a_statement_leaves_is_named(text, names):
     assert leaves(text) == names
 
 
@@ -253,7 +253,7 @@ def test_a_statement_after_another_in_a_long_text(before):
         ("SELECT pg_advisory_unlock_all()", [ADVISORY]),
     ],
 )
-def test_clears(text, names):
+def test_state_that_a_statement_clears_is_named(text, names):
     assert scan(text) == Effects(clears=tuple(names))
 
 

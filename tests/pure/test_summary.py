@@ -136,7 +136,7 @@ def test_statements(text, summary, shown):
     assert "secret" not in str(words)
 
 
-def test_kinds():
+def test_a_summary_has_the_operation_and_its_target_by_kind_of_statement():
     assert words_of("COPY t FROM STDIN")[2:5] == ("COPY", "t", "")
     assert words_of("COPY (SELECT 1 FROM t) TO STDOUT")[2:5] == ("COPY", "", "")
     assert words_of("COPY (SELECT 1) TO STDOUT")[2:5] == ("COPY", "", "")

@@ -70,7 +70,7 @@ def test_forwards_and_counts(proxy: Proxy) -> None:
         assert not proxy.wait_for(b"never", timeout=0.05)
 
 
-def test_cut(proxy: Proxy) -> None:
+def test_a_cut_resets_the_connections_of_the_moment(proxy: Proxy) -> None:
     """A cut resets the connections of the moment; later ones work."""
     with connected(proxy) as client:
         proxy.cut()

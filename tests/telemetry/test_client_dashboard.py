@@ -114,7 +114,7 @@ def of_pools(seen, *given, **more):
     return {key: value for key, value in shown(seen, *given, **more).items() if key[0] in ("shop", "busy", "full")}
 
 
-def test_pools(seen):
+def test_the_panels_of_pools_show_their_state_and_limits(seen):
     state = "db_client_connection_state"
     has = {("shop", "used"): 1, ("shop", "idle"): 1, ("busy", "used"): 1, ("busy", "idle"): 0}
     assert of_pools(seen, "Connections", POOL, state) == has

@@ -51,7 +51,7 @@ def test_switched_off_for_one_connection(cluster, recorder, traces, metrics):
     assert bool(recorder.metrics()) == metrics
 
 
-def test_suppressed(cluster, recorder):
+def test_a_days_work_under_suppression_records_nothing(cluster, recorder):
     with suppress_instrumentation():
         a_day(cluster)
     assert recorder.spans == []

@@ -288,7 +288,7 @@ def test_at_a_glance(seen):
     assert of_panel(seen, "Time the app was blocked A")[()] > 0
 
 
-def test_failovers(seen):
+def test_the_panels_of_failovers_count_each_outcome(seen):
     assert of_panel(seen, "Failovers by outcome A", "outcome") == pytest.approx(
         {("success",): 4, ("failed",): 1}, abs=0.5
     )
@@ -329,7 +329,7 @@ def test_sessions_that_would_survive(seen):
     assert of_panel(seen, "Sessions that would survive A")[()] == shown["none"] / (shown["none"] + 1)
 
 
-def test_leaks(seen):
+def test_the_panels_of_leaks_count_each_setting(seen):
     """They are neither lost nor refused: the first row does not count them (see `test_at_a_glance`)."""
     assert of_panel(seen, "Settings leaked A")[()] == 3
     (expression,) = [query for d in DASHBOARDS.values() for name, query in queries(d).items() if "Leaked most" in name]

@@ -298,7 +298,7 @@ def test_values_of_others_are_shown_where_the_app_says_so(recorder):
 
 
 @pytest.mark.parametrize("event", ALL, ids=lambda event: type(event).__name__)
-def test_suppression(recorder, event):
+def test_nothing_is_recorded_under_suppression(recorder, event):
     with suppress_instrumentation():
         happen(event)
     assert recorder.spans == []

@@ -56,7 +56,7 @@ def test_sqlite3(ours_first: bool) -> None:
 
 
 @pytest.mark.parametrize("ours_first", [True, False])
-def test_psycopg2(cluster, ours_first: bool) -> None:
+def test_a_proxy_around_psycopg2_is_taken_in_either_order(cluster, ours_first: bool) -> None:
     arguments = f"{cluster.primary.dsn()!r}, cursor_factory=psycopg2.extensions.cursor"
     told = run("psycopg2", arguments, "SET work_mem = '5MB'", "SHOW work_mem", ours_first)
     assert told == "work_mem: 4MB -> 5MB"

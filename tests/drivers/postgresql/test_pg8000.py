@@ -76,7 +76,7 @@ def test_each_way_to_connect(connect, watch, module: Any, name: str) -> None:
     assert connection.autocommit is False
 
 
-def test_native(connect, watch) -> None:
+def test_a_native_connection_is_tracked_and_moved(connect, watch) -> None:
     connection = connect(native.Connection)
     connection.run("SET TimeZone = 'Asia/Tokyo'")
     state = session_state(connection)["TimeZone"]

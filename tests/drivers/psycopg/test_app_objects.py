@@ -93,7 +93,7 @@ async def test_limits_of_preparing(side: Side, watch: Watch, how: str, options: 
     assert (connection.prepare_threshold, connection.prepared_max) == (None, 3)
 
 
-async def test_factories(side: Side, watch: Watch, how: str, options: Any) -> None:
+async def test_row_and_cursor_factories_survive_a_switch(side: Side, watch: Watch, how: str, options: Any) -> None:
     kind = psycopg.AsyncClientCursor if side.is_async else psycopg.ClientCursor
     connection = await side.connect(watch.dsn(), row_factory=dict_row, cursor_factory=kind, **options)
     old = connection.cursor(row_factory=namedtuple_row)
@@ -104,7 +104,7 @@ async def test_factories(side: Side, watch: Watch, how: str, options: Any) -> No
     assert await rows(connection, "SELECT 1 AS one") == [{"one": 1}]
 
 
-async def test_adapters(side: Side, watch: Watch, how: str, options: Any) -> None:
+async def test_adapters_of_the_app_survive_a_switch(side: Side, watch: Watch, how: str, options: Any) -> None:
     connection = await side.connect(watch.dsn(), **options)
     set_json_loads(lambda text: ("json", bytes(text)), connection)
     watch.sql(f"CREATE TYPE {watch.table}_mood AS ENUM ('sad', 'happy')")

@@ -90,7 +90,7 @@ async def test_the_text(side, cluster, spans):
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, None), (2, 2), (3, 3)])
-async def test_batches(side, cluster, spans, rows, size):
+async def test_a_batch_has_one_span_with_its_size(side, cluster, spans, rows, size):
     connection = await opened(side, cluster, autocommit=True)
     spans.clear()
     await done(connection.cursor().executemany(MANY, [(n, "secret") for n in range(rows)]))

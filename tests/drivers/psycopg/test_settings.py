@@ -229,7 +229,7 @@ async def test_each_alone(side: Side, superuser: str, row: Row) -> None:
 
 
 @everything
-async def test_committed(side: Side, superuser: str, row: Row) -> None:
+async def test_a_committed_setting_agrees_with_the_server(side: Side, superuser: str, row: Row) -> None:
     connection = await side.connect(superuser)
     await say(connection, row)
     await done(connection.commit())

@@ -294,7 +294,7 @@ def test_a_loss_in_the_block_of_a_held_cursor_is_what_the_app_sees(connect, watc
 # --- transactions -----------------------------------------------------------------------------------------------
 
 
-def test_blocks(connect, watch: Watch) -> None:
+def test_blocks_commit_and_roll_back_over_a_switch(connect, watch: Watch) -> None:
     connection = connect()
     connection.autocommit = True
     for number in range(2):
