@@ -7,6 +7,7 @@ import decimal
 import functools
 import gc
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from instrumented_wrapper import (  # noqa: E402, reset_session_async
     session_state,
     switch_async,
 )
-from servers import Proxy  # noqa: E402
+from servers import Proxy, guard  # noqa: E402
 
 from ..cancelling import outcome  # noqa: E402
 from .conftest import App  # noqa: E402
@@ -580,4 +581,25 @@ async def test_statements_that_asyncpg_forgets_are_forgotten(app: App) -> None:
         assert await connection.fetchval(f"SELECT {number}") == number
     kept = sum(len(value) for value in vars(connection._protocol).values() if isinstance(value, set))
     assert kept <= 6 and await connection.fetchval("SELECT count(*) FROM pg_prepared_statements") <= 6
+    await connection.close()
+
+
+@pytest.mark.parametrize("sent", [0, 50], ids=["nothing was sent", "rows were sent"])
+async def test_a_batch_of_which_a_row_cannot_be_encoded_on_a_lost_connection(app: App, sent: int) -> None:
+    """The rows before it were taken from the app's iterator: a batch that began again would be without them."""
+    connection = await app.connect()
+    await connection.execute("DROP TABLE IF EXISTS batches; CREATE TABLE batches (id int, filler text)")
+    number = connection.get_server_pid()
+
+    def rows() -> Iterator[tuple[Any, str]]:
+        yield from ((each, "x" * 4096) for each in range(sent + 1))
+        app.sql(f"SELECT pg_terminate_backend({number})")
+        assert guard.wait_until(lambda: number not in app.sessions(), 60)
+        yield ("no number", "")
+        yield (1000, "")
+
+    with pytest.raises((asyncpg.DataError, FailoverSuccessError)):
+        await connection.executemany("INSERT INTO batches VALUES ($1, $2)", rows())
+    assert await connection.fetchval("SELECT count(*) FROM batches") == 0
+    await connection.execute("DROP TABLE batches")
     await connection.close()
