@@ -215,8 +215,10 @@ class MySQLConnector(ForMySQL):
         with _context_of(connection, new, stale=record.driver_state.pop(STALE, False)):
             try:
                 new.connect(**given)
-            except Error as error:
-                record.driver_state[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
+            except BaseException as error:  # the driver closes what it has opened only after an Exception
+                if isinstance(error, Error):
+                    record.driver_state[STALE] = self.answer(error)[0] == mysql.TLS_FAILED
+                self.shut(new, for_good=True)
                 raise
         return new
 
