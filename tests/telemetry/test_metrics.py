@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from weakref import WeakSet
 
 import pytest
-from opentelemetry.metrics import CallbackOptions
+from opentelemetry.metrics import CallbackOptions, Meter
+from opentelemetry.metrics._internal import _ProxyMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
 
 from instrumented_wrapper.events import (
     Failover,
@@ -24,6 +27,7 @@ from instrumented_wrapper.events import (
 )
 from instrumented_wrapper.operations import Survival
 from instrumented_wrapper.telemetry import sessions
+from instrumented_wrapper.telemetry.sdk_present import is_new
 
 O = "instrumented_wrapper."  # noqa: E741 - it stands before every name
 PEER = ServerAddress("postgresql", "app", "10.0.0.1", 5432)
@@ -209,3 +213,14 @@ def test_sessions_are_observed_once_whenever_the_provider_is_set():
         [sys.executable, "-c", INSTRUMENTED_AGAIN], capture_output=True, text=True, timeout=60, check=True
     )
     assert (done.stdout.strip(), done.stderr) == ("[[1]]", "")
+
+
+def test_proxies_and_what_they_lead_to_are_one_meter():
+    """Older SDKs observe twice what two of them register."""
+    proxies, known = _ProxyMeterProvider(), WeakSet[Meter]()
+    assert [is_new(proxies.get_meter("app"), known) for _ in range(2)] == [True, False]
+    provider = MeterProvider()
+    proxies.on_set_meter_provider(provider)
+    assert not is_new(proxies.get_meter("app"), known)
+    assert not is_new(provider.get_meter("app"), known)
+    assert is_new(MeterProvider().get_meter("app"), known)
