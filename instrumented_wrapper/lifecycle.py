@@ -42,8 +42,12 @@ def fetch(driver: Driver, connection: object, session: Session, setting: str) ->
 
 
 def note_changes(driver: Driver, connection: object, session: Session, names: Sequence[str]) -> Flow[None]:
-    """Read the pristine values of settings on the server, once, before the app changes them: in one round trip."""
+    """Read the pristine values of settings on the server, once, before the app changes them: in one round trip.
+
+    Behind a pooler that lends its sessions only what the server reports is that of the app's own.
+    """
     reported = driver.reported(connection, names)
+    names = tuple(reported) if session.shared else names
     known: dict[str, str | None] = dict(reported)
     for name in names:
         source = "reported" if name in reported else "server"

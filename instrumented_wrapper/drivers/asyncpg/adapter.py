@@ -20,7 +20,6 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_errors import answer_to
 from instrumented_wrapper.drivers import for_postgresql
 from instrumented_wrapper.drivers.asyncpg.channel import AsyncTalking, Channel, has_ended, is_failed, mark_failed, send
-from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
 from instrumented_wrapper.drivers.engine.adapter import AsyncAdapter, Room
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
@@ -256,11 +255,8 @@ class AsyncPG(AsyncAdapter):
     async def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now and the app did not ask for one."""
         state, where = getattr(error, "sqlstate", None), getattr(error, "server_source_function", None)
-        if not postgresql.needs_primary(state, where, bool(record.asked_read_only)):
-            return False
-        return decisions.is_demoted(record, self.requested_role(record)) and bool(
-            record.was_standby or await self.is_standby(connection)  # promoted since the transaction began
-        )
+        is_standby = bool(await self.is_standby(connection))
+        return for_postgresql.is_demoted(record, state, where, self.requested_role(record), is_standby)
 
     async def is_standby(self, connection: Any) -> bool | None:
         """Return True if the server reports that it is a standby, which PostgreSQL does from 14 on."""

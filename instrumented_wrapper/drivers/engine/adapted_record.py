@@ -15,6 +15,7 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
 from instrumented_wrapper.drivers.registry import KEY, keep_record, never, poll_of, tracked_as, watch
+from instrumented_wrapper.drivers.server_session import SettingsClient
 from instrumented_wrapper.errors import Address
 from instrumented_wrapper.events import ServerAddress
 from instrumented_wrapper.operations import Site
@@ -48,8 +49,9 @@ class Record(TrackedConnection):
         abandoned: it is shut for good, and the app has not closed it yet.
         seen: the server of the physical connection; None: it was not looked at yet.
         driver_state: what the driver's own file keeps.
-        settings_client: talks with the server about settings.
     """
+
+    settings_client: SettingsClient
 
     def __init__(self, adapter: DriverAdapter, connection: Any, options: Options, arguments: Arguments) -> None:
         super().__init__(adapter.name, connection, options, adapter.room, arguments)

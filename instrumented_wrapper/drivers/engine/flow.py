@@ -23,7 +23,6 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.loss_facts import OF_REQUEST, ends, facts_after, facts_before
 from instrumented_wrapper.drivers.engine.partial_execution import has_run_in_part
 from instrumented_wrapper.drivers.engine.request import Request, SentCall, TransactionStatus
-from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.drivers.server_session import commits
 from instrumented_wrapper.errors import FailoverError, again
 from instrumented_wrapper.failover import Loss
@@ -337,11 +336,9 @@ class StatementFlow:
             if record.generation != generation and record.last_error is not None:
                 raise again(record.last_error) from loss.cause  # another thread has lost it too, and has replaced it
             caller_before, record.active_caller = record.active_caller, record.caller()
-            record.settings_client.lost(loss.transaction)
-            replaced, moment = partial(self._replaced, connection, record), checkout_deadline.get()
-            seconds = None if moment is None else max(0.0, moment - time.monotonic())
+            replaced = partial(self._replaced, connection, record)
             try:
-                yield from repair.replace(self._flows, self._driver, connection, record, loss, seconds, replaced)
+                yield from repair.replace(self._flows, self._driver, connection, record, loss, replaced)
             finally:
                 record.active_caller = caller_before
 

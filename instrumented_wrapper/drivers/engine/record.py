@@ -83,9 +83,11 @@ class TrackedConnection(Session, ABC):
         alive_by_default: the driver turns the keepalive of its sockets on, unless the app has it do otherwise.
         spans_wanted: they have spans; False where another instrumentation makes these.
         templates: spans of operations on the present server; None: where these go has to be found out.
+        settings_client: talks with the server about settings.
     """
 
     alive_by_default = False
+    settings_client: Any
 
     def __init__(
         self,

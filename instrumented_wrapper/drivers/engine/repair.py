@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
+from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.drivers.server_session import commits
 from instrumented_wrapper.errors import remembered
 from instrumented_wrapper.failover import Loss
@@ -21,10 +23,9 @@ def replace(
     connection: object,
     record: TrackedConnection,
     loss: Loss,
-    seconds: float | None,
     replaced: Callable[[], None],
 ) -> Flow[None]:
-    """Replace the physical connection.
+    """Replace the physical connection, as long as the option allows, or a pool that waits for it.
 
     Args:
         flows: the lifecycle's.
@@ -32,12 +33,14 @@ def replace(
         connection: the app's object.
         record: of that connection.
         loss: what the loss means.
-        seconds: how long it may take; None: as long as the option allows.
         replaced: called when that was done, whatever the app gets.
 
     Raises:
         FailoverError: what the app has to get, if there is something; kept for calls that go on with what is stale.
     """
+    record.settings_client.lost(loss.transaction)
+    moment = checkout_deadline.get()
+    seconds = None if moment is None else max(0.0, moment - time.monotonic())
     if loss.transaction == "unknown" and (position := position_sent(record)) is not None:
         resolve = partial(commits.resolve, driver, connection, position)
         loss = dataclasses.replace(loss, resolve=resolve, begins=position.begins)

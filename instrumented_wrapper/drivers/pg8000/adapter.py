@@ -14,7 +14,6 @@ from pg8000.exceptions import DatabaseError, Error, InterfaceError
 from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers import for_postgresql
-from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
 from instrumented_wrapper.drivers.engine.race import SocketOfTheApp, WrongRole
@@ -215,11 +214,9 @@ class PG8000(DriverAdapter):
     def demoted(self, connection: Any, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now and the app did not ask for one."""
         fields = fields_of(error)
-        if not fields or not postgresql.needs_primary(fields.get("C"), fields.get("R"), bool(record.asked_read_only)):
-            return False
-        return decisions.is_demoted(record, "") and (
-            self.is_standby(connection) or bool(record.was_standby)  # promoted since the transaction began
-        )
+        is_refusal = postgresql.needs_primary(fields.get("C"), fields.get("R"), read_only=False)  # else it is not asked
+        is_standby = is_refusal and self.is_standby(connection)
+        return for_postgresql.is_demoted(record, fields.get("C"), fields.get("R"), "", is_standby)
 
     def is_standby(self, connection: Any) -> bool:
         """Return True if the server reports that it is a standby; servers before PostgreSQL 14 are queried."""

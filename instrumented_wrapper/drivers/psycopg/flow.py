@@ -21,7 +21,6 @@ from instrumented_wrapper.drivers.psycopg import steps
 from instrumented_wrapper.drivers.psycopg.limits import rollback_alone, until
 from instrumented_wrapper.drivers.psycopg.loss_facts import owner_of
 from instrumented_wrapper.drivers.psycopg.records import Record
-from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.failover import Loss
 
 
@@ -96,10 +95,9 @@ class StepFlow:
 
     def _repair(self, connection: object, record: Record, loss: Loss) -> Flow[None]:
         """Replace the physical connection; raise the error that the app gets, if there is one."""
-        record.settings_client.lost(loss.transaction)
         with record.resumed():
             replaced = partial(_replaced, connection, record, loss.transaction)
-            yield from repair.replace(self._flows, self._driver, connection, record, loss, _seconds_left(), replaced)
+            yield from repair.replace(self._flows, self._driver, connection, record, loss, replaced)
 
 
 def _replaced(connection: Any, record: Record, transaction: str) -> None:
@@ -120,9 +118,3 @@ def _fitted(connection: Any, record: Record, gen: Any, step: str, switched: bool
         gen.close()
         return rollback_alone(connection)
     return gen
-
-
-def _seconds_left() -> float | None:
-    """Return how long a switch may take because a pool waits for it; None where only the option limits it."""
-    moment = checkout_deadline.get()
-    return None if moment is None else max(0.0, moment - time.monotonic())

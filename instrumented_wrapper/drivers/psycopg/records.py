@@ -49,7 +49,6 @@ class Record(TrackedConnection):
         unfinished: the same, where the choke point has to end it.
         parameters: of libpq, where the app's own arguments are not known.
         reports_deferred: what the server has reported is to be noticed when the transaction has ended.
-        settings_client: knows what the server reports by itself.
         position: where the transaction is whose COMMIT, a text, is about to be sent.
         ended_at: the response after which no transaction was open, the last one that was looked at.
         compared: the response with which the reported settings were last compared.
@@ -59,6 +58,7 @@ class Record(TrackedConnection):
     """
 
     alive_by_default = True
+    settings_client: ReportedSettings
 
     def __init__(
         self, connection: Any, options: Options, arguments: Arguments | None, hosts: tuple[Address, ...]

@@ -91,8 +91,6 @@ def _read_first(
     if record is not None and not cursor.closed and _disturbs_nothing(connection):
         record.configuring = is_before_the_app(connection, record)
         names = decisions.unread(record, tuple(named(step, given) for step in effects.steps))
-        if record.shared:
-            names = tuple(driver.reported(connection, names))
         if names:
             flow = flows.note_changes(driver.within, connection, record, names)
             yield from _unless_interrupted(read_pristine(connection, names, flows.run_within(flow)))

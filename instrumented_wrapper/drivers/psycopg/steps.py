@@ -11,13 +11,13 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 
-from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine import decisions, loss_rules
 from instrumented_wrapper.drivers.engine.guards import raise_due
 from instrumented_wrapper.drivers.engine.loss_rules import Facts
 from instrumented_wrapper.drivers.engine.repair import resync, to_repair
 from instrumented_wrapper.drivers.engine.request import Request, TransactionStatus
+from instrumented_wrapper.drivers.for_postgresql import is_demoted
 from instrumented_wrapper.drivers.psycopg.liveness import LAST_WORDS, has_ended
 from instrumented_wrapper.drivers.psycopg.loss_facts import (
     belongs_to_old,
@@ -176,12 +176,10 @@ def _refused(connection: Any, record: Record, step: str, error: psycopg.Error) -
 
 def _demoted(connection: Any, record: Record, error: psycopg.Error) -> bool:
     """Return True if the server refused a write because it is a standby now and the app did not ask for one."""
-    read_only = bool(connection._read_only or record.asked_read_only)
-    if not postgresql.needs_primary(error.sqlstate, error.diag.source_function, read_only):
+    if connection._read_only:
         return False
     is_standby = connection.pgconn.parameter_status(b"in_hot_standby") == b"on"
-    # A transaction that began before its standby was promoted stays read-only, and so reports nothing of a standby.
-    return (is_standby or bool(record.was_standby)) and decisions.is_demoted(record, record.wanted)
+    return is_demoted(record, error.sqlstate, error.diag.source_function, record.wanted, is_standby)
 
 
 def once_more(step: str, error: BaseException) -> Any:

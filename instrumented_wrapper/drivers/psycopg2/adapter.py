@@ -18,7 +18,6 @@ from instrumented_wrapper.databases import postgresql
 from instrumented_wrapper.databases.postgresql.connect_arguments import hosts_of, parameters_for, requested_role
 from instrumented_wrapper.databases.postgresql.connect_errors import QUESTION, answer_to
 from instrumented_wrapper.drivers import for_postgresql
-from instrumented_wrapper.drivers.engine import decisions
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.adapter import DriverAdapter, Room
 from instrumented_wrapper.drivers.engine.request import TransactionStatus
@@ -281,12 +280,9 @@ class Psycopg2(DriverAdapter):
     def demoted(self, connection: object, record: Record, error: BaseException) -> bool:
         """Return True if the server is a standby now and the app did not ask for one."""
         state, where = getattr(error, "pgcode", None), getattr(getattr(error, "diag", None), "source_function", None)
-        read_only = bool(self.read(connection, "read_only") is True or record.asked_read_only)
-        if not postgresql.needs_primary(state, where, read_only):
+        if self.read(connection, "read_only") is True:
             return False
-        return decisions.is_demoted(record, self.wish(record)) and (
-            self.is_standby(connection) or bool(record.was_standby)  # promoted since the transaction began
-        )
+        return for_postgresql.is_demoted(record, state, where, self.wish(record), self.is_standby(connection))
 
     def is_standby(self, connection: object) -> bool:
         """Return True if the server reports that it is a standby."""
