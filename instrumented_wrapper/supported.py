@@ -56,40 +56,22 @@ class DriverEntry:
 
 @dataclass(frozen=True, slots=True)
 class PoolEntry:
-    """One connection pool.
+    """One connection pool, or anything else that hands out connections of a driver or lies over them.
 
     Attributes:
         module: the module that the app imports.
-        room: the module that patches it, with ``install(patches, options, flows)`` and ``PARTS``.
+        room: the module that patches it, with ``install(patches, options, flows)`` and, for a pool, ``PARTS``.
         driver: the driver whose connections it has; empty if it takes those of any driver.
         holders: the classes of what the app holds instead of the driver's connection, each with the attribute that
             leads to that; a subclass is found by its base.
+        calls: the coroutine method of a holder that calls a function in the thread of its connection, if it has one.
     """
 
     module: str
     room: str
     driver: str = ""
     holders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadEntry:
-    """A package that gives asyncio the connections of a sync driver: each in a thread of its own.
-
-    Attributes:
-        module: the module that the app imports.
-        room: the module that patches it, with ``install(patches, options, flows)``.
-        driver: the driver whose connections it has.
-        holders: the classes of what the app holds instead of the driver's connection, each with the attribute that
-            leads to that.
-        calls: the coroutine method of a holder that calls a function in the thread of its connection.
-    """
-
-    module: str
-    room: str
-    driver: str
-    holders: Mapping[str, str]
-    calls: str
+    calls: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,25 +91,7 @@ class PartEntry:
     holders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class LayerEntry:
-    """A package that lies over any driver, and replaces the driver's connections itself.
-
-    Attributes:
-        module: the module that the app imports.
-        room: the module that patches it, with ``install(patches, options, flows)``.
-        holders: the classes of what the app holds instead of the driver's connection, each with the attribute that
-            leads to that.
-        driver: empty: it takes the connections of any driver.
-    """
-
-    module: str
-    room: str
-    holders: Mapping[str, str]
-    driver: str = ""
-
-
-Entry: TypeAlias = DriverEntry | PoolEntry | ThreadEntry | PartEntry | LayerEntry
+Entry: TypeAlias = DriverEntry | PoolEntry | PartEntry
 _entries: dict[str, Entry] = {}
 
 
@@ -141,7 +105,7 @@ def holders() -> Mapping[str, str]:
 @functools.cache
 def thread_calls() -> Mapping[str, str]:
     """Return the classes that hold a connection in a thread, each with the method that calls a function there."""
-    threads = (entry for entry in _entries.values() if isinstance(entry, ThreadEntry))
+    threads = (entry for entry in _entries.values() if isinstance(entry, PoolEntry) and entry.calls)
     return {name: entry.calls for entry in threads for name in entry.holders}
 
 
@@ -234,12 +198,7 @@ register(
         version_in="version_info",
         instrumentor=(_OTEL + "mysqlclient", "MySQLClientInstrumentor"),
     ),
-    DriverEntry(
-        "aiomysql",
-        _DRIVERS + "aiomysql.install",
-        project="aiomysql",
-        oldest=(0, 2),
-    ),
+    DriverEntry("aiomysql", _DRIVERS + "aiomysql.install", project="aiomysql", oldest=(0, 2)),
     DriverEntry(
         "asyncmy",
         _DRIVERS + "asyncmy.install",
@@ -254,7 +213,7 @@ register(
         has_server=False,
         instrumentor=(_OTEL + "sqlite3", "SQLite3Instrumentor"),
     ),
-    ThreadEntry(
+    PoolEntry(
         "aiosqlite",
         _DRIVERS + "aiosqlite",
         driver="sqlite3",
@@ -279,10 +238,7 @@ register(
     PoolEntry("aiomysql.pool", _POOLS + "aiomysql", driver="aiomysql"),
     PoolEntry("asyncmy.pool", _POOLS + "asyncmy", driver="asyncmy"),
     PoolEntry(
-        "asyncpg.pool",
-        _POOLS + "asyncpg",
-        driver="asyncpg",
-        holders={"asyncpg.pool.PoolConnectionProxy": "_con"},
+        "asyncpg.pool", _POOLS + "asyncpg", driver="asyncpg", holders={"asyncpg.pool.PoolConnectionProxy": "_con"}
     ),
     PoolEntry(
         "sqlalchemy",
@@ -296,11 +252,7 @@ register(
     ),
     PoolEntry("django.db.backends.base.base", _POOLS + "django"),
     PoolEntry("celery.fixups.django", _POOLS + "celery"),
-    PoolEntry(
-        "dbutils.steady_db",
-        _POOLS + "dbutils_steady",
-        holders={"dbutils.steady_db.SteadyDBConnection": "_con"},
-    ),
+    PoolEntry("dbutils.steady_db", _POOLS + "dbutils_steady", holders={"dbutils.steady_db.SteadyDBConnection": "_con"}),
     PoolEntry(
         "dbutils.pooled_db",
         _POOLS + "dbutils_pooled",
@@ -310,12 +262,12 @@ register(
         },
     ),
     PoolEntry("playhouse.pool", _POOLS + "peewee"),
-    LayerEntry(
+    PoolEntry(
         "aws_advanced_python_wrapper",
         _LAYERS + "aws",
         holders={"aws_advanced_python_wrapper.AwsWrapperConnection": "target_connection"},
     ),
-    LayerEntry(
+    PoolEntry(
         "aws_advanced_python_wrapper.aio",
         _LAYERS + "aws_aio",
         holders={"aws_advanced_python_wrapper.aio.AsyncAwsWrapperConnection": "target_connection"},

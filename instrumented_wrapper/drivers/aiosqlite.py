@@ -2,7 +2,7 @@
 
 The connections are those of ``drivers.sqlite3``. All that an app, or SQLAlchemy, has done in such a thread goes through
 one queue, whose items get the context of whoever puts them there: spans are children of the app's, and what configures
-a new connection is its baseline. `supported.ThreadEntry` says how a function is called in the thread.
+a new connection is its baseline. `supported.PoolEntry` says how a function is called in the thread.
 """
 
 from __future__ import annotations

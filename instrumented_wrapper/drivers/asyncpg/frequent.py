@@ -15,7 +15,7 @@ from instrumented_wrapper.drivers.asyncpg.calls import UNDER_WAY, AsyncPGCalls
 from instrumented_wrapper.drivers.asyncpg.channel import FAILED
 from instrumented_wrapper.drivers.engine.flow import RERAISE
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request, SentCall
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, itself
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH
 from instrumented_wrapper.drivers.registry import KEY
@@ -35,7 +35,7 @@ def usual_ends(calls: AsyncPGCalls) -> dict[str, Effects | None]:
 
 def statement(calls: AsyncPGCalls, spans: QuerySpans, begin: Method, original: Method) -> Method:
     """Make the closure of a method of connections whose first argument is a statement, the others its parameters."""
-    slowly = calls.statement(original, _itself, "query", begin, _parameters)
+    slowly = calls.statement(original, itself, "query", begin, _parameters)
     known, ends, nobody, failed = calls.effects.known, usual_ends(calls), spans.nobody, calls.failed_plainly
 
     @functools.wraps(original)
@@ -82,10 +82,6 @@ def statement(calls: AsyncPGCalls, spans: QuerySpans, begin: Method, original: M
 def _is_refused(record: Any) -> bool:
     """Return True if a statement of another task is in flight: asyncpg refuses, and nobody waits."""
     return record is not None and bool(record.active_caller) and UNDER_WAY in record.driver_state
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def _parameters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -42,7 +42,7 @@ from instrumented_wrapper.drivers.engine.connect_search import Request as Connec
 from instrumented_wrapper.drivers.engine.connect_search import connected_async
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, itself
 from instrumented_wrapper.drivers.engine.search import PRIMARY
 from instrumented_wrapper.drivers.registry import KEY, drop_all
 from instrumented_wrapper.errors import Address
@@ -109,7 +109,7 @@ def uninstall() -> None:
 
 def _connections(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> None:
     def statement(name: str, begin: Method, named: str) -> None:
-        make = functools.partial(calls.statement, connection_of=_itself, named=named, begin=begin)
+        make = functools.partial(calls.statement, connection_of=itself, named=named, begin=begin)
         patches.close_over(Connection, name, functools.partial(make, parameters_of=_sets))
 
     patches.close_over(Connection, "execute", functools.partial(frequent.statement, calls, spans, _executed(spans)))
@@ -118,21 +118,17 @@ def _connections(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> No
     batches = {"executemany": "command", "fetchmany": "query"}
     for name, named in batches.items():
         if hasattr(Connection, name):
-            patches.close_over(Connection, name, functools.partial(streaming, _itself))
+            patches.close_over(Connection, name, functools.partial(streaming, itself))
             statement(name, spans.batch, named)
             patches.close_over(Connection, name, functools.partial(first_taken, spans.nobody))
     patches.close_over(Connection, "prepare", functools.partial(preparing, calls))
     for name in _COPIES:
-        patches.close_over(Connection, name, functools.partial(streaming, _itself))
+        patches.close_over(Connection, name, functools.partial(streaming, itself))
         patches.close_over(Connection, name, functools.partial(_copying, calls, functools.partial(spans.part, _COPY)))
     for name in _CODECS:
         patches.close_over(Connection, name, lambda original: calls.call(_noting_codec(original), Request.STATEMENT))
     patches.close_over(Connection, "add_listener", functools.partial(_listening, calls, spans, "LISTEN"))
     patches.close_over(Connection, "remove_listener", functools.partial(_listening, calls, spans, "UNLISTEN"))
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def _sets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

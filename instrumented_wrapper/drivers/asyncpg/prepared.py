@@ -19,7 +19,7 @@ from instrumented_wrapper.drivers.asyncpg.calls import AsyncPGCalls, streaming
 from instrumented_wrapper.drivers.engine.adapted_record import record_of
 from instrumented_wrapper.drivers.engine.async_calls import ended_async
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, itself
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.patching import Patches
 
@@ -49,7 +49,7 @@ def statements(patches: Patches, calls: AsyncPGCalls, spans: QuerySpans) -> None
 
 def preparing(calls: AsyncPGCalls, original: Method) -> Method:
     """``Connection.prepare``: nothing is executed yet. It has no span; the executions have."""
-    plainly = calls.statement(original, _itself, "query", _no_span)
+    plainly = calls.statement(original, itself, "query", _no_span)
     sent = calls.call(original, Request.STATEMENT)
 
     @functools.wraps(original)
@@ -59,10 +59,6 @@ def preparing(calls: AsyncPGCalls, original: Method) -> Method:
         return await (plainly if is_plain else sent)(self, *args, **kwargs)
 
     return prepare
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def _no_span(*given: Any) -> None:

@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.engine.async_record import AsyncRecord
 from instrumented_wrapper.drivers.engine.call_effects import CallEffects
 from instrumented_wrapper.drivers.engine.flow import RERAISE, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
-from instrumented_wrapper.drivers.engine.request import Request, SentCall, effects_of_call
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, effects_of_call, itself
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH
 from instrumented_wrapper.drivers.registry import KEY
@@ -118,7 +118,7 @@ class AsyncMethodWrappers(CallEffects):
 
     def script(self, original: Method, named: str) -> Method:
         """Make the closure of a connection's method that sends a text, where it is no part of another call."""
-        return self.statement(original, _itself, named, self._spans.script)
+        return self.statement(original, itself, named, self._spans.script)
 
     async def failed_plainly(self, operation: Operation | None, sent: SentCall, error: BaseException) -> Any:
         """Return what the app gets where a statement of the frequent path raised, or `RERAISE`."""
@@ -252,10 +252,6 @@ class AsyncMethodWrappers(CallEffects):
 
 def _parameters(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else kwargs and named_parameters(kwargs)
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def coroutine_function(function: Method) -> Method:

@@ -61,6 +61,11 @@ def effects_of_call(
         return None
 
 
+def itself(connection: Any) -> Any:
+    """Return the connection of a call that is a method of the connection, not of a cursor."""
+    return connection
+
+
 class TransactionStatus(IntEnum):
     """The state of a connection's transaction, by libpq's names and numbers.
 

@@ -16,7 +16,7 @@ from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.call_effects import CallEffects
 from instrumented_wrapper.drivers.engine.flow import RERAISE, StatementFlow
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans, named_parameters
-from instrumented_wrapper.drivers.engine.request import Request, SentCall, effects_of_call
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, effects_of_call, itself
 from instrumented_wrapper.drivers.engine.statement_cache import UNSEEN
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.operations import Operation
@@ -115,7 +115,7 @@ class MethodWrappers(CallEffects):
 
     def script(self, original: Method, named: str) -> Method:
         """Make the closure of a connection's method that sends a text, where it is no part of another call."""
-        return self.statement(original, _itself, named, self._spans.script)
+        return self.statement(original, itself, named, self._spans.script)
 
     def within(self, original: Method, named: str) -> Method:
         """Make the closure of a connection's method that sends a text: mostly within another call, at no cost there."""
@@ -253,10 +253,6 @@ class MethodWrappers(CallEffects):
                 return ended(operation, carry_out, connection, record, call, does, run, reads_last)
 
         return method
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def ended(operation: Operation | None, function: Method, *arguments: Any, error: BaseException | None = None) -> Any:

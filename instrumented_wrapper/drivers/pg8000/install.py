@@ -20,7 +20,7 @@ from instrumented_wrapper.drivers.engine.connect_search import connected
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request, SentCall
+from instrumented_wrapper.drivers.engine.request import Request, SentCall, itself
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing, setting
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
@@ -71,13 +71,9 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
     for kind, cursor in ((dbapi.Connection, dbapi.Cursor), (legacy.Connection, legacy.Cursor)):
         _connections(patches, kind, calls, EndWrappers(ADAPTER, calls, spans), spans, flows)
         _cursors(patches, cursor, calls, spans)
-    patches.close_over(native.Connection, "run", lambda original: calls.statement(_told(original), _itself, "sql"))
+    patches.close_over(native.Connection, "run", lambda original: calls.statement(_told(original), itself, "sql"))
     for prepared in (native.PreparedStatement, legacy.PreparedStatement):
         _prepared_statements(patches, prepared, calls)
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def _told(original: Method) -> Method:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from instrumented_wrapper.drivers.engine.adapted_record import Record, record_of
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, itself
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 
 Method = Callable[..., Any]
@@ -53,7 +53,7 @@ def running(original: Method, calls: MethodWrappers) -> Method:
             self.__dict__[_OF] = again, _session(record)
         return original(self, *args, **kwargs)
 
-    made = calls.statement(statement, _itself, "text")
+    made = calls.statement(statement, itself, "text")
 
     @functools.wraps(original)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -77,7 +77,3 @@ def closing(original: Method, calls: MethodWrappers) -> Method:
             self.con = None
 
     return close
-
-
-def _itself(connection: Any) -> Any:
-    return connection
