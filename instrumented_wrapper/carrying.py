@@ -34,7 +34,7 @@ from instrumented_wrapper.lifecycle import (
     settle_doubts,
     where,
 )
-from instrumented_wrapper.plans import Assignment, Change
+from instrumented_wrapper.plans import Assignment
 from instrumented_wrapper.session import Session
 from instrumented_wrapper.statement import SET, Step
 from instrumented_wrapper.transfer import Switch, assign, is_closed_by_app
@@ -207,20 +207,14 @@ def _configure(this: _Carry) -> Flow[None]:
             handled = yield from _carry(this, handler)
         except Exception as error:
             refused, cause = (error.setting, error.cause) if isinstance(error, Refused) else (None, error)
-            failed = tuple(_failed(change, refused) for change in _plan(this))
+            plan = (*this.source.transfer_plan(), *this.source.on_server.transfer_plan())
+            ends = ("failed" if refused in (None, change.setting) else "skipped" for change in plan)
+            failed = tuple(SettingChange(*change, end) for change, end in zip(plan, ends, strict=True))
             end = SettingsEnd(failed, "default", this.trips, this.switch.not_restored, error_type(cause))
             observed.outcome = end
             raise
         by = "custom" if handled else "default"
         observed.outcome = SettingsEnd(tuple(this.done), by, this.trips, this.switch.not_restored)
-
-
-def _failed(change: Change, refused: str | None) -> SettingChange:
-    return SettingChange(*change, "failed" if refused in (None, change.setting) else "skipped")
-
-
-def _plan(this: _Carry) -> tuple[Change, ...]:
-    return (*this.source.transfer_plan(), *this.source.on_server.transfer_plan())
 
 
 def _take_baseline(this: _Carry) -> None:

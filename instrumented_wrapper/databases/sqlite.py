@@ -160,7 +160,7 @@ def scan(text: str) -> Effects | None:
     if not (names or leaves):
         return None
     steps = tuple(Step(DOUBT, name, "PRAGMA") for name in names)
-    return Effects(steps=steps, leaves=tuple(leaves), several=_has_several(text))
+    return Effects(steps=steps, leaves=tuple(leaves), several=bool(text[_end_of(_WHOLE, text, 0) :].strip("; \n")))
 
 
 def _starts(text: str) -> Iterator[int]:
@@ -169,10 +169,6 @@ def _starts(text: str) -> Iterator[int]:
     while (start := _end_of(_OTHERS, text, position)) < len(text):
         yield start
         position = _end_of(_WHOLE, text, start) + 1
-
-
-def _has_several(text: str) -> bool:
-    return bool(text[_end_of(_WHOLE, text, 0) :].strip("; \n"))
 
 
 def _end_of(pattern: re.Pattern[str], text: str, position: int) -> int:

@@ -22,7 +22,7 @@ from instrumented_wrapper.drivers.engine.connect_search import connected_async
 from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, of_the_rest
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, itself
 from instrumented_wrapper.drivers.for_async_mysql import CLIENT_SESSION_TRACK, ForAsyncMySQL
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.for_pymysql import COM_QUERY, querying, shows_reconnect
@@ -33,10 +33,6 @@ from instrumented_wrapper.options import CONNECT, Options, take_keywords
 from instrumented_wrapper.patching import Patches
 
 Method = Callable[..., Any]
-
-
-def _as_it_is(original: Method) -> Method:
-    return original
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class Seams:
         """Replace a method of connections by the closure that `make` returns for it."""
         self.patches.close_over(self.adapter.kinds[0], name, make)
 
-    def connections(self, connect: str, read: Callable[[Method], Method] = _as_it_is) -> None:
+    def connections(self, connect: str, read: Callable[[Method], Method] = itself) -> None:
         """Patch the connections.
 
         Args:

@@ -46,6 +46,7 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
         flags: the attribute that has the client's capabilities.
         at_connect: the attributes that have ``sql_mode`` and ``init_command``.
         result: the driver's class of results, past all that is patched.
+        charset_named: returns what the driver knows of a character set: its encoding, its collation.
         construct, connect, end: the driver's own ``__init__``, connect and ``close``, past all that is patched.
     """
 
@@ -55,6 +56,7 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
     flags: str
     at_connect: tuple[str, str]
     result: Callable[[Any], Any]
+    charset_named: Callable[[str], Any]
     construct: Callable[..., Any]
     connect: Callable[[Any], Any]
     end: Callable[[Any], Any]
@@ -72,12 +74,6 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
 
     def transport(self, connection: Any) -> Any:
         """Return the transport of the event loop; None if it is closed."""
-
-    def encode_in(self, connection: Any, charset: str) -> None:
-        """Have the driver encode what it sends in a character set."""
-
-    def collation(self, charset: str) -> str:
-        """Return the collation that a connect asks for with a character set."""
 
     def before_construction(self, connection: Any) -> None:
         """Prepare an object whose ``__init__`` may refuse its arguments."""
@@ -205,7 +201,7 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
         sql_mode, init_command = (getattr(connection, name) for name in self.at_connect)
         texts = [tracking.ENABLE] if TRACKED in connection.__dict__ else []
         charset = record.driver_state.get("charset") or connection._charset
-        texts.append(f"SET NAMES {charset} COLLATE {self.collation(charset)}")
+        texts.append(f"SET NAMES {charset} COLLATE {self.charset_named(charset).collation}")
         texts += [] if sql_mode is None else [f"SET sql_mode={sql_mode}"]
         texts += [] if init_command is None else [init_command]
         autocommit = record.arguments.keywords.get("autocommit", False)
@@ -220,7 +216,11 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
         """The drivers encode by what they were told last."""
         known = record.driver_state  # empty for what a switch leaves behind, which writes no more
         if known and any(name in settings for name in ENCODED):
-            self.encode_in(connection, known["charset"])
+            self._encode_in(connection, known["charset"])
+
+    def _encode_in(self, connection: Any, charset: str) -> None:
+        """Have the driver encode what it sends in a character set, as its ``set_charset`` does."""
+        connection._charset, connection._encoding = charset, self.charset_named(charset).encoding
 
     async def open(self, connection: Any, record: Record, address: Address, role: str, seconds: float) -> Any:
         """Connect with the app's own arguments, and with the database that is the current one now."""
@@ -284,7 +284,7 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
         carried = record.options.transfer_session_state_on_switch and ENCODED[0] in record.carried_settings()
         handled = other._charset != record.driver_state["charset"]  # the app's own transfer handler has chosen one
         if not carried or handled:
-            self.encode_in(connection, other._charset)
+            self._encode_in(connection, other._charset)
         self.exchange(connection, other)
         return other
 

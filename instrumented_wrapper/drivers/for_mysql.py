@@ -142,10 +142,14 @@ class ForMySQL(DriverAdapter, Protocol):
         """Return the database that the app connected to."""
 
     def mark_lost(self, connection: Any) -> None:
-        """End the physical connection: the server has said that it is gone."""
+        """Record that the server has said that the physical connection is gone."""
+        if (record := record_of(connection)) is not None:
+            record.driver_state["lost"] = record.generation
 
     def has_ended(self, connection: Any) -> bool:
-        """Tell whether the driver knows that the physical connection is gone, and the app has not closed it."""
+        """Return True if the physical connection is known to be gone, and the app has not closed it."""
+        record = record_of(connection)
+        return record is not None and record.driver_state.get("lost") == record.generation
 
     # --- what is the same ----------------------------------------------------------------------------------------
 
@@ -164,7 +168,9 @@ class ForMySQL(DriverAdapter, Protocol):
         A new connection is of no use either where its server does not serve it.
         """
         code = 0 if error is None else code_of(error)
-        if code in mysql.LOST_ERRORS or (code in mysql.NOT_SERVING and self._is_new(connection)):
+        record = record_of(connection)
+        is_new = record is not None and record.internal
+        if code in mysql.LOST_ERRORS or (code in mysql.NOT_SERVING and is_new):
             self.mark_lost(connection)
             return True
         return self.has_ended(connection)
@@ -172,10 +178,6 @@ class ForMySQL(DriverAdapter, Protocol):
     def may_have_ended(self, error: BaseException) -> bool:
         """A KILL of the session has the same number as one of the statement."""
         return code_of(error) == mysql.INTERRUPTED
-
-    @staticmethod
-    def _is_new(connection: Any) -> bool:
-        return (record := record_of(connection)) is not None and record.internal
 
     def query(self, connection: Any, text: str) -> Any:
         """Send one text. May wait."""

@@ -138,7 +138,7 @@ def _releasing(flows: Flows, original: Method) -> Method:
         driver, session = found
         # before 0.32, asyncpg would not take back the place in the pool of what has ended
         ended = session.lost is not None or driver.is_lost(connection)
-        if is_refused(session, logger) or ended or _closes(session):
+        if is_refused(session, logger) or ended or (session.changed and policy(session, ON) == CLOSE):
             driver.end(connection)
             return
         async with driver.lock(connection):
@@ -146,10 +146,6 @@ def _releasing(flows: Flows, original: Method) -> Method:
                 await original(self, timeout)
 
     return release
-
-
-def _closes(session: TrackedConnection) -> bool:
-    return policy(session, ON) == CLOSE and session.changed
 
 
 @contextmanager

@@ -227,7 +227,8 @@ def _template(site: Site, words: Words, text: str | None, size: int | None, with
     attributes = said | ({db.DB_QUERY_TEXT: _sendable(text)} if text else {})
     if batch and size is not None and size >= 0:
         attributes[db.DB_OPERATION_BATCH_SIZE] = size
-    target = site.namespace or _server(site)
+    server = f"{site.address}:{site.port}" if site.address and site.port else site.address
+    target = site.namespace or server
     name = _sendable(summary or f"{operation} {target}".strip() or site.system)
     return SpanTemplate(name, MappingProxyType(attributes), MappingProxyType(measured))
 
@@ -241,10 +242,6 @@ def _server_of(site: Site) -> dict[str, Any]:
             NETWORK_PEER_PORT: site.peer_port,
         }
     )
-
-
-def _server(site: Site) -> str:
-    return f"{site.address}:{site.port}" if site.address and site.port else site.address
 
 
 def _sendable(text: str) -> str:

@@ -238,11 +238,6 @@ def _begin(statement: list[Token], words: list[str]) -> Effects:
     )
 
 
-def _call(statement: list[Token], words: list[str]) -> Effects:
-    """A procedure may do several things, COMMIT among them, and gives values back."""
-    return _unseen(statement, "CALL", several=True)
-
-
 def _execute(statement: list[Token], words: list[str]) -> Effects:
     """``EXECUTE IMMEDIATE`` of a literal does what the statement in it does; others run what is not read here."""
     if words[1:2] == ["immediate"] and (found := _quoted_statement(statement[2:])) is not None:
@@ -297,7 +292,7 @@ _BY_FIRST_WORD: Final[dict[str, Callable[[list[Token], list[str]], Effects]]] = 
     "savepoint": lambda statement, words: Effects(steps=(Step(SAVEPOINT, statement[-1].text.lower()),)),
     "release": lambda statement, words: Effects(steps=(Step(RELEASE, statement[-1].text.lower()),)),
     "xa": xa,
-    "call": _call,
+    "call": lambda statement, words: _unseen(statement, "CALL", several=True),  # COMMIT among it, perhaps
     "execute": _execute,
     "deallocate": lambda statement, words: deallocated(statement),
     "use": _use,

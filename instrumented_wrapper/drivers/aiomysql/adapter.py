@@ -35,6 +35,7 @@ class AioMySQL(ForAsyncMySQL):
     ).split()
     flags, at_connect = "client_flag", ("sql_mode", "init_command")
     result = _OwnResult
+    charset_named = staticmethod(charset_by_name)
     construct = staticmethod(Connection.__init__)
     connect = staticmethod(Connection._connect)
     end = staticmethod(Connection.close)
@@ -65,11 +66,3 @@ class AioMySQL(ForAsyncMySQL):
     def transport(self, connection: Any) -> Any:
         """Return the writer's."""
         return None if connection._writer is None else connection._writer.transport
-
-    def encode_in(self, connection: Any, charset: str) -> None:
-        """Set what ``set_charset`` sets."""
-        connection._charset, connection._encoding = charset, charset_by_name(charset).encoding
-
-    def collation(self, charset: str) -> str:
-        """Return that of the handshake."""
-        return str(charset_by_name(charset).collation)

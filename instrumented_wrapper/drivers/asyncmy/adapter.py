@@ -44,6 +44,7 @@ class AsyncMy(ForAsyncMySQL):
     ).split()
     flags, at_connect = "_client_flag", ("_sql_mode", "_init_command")
     result = MySQLResult
+    charset_named = staticmethod(charset_by_name)
     construct = staticmethod(Connection.__init__)
     connect = staticmethod(Connection.connect)
     end = staticmethod(Connection.close)
@@ -80,14 +81,6 @@ class AsyncMy(ForAsyncMySQL):
     def transport(self, connection: Any) -> Any:
         """Return the transport."""
         return connection._transport
-
-    def collation(self, charset: str) -> str:
-        """Return that of the handshake."""
-        return str(charset_by_name(charset).collation)
-
-    def encode_in(self, connection: Any, charset: str) -> None:
-        """Set what ``set_charset`` sets."""
-        connection._charset, connection._encoding = charset, charset_by_name(charset).encoding
 
     @contextmanager
     def asking_for_reports(self, connection: Any) -> Iterator[None]:

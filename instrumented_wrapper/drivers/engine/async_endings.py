@@ -29,12 +29,10 @@ class AsyncEndWrappers:
     def __init__(self, adapter: DriverAdapter, calls: AsyncMethodWrappers, spans: QuerySpans) -> None:
         self._adapter, self._calls, self._spans = adapter, calls, spans
 
-    def _done(self, call: Request) -> Effects:
-        return self._calls.effects_of(call.name) or OF_REQUEST[call]
-
     def ending(self, original: Method, call: Request) -> Method:
         """Make the closure of ``commit`` or ``rollback``."""
-        begin, done = functools.partial(self._spans.command, call.name), self._done(call)
+        begin = functools.partial(self._spans.command, call.name)
+        done = self._calls.effects_of(call.name) or OF_REQUEST[call]
 
         def effects(record: AsyncRecord) -> Effects | None:
             return record.settings_client.with_functions(done) if record.chains else done

@@ -259,10 +259,6 @@ def watch(record: TrackedConnection) -> None:
     _prober.watch(record)
 
 
-def _stop() -> None:
-    _prober.stop()
-
-
 def _after_fork_in_child() -> None:
     global _prober
     _prober.silence()
@@ -270,6 +266,6 @@ def _after_fork_in_child() -> None:
     _prober = Prober()
 
 
-atexit.register(_stop)
+atexit.register(_prober.stop)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

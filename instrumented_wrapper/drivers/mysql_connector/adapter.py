@@ -108,15 +108,6 @@ class MySQLConnector(ForMySQL):
         if (record := record_of(connection)) is not None:
             record.driver_state["closed"] = record.generation
 
-    def has_ended(self, connection: object) -> bool:
-        """Return True after an error of a lost connection."""
-        record = record_of(connection)
-        return record is not None and record.driver_state.get("lost") == record.generation
-
-    def mark_lost(self, connection: object) -> None:
-        if (record := record_of(connection)) is not None:
-            record.driver_state["lost"] = record.generation
-
     def is_lost(self, connection: object, error: BaseException | None) -> bool:
         """Return True also for errors without a number that mysql-connector raises itself."""
         if super().is_lost(connection, error) or _vanished(error):

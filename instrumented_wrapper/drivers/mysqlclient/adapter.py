@@ -127,15 +127,6 @@ class MySQLClient(ForMySQL):
         record = record_of(connection)
         return record is None or record.closed_by_app or not self.has_ended(connection)
 
-    def has_ended(self, connection: object) -> bool:
-        """Return True after an error of a lost connection: mysqlclient itself does not know."""
-        record = record_of(connection)
-        return record is not None and record.driver_state.get("lost") == record.generation
-
-    def mark_lost(self, connection: object) -> None:
-        if (record := record_of(connection)) is not None:
-            record.driver_state["lost"] = record.generation
-
     def is_alive(self, connection: object) -> bool:
         try:
             C.ping(physical(connection))
@@ -168,7 +159,7 @@ class MySQLClient(ForMySQL):
     def send(self, connection: object, texts: Sequence[str]) -> list[Rows]:
         """Send everything as one text, unless the app has disabled that in the driver."""
         record, here = record_of(connection), physical(connection)
-        run = _run_patiently if record is None or not record.internal else _run
+        run = C.query if record is None or not record.internal else _run  # to its end: it is to be used again
         together = C.client_flag.__get__(here) & CLIENT.MULTI_STATEMENTS
         given = [";".join(texts)] if together and texts else texts
         return [rows for text in given for rows in _answers(here, text, run)]
@@ -198,13 +189,9 @@ class MySQLClient(ForMySQL):
     def is_standby(self, connection: object) -> bool | None:
         """Query the server and discard the response: ``affected_rows()`` stays as it was after connecting."""
         answer: bool | None = super().is_standby(connection)
-        if not self._was_used(connection):
+        if (record := record_of(connection)) is None or not record.used:
             C.query(physical(connection), questions.nothing().encode())
         return answer
-
-    @staticmethod
-    def _was_used(connection: object) -> bool:
-        return (record := record_of(connection)) is not None and record.used
 
     def exact(self, cursor: Any, query: Any, parameters: Any) -> str | None:
         """Return the statement as mysqlclient will send it."""
@@ -291,11 +278,6 @@ def _answers(here: object, text: str, run: Callable[[Any, bytes], None]) -> Iter
         rows = () if result is None else result.fetch_row(maxrows=0)
         yield [[cell_text(cell) for cell in row] for row in rows]
         more = C.next_result(here)
-
-
-def _run_patiently(here: object, text: bytes) -> None:
-    """Run a statement to its end, whoever is interrupted meanwhile: the app's connection is to be used again."""
-    C.query(here, text)
 
 
 def _run(here: object, text: bytes) -> None:
