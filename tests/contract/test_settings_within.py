@@ -98,3 +98,15 @@ def test_what_else_is_set_within_is_not_seen(run_within, place: str, setting: st
     """This is a limit, which the documentation names: where it falls, the page has to change."""
     connection = run_within(WITHIN[place], setting, "5MB")
     assert setting not in session_state(connection)
+
+
+@pytest.mark.databases("postgresql")
+def test_behind_a_pooler_no_pristine_value_is_queried(driver: DriverUnderTest, connect: Any, site: Any, proxy) -> None:
+    """The answer could be that of another session of the server."""
+    connection = connect(site.dsn(proxy), autocommit=True, instrumented_wrapper={"pooler": "transaction"})
+    sent = []
+    for _ in range(2):
+        proxy.clear()
+        driver.execute(connection, "SET work_mem = '8MB'")
+        sent.append(site.round_trips(proxy))
+    assert sent[0] == sent[1]
