@@ -88,7 +88,7 @@ def _look_after(patches: Patches, flows: Flows, spans: QuerySpans) -> None:
     patches.close_over(Connection, "__exit__", transactions.leaving_connection)
     patches.close_over(AsyncConnection, "__aexit__", transactions.leaving_connection)
     patches.close_over(psycopg.Pipeline, "__exit__", seams.leaving_pipeline(DRIVER, flows))
-    patches.close_over(psycopg.AsyncPipeline, "__aexit__", seams.leaving_pipeline(DRIVER, flows))
+    patches.close_over(psycopg.AsyncPipeline, "__aexit__", seams.leaving_pipeline_async(DRIVER, flows))
     patches.close_over(psycopg.Transaction, "__enter__", transactions.entering)
     patches.close_over(psycopg.Transaction, "__exit__", transactions.leaving)
     patches.close_over(psycopg.AsyncTransaction, "__aenter__", transactions.entering_async)

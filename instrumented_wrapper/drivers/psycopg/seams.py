@@ -79,33 +79,46 @@ def setting(name: str, driver: Driver, flows: Flows) -> Callable[[Method], Metho
 
 
 def leaving_pipeline(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
-    """Wrap ``__exit__`` of a pipeline, sync or async: query the uncertain state that it has left."""
+    """Wrap ``Pipeline.__exit__``: query the uncertain state that a pipeline has left."""
 
-    def steps_of(original: Method, pipeline: Any, *error: Any) -> Flow[None]:
-        try:
-            yield partial(original, pipeline, *error)
-        except GeneratorExit:  # interrupted in between: nothing more is sent
-            raise
-        except BaseException:
-            yield from _resync_after(driver, flows, pipeline)
-            raise
-        yield from _resync_after(driver, flows, pipeline)
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        def __exit__(self: Any, *error: Any) -> None:
+            try:
+                original(self, *error)
+            finally:
+                if question := _question_after(driver, flows, self):
+                    with getattr(self, "_lock", self._conn.lock):
+                        self._conn.wait(question)
 
-    return as_flow(steps_of)
+        return __exit__
+
+    return make
 
 
-def _resync_after(driver: Driver, flows: Flows, pipeline: Any) -> Flow[None]:
-    connection = pipeline._conn
-    record = record_of(connection)
-    if record is None or not record.resync_next:
-        return
-    if question := steps.resync_now(driver, flows, connection, record):
-        lock = getattr(pipeline, "_lock", connection.lock)
-        yield lock.acquire
-        try:
-            yield partial(connection.wait, question)
-        finally:
-            lock.release()
+def leaving_pipeline_async(driver: Driver, flows: Flows) -> Callable[[Method], Method]:
+    """``AsyncPipeline.__aexit__``."""
+
+    def make(original: Method) -> Method:
+        @functools.wraps(original)
+        async def __aexit__(self: Any, *error: Any) -> None:
+            try:
+                await original(self, *error)
+            finally:
+                if question := _question_after(driver, flows, self):
+                    async with getattr(self, "_lock", self._conn.lock):
+                        await self._conn.wait(question)
+
+        return __aexit__
+
+    return make
+
+
+def _question_after(driver: Driver, flows: Flows, pipeline: Any) -> Any:
+    record = record_of(pipeline._conn)
+    return (
+        steps.resync_now(driver, flows, pipeline._conn, record) if record is not None and record.resync_next else None
+    )
 
 
 # --- the end ----------------------------------------------------------------------------------------------------
