@@ -30,6 +30,10 @@ def with_calls(record: Any, effects: Effects) -> Effects | None:
     return None if effects.only_calls else effects
 
 
+def _not_ours(name: str, value: object) -> bool:
+    return False
+
+
 class Reporting(Protocol):
     """A connection, as far as its server reports settings by itself."""
 
@@ -50,6 +54,7 @@ class ReportedSettings:
         status: returns the reported value of a setting, by its name there.
         statuses: returns the reported values of several, as text or bytes.
         place: returns the key of the cache of functions: server and database.
+        ours: returns True if the driver itself has set a setting to such a value.
         text: returns one result of `statuses` as text.
     """
 
@@ -59,9 +64,10 @@ class ReportedSettings:
         status: Callable[[str], str | None],
         statuses: Callable[[Sequence[str]], Sequence[Any]],
         place: Callable[[], tuple[object, ...]],
+        ours: Callable[[str, Any], bool] = _not_ours,
         text: Callable[[Any], str] = str,
     ) -> None:
-        self._text = text
+        self._ours, self._text = ours, text
         self._reporting, self._status, self._statuses, self._place = channel, status, statuses, place
         self._record: Any = None
         self._first: Sequence[Any] = ()  # of `questions.REPORTED`
@@ -99,7 +105,9 @@ class ReportedSettings:
         return not effects.only_sets or any(step.name in _TELLING for step in effects.steps)
 
     def keep_reported(self) -> None:
-        self._first = self._noticed = self._statuses(_SPELLED)
+        self._noticed = self._statuses(_SPELLED)
+        given = zip(questions.REPORTED, self._noticed, strict=True)
+        self._first = [None if value is None or self._ours(name, value) else value for name, value in given]
 
     def apply_reports(self) -> None:
         record = self._record
@@ -112,7 +120,7 @@ class ReportedSettings:
             return
         self._noticed = now
         for name, first, value in zip(questions.REPORTED, self._first, now, strict=False):
-            if not (first is None or value is None or first == value):
+            if not (first is None or value is None or first == value or self._ours(name, value)):
                 record.on_server.apply_report(name, self._text(first), self._text(value))
         record.refresh_changed()
 
@@ -127,7 +135,9 @@ class ReportedSettings:
             return
         known = self._record.on_server
         for name, before, value in zip(questions.REPORTED, self._noticed, self._statuses(_SPELLED), strict=False):
-            if not (before is None or value is None or value == before or known.open.is_named(name)):
+            if before is None or value is None or value == before or known.open.is_named(name):
+                continue
+            if not self._ours(name, value):
                 known.doubts[name] = "COMMIT"
 
     def refused(self) -> None:
