@@ -190,7 +190,7 @@ def go_on(workers: list[Worker], running: Sequence["Future[None]"]) -> None:
 
 
 def compare(workers: list[Worker], site: Any, table: str) -> dict[str, int]:
-    """Compare all rows with what the workers were told; return how many groups of rows had which outcome."""
+    """Compare all rows with what the workers were told; return how many operations had which outcome."""
     rows = [(int(number or 0), tenant) for number, tenant in site.sql(f"SELECT id, tenant FROM {table}")]
     found = Counter(number for number, _ in rows)
     for worker in workers:
