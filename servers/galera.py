@@ -169,6 +169,27 @@ class GaleraCluster:
         """Stop and remove everything."""
         self.close()
 
+    @property
+    def servers(self) -> tuple[GaleraNode, ...]:
+        """All nodes."""
+        return self.nodes
+
+    @property
+    def primary(self) -> GaleraNode:
+        """A node that serves: any of them takes writes.
+
+        Raises:
+            ServerError: none does.
+        """
+        for node in self.nodes:
+            if node.alive and node.answers():
+                return node
+        raise ServerError("no node serves")
+
+    def wait_streaming(self) -> None:
+        """Wait until each node has applied what was committed before."""
+        self.rows("SELECT 1")
+
     def others(self, node: GaleraNode) -> tuple[GaleraNode, ...]:
         """Return all nodes but this one."""
         return tuple(each for each in self.nodes if each is not node)
@@ -200,7 +221,7 @@ class GaleraCluster:
 
     def rows(self, text: str) -> list[tuple[str | None, ...]]:
         """Return the rows of a query, for which each node applies all that was committed before; all give the same."""
-        answers = [node.sql(f"SET SESSION wsrep_sync_wait=1; {text}") for node in self.nodes]
+        answers = [sorted(node.sql(f"SET SESSION wsrep_sync_wait=1; {text}")) for node in self.nodes]
         if any(answer != answers[0] for answer in answers):
             raise ServerError(f"the nodes have {[len(answer) for answer in answers]} rows, and not the same")
         return answers[0]

@@ -143,6 +143,15 @@ class Group:
             return found[0]
         raise ServerError("the group has no primary")
 
+    @property
+    def servers(self) -> tuple[GroupMember, ...]:
+        """All members."""
+        return self.members
+
+    def wait_streaming(self) -> None:
+        """Wait until all members have applied what was committed before."""
+        self.rows(r"SELECT REPLACE(@@global.gtid_executed, '\n', '')")
+
     def others(self, member: GroupMember) -> tuple[GroupMember, ...]:
         """Return all members but this one."""
         return tuple(each for each in self.members if each is not member)
@@ -182,11 +191,11 @@ class Group:
         """Return the rows of a query, which all members give in the end."""
 
         def answers() -> list[list[tuple[str | None, ...]]]:
-            return [member.sql(text) for member in self.members]
+            return [sorted(member.sql(text)) for member in self.members]
 
         if not guard.wait_until(lambda: all(answer == got[0] for got in [answers()] for answer in got), JOIN_SECONDS):
             raise ServerError(f"the members have {[len(answer) for answer in answers()]} rows, and not the same")
-        return self.members[0].sql(text)
+        return answers()[0]
 
     def close(self) -> None:
         """Stop all and remove their files."""

@@ -8,11 +8,12 @@ import pytest
 from contract.conftest import MODULES, variants
 from contract.driver import DriverUnderTest
 
-from servers import names, patroni
+from servers import GaleraCluster, names, patroni
 from servers.names import Names
 from servers.patroni import PatroniCluster
 
 from .crew import Crew, driver_of
+from .mysql_sites import OnGalera
 
 NUMBERS = count(1)
 names.isolate()  # before any thread starts
@@ -40,6 +41,19 @@ def host_names() -> Iterator[Names]:
         pytest.skip(names.MISSING)
     with Names() as table:
         yield table
+
+
+@pytest.fixture(scope="session")
+def prepared_galera(running_galera: GaleraCluster) -> GaleraCluster:
+    OnGalera.prepare(running_galera)
+    return running_galera
+
+
+@pytest.fixture
+def galera(prepared_galera: GaleraCluster) -> GaleraCluster:
+    """Three nodes that serve, whatever the test before did to them."""
+    prepared_galera.restore()
+    return prepared_galera
 
 
 @pytest.fixture(scope="session")

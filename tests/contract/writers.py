@@ -70,10 +70,14 @@ class Worker:
         self.tenant = site.shows_tenant.removeprefix("SELECT ")
 
     def begin(self, connection: Any) -> None:
-        """Say whose session it is: again where the connection is lost in the middle of that."""
+        """Say whose session it is."""
+        self._again(connection, self.driver.execute, self.site.sets_tenant.replace("acme", self.name))
+
+    def _again(self, connection: Any, change: Callable[..., Any], *arguments: Any) -> None:
+        """Change the session: again where the connection is lost in the middle of that."""
         for _ in range(3):
             try:
-                self.driver.execute(connection, self.site.sets_tenant.replace("acme", self.name))
+                change(connection, *arguments)
             except FailoverSuccessError:
                 self.driver.rollback(connection)
             else:
@@ -113,7 +117,7 @@ class Worker:
             of = partial(self.outcomes.of, partial(self.driver.rollback, connection))
             try:
                 with of():
-                    self.driver.set(connection, "autocommit", True)
+                    self._again(connection, self.driver.set, "autocommit", True)
                 with of():
                     assert self.driver.execute(connection, self.site.shows_tenant) != [(self.name,)], "of the last one"
                 with of():

@@ -12,6 +12,7 @@ from ..driver import Callback
 from ..mysql import ForMySQL
 
 NUMBERS = count()
+GONE = ("-1", "1047", "2013", "2055")  # "not available", a node of Galera that does not serve, lost
 
 
 class MySQLConnector(ForMySQL):
@@ -93,7 +94,15 @@ class MySQLConnector(ForMySQL):
         return pooled._cnx
 
     def give_back(self, pool: Any, connection: Any) -> None:
-        self.lent.pop(id(connection)).close()
+        """Close what the pool lent: that resets the session, and raises, bare as well, where the server has gone.
+
+        The pool has the connection by then all the same.
+        """
+        try:
+            self.lent.pop(id(connection)).close()
+        except self.error as error:
+            if self.code_of(error) not in GONE:
+                raise
 
     def close_pool(self, pool: Any) -> None:
         pool._remove_connections()
