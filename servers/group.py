@@ -1,7 +1,7 @@
 """A group of MySQL servers with Group Replication: a primary and two secondaries.
 
 A member that has been restarted, and does not join its group by itself, is outside of it, and takes writes. One that
-the others have expelled is read-only.
+the others have expelled is offline: it ends all sessions of the app and takes no new ones.
 """
 
 from pathlib import Path
@@ -52,7 +52,7 @@ class GroupMember(MySQLServer):
 
     def join(self) -> None:
         """Join the group, and wait until it has all that the others have."""
-        self.sql("STOP GROUP_REPLICATION; START GROUP_REPLICATION", "")
+        self.sql("STOP GROUP_REPLICATION; SET GLOBAL offline_mode=0; START GROUP_REPLICATION", "")
         if not guard.wait_until(lambda: self.state() == "ONLINE", JOIN_SECONDS):
             raise ServerError(f"{self!r} does not join its group: {self.last_words()}")
 
@@ -64,8 +64,11 @@ class GroupMember(MySQLServer):
             raise ServerError(f"{self!r} is not the primary of a group: {self.last_words()}")
 
     def view(self) -> dict[str | None, str | None]:
-        """Return the states of the members that it knows, by their ports."""
-        rows = self.sql(f"SELECT member_port, member_state FROM {_MEMBERS}", "")
+        """Return the states of the members that it knows, by their ports; none while it ends all sessions."""
+        try:
+            rows = self.sql(f"SELECT member_port, member_state FROM {_MEMBERS}", "")
+        except ServerError:
+            return {}
         return {port: state for port, state in rows}  # noqa: C416 - dict() takes pairs, of which mypy knows nothing
 
     def state(self) -> str | None:
@@ -188,7 +191,9 @@ class Group:
         return whole and any(member.is_primary() for member in self.members)
 
     def rows(self, text: str) -> list[tuple[str | None, ...]]:
-        """Return the rows of a query, which all members give in the end."""
+        """Return the rows of a query, which all members give in the end; one that was expelled meanwhile joins."""
+        if not self.together():
+            self.restore()
 
         def answers() -> list[list[tuple[str | None, ...]]]:
             return [sorted(member.sql(text)) for member in self.members]

@@ -9,11 +9,13 @@ from contract.conftest import MODULES, variants
 from contract.driver import DriverUnderTest
 
 from servers import GaleraCluster, names, patroni
+from servers import group as group_replication
+from servers.group import Group
 from servers.names import Names
 from servers.patroni import PatroniCluster
 
 from .crew import Crew, driver_of
-from .mysql_sites import OnGalera
+from .mysql_sites import OnGalera, OnGroup
 
 NUMBERS = count(1)
 names.isolate()  # before any thread starts
@@ -54,6 +56,22 @@ def galera(prepared_galera: GaleraCluster) -> GaleraCluster:
     """Three nodes that serve, whatever the test before did to them."""
     prepared_galera.restore()
     return prepared_galera
+
+
+@pytest.fixture(scope="session")
+def running_group() -> Iterator[Group]:
+    if not group_replication.available():
+        pytest.skip(group_replication.missing())
+    with Group() as group:
+        OnGroup.prepare(group)
+        yield group
+
+
+@pytest.fixture
+def group(running_group: Group) -> Group:
+    """A primary and two secondaries, whatever the test before did to them."""
+    running_group.restore()
+    return running_group
 
 
 @pytest.fixture(scope="session")

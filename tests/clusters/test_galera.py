@@ -3,7 +3,8 @@
 Each node comes back while the writers write on the others, and gets what it lacks from their caches (IST).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -34,6 +35,15 @@ def writers(galera: GaleraCluster, victim: GaleraNode, drivers_of: Any, crew: An
     return writers
 
 
+@contextmanager
+def frozen(node: GaleraNode) -> Iterator[None]:
+    node.freeze()
+    try:
+        yield
+    finally:
+        node.thaw()
+
+
 def came_back(galera: GaleraCluster, victim: GaleraNode, go_on: Callable[[], None]) -> bool:
     """Have the victim come back while all write; return True if it got what it lacked from a cache."""
     received = victim.received()
@@ -51,8 +61,8 @@ def test_crash_of_a_node(galera: GaleraCluster, victim: GaleraNode, writers: Way
 
 def test_frozen_node(galera: GaleraCluster, victim: GaleraNode, writers: Way) -> None:
     with writers(probe_after=1).at_work() as go_on:
-        victim.freeze()
-        go_on()
+        with frozen(victim):
+            go_on()
         assert came_back(galera, victim, go_on)
 
 

@@ -9,7 +9,7 @@ from instrumented_wrapper import FailoverFailedError, FailoverSuccessError
 from servers import guard
 
 from .driver import DriverUnderTest
-from .endpoint import DemotedAtEachWrite
+from .endpoint import DemotedAtEachWrite, Endpoint
 from .rows import PATIENCE, error_of, insert, refuses_until_rollback, rolled_back, session
 
 IS_ABOUT_SERVERS = True
@@ -230,3 +230,16 @@ def test_a_serializable_transaction_of_an_app_that_asked_for_any_server(driver: 
         driver.execute(connection, "SELECT 1")
     assert driver.state_of(caught.value) == "0A000"
     assert len(site.sessions(site.cluster.standby)) == 1
+
+
+def test_a_session_that_ends_when_it_is_asked_whether_it_was_demoted(
+    driver: DriverUnderTest, connect, site, table, cluster
+) -> None:
+    """The write was refused all the same: it runs on the primary."""
+    cluster.wait_streaming()
+    with Endpoint(cluster.standby.host, cluster.standby.port) as standby:
+        connection = connect(site.dsn(standby, cluster.primary), autocommit=True)
+        standby.ends_at, standby.times = site.is_standby.removeprefix("SELECT ").encode(), 1
+        driver.execute(connection, insert(table, 1))
+        assert site.ids(table) == [1]
+        assert driver.execute(connection, site.is_standby) == [(False,)]

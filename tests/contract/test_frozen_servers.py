@@ -7,6 +7,7 @@ import pytest
 
 from instrumented_wrapper import FailoverSuccessError
 from instrumented_wrapper.drivers.engine import probing
+from instrumented_wrapper.drivers.registry import tracked_as
 from servers import Proxy, guard
 
 from .driver import DriverUnderTest
@@ -105,3 +106,46 @@ def test_many_statements_are_one_probe(driver: DriverUnderTest, connect, site, p
     assert (proxy.connections, other_proxy.connections) == (len(waiting) + 1, 2)
     site.end_sessions()
     assert all(error_of(call) for call in calls)
+
+
+def test_a_connection_that_a_pool_lends(driver: DriverUnderTest, pool, site, table, background) -> None:
+    """The pool's own check waits for the frozen server, or the first statement does."""
+    driver.needs("pools")
+    lending = pool(kwargs={"instrumented_wrapper": PROBED})
+
+    def borrow() -> list[Any]:
+        connection = driver.take(lending)
+        try:
+            while True:
+                try:
+                    driver.set(connection, "autocommit", True)
+                    return [*driver.execute(connection, site.is_standby)]
+                except FailoverSuccessError:  # the statement waited, not the check
+                    driver.rollback(connection)
+        finally:
+            driver.give_back(lending, connection)
+
+    borrow()
+    site.cluster.wait_streaming()
+    with site.frozen():
+        site.cluster.standby.promote()
+        assert len(background(borrow).result(PATIENCE)) == 1
+
+
+def test_one_that_cannot_be_looked_at(driver: DriverUnderTest, probed, site, background, monkeypatch) -> None:
+    """The others are probed all the same."""
+    strange, connection = tracked_as(probed()), probed()
+    looks = type(strange).is_waiting
+
+    def is_waiting(record: Any, of: Any) -> Any:
+        if record is strange:
+            raise RuntimeError("in use elsewhere")
+        return looks(record, of)
+
+    monkeypatch.setattr(type(strange), "is_waiting", is_waiting)
+    site.cluster.wait_streaming()
+    call = background(driver.execute, connection, site.slow)
+    site.wait_running()
+    with site.frozen():
+        site.cluster.standby.promote()
+        told(error_of(call), FailoverSuccessError, driver)

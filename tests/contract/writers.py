@@ -33,6 +33,7 @@ class Outcomes:
     doubtful: list[tuple[int, ...]] = field(default_factory=list)
     absent: list[tuple[int, ...]] = field(default_factory=list)
     not_restored: set[str] = field(default_factory=set)
+    in_doubt: Callable[[Exception], bool] = lambda error: False  # of the driver's own errors, which leave all open
 
     @contextmanager
     def of(self, rollback: Callable[[], None], *numbers: int) -> Iterator[None]:
@@ -44,6 +45,11 @@ class Outcomes:
             (self.doubtful if error.may_have_run else self.absent).append(numbers)
             if error.transaction == "rolled_back":
                 rollback()
+        except Exception as error:
+            if not self.in_doubt(error):
+                raise
+            self.doubtful.append(numbers)
+            rollback()
         else:
             self.written.append(numbers)
 
@@ -64,7 +70,9 @@ class Worker:
 
     def __init__(self, driver: DriverUnderTest, site: Any, table: str, name: str) -> None:
         self.driver, self.site, self.table, self.name = driver, site, table, name
-        self.outcomes, self.steps, self.stops = Outcomes(), 0, False
+        codes = getattr(site, "in_doubt", ())
+        self.outcomes = Outcomes(in_doubt=lambda error: driver.code_of(error) in codes)
+        self.steps, self.stops = 0, False
         self.may_go_on = Event()
         self.may_go_on.set()
         self.tenant = site.shows_tenant.removeprefix("SELECT ")

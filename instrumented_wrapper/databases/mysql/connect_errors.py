@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 READ_ONLY_ERRORS: Final = (1290, 1836)
 # The session has ended: CR_SERVER_GONE_ERROR, CR_SERVER_LOST, CR_SERVER_LOST_EXTENDED; ER_SERVER_SHUTDOWN,
 # ER_NET_READ_ERROR and its like, ER_CONNECTION_KILLED (MariaDB), ER_SERVER_OFFLINE_MODE, ER_SESSION_WAS_KILLED,
-# ER_CLIENT_INTERACTION_TIMEOUT, ER_DA_GLOBAL_CONN_LIMIT, ER_DA_CONN_LIMIT; CR_SSL_CONNECTION_ERROR: an end over TLS.
-LOST_ERRORS: Final = (2006, 2013, 2026, 2055, 1053, 1158, 1159, 1160, 1161, 1927, 3032, 3169, 4031, 4081, 4082)
+# ER_CLIENT_INTERACTION_TIMEOUT, ER_DA_GLOBAL_CONN_LIMIT, ER_DA_CONN_LIMIT, ER_SERVER_OFFLINE_MODE_REASON;
+# CR_SSL_CONNECTION_ERROR: an end over TLS.
+LOST_ERRORS: Final = (2006, 2013, 2026, 2055, 1053, 1158, 1159, 1160, 1161, 1927, 3032, 3169, 4031, 4081, 4082, 6400)
 CLIENT_ERRORS: Final = (2006, 2013, 2055)  # of those, what the client library itself says
 SERVER_LOST: Final = 2013  # CR_SERVER_LOST
 # ER_QUERY_INTERRUPTED: by KILL QUERY, after which the session goes on; on MySQL also by KILL, which ends the session.
@@ -63,7 +64,26 @@ _NOT_READY: Final = _answer(
     "not_ready",
     "is starting or stopping, or is not ready",
     False,
-    *(1053, 1077, 1078, 1079, *NOT_SERVING, 3032, 3100, 3101, 3168, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 4094),
+    *(
+        1053,
+        1077,
+        1078,
+        1079,
+        *NOT_SERVING,
+        3032,
+        6400,
+        3100,
+        3101,
+        3168,
+        3781,
+        3782,
+        3783,
+        3796,
+        3797,
+        3798,
+        3799,
+        4094,
+    ),
 )
 _FULL: Final = _answer("no_free_slot", "has no free slot", False, 1037, 1040, 1041, 1135, 1203, 1226, 4081, 4082)
 _REFUSED: Final = _answer("refused", "refused", False, 2001, 2002, 2003, 2004, 2005)

@@ -266,7 +266,7 @@ class StatementFlow:
         doubtful = facts.outcome_unknown_if_lost and facts.in_transaction and self._database.commits_implicitly
         if doubtful and not adapter.is_streaming(connection):
             yield partial(adapter.is_alive, connection)  # it may have committed before it failed: this answer tells
-        demoted = record.switchable and (yield partial(adapter.demoted, connection, record, error))
+        demoted = record.switchable and (yield from repair.is_demoted(adapter, connection, record, error))
         yield from self._refused(connection, record)
         if not demoted:
             return RERAISE

@@ -139,8 +139,13 @@ class Prober:
             records = list(self._watched)
         waiting: dict[Address, list[TrackedConnection]] = {}
         for record in records:
-            if self._waits(record, now):
-                waiting.setdefault(record.place, []).append(record)
+            try:
+                waits = self._waits(record, now)
+            except Exception as error:  # noqa: BLE001 - the other connections are looked at all the same
+                self._report(type(error).__name__)
+            else:
+                if waits:
+                    waiting.setdefault(record.place, []).append(record)
         for address, those in waiting.items():
             server = self._servers.setdefault(address, _Server(address))
             server.wanted_at = now

@@ -10,6 +10,8 @@ from typing import Any
 
 from instrumented_wrapper.drivers import Driver, Flow, Flows
 from instrumented_wrapper.drivers.engine import decisions
+from instrumented_wrapper.drivers.engine.adapted_record import Record
+from instrumented_wrapper.drivers.engine.adapter import DriverAdapter
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
 from instrumented_wrapper.drivers.registry import checkout_deadline
 from instrumented_wrapper.drivers.server_session import commits
@@ -71,6 +73,16 @@ def to_repair(
     if loss is not None and decisions.may_observe_loss(record):
         flows.observe_loss(driver, connection, record, loss)
     return None
+
+
+def is_demoted(adapter: DriverAdapter, connection: object, record: Record, error: BaseException) -> Flow[bool]:
+    """Query whether the server was demoted, where `error` may mean that; one that ends the session instead was."""
+    try:
+        return bool((yield partial(adapter.demoted, connection, record, error)))
+    except Exception as later:
+        if not adapter.is_lost(connection, later):
+            raise
+        return True
 
 
 def resync(

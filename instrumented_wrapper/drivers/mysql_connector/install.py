@@ -333,7 +333,9 @@ def _checked(original: Method) -> Method:
 
     @functools.wraps(original)
     def is_connected(self: Any) -> Any:
-        connected, record = original(self), record_of(self)
+        record = record_of(self)
+        with nullcontext() if record is None else record.use_lock:  # a prober sees that it waits
+            connected = original(self)
         if connected or checkout_deadline.get() is None or record is None:
             return connected
         if not record.switchable or ADAPTER.is_closed(self):

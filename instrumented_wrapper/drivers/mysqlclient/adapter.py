@@ -111,8 +111,12 @@ class MySQLClient(ForMySQL):
     def is_streaming(self, connection: object) -> bool:
         """Return True if rows of an ``SSCursor``, or further results, have not been read yet."""
         here = physical(connection)
-        if _more_results is not None and C.open.__get__(here) and _more_results(here):
-            return True
+        if _more_results is not None and C.open.__get__(here):
+            try:
+                if _more_results(here):
+                    return True
+            except _exceptions.ProgrammingError:  # another thread uses the connection at this moment
+                return True
         record = record_of(connection)
         cursor = None if record is None else record.driver_state.get("reading")
         cursor = cursor() if cursor is not None else None
