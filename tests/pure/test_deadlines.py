@@ -1,8 +1,13 @@
 """The deadline of a driver that blocks: its socket is shut when the moment comes."""
 
+import os
 import socket
 import time
+from pathlib import Path
 
+import pytest
+
+from instrumented_wrapper.drivers.engine import deadlines
 from instrumented_wrapper.drivers.engine.deadlines import bounded
 
 
@@ -27,3 +32,32 @@ def test_only_the_socket_that_was_meant_is_shut() -> None:
         assert end.recv(5) == b"alive"
     for one in (theirs, another, end, beside, its_end):
         one.close()
+
+
+def test_a_descriptor_that_is_given_away_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread closes the socket just after it was looked at, and opens one that gets its number."""
+    mine, its_peer = socket.socketpair()
+    others, peer = socket.socketpair()
+    with mine, its_peer, others, peer:
+        descriptor, inode = deadlines.identity_of(mine.fileno()) or (0, 0)
+        look = os.fstat
+
+        def then_given_away(looked_at: int) -> os.stat_result:
+            found = look(looked_at)
+            os.dup2(others.fileno(), descriptor)
+            return found
+
+        monkeypatch.setattr(os, "fstat", then_given_away)
+        deadlines.shut_if_same(descriptor, inode)
+        monkeypatch.undo()
+        others.sendall(b"whole")
+        assert peer.recv(5) == b"whole"
+
+
+def test_what_is_no_socket_costs_no_descriptor(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        free = os.dup(file.fileno())
+        os.close(free)
+        deadlines.shut(file.fileno())
+        assert os.dup(file.fileno()) == free
+        os.close(free)

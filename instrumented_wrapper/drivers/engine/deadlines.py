@@ -60,12 +60,26 @@ class _Watch:
 
 def shut(descriptor: int) -> None:
     """Shut a socket by its descriptor; the driver closes it."""
+    _shut(descriptor, None)
+
+
+def _shut(descriptor: int, inode: int | None) -> None:
+    """Shut a socket, only that with this inode unless it is None.
+
+    Another thread may close the descriptor at any moment, and open something else that gets its number: what is looked
+    at, and shut, is a duplicate, which nobody else knows.
+    """
     with contextlib.suppress(OSError):  # closed meanwhile, or not connected any more
-        connection = socket.socket(fileno=os.dup(descriptor))
+        own = os.dup(descriptor)
         try:
-            connection.shutdown(socket.SHUT_RDWR)
+            if inode is None or _inode(own) == inode:
+                connection = socket.socket(fileno=own)
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                finally:
+                    connection.detach()
         finally:
-            connection.close()
+            os.close(own)
 
 
 def silence(descriptor: int | None) -> None:
@@ -83,8 +97,7 @@ def is_same(descriptor: int, inode: int) -> bool:
 
 def shut_if_same(descriptor: int, inode: int) -> None:
     """Shut a socket, unless it was closed and another one has its descriptor now."""
-    if is_same(descriptor, inode):
-        shut(descriptor)
+    _shut(descriptor, inode)
 
 
 def identity_of(descriptor: int | None) -> tuple[int, int] | None:
