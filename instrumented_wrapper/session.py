@@ -213,8 +213,7 @@ class Session:
 
     def mark_pristine(self, read: Callable[[str], Any]) -> None:
         """Make the present values the baseline; state that cannot be carried is still reported."""
-        present = {name: read(name) for name in self._settings}
-        self._settings = {name: SettingState(name, value, value) for name, value in present.items()}
+        self._settings = {name: SettingState(name, value := read(name), value) for name in self._settings}
         self.on_server.mark_pristine()
         self.accept()
         self.refresh_changed()
@@ -239,11 +238,20 @@ class Session:
         if self.settle_plainly():
             return
         noted, self.in_flight = self.in_flight, []
+        try:
+            self._settle_all(noted, for_good, certain, idle, aborted)
+        except BaseException:  # a signal handler of the app raised, and what the transaction has set may be forgotten
+            self.on_server.uncertain((step for effects in noted for step in effects.steps), UNANSWERED)
+            self.on_server.doubts[ANY] = UNANSWERED
+            raise
+        finally:
+            self.refresh_changed()
+
+    def _settle_all(self, noted: list[Effects], for_good: bool, certain: bool, idle: bool, aborted: bool) -> None:
         if certain and noted:
             noted[-1] = self._last_as_reported(noted)
         if certain and idle and not self.on_server.open.levels and noted and noted[-1].only_sets and len(noted) == 1:
             self.on_server.set_now(noted[0].steps, noted[0].origin, noted[0].configured)
-            self.refresh_changed()
             return
         for effects in noted:
             self._settle(effects, for_good, certain)
@@ -253,13 +261,12 @@ class Session:
             self.on_server.uncertain((step for effects in noted for step in effects.steps), UNANSWERED)
         if idle and self.on_server.open.levels:
             self.on_server.end(commit=True) if certain else self.on_server.unclear(UNANSWERED)
-        self.refresh_changed()
 
     def _settle(self, effects: Effects, for_good: bool, certain: bool = False) -> None:
         if effects.concerns_state and (kind := self.residual.settle(effects, for_good, certain, self.refusal.cleared)):
             self.on_server.doubts[ANY] = kind
         if effects.read_only or self.asked_read_only:
-            self.asked_read_only = self._asked_after(effects)
+            self.asked_read_only = effects.read_only_after(self.asked_read_only)
 
     def settle_plainly(self) -> bool:
         """Settle, at little cost, transactions that were begun or ended and set nothing; return False for any other."""
@@ -286,12 +293,6 @@ class Session:
             return step
         value = self.reported(name)
         return step if value is None or (step.kind == SET and step.value is None) else Step(SET, name, value)
-
-    def _asked_after(self, effects: Effects) -> str:
-        if effects.read_only:
-            return effects.read_only.removesuffix("ended")
-        ended = (effects.outcome_unknown_if_lost or effects.rolls_back) and self.asked_read_only == "transaction"
-        return "" if ended else self.asked_read_only
 
     def under_way(self, fact: str) -> bool:
         """Return True if a statement in flight has the effect `fact`."""

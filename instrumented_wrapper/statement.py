@@ -175,6 +175,13 @@ class Effects:
         """True for code that may set anything; of ``DO`` and ``CALL`` the body and the function name it."""
         return any(s.kind == DOUBT and not s.name and s.value not in ("DO", "CALL") for s in self.steps)
 
+    def read_only_after(self, before: str) -> str:
+        """Return for how long the app asks for read-only after this, as `read_only` says it."""
+        if self.read_only:
+            return self.read_only.removesuffix("ended")
+        ended = (self.outcome_unknown_if_lost or self.rolls_back) and before == "transaction"
+        return "" if ended else before
+
     def __post_init__(self) -> None:
         kinds = {step.kind for step in self.steps}
         concerns_state = bool(self.leaves or self.clears or self.ends or self.blurs)

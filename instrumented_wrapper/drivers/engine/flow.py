@@ -84,12 +84,12 @@ class StatementFlow:
             yield from self._read_first(connection, record, call, done)
         if done is not None and decisions.reads_position(record, done):
             done = yield from self._position_first(connection, record, call, done)
-        if done is not None and done is not _NOTHING:
-            decisions.note(record, decisions.attributed(record, done))
         generation = record.generation
-        record.active_caller = record.app_caller()
         streams = done is not None and done.streams
         try:
+            if done is not None and done is not _NOTHING:
+                decisions.note(record, decisions.attributed(record, done))
+            record.active_caller = record.app_caller()
             with record.streaming(self._adapter.socket(connection)) if streams else nullcontext():
                 result = yield run
         except BaseException as error:

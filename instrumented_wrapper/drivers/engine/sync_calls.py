@@ -79,9 +79,7 @@ class MethodWrappers(CallEffects):
                 if record.operations_wanted and not nobody()
                 else None
             )
-            lock = record.use_lock
-            lock.acquire()
-            try:
+            with record.use_lock:  # not by acquire(): Ctrl-C may come between a call and the block after it
                 if (
                     effects is not None
                     or record.needs_slow_path
@@ -105,8 +103,6 @@ class MethodWrappers(CallEffects):
                     record.last_response_at = monotonic()
                 if record.needs_resync:
                     answered(record.connection() or connection, record)
-            finally:
-                lock.release()
             if operation is not None:
                 operation.end()
             return result
