@@ -54,6 +54,8 @@ def must_end(session: TrackedConnection) -> bool:
 
 def _is_changed(session: TrackedConnection, auto: str) -> bool:
     chosen = policy(session, auto)
+    if session.out_of_step:  # its next user would read wrong answers, and nothing can be reset
+        return chosen in (ON, CLOSE)
     return session.wants_reset() if chosen == ON else chosen != OFF and session.may_leak()
 
 

@@ -237,6 +237,23 @@ def test_after_an_answer_that_was_left_unread_nothing_is_asked(connect, spans) -
     assert not spans.named("session_state.reset")
 
 
+@pytest.mark.parametrize("chosen", ["on", "close", "report"])
+def test_a_pool_that_resets_discards_what_is_out_of_step(connect, chosen: str) -> None:
+    pools = pytest.importorskip("sqlalchemy.pool")
+    pool = pools.QueuePool(lambda: connect(ours={"reset_on_return": chosen}), pool_size=1, max_overflow=0)
+    connection = pool.connect()
+    number = ask(connection, SESSION)
+    connection.dbapi_connection.register_in_adapter(23, lambda text: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        connection.cursor().execute("SELECT 1")
+    with suppress(dbapi.Error, ValueError, IndexError):  # SQLAlchemy's own rollback reads a wrong answer
+        connection.close()
+    connection = pool.connect()
+    was_discarded = connection.dbapi_connection._backend_key_data[:4] != number.to_bytes(4, "big")
+    assert was_discarded is (chosen != "report")
+    pool.dispose()
+
+
 def test_a_timeout_of_the_app_is_a_loss(connect, watch) -> None:
     connection = connect(timeout=0.3)
     connection.autocommit = True
