@@ -257,8 +257,10 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
             new.__dict__[TRACKED] = True
         try:
             await self.connect(new)
-        except BaseException:  # a task that is cancelled, too: aiomysql closes what it has opened only after errors
+        except BaseException as error:  # also of a cancelled task: aiomysql closes only after errors
             self.shut(new, True)
+            if isinstance(error.__cause__, OSError):  # asyncio keeps it, and its frames the app's connection
+                error.__cause__.__traceback__ = None
             raise
         return new
 
