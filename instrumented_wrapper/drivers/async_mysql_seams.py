@@ -162,8 +162,8 @@ class Seams:
             if not (wanted and self.server_capabilities & CLIENT_SESSION_TRACK):
                 return await original(self)
             setattr(self, adapter.flags, flags | CLIENT_SESSION_TRACK)
-            with adapter.asking_for_reports(self):
-                answer = await original(self)
+            answer = await original(self)
+            adapter.logged_in(self)
             await _track(self)
             return answer
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from instrumented_wrapper import runners
@@ -83,9 +83,9 @@ class ForAsyncMySQL(ForPyMySQL, Protocol):
         """Return the options of a connection that was constructed; None if it is left alone."""
         return options
 
-    def asking_for_reports(self, connection: Any) -> AbstractContextManager[None]:
-        """While inside, the driver asks the server to report what changes, beside the capabilities it names itself."""
-        return nullcontext()
+    def logged_in(self, connection: Any) -> None:
+        """Have the driver send a statement, before it goes on to set the connection up."""
+        return
 
     # --- what is the same ----------------------------------------------------------------------------------------
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 from asyncmy.charset import charset_by_name
 from asyncmy.connection import Connection, MySQLResult
 from asyncmy.errors import Error, OperationalError, ProgrammingError
 
-from instrumented_wrapper.drivers.asyncmy.session_reports import end_of_rows
+from instrumented_wrapper.drivers.asyncmy.session_reports import end_status
 from instrumented_wrapper.drivers.engine.adapted_record import Record
 from instrumented_wrapper.drivers.engine.race import SocketOfTheApp
 from instrumented_wrapper.drivers.for_async_mysql import ForAsyncMySQL
@@ -19,7 +18,6 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options
 
 logger = logging.getLogger("instrumented_wrapper")
-_CLIENT_DEPRECATE_EOF: Final = 1 << 24
 # Attributes of connections that no compiled class declares: only a connection shows whether they are there.
 _OF_INSTANCES: Final = (
     "_host _port _unix_socket _user _password _db _charset _client_flag _sql_mode _init_command _secure _ssl_context"
@@ -73,26 +71,26 @@ class AsyncMy(ForAsyncMySQL):
         return lambda: protocol is None or protocol.eof or protocol.exc is not None
 
     def status_of(self, connection: Any, result: Any) -> int | None:
-        """Return the flags that asyncmy keeps: of responses without rows, and of all if the server sends no EOF
-        packets.
+        """Return the flags of its last packet."""
+        return end_status(connection, result)
+
+    def reports_later(self, connection: Any) -> bool:
+        """Return True if the last result is not read to its end: the packet that ends rows has the reports.
+
+        Where rows end with an EOF packet, that has no room for them.
         """
-        return end_of_rows(connection, result) if result.message is None else result.server_status
+        result = connection._result
+        if result is None or (result.message is None and not connection._deprecate_eof):
+            return result is not None
+        return bool(result.unbuffered_active or result.has_next)
 
     def transport(self, connection: Any) -> Any:
         """Return the transport."""
         return connection._transport
 
-    @contextmanager
-    def asking_for_reports(self, connection: Any) -> Iterator[None]:
-        """Have the rows end with EOF packets: of an OK packet after rows asyncmy drops what the server reports."""
-        capabilities = connection.server_capabilities
-        connection.server_capabilities = capabilities & ~_CLIENT_DEPRECATE_EOF
-        connection._client_flag &= ~_CLIENT_DEPRECATE_EOF
-        try:
-            yield
-        finally:
-            connection.server_capabilities = capabilities
-        connection._connected = True  # as asyncmy does next; otherwise nothing can be sent
+    def logged_in(self, connection: Any) -> None:
+        """Do what asyncmy does next."""
+        connection._connected = True
 
     def exchange(self, connection: Any, other: Any) -> None:
         """Exchange everything that belongs to the physical connections; statements that were prepared on them are

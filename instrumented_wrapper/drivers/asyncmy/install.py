@@ -19,9 +19,7 @@ from instrumented_wrapper.drivers.asyncmy import prepared
 from instrumented_wrapper.drivers.asyncmy.adapter import AsyncMy
 from instrumented_wrapper.drivers.asyncmy.cursors import Cursors, reading_rest
 from instrumented_wrapper.drivers.asyncmy.session_reports import (
-    ending,
     reading_ok,
-    reading_result,
     reading_statement,
     receiving_result,
     taking_result,
@@ -32,19 +30,20 @@ from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
 
 PARTS: Final = {
-    module: ["_connect", "_ConnectionContextManager", "EOFPacketWrapper"],
+    module: ["_connect", "_ConnectionContextManager"],
     Connection: """_acquire_cached_statement _close_on_cancel _execute_command _read_ok_packet _read_query_result
     _request_authentication _stream_broken connect cursor next_result ping prepare query show_warnings _affected_rows
-    _connected _cursor_cls _deprecate_eof _encoding _next_seq_id _proto _result _stmt_cache _transport
-    server_status""".split(),
-    module._MySQLProtocol: "eof exc".split(),
-    MySQLResult: """_read_rowdata_packet_unbuffered _take_pending_rows has_next message read rows server_status
-    unbuffered_active""".split(),
+    _connected _cursor_cls _deprecate_eof _echo _encoding _next_seq_id _proto _query_callback _result _stmt_cache
+    _stmt_cache_size _transport read_packet server_status""".split(),
+    module._MySQLProtocol: "buffer eof exc pos".split(),
+    MySQLResult: """_read_rowdata_packet_unbuffered _take_pending_rows affected_rows description has_next insert_id
+    message read read_binary rows server_status unbuffered_active warning_count""".split(),
     PreparedStatement: """_complete_result _connection _execute_header _meta _statement_id execute
     execute_bulk""".split(),
-    protocol.EOFPacketWrapper: ["server_status"],
+    protocol.MysqlPacket: ["is_ok_packet"],
     protocol.OKPacketWrapper: ["message", "server_status"],
-    cursors.Cursor: "_do_get_result _result callproc connection execute executemany mogrify nextset".split(),
+    cursors.Cursor: """__aexit__ _clear_result _do_get_result _executed _result _rows callproc close connection
+    description execute executemany lastrowid mogrify nextset rowcount""".split(),
     cursors.SSCursor: "fetchone nextset read_next".split(),
 }
 _OURS: Final = str(Path(__file__).parents[1])  # the drivers: asyncmy is compiled, and calls `close` without a frame
@@ -75,10 +74,8 @@ def _is_ours(code: CodeType) -> bool:
 
 def _results(seams: Seams) -> None:
     seams.over("_read_ok_packet", reading_ok)
-    seams.over("_read_query_result", reading_result)
     seams.over("next_result", receiving_result)
     seams.patches.close_over(PreparedStatement, "_complete_result", reading_statement)
-    seams.patches.close_over(module, "EOFPacketWrapper", ending)
 
 
 def _statements(seams: Seams) -> None:

@@ -3,87 +3,93 @@
 from __future__ import annotations
 
 import functools
-import threading
+import struct
 from collections.abc import Callable
 from typing import Any, Final
+
+from asyncmy.connection import MySQLResult
+from asyncmy.constants.CR import CR_COMMANDS_OUT_OF_SYNC
+from asyncmy.errors import OperationalError
+from asyncmy.protocol import OKPacketWrapper
 
 from instrumented_wrapper.drivers.engine.async_calls import coroutine_function
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.drivers.session_track import STATE_CHANGED, TRACKED, rows_ended, without_reports
 
 Method = Callable[..., Any]
-
-
-class _Last(threading.local):
-    """The flags of the EOF packet that was read last in this thread.
-
-    Nothing else runs in the thread between the end of a result and whoever reads them here: asyncmy does not wait.
-    """
-
-    status = 0
-
-
-_last: Final = _Last()
-
-
-def ending(original: Any) -> Method:
-    """``EOFPacketWrapper``, a compiled class that `asyncmy.connection` looks up by its name: the end of rows."""
-
-    def wrapper(packet: Any) -> Any:
-        end = original(packet)
-        _last.status = end.server_status & 0xFFFF
-        return end
-
-    return wrapper
-
-
-def end_of_rows(connection: Any, result: Any) -> int:
-    """Return the flags at the end of a result with rows that has just been read to its end."""
-    return int(result.server_status if connection._deprecate_eof else _last.status)
+_NEWS: Final = STATE_CHANGED | 8  # SERVER_MORE_RESULTS_EXISTS
+_FLAGS: Final = struct.Struct("<BBBBHH")
 
 
 def receive(connection: Any, result: Any) -> None:
-    """Record the flags at the end of a result. asyncmy takes flags of 0 for missing: autocommit is off then."""
+    """Record the flags at the end of a result, and what the server reports there. Call it right after the reading.
+
+    asyncmy takes flags of 0 for missing: autocommit is off then. Received twice, a result does no harm.
+    """
     if result.unbuffered_active:
         return
-    if result.message is None:
-        rows_ended(connection, end_of_rows(connection, result), result.has_next)
+    known, status, message = connection.__dict__, end_status(connection, result), result.message
+    if message is None and not connection._deprecate_eof:
+        rows_ended(connection, status, result.has_next)
         return
-    connection.server_status = result.server_status
-    if TRACKED in connection.__dict__:
-        result.message = without_reports(connection, result.message, result.server_status)
+    connection.server_status = status
+    if TRACKED not in known:
+        return
+    if message is not None:
+        result.message = without_reports(connection, message, status)
+    elif (record := known.get(KEY)) is not None:
+        record.settings_client.called = False  # what a function has set is among the reports
+        without_reports(connection, _end_of_rows(connection, result) if status & STATE_CHANGED else b"", status)
+
+
+def end_status(connection: Any, result: Any) -> int:
+    """Return the flags at the end of a result that has just been read to its end.
+
+    asyncmy drops the flags of an EOF packet, which ends the rows of old servers and of some proxies. They are its last
+    two bytes, and the last ones that were read.
+    """
+    if result.message is not None or connection._deprecate_eof:
+        return int(result.server_status)
+    protocol = connection._proto
+    buffer, end = protocol.buffer, protocol.pos
+    return int(buffer[end - 2] | buffer[end - 1] << 8)
+
+
+def _end_of_rows(connection: Any, result: Any) -> bytes:
+    """Return what follows the flags in the OK packet after rows, of which asyncmy keeps nothing.
+
+    The packet is the last one that was read from the buffer: three bytes with its length, its number, its mark, two
+    numbers that are 0, flags and warnings. The buffer may begin after the number.
+    """
+    protocol = connection._proto
+    buffer, end = protocol.buffer, protocol.pos
+    start = _FLAGS.pack(connection._next_seq_id - 1 & 0xFF, 0xFE, 0, 0, result.server_status, result.warning_count)
+    at = end
+    while (at := buffer.rfind(start, 0, at + len(start) - 1)) >= 3:
+        if int.from_bytes(buffer[at - 3 : at], "little") == end - at - 1:
+            return bytes(buffer[at + len(start) : end])
+    return bytes(buffer[len(start) - 1 : end]) if buffer.startswith(start[1:]) else b""
 
 
 def reading_ok(original: Method) -> Method:
-    """``Connection._read_ok_packet``: the answer to what has no result."""
+    """Wrap ``Connection._read_ok_packet``: the answer to what has no result. The steps are asyncmy's."""
 
     @functools.wraps(original)
     async def _read_ok_packet(self: Any) -> Any:
-        ok = await original(self)
+        packet = await self.read_packet()
+        if not packet.is_ok_packet():
+            raise OperationalError(CR_COMMANDS_OUT_OF_SYNC, "Command Out of Sync")
+        ok = OKPacketWrapper(packet)
+        self.server_status = status = ok.server_status
         if TRACKED in self.__dict__:
-            ok.message = without_reports(self, ok.message, ok.server_status)
+            ok.message = without_reports(self, ok.message, status)
         return ok
 
     return _read_ok_packet
 
 
-def reading_result(original: Method) -> Method:
-    """``Connection._read_query_result``: the answer to a statement.
-
-    On the frequent path it is that very coroutine of asyncmy, and whoever asked for the answer receives it.
-    """
-    receiving = receiving_result(original)
-
-    @functools.wraps(original)
-    def _read_query_result(self: Any, unbuffered: bool = False) -> Any:
-        record = self.__dict__.get(KEY)
-        return (original if record is not None and record.active_caller is True else receiving)(self, unbuffered)
-
-    return coroutine_function(_read_query_result)
-
-
 def receiving_result(original: Method) -> Method:
-    """A method of connections that reads an answer with ``_read_query_result``. To receive it twice does no harm."""
+    """Wrap a method of connections that reads an answer, and receive it."""
 
     @functools.wraps(original)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -94,33 +100,45 @@ def receiving_result(original: Method) -> Method:
     return method
 
 
+def answer_to(connection: Any) -> Any:
+    """Return the answer to the statement of a cursor, and receive it where ``Connection.query`` does not.
+
+    Mostly it is rows whose flags, which asyncmy keeps, announce nothing. They are 0 where it does not know them.
+    """
+    result = connection._result
+    record = connection.__dict__.get(KEY)
+    if record is not None and record.active_caller is True:
+        status = result.server_status
+        if not status or status & _NEWS or result.message is not None or record.settings_client.called:
+            receive(connection, result)
+    return result
+
+
 def taking_result(original: Method) -> Method:
-    """``Cursor._do_get_result``, which comes right after the answer: a coroutine less than around the reading."""
+    """Wrap ``Cursor._do_get_result``, which takes the answer: a coroutine less than around what reads it."""
 
     @functools.wraps(original)
     def _do_get_result(self: Any) -> Any:
-        connection = self.connection
-        known = connection.__dict__
-        if (record := known.get(KEY)) is None or record.active_caller is not True:
-            return original(self)
-        result = connection._result
-        if result.message is not None or result.has_next or connection._deprecate_eof or result.unbuffered_active:
-            receive(connection, result)
-        else:  # rows, and nothing after them: as `rows_ended`, but each attribute of a compiled class is looked up once
-            connection.server_status = status = _last.status
-            if TRACKED in known and (status & STATE_CHANGED or record.settings_client.called):
-                rows_ended(connection, status, False)
+        answer_to(self.connection)
         return original(self)
 
     return coroutine_function(_do_get_result)
 
 
 def reading_statement(original: Method) -> Method:
-    """``PreparedStatement._complete_result``: the answer to a prepared statement."""
+    """Wrap ``PreparedStatement._complete_result``: the answer to a prepared statement. It drops further results."""
 
     @functools.wraps(original)
     async def _complete_result(self: Any, conn: Any, result: Any) -> None:
-        await original(self, conn, result)
         receive(conn, result)
+        more = result.has_next
+        while more:
+            further = MySQLResult(conn)
+            await further.read_binary()
+            receive(conn, further)
+            more = further.has_next
+        result.has_next, status = False, conn.server_status
+        await original(self, conn, result)
+        conn.server_status = status
 
     return _complete_result

@@ -163,7 +163,7 @@ import asyncio, sys
 import instrumented_wrapper
 instrumented_wrapper.instrument("asyncmy")
 import asyncmy
-from asyncmy import connection, cursors
+from asyncmy import cursors
 
 async def main():
     given = dict(host=sys.argv[1], port=int(sys.argv[2]), user="app", password="app-secret", db="app")
@@ -171,7 +171,7 @@ async def main():
     print(type(opened.cursor()) is cursors.Cursor)
     instrumented_wrapper.uninstrument()
     cursor = opened.cursor()
-    print(type(cursor) is cursors.Cursor, type(connection.EOFPacketWrapper) is type)
+    print(type(cursor) is cursors.Cursor)
     await cursor.execute("SELECT 1")
     print(await cursor.fetchall())
     await opened.ensure_closed()
@@ -182,7 +182,7 @@ asyncio.run(main())
 
 def test_uninstrument_gives_the_classes_back(app) -> None:
     said = complete(OFF_AGAIN, app.pair.primary.host, str(app.pair.primary.port))
-    assert said.splitlines() == ["False", "True True", "((1,),)"]
+    assert said.splitlines() == ["False", "True", "((1,),)"]
 
 
 # --- the flags of the last answer -----------------------------------------------------------------------------------
