@@ -23,6 +23,7 @@ from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts, of_the_rest
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request, itself
+from instrumented_wrapper.drivers.engine.sync_endings import ENDINGS
 from instrumented_wrapper.drivers.for_async_mysql import CLIENT_SESSION_TRACK, ForAsyncMySQL
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.for_pymysql import COM_QUERY, querying, shows_reconnect
@@ -80,9 +81,8 @@ class Seams:
         self.over("__init__", self._constructing)
         self.over(connect, self._connecting)
         self.over("query", lambda original: coroutine_function(querying(calls.script(read(original), "sql"), original)))
-        for what in (Request.COMMIT, Request.ROLLBACK):
-            self.over(what.value, functools.partial(endings.ending, call=what))
-        self._call("begin", functools.partial(spans.command, "BEGIN"), lambda record: calls.effects_of("BEGIN"))
+        for name, what in ENDINGS.items():
+            self.over(name, functools.partial(endings.ending, call=what))
         self._call("autocommit", effects=sets_autocommit)
         self._call("select_db", effects=selects)
         self._call("set_charset", effects=sets_names)

@@ -103,15 +103,24 @@ def receiving_result(original: Method) -> Method:
 def answer_to(connection: Any) -> Any:
     """Return the answer to the statement of a cursor, and receive it where ``Connection.query`` does not.
 
-    Mostly it is rows whose flags, which asyncmy keeps, announce nothing. They are 0 where it does not know them.
+    Mostly it is rows whose flags, which asyncmy keeps, announce nothing.
     """
     result = connection._result
     record = connection.__dict__.get(KEY)
     if record is not None and record.active_caller is True:
         status = result.server_status
-        if not status or status & _NEWS or result.message is not None or record.settings_client.called:
+        if status & _NEWS or result.message is not None or record.settings_client.called:
             receive(connection, result)
+        elif not status:  # outside autocommit and transactions, or not known
+            _receive_none(connection, result)
     return result
+
+
+def _receive_none(connection: Any, result: Any) -> None:
+    if connection._deprecate_eof and not result.unbuffered_active:
+        connection.server_status = 0
+    else:
+        receive(connection, result)
 
 
 def taking_result(original: Method) -> Method:

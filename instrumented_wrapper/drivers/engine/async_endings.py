@@ -1,4 +1,4 @@
-"""``commit()`` and ``rollback()`` of async drivers: the twin of the closure in `sync_endings`."""
+"""``begin()``, ``commit()`` and ``rollback()`` of async drivers: the twin of the closure in `sync_endings`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from instrumented_wrapper.drivers.engine.loss_facts import OF_REQUEST
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
 from instrumented_wrapper.drivers.engine.request import Request, SentCall, TransactionStatus
 from instrumented_wrapper.drivers.engine.sync_calls import FRESH
+from instrumented_wrapper.drivers.engine.sync_endings import TEXTS
 from instrumented_wrapper.drivers.registry import KEY
 from instrumented_wrapper.statement import Effects
 
@@ -30,9 +31,9 @@ class AsyncEndWrappers:
         self._adapter, self._calls, self._spans = adapter, calls, spans
 
     def ending(self, original: Method, call: Request) -> Method:
-        """Make the closure of ``commit`` or ``rollback``."""
-        begin = functools.partial(self._spans.command, call.name)
-        done = self._calls.effects_of(call.name) or OF_REQUEST[call]
+        """Make the closure of ``commit`` or ``rollback``; of ``begin``, where the call is a statement."""
+        begin = functools.partial(self._spans.command, TEXTS[call])
+        done = self._calls.effects_of(TEXTS[call]) or OF_REQUEST[call]
 
         def effects(record: AsyncRecord) -> Effects | None:
             return record.settings_client.with_functions(done) if record.chains else done
@@ -40,7 +41,8 @@ class AsyncEndWrappers:
         slowly = self._calls.call(original, call, begin, effects)
         clears, adapter, nobody, failed = bool(done.clears), self._adapter, self._spans.nobody, self._failed
         status_of, answered = adapter.transaction_status, self._calls.answered
-        aborts = adapter.room.CAPABILITIES.aborts_transactions
+        begins = call is Request.STATEMENT
+        ends = adapter.room.CAPABILITIES.aborts_transactions and not begins
 
         @functools.wraps(original)
         async def end(self: Any) -> Any:
@@ -49,15 +51,16 @@ class AsyncEndWrappers:
                 record is None
                 or record.active_caller
                 or (record.end_unclear and record.needs_look_at_end(clears))
-                or ((status := status_of(self, record)) is not _INTRANS and aborts)
+                or (ends and status_of(self, record) is not _INTRANS)
                 or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
             ):
                 return await slowly(self)
             operation = begin(record) if record.operations_wanted and not nobody() else None
-            record.transaction_status, generation, record.active_caller = status, record.generation, True
+            generation, record.active_caller = record.generation, True
             try:
                 result = await original(self)
             except BaseException as error:
+                record.transaction_status = _INTRANS if ends else status_of(self, record)
                 record.active_caller = False
                 run = functools.partial(original, self)
                 sent = SentCall(self, record, call, done, run, generation)
@@ -65,8 +68,8 @@ class AsyncEndWrappers:
                     raise
                 return instead
             by_text = record.begun
-            record.active_caller = record.begun = record.used = record.is_prepared = False
-            record.transaction_status = _IDLE if aborts and not by_text else status_of(self, record)
+            record.active_caller, record.begun, record.used, record.is_prepared = False, begins, begins, False
+            record.transaction_status = _IDLE if ends and not by_text else status_of(self, record)
             if record.switchable:
                 record.last_response_at = monotonic()
             if record.needs_resync or record.reports_deferred:

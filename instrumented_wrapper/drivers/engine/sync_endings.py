@@ -1,4 +1,4 @@
-"""``commit()`` and ``rollback()``: the frequent path, the end of a transaction that has only run plain statements.
+"""``begin()``, ``commit()`` and ``rollback()``: the frequent path, of a transaction that has only run plain statements.
 
 An app outside autocommit ends a transaction after nearly every statement. All that is rare is done in `flow`.
 """
@@ -23,6 +23,8 @@ from instrumented_wrapper.statement import Effects
 Method = Callable[..., Any]
 _IDLE: Final = TransactionStatus.IDLE  # to look into an enum costs as much as a call
 _INTRANS: Final = TransactionStatus.INTRANS
+ENDINGS: Final = {"begin": Request.STATEMENT, "commit": Request.COMMIT, "rollback": Request.ROLLBACK}  # by method
+TEXTS: Final = {Request.STATEMENT: "BEGIN", Request.COMMIT: "COMMIT", Request.ROLLBACK: "ROLLBACK"}
 
 
 class EndWrappers:
@@ -33,7 +35,7 @@ class EndWrappers:
 
     def slow(self, original: Method, call: Request) -> Method:
         """Make the closure that looks at everything."""
-        done, begin = self._done(call), functools.partial(self._spans.command, call.name)
+        done, begin = self._done(call), functools.partial(self._spans.command, TEXTS[call])
 
         def effects(record: Record) -> Effects | None:
             return record.settings_client.with_functions(done) if record.chains else done
@@ -41,15 +43,19 @@ class EndWrappers:
         return self._calls.call(original, call, begin, effects)
 
     def _done(self, call: Request) -> Effects:
-        return self._calls.effects_of(call.name) or OF_REQUEST[call]
+        return self._calls.effects_of(TEXTS[call]) or OF_REQUEST[call]
 
     def ending(self, original: Method, call: Request, slowly: Method | None = None) -> Method:
-        """Return the closure of ``commit`` or ``rollback``; `slowly` is called if anything has to be examined."""
-        begin, done = functools.partial(self._spans.command, call.name), self._done(call)
+        """Return the closure of ``commit`` or ``rollback``; of ``begin``, where the call is a statement.
+
+        `slowly` is called if anything has to be examined.
+        """
+        begin, done = functools.partial(self._spans.command, TEXTS[call]), self._done(call)
         slowly = slowly or self.slow(original, call)
         clears, adapter, nobody, failed = bool(done.clears), self._adapter, self._spans.nobody, self._failed
         status_of, reentrant, answered = adapter.transaction_status, adapter.reentrant, self._calls.answered
-        aborts = adapter.room.CAPABILITIES.aborts_transactions
+        begins = call is Request.STATEMENT
+        ends = adapter.room.CAPABILITIES.aborts_transactions and not begins
 
         @functools.wraps(original)
         def end(self: Any) -> Any:
@@ -59,15 +65,16 @@ class EndWrappers:
             with record.use_lock:
                 if (
                     (record.end_unclear and record.needs_look_at_end(clears))
-                    or ((status := status_of(self, record)) is not _INTRANS and aborts)
+                    or (ends and status_of(self, record) is not _INTRANS)
                     or (record.switchable and monotonic() - record.last_response_at > FRESH and record.poll(0))
                 ):
                     return slowly(self)
                 operation = begin(record) if record.operations_wanted and not nobody() else None
-                record.transaction_status, generation, record.active_caller = status, record.generation, reentrant
+                generation, record.active_caller = record.generation, reentrant
                 try:
                     result = original(self)
                 except BaseException as error:
+                    record.transaction_status = _INTRANS if ends else status_of(self, record)
                     record.active_caller = False
                     run = functools.partial(original, self)
                     sent = SentCall(record.connection() or self, record, call, done, run, generation)
@@ -75,8 +82,8 @@ class EndWrappers:
                         raise
                     return instead
                 by_text = record.begun
-                record.active_caller = record.begun = record.used = record.is_prepared = False
-                record.transaction_status = _IDLE if aborts and not by_text else status_of(self, record)
+                record.active_caller, record.begun, record.used, record.is_prepared = False, begins, begins, False
+                record.transaction_status = _IDLE if ends and not by_text else status_of(self, record)
                 if record.switchable:
                     record.last_response_at = monotonic()
                 if record.needs_resync or record.reports_deferred:

@@ -89,8 +89,7 @@ def _connections(
     over("query", calls.within(_querying(Connection.query), "query"))
     for what in (Request.COMMIT, Request.ROLLBACK):
         over(what.value, ending(_on_live(what.value), what))
-    begin = functools.partial(spans.command, "BEGIN")
-    over("begin", calls.call(Connection.begin, Request.STATEMENT, begin, lambda record: calls.effects_of("BEGIN")))
+    over("begin", ending(Connection.begin, Request.STATEMENT))
     call("autocommit", Request.STATEMENT, None, sets_autocommit)
     call("select_db", Request.STATEMENT, None, selects)
     call("ping", Request.STATEMENT)

@@ -24,7 +24,7 @@ from instrumented_wrapper.drivers.engine.request import Request
 from instrumented_wrapper.drivers.engine.sync_calls import MethodWrappers
 from instrumented_wrapper.drivers.engine.sync_closing import closing
 from instrumented_wrapper.drivers.engine.sync_driver import SyncDriver
-from instrumented_wrapper.drivers.engine.sync_endings import EndWrappers
+from instrumented_wrapper.drivers.engine.sync_endings import ENDINGS, EndWrappers
 from instrumented_wrapper.drivers.engine.sync_reads import ReadWrappers
 from instrumented_wrapper.drivers.for_mysql import asked_of_mysql, calls_procedure, selects, sets_autocommit, sets_names
 from instrumented_wrapper.drivers.for_pymysql import querying, shows_reconnect
@@ -81,11 +81,8 @@ def _connections(
     over("_read_ok_packet", reading_ok)
     over("_read_query_result", reading_result)
     over("query", lambda original: querying(calls.script(original, "sql"), original))
-    for what in (Request.COMMIT, Request.ROLLBACK):
-        over(what.value, functools.partial(ending, call=what))
-    call(
-        "begin", Request.STATEMENT, functools.partial(spans.command, "BEGIN"), lambda record: calls.effects_of("BEGIN")
-    )
+    for name, what in ENDINGS.items():
+        over(name, functools.partial(ending, call=what))
     call("autocommit", Request.STATEMENT, None, sets_autocommit)
     call("select_db", Request.STATEMENT, None, selects)
     call("set_character_set", Request.STATEMENT, None, sets_names)
