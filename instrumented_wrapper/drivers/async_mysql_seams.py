@@ -211,7 +211,8 @@ def _nextset(calls: AsyncMethodWrappers, connection_of: Callable[[Any], Any], or
         result = self._result
         if result is not None and result.has_next:
             return reading(self)
-        record = connection_of(self).__dict__.get(KEY)
+        connection = connection_of(self)
+        record = None if connection is None else connection.__dict__.get(KEY)
         is_within = record is not None and record.active_caller is True
         return original(self) if not is_within or (result is not None and result.unbuffered_active) else _NO_OTHER_SET
 

@@ -18,11 +18,19 @@ from instrumented_wrapper.errors import Address
 from instrumented_wrapper.options import CONNECT, Options
 
 logger = logging.getLogger("instrumented_wrapper")
+_MOST_IN_A_PACKET: Final = 0xFFFFFF  # bytes; a longer one is sent in several
 # Attributes of connections that no compiled class declares: only a connection shows whether they are there.
 _OF_INSTANCES: Final = (
     "_host _port _unix_socket _user _password _db _charset _client_flag _sql_mode _init_command _secure _ssl_context"
     " _close_reason _sock _tls_established _unpreparable autocommit_mode host_info"
 ).split()
+
+
+class _OwnResult(MySQLResult):  # type: ignore[misc]
+    """The answer to what the wrapper itself has sent: a row of 16 MB is no end of rows, for which asyncmy takes it."""
+
+    def _check_packet_is_eof(self, packet: Any) -> Any:
+        return len(packet.get_all_data()) < _MOST_IN_A_PACKET and super()._check_packet_is_eof(packet)
 
 
 class AsyncMy(ForAsyncMySQL):
@@ -41,7 +49,7 @@ class AsyncMy(ForAsyncMySQL):
         " _close_reason"
     ).split()
     flags, at_connect = "_client_flag", ("_sql_mode", "_init_command")
-    result = MySQLResult
+    result = _OwnResult
     charset_named = staticmethod(charset_by_name)
     construct = staticmethod(Connection.__init__)
     connect = staticmethod(Connection.connect)

@@ -158,6 +158,63 @@ async def test_a_function_may_make_cursors(app) -> None:
     await connection.ensure_closed()
 
 
+TEXTS = [
+    ("SELECT i, REPEAT('x', i) FROM (SELECT 1 AS i UNION SELECT 2) AS rows_of_two", None),
+    ("SELECT %s, '%%'", ("it's",)),
+    ("SELECT 1 / 0, CAST('x' AS SIGNED)", None),
+    ("DO 1", ()),
+    ("SELECT 1; SELECT 2", None),
+    ("SELECT no_such_column", None),
+    ("SELECT %s", ()),
+]
+
+
+async def _shown(cursor: Any, text: str, args: Any) -> list[Any]:
+    """Return what an app can see of a cursor after each of its calls."""
+    shown: list[Any] = []
+    calls = (lambda: cursor.execute(text, args), cursor.fetchone, cursor.fetchall, cursor.nextset, cursor.fetchall)
+    for call in calls:
+        try:
+            found: Any = await call()
+        except (asyncmy.Error, TypeError) as error:
+            found = (type(error), str(error))
+        seen = "rowcount description lastrowid rownumber _executed arraysize".split()
+        shown.append((found, [getattr(cursor, name) for name in seen]))
+    return shown
+
+
+@pytest.mark.parametrize(("text", "args"), TEXTS, ids=[text for text, _ in TEXTS])
+async def test_a_cursor_shows_what_asyncmy_s_own_class_shows(app, caplog, text: str, args: Any) -> None:
+    connection = await app.connect()
+    async with connection.cursor() as ours:
+        shown = await _shown(ours, text, args)
+    said = [record.getMessage() for record in caplog.records if record.name == "asyncmy"]
+    caplog.clear()
+    assert ours.connection is None
+    with pytest.raises(asyncmy.ProgrammingError):
+        await ours.execute(text, args)
+    assert shown == await _shown(cursors.Cursor(connection), text, args)
+    assert said == [record.getMessage() for record in caplog.records if record.name == "asyncmy"]
+    await connection.ensure_closed()
+
+
+async def test_what_is_left_to_be_read_is_read_when_a_cursor_is_closed(app) -> None:
+    connection = await app.connect()
+    async with connection.cursor() as cursor:
+        await cursor.execute("SELECT 1; SELECT 2; SELECT 3")
+    await cursor.close()
+    assert await ask(connection, "SELECT 4") == [(4,)]
+    await connection.ensure_closed()
+
+
+async def test_the_callback_of_the_app_is_called_for_each_statement(app) -> None:
+    called: list[str] = []
+    connection = await app.connect(query_callback=lambda cursor, query, elapsed: called.append(query))
+    await ask(connection, "SELECT 1")
+    assert called == ["SELECT 1"]
+    await connection.ensure_closed()
+
+
 OFF_AGAIN = """
 import asyncio, sys
 import instrumented_wrapper
@@ -208,6 +265,49 @@ async def test_the_status_after_rows(app, pair) -> None:
         assert connection.get_transaction_status()
         await connection.rollback()
         assert not connection.get_transaction_status()
+    await connection.ensure_closed()
+
+
+@pytest.mark.parametrize("rows", [1, 300])
+async def test_what_a_function_sets_is_reported_with_the_end_of_rows(app, pair, rows: int) -> None:
+    def create() -> None:
+        pair.primary.sql("DROP FUNCTION IF EXISTS app.moves_zone")
+        pair.primary.sql(
+            "CREATE FUNCTION app.moves_zone(z TEXT) RETURNS INT NO SQL BEGIN SET time_zone = z; RETURN 1; END"
+        )
+
+    await off(create)
+    connection = await app.connect()
+    text = ROWS.replace("500", str(rows)).replace(
+        "SELECT i, REPEAT('x', i)", "SELECT app.moves_zone(%s), REPEAT('x', 2000)"
+    )
+    for kind, zone in ((cursors.Cursor, "+02:00"), (cursors.SSCursor, "+03:00"), (cursors.DictCursor, "+04:00")):
+        async with connection.cursor(kind) as cursor:
+            await cursor.execute(text, (zone,))
+            assert len(await cursor.fetchall()) == rows
+        await ask(connection, "DO 1")  # before it the wrapper asks for the pristine value
+        assert session_state(connection)["time_zone"].value == zone
+    await connection.ensure_closed()
+
+
+async def test_a_prepared_call_has_the_flags_and_reports_of_its_last_answer(app, pair) -> None:
+    table = await off(make_table, pair)
+
+    def create() -> None:
+        pair.primary.sql("DROP PROCEDURE IF EXISTS app.begins")
+        body = f"SELECT 1; SET time_zone = '+05:00'; INSERT INTO {table} VALUES (1); SELECT 2;"
+        pair.primary.sql(f"CREATE PROCEDURE app.begins() BEGIN {body} END")
+
+    await off(create)
+    connection = await app.connect(autocommit=False)
+    prepared = await connection.prepare("CALL app.begins()")
+    for _ in range(2):
+        assert (await prepared.execute()).rows == ((1,),)
+        assert connection.get_transaction_status()
+        await ask(connection, "DO 1")
+        assert session_state(connection)["time_zone"].value == "+05:00"
+        await connection.rollback()
+        await ask(connection, "SET time_zone = '+00:00'")
     await connection.ensure_closed()
 
 
