@@ -25,7 +25,6 @@ from instrumented_wrapper.databases.postgresql.settings import IDENTITY
 from instrumented_wrapper.databases.postgresql.state import TEMPORARY, clearing
 from instrumented_wrapper.drivers import Driver, Flows
 from instrumented_wrapper.drivers.engine.record import TrackedConnection
-from instrumented_wrapper.drivers.engine.statement_cache import StatementCache
 from instrumented_wrapper.drivers.registry import configuring, tracked
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
@@ -36,7 +35,7 @@ from instrumented_wrapper.pools.returning import CLOSE, ON, REPORT, is_refused, 
 
 Method = Callable[..., Any]
 logger = logging.getLogger("instrumented_wrapper")
-_effects: Final = StatementCache(postgresql.scan)  # of what resets: each return comes here
+_effects_of: Final = functools.lru_cache(64)(postgresql.scan)  # of what resets: each return comes here
 PARTS: Final[dict[Any, list[str]]] = {
     pool.Pool: """_acquire _get_new_connection release get_idle_size get_size get_min_size get_max_size ._closed
     ._holders ._queue""".split(),
@@ -327,7 +326,7 @@ def _is_reset_by_app(connection: Any) -> bool:
 def _settle(session: TrackedConnection, text: str) -> None:
     """Take the session to be as that leaves it; a pool discards a connection whose reset fails."""
     session.in_flight.clear()
-    if (effects := _effects.value_of(text)) is not None:
+    if (effects := _effects_of(text)) is not None:
         session.in_flight.append(effects)
     session.settle(True, certain=True, idle=True)
     known = session.on_server
