@@ -169,11 +169,13 @@ class AdaptedDriver(TrackedDriver):
         return candidate(new, _record(new), record, found, adapter.socket(new), deadline)
 
     def _contest(self, connection: object, record: Record, asks: bool) -> Contest:
-        def attempt(address: Address, role: str, seconds: float) -> Any:
-            return self._run(self._opened(connection, record, asks, address, role, seconds))
-
+        attempt = partial(self._open, connection, record, asks)  # the frame of a closure would keep the connection
         contest: Contest = self._race.contest(Opening(attempt, self._adapter.answer, self._close))
         return contest
+
+    def _open(self, connection: object, record: Record, asks: bool, address: Address, role: str, seconds: float) -> Any:
+        """Connect, and dress it as a connection that is ours alone, at the baseline of the app's. May wait."""
+        return self._run(self._opened(connection, record, asks, address, role, seconds))
 
     def _opened(
         self, connection: object, record: Record, asks: bool, address: Address, role: str, seconds: float
