@@ -8,9 +8,9 @@ demo: .venv/demo
 	@$(BIN)/python examples/demo.py
 	@$(BIN)/python examples/tenants.py
 
-# Each test on servers runs over every third driver, or with every third of its parameters (tests/selection.py).
+# Each test on servers runs over every fourth driver, or with every fourth of its parameters (tests/selection.py).
 test: .venv/test
-	$(BIN)/python -m tests --parameters=third
+	$(BIN)/python -m tests --parameters=some
 
 # The same tests over the drivers and with the parameters that `make test` leaves out.
 test-others: .venv/test
