@@ -173,8 +173,10 @@ class Proxy:
         if self._closing:
             return
         self._closing = True
+        with contextlib.suppress(OSError):  # Linux's accept() ends
+            self._listener.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
-            pass  # only wakes accept(); that it may be too late for it is no harm
+            pass  # only wakes accept() elsewhere; that it may be too late for it is no harm
         self._acceptor.join()
         self._listener.close()
         self.cut()
@@ -255,7 +257,10 @@ class Proxy:
 
     def _accept_all(self) -> None:
         while not self._closing:
-            client, _ = self._listener.accept()
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # it is closed
+                return
             if self._closing or self._refusing:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 client.close()
