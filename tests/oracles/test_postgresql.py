@@ -185,6 +185,8 @@ PARENTHESES = [
     "SELECT * FROM c, my_f(1) AS (a int, b text), other_f(2) AS x(y int)",
     "SELECT * FROM t x(y), u z(w), my_f(1) v(u), LATERAL other_f(2) r(s)",
     "SELECT a::my_type(3), my_f(b::my_type(1))::other_type(2)",
+    "SELECT DISTINCT ON (a, (b)) my_f(c), d FROM t JOIN u ON (a = my_f(b))",
+    "SELECT 1 OPERATOR(pg_catalog.+) my_f(2), a OPERATOR(s.@@@) b, - operator_f(1 + 2) FROM t",
     "SELECT xmlparse(document my_f(1)), json_object('a': 1, 'b' VALUE my_f(1))",
     "SELECT a, NOT my_f(1), DISTINCT_f(2), count(DISTINCT other_f(3)) FROM t GROUP BY a, GROUPING SETS (my_f(1), (b))",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from instrumented_wrapper.databases.postgresql.config_calls import doubtful_calls
@@ -92,6 +93,9 @@ def _is_clause(statement: Sequence[Token], place: int) -> bool:
         return statement[0].text == "create" and statement[max(place - 3, 0) : place] == _PARTITIONED
     if token.text == "sets":
         return before.text == "grouping"
+    if token.text == "operator":  # SELECT 1 OPERATOR(pg_catalog.+) 2
+        last = next((a for a, b in pairwise(statement[place:]) if b.text == ")"), token)
+        return last.kind == "mark" and last.text != "("
     return before.text == "using" and statement[place - 2].text == "exclude"
 
 
@@ -110,12 +114,22 @@ def _is_alias(statement: Sequence[Token], place: int) -> bool:
     """Return True if the token at `place` ends what a FROM lists: a name that follows is its alias, with columns."""
     before = statement[place]
     if before.kind not in ("word", "name"):
-        return before.text == ")"  # no expression goes on with a name
+        return before.text == ")" and _before_list(statement, place) not in ("on", "operator")
     if before.kind == "word" and before.text in _NO_TABLE:
         return False
     while place > 1 and statement[place - 1].text == ".":
         place -= 2
     return place > 0 and statement[place - 1].kind in ("word", "mark") and statement[place - 1].text in _LISTING
+
+
+def _before_list(statement: Sequence[Token], place: int) -> str:
+    """Return the word before the parentheses that end at `place`: a call may follow DISTINCT ON (...), OPERATOR(...)."""
+    depth = 0
+    for start in range(place, 0, -1):
+        depth += {")": 1, "(": -1}.get(statement[start].text, 0) if statement[start].kind == "mark" else 0
+        if not depth:
+            return statement[start - 1].text
+    return ""
 
 
 def _is_of_the_apps(statement: Sequence[Token], place: int) -> bool:
