@@ -123,7 +123,7 @@ def _is_alias(statement: Sequence[Token], place: int) -> bool:
 
 
 def _before_list(statement: Sequence[Token], place: int) -> str:
-    """Return the word before the parentheses that end at `place`: a call may follow DISTINCT ON (...), OPERATOR(...)."""
+    """Return the word before the parentheses that end at `place`; a call may follow DISTINCT ON (), OPERATOR()."""
     depth = 0
     for start in range(place, 0, -1):
         depth += {")": 1, "(": -1}.get(statement[start].text, 0) if statement[start].kind == "mark" else 0
