@@ -100,7 +100,10 @@ class GaleraNode(MariaDBServer):
 
     def answers(self) -> bool:
         """Return True if the node is ready to serve."""
-        return super().answers() and self.status("ready") == "ON"
+        try:
+            return super().answers() and self.status("ready") == "ON"
+        except ServerError:  # a node ends all sessions while it joins
+            return False
 
     def has_cluster(self) -> bool:
         """Return True if the node is in the component that goes on."""
