@@ -264,6 +264,10 @@ def watch(record: TrackedConnection) -> None:
     _prober.watch(record)
 
 
+def _stop() -> None:
+    _prober.stop()  # in a forked child that is its own: the parent's may be locked for ever
+
+
 def _after_fork_in_child() -> None:
     global _prober
     _prober.silence()
@@ -271,6 +275,6 @@ def _after_fork_in_child() -> None:
     _prober = Prober()
 
 
-atexit.register(_prober.stop)
+atexit.register(_stop)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
