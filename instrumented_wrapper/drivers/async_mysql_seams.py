@@ -69,7 +69,7 @@ class Seams:
         """Replace a method of connections by the closure that `make` returns for it."""
         self.patches.close_over(self.adapter.kinds[0], name, make)
 
-    def connections(self, connect: str, read: Callable[[Method], Method] = itself) -> None:
+    def connections(self, connect: str, read: Callable[[Method], Method] = lambda original: original) -> None:
         """Patch the connections.
 
         Args:

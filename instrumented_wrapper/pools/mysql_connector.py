@@ -18,7 +18,7 @@ from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches, around
 from instrumented_wrapper.pools import metrics
-from instrumented_wrapper.pools.returning import OFF, ON, policy, take_back, to_take_back
+from instrumented_wrapper.pools.returning import policy_of_clearing, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
 Method = Callable[..., Any]
@@ -44,9 +44,7 @@ def _returning(flows: Flows, original: Method) -> Method:
             return original(self)  # type: ignore[no-any-return]
         driver, session = found
         fit = to_take_back(connection) is None
-        chosen = policy(session, ON)
-        if chosen != ON and self._cnx_pool.reset_session:
-            chosen = OFF  # the pool itself clears the session
+        chosen = policy_of_clearing(session, self._cnx_pool.reset_session)
         try:
             if not fit:
                 name = self._cnx_pool.pool_name

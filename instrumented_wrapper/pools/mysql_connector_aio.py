@@ -14,7 +14,7 @@ from instrumented_wrapper.drivers import Flows
 from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.options import Options
 from instrumented_wrapper.patching import Patches
-from instrumented_wrapper.pools.returning import OFF, ON, policy, take_back, to_take_back
+from instrumented_wrapper.pools.returning import policy_of_clearing, take_back, to_take_back
 
 logger = logging.getLogger("instrumented_wrapper")
 PARTS: Final = {pooling.PooledMySQLConnection: ["close", "._cnx", "._cnx_pool"]}
@@ -35,9 +35,7 @@ def _returning(flows: Flows, original: Callable[..., Any]) -> Callable[..., Any]
             return await original(self)  # type: ignore[no-any-return]
         driver, session = found
         fit = to_take_back(connection) is None
-        chosen = policy(session, ON)
-        if chosen != ON and self._cnx_pool.can_reset_session:
-            chosen = OFF  # the pool itself clears the session
+        chosen = policy_of_clearing(session, self._cnx_pool.can_reset_session)
         try:
             if not fit:
                 name = self._cnx_pool.pool_name

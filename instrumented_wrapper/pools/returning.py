@@ -31,6 +31,12 @@ def policy(session: TrackedConnection, auto: str) -> str:
     return auto if chosen == _AUTO else chosen
 
 
+def policy_of_clearing(session: TrackedConnection, clears: bool) -> str:
+    """Return the same for mysql.connector's pools, which clear the session themselves if `clears`."""
+    chosen = policy(session, ON)
+    return OFF if clears and chosen != ON else chosen
+
+
 def to_take_back(connection: object, auto: str = ON) -> tuple[Driver, TrackedConnection] | None:
     """Return the driver and the session of a connection if its return has something to do, else None.
 

@@ -27,7 +27,7 @@ from instrumented_wrapper.drivers.engine.flow import StatementFlow
 from instrumented_wrapper.drivers.engine.guards import lost_step
 from instrumented_wrapper.drivers.engine.partial_execution import in_parts
 from instrumented_wrapper.drivers.engine.query_spans import QuerySpans
-from instrumented_wrapper.drivers.engine.request import Request
+from instrumented_wrapper.drivers.engine.request import Request, itself
 from instrumented_wrapper.drivers.for_mysql import selects
 from instrumented_wrapper.drivers.mysql_connector import driver_defaults
 from instrumented_wrapper.drivers.mysql_connector_aio.adapter import MySQLConnectorAio, WithoutFailover
@@ -72,7 +72,7 @@ def install(patches: Patches, options: Options, flows: Flows) -> None:
     for name in ("cmd_reset_connection", "cmd_change_user"):
         over(name, functools.partial(calls.call, call=Request.STATEMENT))
         over(name, _beginning_anew)
-    over("get_rows", functools.partial(calls.read, connection_of=_itself))
+    over("get_rows", functools.partial(calls.read, connection_of=itself))
     over("shutdown", _shutting_down)
     over("close", closing_after_reset(ADAPTER, DRIVER, flows, functools.partial(ADAPTER.shut, for_good=True)))
     patches.replace(MySQLConnection, "disconnect", MySQLConnection.close)
@@ -91,10 +91,6 @@ def _cursors(patches: Patches, calls: AsyncMethodWrappers, spans: QuerySpans) ->
     patches.close_over(
         cursors.MySQLCursor, "nextset", functools.partial(calls.read, connection_of=attrgetter("_connection"))
     )
-
-
-def _itself(connection: Any) -> Any:
-    return connection
 
 
 def _constructing(options: Options, warn_once: Method, original: Method) -> Method:
@@ -199,7 +195,7 @@ def _iterating(calls: AsyncMethodWrappers, original: Method) -> Method:
     def later(connection: Any, answers: AsyncIterator[Any]) -> Awaitable[Any]:
         return anext(answers, _NO_MORE)
 
-    begin, go_on = calls.script(first, "statements"), calls.fetch(later, _itself)
+    begin, go_on = calls.script(first, "statements"), calls.fetch(later, itself)
 
     @functools.wraps(original)
     async def cmd_query_iter(self: Any, statements: Any, **kwargs: Any) -> AsyncIterator[Any]:
