@@ -60,30 +60,9 @@ _SETTINGS: Final = _answer(
     True,
     *(1064, 1115, 1142, 1143, 1193, 1227, 1228, 1229, 1231, 1232, 1238, 1253, 1273, 1298, 1305, 1370, 2019, 2060),
 )
+_UNAVAILABLE: Final = (*range(1077, 1080), 1053, 3032, *range(3100, 3102), 3168, *range(3781, 3784), *range(3796, 3800))
 _NOT_READY: Final = _answer(
-    "not_ready",
-    "is starting or stopping, or is not ready",
-    False,
-    *(
-        1053,
-        1077,
-        1078,
-        1079,
-        *NOT_SERVING,
-        3032,
-        6400,
-        3100,
-        3101,
-        3168,
-        3781,
-        3782,
-        3783,
-        3796,
-        3797,
-        3798,
-        3799,
-        4094,
-    ),
+    "not_ready", "is starting or stopping, or is not ready", False, *_UNAVAILABLE, *NOT_SERVING, 4094, 6400
 )
 _FULL: Final = _answer("no_free_slot", "has no free slot", False, 1037, 1040, 1041, 1135, 1203, 1226, 4081, 4082)
 _REFUSED: Final = _answer("refused", "refused", False, 2001, 2002, 2003, 2004, 2005)
