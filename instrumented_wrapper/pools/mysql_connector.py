@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
@@ -13,11 +12,12 @@ from typing import Any, Final
 from mysql.connector import errors, pooling
 
 from instrumented_wrapper.drivers import Flows
-from instrumented_wrapper.drivers.registry import checking_out, tracked
+from instrumented_wrapper.drivers.registry import tracked
 from instrumented_wrapper.operations import PoolState
 from instrumented_wrapper.options import Options
-from instrumented_wrapper.patching import Patches, around
+from instrumented_wrapper.patching import Patches
 from instrumented_wrapper.pools import metrics
+from instrumented_wrapper.pools.locked import limited
 from instrumented_wrapper.pools.returning import policy_of_clearing, take_back, to_take_back
 from instrumented_wrapper.self_test import missing
 
@@ -29,7 +29,7 @@ PARTS: Final = {pooling.PooledMySQLConnection: ["close", "._cnx", "._cnx_pool"]}
 def install(patches: Patches, options: Options, flows: Flows) -> None:
     """Patch the pool and the connections that it hands out."""
     patches.close_over(pooling.PooledMySQLConnection, "close", functools.partial(_returning, flows))
-    patches.close_over(pooling.MySQLConnectionPool, "get_connection", _checking_out)
+    patches.close_over(pooling.MySQLConnectionPool, "get_connection", limited)  # the pool checks with its lock held
     if options.metrics and not missing({pooling.MySQLConnectionPool: ["add_connection", "._cnx_queue"]}):
         metrics.install(patches, flows.pools, pooling.MySQLConnectionPool, _MEASURED)
 
@@ -58,12 +58,6 @@ def _returning(flows: Flows, original: Method) -> Method:
         return None
 
     return close
-
-
-@around
-def _checking_out(pool: object) -> contextlib.AbstractContextManager[None]:
-    """``get_connection``: the pool checks a connection with a lock on all of it, so that nothing may wait meanwhile."""
-    return checking_out(-math.inf)
 
 
 def _state(pool: Any) -> PoolState:

@@ -70,3 +70,22 @@ def test_settings_that_a_switch_carried_are_reset_on_return(driver: DriverUnderT
     assert driver.take(opened) is connection
     assert {name: driver.get(connection, name) for name in driver.default} == driver.default
     driver.give_back(opened, connection)
+
+
+def test_what_was_discarded_is_replaced_on_the_server_that_took_over(
+    driver: DriverUnderTest, pool, site, table
+) -> None:
+    opened = pool(kwargs={"instrumented_wrapper": {"reset_on_return": "close"}})
+    connection = driver.take(opened)
+    driver.execute(connection, site.sets_tenant)
+    driver.commit(connection)
+    site.cluster.wait_streaming()
+    site.cluster.failover()
+    driver.execute(connection, "SELECT 1")
+    driver.commit(connection)
+    driver.give_back(opened, connection)
+    following = driver.take(opened)
+    driver.execute(following, insert(table, 1))
+    driver.commit(following)
+    driver.give_back(opened, following)
+    assert site.ids(table) == [1]

@@ -192,9 +192,9 @@ def _connecting(options: Options, spans: QuerySpans, flows: Flows, original: Met
 
     @functools.wraps(original)
     def connect(self: Any, **kwargs: object) -> None:
-        ours, deferred = take_keywords(kwargs), self.__dict__.get(_DEFERRED)
-        checked = (deferred or options).with_keywords(ours, CONNECT) if ours else deferred or options
-        known = record_of(self)
+        ours, deferred, known = take_keywords(kwargs), self.__dict__.get(_DEFERRED), record_of(self)
+        chosen = deferred or (options if known is None else known.options)
+        checked = chosen.with_keywords(ours, CONNECT) if ours else chosen
         caller_before = known is not None and known.active_caller
         if known is not None:
             known.active_caller = True

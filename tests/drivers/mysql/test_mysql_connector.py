@@ -263,6 +263,23 @@ def test_a_connection_that_was_lost_in_the_pool(pool, cluster) -> None:
     borrowed.close()
 
 
+def test_what_the_pool_discards_is_replaced_where_the_primary_is(pool, cluster) -> None:
+    primary = (cluster.primary.host, cluster.primary.port)
+    with Proxy(*primary) as proxy:
+        options = {"failover_hosts": [(proxy.host, proxy.port), primary], "reset_on_return": "close"}
+        given = {"host": proxy.host, "port": proxy.port, "pool_reset_session": False}
+        made = pool(instrumented_wrapper=options, autocommit=True, **given)
+        borrowed = made.get_connection()
+        ask(borrowed, "SET @x = 1")
+        proxy.refuse()
+        proxy.cut()
+        assert ask(borrowed, "SELECT @x") == [(1,)]  # it has moved
+        borrowed.close()  # the session has changed: the pool gets a connection that has ended
+        borrowed = made.get_connection()
+        assert ask(borrowed, "SELECT @x") == [(None,)]
+        borrowed.close()
+
+
 @pytest.mark.parametrize("resets", [True, False])
 def test_the_next_borrower_inherits_nothing(pool, cluster, resets: bool) -> None:
     made = pool(pool_reset_session=resets, autocommit=False, time_zone="+01:00")
